@@ -1,0 +1,99 @@
+"""Orbit cameras: sampling, the turntable, view words and the camera token of multi-view priors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from splatdistill.config import CameraConfig
+from splatdistill.types import Cameras
+
+# World (+y up, front +z) to the z-up world of MVDream, whose front is on +x: (x, y, z) -> (z, x, y), a rotation.
+_TO_Z_UP = torch.tensor([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+_CV_TO_GL = torch.diag(torch.tensor([1.0, -1, -1, 1]))
+
+
+def orbit(*, azimuth: Tensor, elevation: Tensor, radius: Tensor, fovy: Tensor, size: int) -> Cameras:
+    """Cameras on a sphere that look at the origin.
+
+    azimuth, elevation, fovy: [V] rad (fovy in (0, pi)); radius: [V] > 0 world units; size: width and height in pixels.
+    """
+    cos_e = torch.cos(elevation)
+    back = torch.stack([cos_e * torch.sin(azimuth), torch.sin(elevation), cos_e * torch.cos(azimuth)], -1)
+    right = torch.stack([torch.cos(azimuth), torch.zeros_like(azimuth), -torch.sin(azimuth)], -1)
+    down = torch.linalg.cross(right, back)  # right x up = back, so right x back = -up
+    rotation = torch.stack([right, down, -back], 1)  # rows: camera axes in the world
+    viewmats = torch.eye(4).repeat(len(azimuth), 1, 1)
+    viewmats[:, :3, :3] = rotation
+    viewmats[:, 2, 3] = radius  # the origin lies straight ahead
+    focal = 0.5 * size / torch.tan(0.5 * fovy)
+    Ks = torch.zeros(len(azimuth), 3, 3)
+    Ks[:, 0, 0] = Ks[:, 1, 1] = focal
+    Ks[:, 0, 2] = Ks[:, 1, 2] = 0.5 * size
+    Ks[:, 2, 2] = 1.0
+    return Cameras(viewmats, Ks, size, size, azimuth, elevation, radius)
+
+
+def sample(config: CameraConfig, *, num_views: int, size: int, generator: torch.Generator) -> Cameras:
+    """One training step's cameras: groups of `config.views_per_group` evenly spaced azimuths that share elevation, fov and radius.
+
+    Elevation is drawn uniformly in degrees half of the time and uniformly on the sphere otherwise (threestudio's rule).
+    """
+    group = config.views_per_group
+    if num_views % group:
+        raise ValueError(f"num_views ({num_views}) must be a multiple of camera.views_per_group ({group}).")
+    n = num_views // group
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(n, generator=generator)
+
+    low, high = (math.radians(v) for v in config.elevation_deg)
+    flat = uniform(low, high)
+    spherical = torch.asin(uniform(math.sin(low), math.sin(high)))
+    elevation = torch.where(torch.rand(n, generator=generator) < 0.5, flat, spherical)
+    fovy = torch.deg2rad(uniform(*config.fovy_deg))
+    # The object keeps its size in the image whatever the field of view: the unit sphere scaled by `fill` touches the frame.
+    radius = config.object_radius / (torch.sin(0.5 * fovy) * uniform(*config.fill))
+    start = uniform(-math.pi, math.pi)
+    azimuth = start[:, None] + 2 * math.pi / group * torch.arange(group)
+    azimuth = torch.remainder(azimuth + math.pi, 2 * math.pi) - math.pi
+
+    def spread(x: Tensor) -> Tensor:
+        return x.repeat_interleave(group)
+
+    return orbit(azimuth=azimuth.flatten(), elevation=spread(elevation), radius=spread(radius), fovy=spread(fovy), size=size)
+
+
+def turntable(config: CameraConfig, *, num_frames: int, size: int, elevation_deg: float = 15.0) -> Cameras:
+    """`num_frames` cameras once round the object, the first one in front, at the middle of the trained fov and fill."""
+    azimuth = torch.arange(num_frames) * (2 * math.pi / num_frames)
+    azimuth = torch.remainder(azimuth + math.pi, 2 * math.pi) - math.pi
+    fovy = math.radians(sum(config.fovy_deg) / 2)
+    radius = config.object_radius / (math.sin(0.5 * fovy) * sum(config.fill) / 2)
+    full = torch.full((num_frames,), 1.0)
+    return orbit(azimuth=azimuth, elevation=full * math.radians(elevation_deg), radius=full * radius, fovy=full * fovy, size=size)
+
+
+def camera_token(cameras: Cameras) -> Tensor:
+    """[V,16] camera condition of MVDream: OpenGL camera-to-world in a z-up world, translation scaled to length 1, row-major."""
+    c2w = _TO_Z_UP.to(cameras.viewmats) @ torch.linalg.inv(cameras.viewmats) @ _CV_TO_GL.to(cameras.viewmats)
+    c2w[:, :3, 3] /= c2w[:, :3, 3].norm(dim=-1, keepdim=True) + 1e-8
+    return c2w.flatten(1)
+
+
+def view_words(cameras: Cameras, *, front_deg: float = 45.0, overhead_deg: float = 60.0) -> list[str]:
+    """One of front, side, back, overhead for each view (DreamFusion's rule; front and back within `front_deg` of the axis)."""
+    words = []
+    for azimuth, elevation in zip(cameras.azimuth.tolist(), cameras.elevation.tolist(), strict=True):
+        off_front = abs(math.degrees(azimuth))
+        if math.degrees(elevation) > overhead_deg:
+            words.append("overhead")
+        elif off_front < front_deg:
+            words.append("front")
+        elif off_front > 180.0 - front_deg:
+            words.append("back")
+        else:
+            words.append("side")
+    return words

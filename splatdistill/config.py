@@ -1,0 +1,177 @@
+"""Every setting of a run as frozen dataclasses, without torch. Presets and flags fill them; docstrings are the help texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Range = tuple[float, float]
+Weight = Literal["sigma2", "one", "sigma_over_alpha", "fantasia"]
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Orbit cameras that look at the origin. The embedded prior was trained inside these ranges."""
+
+    elevation_deg: Range = (-5.0, 45.0)
+    """Lowest and highest elevation, degrees above the horizon."""
+    fovy_deg: Range = (30.0, 45.0)
+    """Narrowest and widest vertical field of view, degrees."""
+    fill: Range = (0.82, 0.92)
+    """How much of the frame the object's bounding sphere fills, 0..1."""
+    object_radius: float = 1.0
+    """Radius of the object's bounding sphere, world units."""
+    views_per_group: int = 4
+    """Evenly spaced azimuths that share elevation, field of view and timestep; a multi-view prior sees one group at a time."""
+
+
+@dataclass(frozen=True)
+class SplatsConfig:
+    """How the Gaussians begin."""
+
+    num_init: int = 5000
+    """Gaussians in the initial ball."""
+    radius: float = 0.6
+    """Radius of the initial ball, world units."""
+    opacity: float = 0.1
+    """Initial opacity, 0..1."""
+    sh_degree: int = 0
+    """Degree of the spherical harmonics of colour, 0..3."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam learning rates. Each falls exponentially to `final` times its value over the run."""
+
+    means: float = 8e-3
+    """World units per step."""
+    scales: float = 1e-2
+    """Log world units per step."""
+    quats: float = 1e-2
+    opacities: float = 5e-2
+    """Logits per step."""
+    sh0: float = 3e-2
+    shN: float = 1.5e-3
+    final: float = 0.1
+    """Learning rates at the last step, as a fraction of the first."""
+
+
+@dataclass(frozen=True)
+class DensifyConfig:
+    """Grow where the image gradient is large, prune what is not seen."""
+
+    start: float = 0.1
+    """First densify event, as a fraction of the steps."""
+    stop: float = 0.6
+    """Last growth, as a fraction of the steps; afterwards events only prune."""
+    interval: int = 50
+    """Steps between events."""
+    max_splats: int = 10000
+    """Budget: growth is ranked by gradient and stops here."""
+    grow_quantile: float = 0.9
+    """Gaussians above this quantile of the mean screen-space gradient grow, 0..1. Ignored when `grow_gradient` is above 0."""
+    grow_gradient: float = 0.0
+    """Absolute threshold of the mean screen-space gradient norm, per px; 0 uses the quantile."""
+    split_scale: float = 0.04
+    """Gaussians whose largest scale exceeds this split in two, smaller ones are cloned; world units."""
+    prune_opacity: float = 0.02
+    """Gaussians below this opacity are removed, 0..1."""
+    prune_scale: float = 0.5
+    """Gaussians whose largest scale exceeds this are removed; world units."""
+
+
+@dataclass(frozen=True)
+class BackgroundConfig:
+    """The colour behind the object, drawn once per group of views. What is left of probability 1 is a flat random colour."""
+
+    white: float = 0.6
+    """Probability of white."""
+    gray: float = 0.3
+    """Probability of a random gray."""
+
+
+@dataclass(frozen=True)
+class RegularizeConfig:
+    """Losses on the splats themselves, per view and pixel or per splat, next to the distillation gradient."""
+
+    opacity: float = 0.0
+    """Pulls the alpha image towards 0 or 1: weight of mean alpha * (1 - alpha) per pixel."""
+    sparsity: float = 0.0
+    """Weight of the mean of the alpha image: removes floaters and fog."""
+    scale: float = 0.0
+    """Weight of the mean squared scale beyond `split_scale` of densify."""
+
+
+@dataclass(frozen=True)
+class SDSConfig:
+    """Score Distillation Sampling (DreamFusion)."""
+
+    guidance_scale: float = 7.5
+    """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
+    negative_prompt: str = ""
+    """Takes the place of the empty prompt in the unconditional branch."""
+    t_min: float = 0.02
+    """Lowest timestep, as a fraction of the schedule."""
+    t_max: float = 0.98
+    """Highest timestep at the first step, as a fraction of the schedule."""
+    t_max_final: float = 0.5
+    """Highest timestep once annealed, as a fraction of the schedule."""
+    anneal: float = 1.0
+    """Fraction of the steps over which the highest timestep falls, 0..1; 0 starts at t_max_final."""
+    weight: Weight = "sigma2"
+    """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13) or alpha sigma^2 (fantasia)."""
+    clamp: float = 0.0
+    """Largest absolute gradient per element; 0 leaves it alone."""
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """What a run writes besides its result."""
+
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    preview_every: int = 100
+    """Steps between pictures in preview/."""
+    save_every: int = 250
+    """Steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints kept."""
+    size: int = 256
+    """Side of turntable frames and contact-sheet tiles, pixels."""
+    frames: int = 60
+    """Frames of the turntable."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One text-to-3D run."""
+
+    prompt: str = ""
+    """What to make, for example "a red armchair"."""
+    method: Literal["sds"] = "sds"
+    """The guidance method; picks configs/METHOD.yaml."""
+    seed: int = 0
+    """Fixes every random draw of the run."""
+    steps: int = 600
+    """Optimisation steps."""
+    num_views: int = 4
+    """Views per step, a multiple of camera.views_per_group."""
+    size: int = 64
+    """Side of the training renders, pixels."""
+    prior: str = "embedded"
+    """The teacher: embedded, analytic, or a folder with a diffusers multi-view model."""
+    init: str = "ball"
+    """Where the Gaussians start: ball, or ply:FILE."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of the prior's network; auto takes bf16 where the processor has it."""
+    threads: int = 0
+    """CPU threads; 0 leaves the choice to torch."""
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    splats: SplatsConfig = field(default_factory=SplatsConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    densify: DensifyConfig = field(default_factory=DensifyConfig)
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    regularize: RegularizeConfig = field(default_factory=RegularizeConfig)
+    sds: SDSConfig = field(default_factory=SDSConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)

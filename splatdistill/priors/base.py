@@ -1,0 +1,47 @@
+"""What guidance asks of a prior: encode renders, embed a prompt, predict noise. Nothing here knows a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from splatdistill.types import Cameras
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One thing a prior can be asked about V views. text: [V,T,D] token states; camera: [V,16] token, or None for no camera."""
+
+    text: Tensor
+    camera: Tensor | None
+
+
+class Prior(Protocol):
+    """A pretrained denoiser with a frozen network.
+
+    alphas_cumprod: [1000] of its schedule. num_views: views it sees jointly (1 for single-view priors).
+    image_size: its native render side in pixels.
+    """
+
+    alphas_cumprod: Tensor
+    num_views: int
+    image_size: int
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        """[V,H,W,3] in 0..1 to x0 [V,C,h,w], differentiable; resizes to the native size."""
+        ...
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """x0 [V,C,h,w] to [V,H,W,3] in 0..1; for previews only."""
+        ...
+
+    def embed(self, prompt: str, cameras: Cameras | None) -> Condition:
+        """The condition for a prompt seen by these cameras (None: no camera is told); text is encoded once per string."""
+        ...
+
+    def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
+        """fp32 epsilon for each of K conditions, K tensors like xt [V,C,h,w], in one network call; t: [V] int64. No gradient."""
+        ...
