@@ -63,7 +63,9 @@ def sample(config: CameraConfig, *, num_views: int, size: int, generator: torch.
     def spread(x: Tensor) -> Tensor:
         return x.repeat_interleave(group)
 
-    return orbit(azimuth=azimuth.flatten(), elevation=spread(elevation), radius=spread(radius), fovy=spread(fovy), size=size)
+    return orbit(
+        azimuth=azimuth.flatten(), elevation=spread(elevation), radius=spread(radius), fovy=spread(fovy), size=size
+    )
 
 
 def turntable(config: CameraConfig, *, num_frames: int, size: int, elevation_deg: float = 15.0) -> Cameras:
@@ -73,7 +75,9 @@ def turntable(config: CameraConfig, *, num_frames: int, size: int, elevation_deg
     fovy = math.radians(sum(config.fovy_deg) / 2)
     radius = config.object_radius / (math.sin(0.5 * fovy) * sum(config.fill) / 2)
     full = torch.full((num_frames,), 1.0)
-    return orbit(azimuth=azimuth, elevation=full * math.radians(elevation_deg), radius=full * radius, fovy=full * fovy, size=size)
+    return orbit(
+        azimuth=azimuth, elevation=full * math.radians(elevation_deg), radius=full * radius, fovy=full * fovy, size=size
+    )
 
 
 def camera_token(cameras: Cameras) -> Tensor:

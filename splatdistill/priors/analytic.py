@@ -1,0 +1,165 @@
+"""Priors whose score is known in closed form: oracles for the methods, and a teacher that needs no weights.
+
+With x_t = alpha x_0 + sigma eps, the exact noise prediction of a density p is eps(x) = -sigma grad log p_t(x).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from splatdistill.priors.base import Condition
+from splatdistill.types import Cameras
+
+COLOURS = {
+    "red": (0.85, 0.12, 0.1), "orange": (0.95, 0.5, 0.1), "yellow": (0.95, 0.85, 0.15), "green": (0.15, 0.6, 0.2),
+    "blue": (0.12, 0.25, 0.8), "purple": (0.5, 0.2, 0.65), "pink": (0.95, 0.5, 0.7), "brown": (0.45, 0.28, 0.15),
+    "black": (0.08, 0.08, 0.08), "gray": (0.5, 0.5, 0.5),
+}  # fmt: skip
+
+
+class Density(Protocol):
+    def epsilon(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The exact noise prediction at x [V,C,h,w]; alpha, sigma: [V,1,1,1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """N(mean, std^2 I). mean: broadcastable to [V,C,h,w]; std 0 is a Dirac."""
+
+    mean: Tensor
+    std: float
+
+    def epsilon(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return sigma * (x - alpha * self.mean) / (alpha**2 * self.std**2 + sigma**2)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """sum_m weights_m N(means_m, std^2 I) for each view on its own; means: M tensors broadcastable to [V,C,h,w]."""
+
+    means: Sequence[Tensor]
+    std: float
+    weights: Sequence[float]
+
+    def epsilon(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        variance = alpha**2 * self.std**2 + sigma**2
+        centred = torch.stack([x - alpha * mean for mean in self.means])  # [M,V,C,h,w]
+        log_weight = torch.tensor(self.weights, device=x.device).log().view(-1, 1)
+        logits = log_weight - centred.square().sum((2, 3, 4)) / (2 * variance.view(1, -1))
+        responsibility = torch.softmax(logits, 0)[..., None, None, None]
+        return sigma * (responsibility * centred).sum(0) / variance
+
+
+@dataclass(frozen=True)
+class Equicorrelated:
+    """Groups of `views` whose images are jointly Gaussian: covariance std^2 ((1 - rho) I + rho 1 1^T) over the views."""
+
+    mean: Tensor
+    std: float
+    rho: float
+    views: int
+
+    def epsilon(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        d = (x - alpha * self.mean).unflatten(0, (-1, self.views))
+        alpha, sigma = (a.unflatten(0, (-1, self.views)) for a in (alpha, sigma))
+        common = d.mean(1, keepdim=True)
+        var = alpha**2 * self.std**2
+        along = var * (1 + (self.views - 1) * self.rho) + sigma**2
+        across = var * (1 - self.rho) + sigma**2
+        return (sigma * (common / along + (d - common) / across)).flatten(0, 1)
+
+
+Scene = Callable[[str, Cameras | None], Density]
+
+
+@dataclass(frozen=True)
+class AnalyticCondition(Condition):
+    density: Density
+
+
+class AnalyticPrior:
+    """A prior in pixel space (-1..1, C = 3) whose density for a prompt and cameras is given by `scene`; SD's noise schedule."""
+
+    def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1) -> None:
+        self.scene = scene
+        self.image_size = image_size
+        self.num_views = num_views
+        betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000, dtype=torch.float64) ** 2
+        self.alphas_cumprod = torch.cumprod(1 - betas, 0).float()
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        x = 2 * rgb.permute(0, 3, 1, 2) - 1
+        if x.shape[-1] != self.image_size:
+            x = F.interpolate(x, (self.image_size, self.image_size), mode="bilinear", antialias=True)
+        return x
+
+    def decode(self, x0: Tensor) -> Tensor:
+        return (0.5 * x0 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+    def embed(self, prompt: str, cameras: Cameras | None) -> AnalyticCondition:
+        views = 1 if cameras is None else len(cameras)
+        return AnalyticCondition(text=torch.zeros(views, 1, 1), camera=None, density=self.scene(prompt, cameras))
+
+    def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
+        alphas_cumprod = self.alphas_cumprod.to(xt)[t].view(-1, 1, 1, 1)
+        alpha, sigma = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
+        out = []
+        for condition in conditions:
+            assert isinstance(condition, AnalyticCondition)
+            out.append(condition.density.epsilon(xt, alpha, sigma))
+        return out
+
+
+def two_view(front: Tensor, back: Tensor, *, std: float, told: bool) -> Scene:
+    """An object that looks like `front` from azimuths within 90 degrees of 0 and like `back` from the others ([C,h,w] each).
+
+    `told`: the prior knows the camera. If not, every view is scored by the even mixture of both, which is how Janus begins.
+    """
+
+    def scene(prompt: str, cameras: Cameras | None) -> Density:
+        if not told or cameras is None:
+            return Mixture([front, back], std, [0.5, 0.5])
+        facing = (cameras.azimuth.abs() < math.pi / 2).view(-1, 1, 1, 1)
+        return Gaussian(torch.where(facing, front, back), std)
+
+    return scene
+
+
+def beach_ball(*, image_size: int, std: float = 0.1) -> Scene:
+    """A ball of radius 0.6 with eight sectors in two shades of the prompt's colour (gray without one) on white."""
+
+    def scene(prompt: str, cameras: Cameras | None) -> Density:
+        assert cameras is not None
+        words = re.findall(r"[a-z]+", prompt.lower())
+        colour = torch.tensor(next((COLOURS[w] for w in words if w in COLOURS), COLOURS["gray"]))
+        return Gaussian(2 * _draw_ball(cameras, colour, image_size, 0.6) - 1, std)
+
+    return scene
+
+
+def _draw_ball(cameras: Cameras, colour: Tensor, size: int, radius: float) -> Tensor:
+    """[V,3,size,size] in 0..1; four rays a pixel."""
+    grid = (torch.arange(2 * size) + 0.5) / (2 * size)
+    y, x = torch.meshgrid(grid * cameras.height, grid * cameras.width, indexing="ij")
+    pixel = torch.stack([x, y, torch.ones_like(x)], -1)
+    c2w = torch.linalg.inv(cameras.viewmats)
+    rays = torch.einsum("vij,vjk,hwk->vhwi", c2w[:, :3, :3], torch.linalg.inv(cameras.Ks), pixel)
+    rays = F.normalize(rays, dim=-1)
+    origin = c2w[:, None, None, :3, 3]
+    along = (rays * origin).sum(-1)
+    inside = along**2 - origin.square().sum(-1) + radius**2
+    hit = inside > 0
+    normal = (origin + (-along - inside.clamp(min=0).sqrt())[..., None] * rays) / radius
+    sector = torch.atan2(normal[..., 0], normal[..., 2]) * 8 / (2 * math.pi)
+    shade = torch.where(sector.floor() % 2 == 0, 1.0, 0.55)[..., None]
+    rgb = torch.where(hit[..., None], shade * colour, torch.ones(3))
+    return F.avg_pool2d(rgb.permute(0, 3, 1, 2), 2)
