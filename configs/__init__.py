@@ -1,0 +1,1 @@
+"""Presets as YAML, one per method; installed as `splatdistill.configs` and read by `splatdistill.presets`."""

@@ -1,0 +1,29 @@
+"""Settings that hold for every test: one thread per worker, no network, GPU tests skipped with a reason."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Two workers share two cores; a test about threads sets its own number and puts it back."""
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `gpu` are collected everywhere and skipped where torch sees no CUDA device."""
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device; torch sees none")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(skip)

@@ -1,0 +1,92 @@
+"""Finds in source text what the project forbids. Used by the tests beside it, which also feed it planted faults."""
+
+import ast
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+UNSAFE_CALLS = {
+    *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "os.system", "os.popen"),
+    *("subprocess.getoutput", "subprocess.getstatusoutput"),
+}
+ASSERTING_CALLS = {"gradcheck", "gradgradcheck", "opcheck", "raises", "warns"}
+
+
+@cache
+def tracked(*suffixes: str) -> list[Path]:
+    """Files under version control, with one of the suffixes where any is given; generated bundles are left out."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    paths = [ROOT / name for name in listing.split("\0") if name]
+    return [path for path in paths if path.is_file() and (not suffixes or path.suffix in suffixes)]
+
+
+def _dotted(node: ast.expr) -> str:
+    """`a.b.c` of a name or attribute chain; the last part alone when the chain starts at a call or subscript."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        head = _dotted(node.value)
+        return f"{head}.{node.attr}" if head else node.attr
+    return ""
+
+
+def _is_constant(call: ast.Call, name: str, value: object) -> bool:
+    return any(k.arg == name and isinstance(k.value, ast.Constant) and k.value.value is value for k in call.keywords)
+
+
+def _call_fault(call: ast.Call) -> str | None:
+    name = _dotted(call.func)
+    if name in {"eval", "exec", "compile"}:
+        return f"{name}()"
+    if name in UNSAFE_CALLS:
+        return f"{name}()"
+    if name == "torch.load" and not _is_constant(call, "weights_only", True):
+        return "torch.load() without weights_only=True"
+    if _is_constant(call, "shell", True):
+        return "shell=True"
+    if _is_constant(call, "allow_pickle", True):
+        return "allow_pickle=True"
+    if _is_constant(call, "trust_remote_code", True):
+        return "trust_remote_code=True"
+    return None
+
+
+def unsafe_code(source: str) -> list[str]:
+    """Every way of running code found in data, as `line: what`."""
+    faults = []
+    for node in ast.walk(ast.parse(source)):
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+        faults += [f"{node.lineno}: {name}" for name in modules if name.split(".")[0] in UNSAFE_MODULES]
+        if isinstance(node, ast.Call) and (fault := _call_fault(node)):
+            faults.append(f"{node.lineno}: {fault}")
+    return faults
+
+
+def _asserts(function: ast.AST, helpers: set[str]) -> bool:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assert):
+            return True
+        if isinstance(node, ast.Call):
+            last = _dotted(node.func).rsplit(".", 1)[-1]
+            if last in helpers | ASSERTING_CALLS or last.lstrip("_").startswith(("assert", "check")):
+                return True
+    return False
+
+
+def silent_tests(source: str) -> list[str]:
+    """Names of test functions that assert nothing, neither themselves nor through a function of the same file."""
+    functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    helpers: set[str] = set()
+    while True:
+        found = {f.name for f in functions if not f.name.startswith("test") and _asserts(f, helpers)}
+        if found == helpers:
+            break
+        helpers = found
+    return [f.name for f in functions if f.name.startswith("test") and not _asserts(f, helpers)]

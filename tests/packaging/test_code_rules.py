@@ -1,0 +1,73 @@
+"""Rules that hold for every source file: nothing loaded can run code, and every test asserts something."""
+
+import pytest
+
+from tests.packaging.audit import ROOT, silent_tests, tracked, unsafe_code
+
+
+def _relative(path):
+    return str(path.relative_to(ROOT))
+
+
+def test_nothing_that_is_loaded_can_run_code():
+    faults = [f"{_relative(p)}:{fault}" for p in tracked(".py") for fault in unsafe_code(p.read_text())]
+    assert faults == []
+
+
+def test_every_test_asserts_something():
+    modules = [p for p in tracked(".py") if p.name.startswith("test_")]
+    assert modules
+    silent = [f"{_relative(p)}: {name}" for p in modules for name in silent_tests(p.read_text())]
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "import dill as d",
+        "from pickle import loads",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "torch.load(path, weights_only=flag)",
+        "yaml.load(text, Loader=yaml.SafeLoader)",
+        "yaml.unsafe_load(text)",
+        "eval('1')",
+        "exec(text)",
+        "subprocess.run(line, shell=True)",
+        "os.system(line)",
+        "np.load(path, allow_pickle=True)",
+        "AutoModel.from_pretrained(path, trust_remote_code=True)",
+    ],
+)
+def test_the_audit_finds_planted_faults(line):
+    assert len(unsafe_code(f"def f():\n    {line}\n")) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["model.eval()", "torch.load(path, weights_only=True)", "yaml.safe_load(text)", "re.compile('a')"]
+)
+def test_the_audit_lets_safe_code_pass(line):
+    assert unsafe_code(line) == []
+
+
+def test_the_audit_finds_tests_that_assert_nothing():
+    source = """
+def _same(a, b):
+    assert a == b
+def _through(a):
+    _same(a, a)
+def test_silent():
+    run()
+def test_direct():
+    assert run()
+def test_through_helpers():
+    _through(1)
+def test_raises():
+    with pytest.raises(ValueError):
+        run()
+class TestGroup:
+    def test_silent_method(self):
+        run()
+"""
+    assert silent_tests(source) == ["test_silent", "test_silent_method"]

@@ -1,0 +1,57 @@
+"""The wheel, built from a copy of the sources, holds everything and works where the sources are not."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from tests.packaging.audit import ROOT, tracked
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    source = tmp_path_factory.mktemp("source")
+    for path in tracked():
+        target = source / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    out = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps"]
+    subprocess.run([*pip, "-w", str(out), "."], cwd=source, check=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def test_the_wheel_is_complete(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {str(p.relative_to(ROOT)) for p in tracked(".py") if p.relative_to(ROOT).parts[0] == "splatdistill"}
+    presets = {f"splatdistill/configs/{p.name}" for p in (ROOT / "configs").iterdir() if p.suffix in {".py", ".yaml"}}
+    weights = {str(p.relative_to(ROOT)) for p in tracked() if (ROOT / "splatdistill/embedded/weights") in p.parents}
+    wanted = modules | presets | weights | {"splatdistill/py.typed"}
+    assert sorted(wanted - names) == []
+    assert any(name.startswith("splatdistill/_C.") and name.endswith(".so") for name in names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_holds_nothing_else(wheel):
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"splatdistill"}
+
+
+def test_the_wheel_works_without_the_sources(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    code = "import splatdistill, splatdistill.configs as c; print(splatdistill.__file__, c.__file__, sep='\\n')"
+    located = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert [path for path in located if not path.startswith(str(tmp_path / "site"))] == []
+    info = subprocess.run(
+        [sys.executable, "-m", "splatdistill", "info"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert info.returncode == 0, info.stderr
