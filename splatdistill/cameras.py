@@ -37,7 +37,8 @@ def orbit(*, azimuth: Tensor, elevation: Tensor, radius: Tensor, fovy: Tensor, s
 
 
 def sample(config: CameraConfig, *, num_views: int, size: int, generator: torch.Generator) -> Cameras:
-    """One training step's cameras: groups of `config.views_per_group` evenly spaced azimuths that share elevation, fov and radius.
+    """One training step's cameras: groups of `config.views_per_group` evenly spaced azimuths that share elevation,
+    fov and radius.
 
     Elevation is drawn uniformly in degrees half of the time and uniformly on the sphere otherwise (threestudio's rule).
     """
@@ -54,7 +55,8 @@ def sample(config: CameraConfig, *, num_views: int, size: int, generator: torch.
     spherical = torch.asin(uniform(math.sin(low), math.sin(high)))
     elevation = torch.where(torch.rand(n, generator=generator) < 0.5, flat, spherical)
     fovy = torch.deg2rad(uniform(*config.fovy_deg))
-    # The object keeps its size in the image whatever the field of view: the unit sphere scaled by `fill` touches the frame.
+    # The object keeps its size in the image whatever the field of view: the unit sphere scaled by `fill` touches the
+    # frame.
     radius = config.object_radius / (torch.sin(0.5 * fovy) * uniform(*config.fill))
     start = uniform(-math.pi, math.pi)
     azimuth = start[:, None] + 2 * math.pi / group * torch.arange(group)
@@ -81,14 +83,18 @@ def turntable(config: CameraConfig, *, num_frames: int, size: int, elevation_deg
 
 
 def camera_token(cameras: Cameras) -> Tensor:
-    """[V,16] camera condition of MVDream: OpenGL camera-to-world in a z-up world, translation scaled to length 1, row-major."""
+    """[V,16] camera condition of MVDream: OpenGL camera-to-world in a z-up world, translation scaled to length 1,
+    row-major.
+    """
     c2w = _TO_Z_UP.to(cameras.viewmats) @ torch.linalg.inv(cameras.viewmats) @ _CV_TO_GL.to(cameras.viewmats)
     c2w[:, :3, 3] /= c2w[:, :3, 3].norm(dim=-1, keepdim=True) + 1e-8
     return c2w.flatten(1)
 
 
 def view_words(cameras: Cameras, *, front_deg: float = 45.0, overhead_deg: float = 60.0) -> list[str]:
-    """One of front, side, back, overhead for each view (DreamFusion's rule; front and back within `front_deg` of the axis)."""
+    """One of front, side, back, overhead for each view (DreamFusion's rule; front and back within `front_deg` of the
+    axis).
+    """
     words = []
     for azimuth, elevation in zip(cameras.azimuth.tolist(), cameras.elevation.tolist(), strict=True):
         off_front = abs(math.degrees(azimuth))

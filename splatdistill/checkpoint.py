@@ -1,4 +1,7 @@
-"""Checkpoints that are whole or absent: safetensors + JSON in a folder that appears by rename. Nothing loaded can run code."""
+"""Checkpoints that are whole or absent: safetensors + JSON in a folder that appears by rename.
+
+Nothing loaded can run code.
+"""
 
 from __future__ import annotations
 

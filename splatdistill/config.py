@@ -1,4 +1,7 @@
-"""Every setting of a run as frozen dataclasses, without torch. Presets and flags fill them; docstrings are the help texts."""
+"""Every setting of a run as frozen dataclasses, without torch.
+
+Presets and flags fill them; docstrings are the help texts.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ class CameraConfig:
     object_radius: float = 1.0
     """Radius of the object's bounding sphere, world units."""
     views_per_group: int = 4
-    """Evenly spaced azimuths that share elevation, field of view and timestep; a multi-view prior sees one group at a time."""
+    """Evenly spaced azimuths that share elevation, field of view and timestep; a multi-view prior sees one group at
+    a time.
+    """
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,10 @@ class DensifyConfig:
     max_splats: int = 10000
     """Budget: growth is ranked by gradient and stops here."""
     grow_quantile: float = 0.9
-    """Gaussians above this quantile of the mean screen-space gradient grow, 0..1. Ignored when `grow_gradient` is above 0."""
+    """Gaussians above this quantile of the mean screen-space gradient grow, 0..1.
+
+    Ignored when `grow_gradient` is above 0.
+    """
     grow_gradient: float = 0.0
     """Absolute threshold of the mean screen-space gradient norm, per px; 0 uses the quantile."""
     split_scale: float = 0.04
@@ -82,7 +90,10 @@ class DensifyConfig:
 
 @dataclass(frozen=True)
 class BackgroundConfig:
-    """The colour behind the object, drawn once per group of views. What is left of probability 1 is a flat random colour."""
+    """The colour behind the object, drawn once per group of views.
+
+    What is left of probability 1 is a flat random colour.
+    """
 
     white: float = 0.6
     """Probability of white."""

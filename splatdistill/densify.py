@@ -1,4 +1,7 @@
-"""The densify policy: what is measured, when an event is due and which thresholds it uses. The work is in ops/densify.py."""
+"""The densify policy: what is measured, when an event is due and which thresholds it uses.
+
+The work is in ops/densify.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Adam over the splats: one group per tensor, learning rates that fall over the run, moments that densify can rearrange."""
+"""Adam over the splats: one group per tensor, learning rates that fall over the run, moments that densify can
+rearrange.
+"""
 
 from __future__ import annotations
 

@@ -81,7 +81,9 @@ def colors(splats: Splats, cameras: Cameras) -> Tensor:
 
 
 def sh_basis(direction: Tensor, degree: int) -> Tensor:
-    """Real spherical harmonics of unit directions [...,3] up to `degree` 0..3, [..., (degree+1)^2], signs and order of 3DGS."""
+    """Real spherical harmonics of unit directions [...,3] up to `degree` 0..3, [..., (degree+1)^2], signs and order
+    of 3DGS.
+    """
     x, y, z = direction.unbind(-1)
     basis = [torch.full_like(x, SH_C0)]
     if degree > 0:

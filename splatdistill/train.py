@@ -103,7 +103,9 @@ class Trainer:
         return numbers
 
     def _gradients(self, step: int) -> tuple[RenderOutput, Tensor, Tensor]:
-        """Fill the gradients of the splats; returns the render, per-view gradient norms [V] and the non-finite count."""
+        """Fill the gradients of the splats; returns the render, per-view gradient norms [V] and the non-finite
+        count.
+        """
         config, seed, group = self.config, self.config.seed, self.config.camera.views_per_group
         views = orbits.sample(
             config.camera, num_views=config.num_views, size=config.size, generator=rng.generator(seed, step, "camera")

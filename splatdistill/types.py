@@ -14,7 +14,8 @@ class Cameras:
     viewmats: [V,4,4] world to camera, OpenCV axes (x right, y down, z forward).
     Ks: [V,3,3] intrinsics in pixels; pixel centres lie at +0.5.
     width, height: image size in pixels.
-    azimuth: [V] rad, 0 in front (camera on +z), growing towards +x. elevation: [V] rad, positive above. radius: [V] world units.
+    azimuth: [V] rad, 0 in front (camera on +z), growing towards +x. elevation: [V] rad, positive above.
+    radius: [V] world units.
     """
 
     viewmats: Tensor
@@ -33,7 +34,8 @@ class Cameras:
 class RenderOutput:
     """What a renderer returns; everything but radii is differentiable.
 
-    rgb: [V,H,W,3] in 0..1 over the background. alpha: [V,H,W,1] coverage. depth: [V,H,W,1] world units, alpha-weighted sum.
+    rgb: [V,H,W,3] in 0..1 over the background. alpha: [V,H,W,1] coverage.
+    depth: [V,H,W,1] world units, alpha-weighted sum.
     means2d: [V,N,2] px. radii: [V,N,2] int32 px per axis, both > 0 where the splat is seen.
     probe: [V,N,2], the tensor whose `.grad` after backward is dL/dmeans2d, the densify statistic.
     """
@@ -48,7 +50,9 @@ class RenderOutput:
 
 @dataclass(frozen=True)
 class NoisyBatch:
-    """Renders in the prior's space, noised. x0: [V,C,h,w] with grad; t: [V] int64; eps, xt: like x0 (detached); alpha, sigma: [V]."""
+    """Renders in the prior's space, noised. x0: [V,C,h,w] with grad; t: [V] int64; eps, xt: like x0 (detached);
+    alpha, sigma: [V].
+    """
 
     x0: Tensor
     t: Tensor

@@ -1,4 +1,6 @@
-"""What every guidance method shares: its contract, the timestep schedule, the weights and the skipping of idle branches."""
+"""What every guidance method shares: its contract, the timestep schedule, the weights and the skipping of idle
+branches.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ MAX_SIGMA_OVER_ALPHA = 13.0  # SD's value at t = 980; a cosine schedule reaches 
 
 
 class Guidance:
-    """A method: how renders are noised and which combination of scores is their gradient. Methods with state override the rest."""
+    """A method: how renders are noised and which combination of scores is their gradient.
+
+    Methods with state override the rest.
+    """
 
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
         """x_t = alpha x0 + sigma eps for one step. x0: [V,C,h,w] with grad."""

@@ -1,7 +1,9 @@
 """Densification in plain torch: statistics, classify with a ranked budget, scatter of tensors and Adam moments.
 
-Order of the result: the input's order, each splat followed by its child. Classify compares logits and log scales against
-thresholds made by the caller and ranks by (gradient descending, index ascending), so that masks are equal on every device.
+Order of the result: the input's order, each splat followed by its child.
+Classify compares logits and log scales against
+thresholds made by the caller and ranks by (gradient descending, index ascending), so that masks are equal on every
+device.
 """
 
 from __future__ import annotations
@@ -9,9 +11,8 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
-
 from splatdistill.ops.philox import philox_normal
+from torch import Tensor
 
 KEEP, CLONE, SPLIT, PRUNE = range(4)
 SPLIT_SHRINK = 1.6  # 3DGS: children of a split are this much smaller
@@ -42,7 +43,8 @@ def classify(
 ) -> Tensor:
     """What becomes of each splat: [N] int8 of KEEP, CLONE, SPLIT, PRUNE.
 
-    mean_grad: [N] >= 0. scales: [N,3] log; opacities: [N] logit; split_scale and prune_scale: log; prune_opacity: logit.
+    mean_grad: [N] >= 0. scales: [N,3] log; opacities: [N] logit; split_scale and prune_scale: log; prune_opacity:
+    logit.
     Growth stops at max_splats survivors, the largest gradients first.
     """
     largest = scales.amax(-1)
@@ -63,10 +65,12 @@ def classify(
 def scatter(
     tensors: dict[str, Tensor], moments: dict[str, dict[str, Tensor]], *, kind: Tensor, key: int
 ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """New tensors and moments after `kind`. Survivors keep their moments; a clone's copy and both halves of a split start at 0.
+    """New tensors and moments after `kind`. Survivors keep their moments; a clone's copy and both halves of a split
+    start at 0.
 
     A split draws two positions from its own Gaussian with Philox keyed by (key, index) and shrinks the scales.
-    Parent and child of a clone or split share the opacity o as 1 - sqrt(1 - o) each, which leaves the picture as it was.
+    Parent and child of a clone or split share the opacity o as 1 - sqrt(1 - o) each, which leaves the picture as it
+    was.
     """
     copies = torch.tensor([1, 2, 2, 0], device=kind.device)[kind.long()]
     source = torch.repeat_interleave(torch.arange(len(kind), device=kind.device), copies)

@@ -61,7 +61,9 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Equicorrelated:
-    """Groups of `views` whose images are jointly Gaussian: covariance std^2 ((1 - rho) I + rho 1 1^T) over the views."""
+    """Groups of `views` whose images are jointly Gaussian: covariance std^2 ((1 - rho) I + rho 1 1^T) over the
+    views.
+    """
 
     mean: Tensor
     std: float
@@ -87,7 +89,9 @@ class AnalyticCondition(Condition):
 
 
 class AnalyticPrior:
-    """A prior in pixel space (-1..1, C = 3) whose density for a prompt and cameras is given by `scene`; SD's noise schedule."""
+    """A prior in pixel space (-1..1, C = 3) whose density for a prompt and cameras is given by `scene`; SD's noise
+    schedule.
+    """
 
     def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1) -> None:
         self.scene = scene
@@ -120,9 +124,11 @@ class AnalyticPrior:
 
 
 def two_view(front: Tensor, back: Tensor, *, std: float, told: bool) -> Scene:
-    """An object that looks like `front` from azimuths within 90 degrees of 0 and like `back` from the others ([C,h,w] each).
+    """An object that looks like `front` from azimuths within 90 degrees of 0 and like `back` from the others
+    ([C,h,w] each).
 
-    `told`: the prior knows the camera. If not, every view is scored by the even mixture of both, which is how Janus begins.
+    `told`: the prior knows the camera. If not, every view is scored by the even mixture of both, which is how Janus
+    begins.
     """
 
     def scene(prompt: str, cameras: Cameras | None) -> Density:

@@ -13,7 +13,9 @@ from splatdistill.types import Cameras
 
 @dataclass(frozen=True)
 class Condition:
-    """One thing a prior can be asked about V views. text: [V,T,D] token states; camera: [V,16] token, or None for no camera."""
+    """One thing a prior can be asked about V views. text: [V,T,D] token states; camera: [V,16] token, or None for no
+    camera.
+    """
 
     text: Tensor
     camera: Tensor | None
@@ -39,9 +41,14 @@ class Prior(Protocol):
         ...
 
     def embed(self, prompt: str, cameras: Cameras | None) -> Condition:
-        """The condition for a prompt seen by these cameras (None: no camera is told); text is encoded once per string."""
+        """The condition for a prompt seen by these cameras (None: no camera is told); text is encoded once per
+        string.
+        """
         ...
 
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
-        """fp32 epsilon for each of K conditions, K tensors like xt [V,C,h,w], in one network call; t: [V] int64. No gradient."""
+        """fp32 epsilon for each of K conditions, K tensors like xt [V,C,h,w], in one network call; t: [V] int64.
+
+        No gradient.
+        """
         ...

@@ -1,0 +1,162 @@
+"""SDS against closed forms: golden draws, the Dirac test, mean and standard deviation, the guided fixed point."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from splatdistill import ops
+from splatdistill.cameras import orbit
+from splatdistill.config import SDSConfig, TrainConfig
+from splatdistill.guidance import make_guidance
+from splatdistill.guidance.base import anneal, noisy_batch
+from splatdistill.guidance.sds import SDS
+from splatdistill.priors.analytic import AnalyticPrior, Gaussian
+from splatdistill.types import Cameras, Residual
+
+
+def cameras(num_views: int) -> Cameras:
+    full = torch.ones(num_views)
+    return orbit(azimuth=0 * full, elevation=0 * full, radius=3 * full, fovy=0.7 * full, size=1)
+
+
+def gaussian_prior(*, cond: float, uncond: float, std: float) -> AnalyticPrior:
+    def scene(prompt: str, cameras: Cameras | None) -> Gaussian:
+        return Gaussian(torch.tensor(cond if prompt else uncond, dtype=torch.float64), std)
+
+    return AnalyticPrior(scene, image_size=1)
+
+
+def gradient(prior: AnalyticPrior, *, z: Tensor, eps: Tensor, t: int, scale: float, weight: str = "one") -> Tensor:
+    """The assembled residual per element, before the mean over views; z, eps: [V,C,1,1]."""
+    method = SDS(SDSConfig(guidance_scale=scale, weight=weight), prompt="x", group=1, steps=1)  # type: ignore[arg-type]
+    timesteps = torch.full((len(z),), t)
+    batch = noisy_batch(z, cameras(len(z)), prior, t=timesteps, eps=eps)
+    return assemble(method.residual(batch, prior, step=0))
+
+
+def assemble(residual: Residual) -> Tensor:
+    total = sum(c.view(-1, 1, 1, 1) * term for c, term in zip(residual.coef.double(), residual.terms, strict=True))
+    return residual.weight.view(-1, 1, 1, 1) * total
+
+
+def scalar(x: float) -> Tensor:
+    return torch.full((1, 1, 1, 1), x, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("scale", "weight", "golden"), [(1.0, "one", -1.011016), (1.0, "sigma2", -0.731639), (7.5, "one", -4.732901)]
+)
+def test_golden_draws(scale: float, weight: str, golden: float) -> None:
+    prior = gaussian_prior(cond=1.3, uncond=0.2, std=0.7)
+    g = gradient(prior, z=scalar(-0.4), eps=scalar(0.8), t=500, scale=scale, weight=weight)
+    assert g.item() == pytest.approx(golden, abs=2e-6)
+
+
+def test_x0_form_is_the_capped_ratio_weight() -> None:
+    prior = gaussian_prior(cond=1.3, uncond=1.3, std=0.7)
+    g = gradient(prior, z=scalar(-0.4), eps=scalar(0.8), t=500, scale=1.0, weight="sigma_over_alpha")
+    assert g.item() == pytest.approx(-1.636106, abs=2e-6)
+    capped = gradient(prior, z=scalar(-0.4), eps=scalar(0.8), t=999, scale=1.0, weight="sigma_over_alpha")
+    plain = gradient(prior, z=scalar(-0.4), eps=scalar(0.8), t=999, scale=1.0)
+    assert (capped / plain).item() == pytest.approx(13.0, rel=1e-6)
+
+
+def test_dirac_data_has_no_variance() -> None:
+    """With data at one point the gradient is w (alpha / sigma) (z - mu) whatever the noise."""
+    prior = gaussian_prior(cond=0.5, uncond=0.5, std=0.0)
+    z = torch.linspace(-1, 1, 6, dtype=torch.float64).view(6, 1, 1, 1)
+    eps = torch.randn(6, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ac = prior.alphas_cumprod[300].double()
+    expected = (ac / (1 - ac)).sqrt() * (z - 0.5)
+    assert torch.allclose(gradient(prior, z=z, eps=eps, t=300, scale=1.0), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("t", [100, 500, 900])
+def test_mean_and_std_by_quadrature(t: int) -> None:
+    """One Gaussian: mean sigma alpha (z - mu) / c and std alpha^2 s^2 / c over the noise, c = alpha^2 s^2 + sigma^2."""
+    nodes, mass = (torch.from_numpy(x) for x in np.polynomial.hermite_e.hermegauss(20))
+    mass = mass / mass.sum()
+    prior = gaussian_prior(cond=1.3, uncond=1.3, std=0.7)
+    z = torch.full((20, 1, 1, 1), -0.4, dtype=torch.float64)
+    g = gradient(prior, z=z, eps=nodes.view(-1, 1, 1, 1), t=t, scale=1.0).flatten()
+    ac = prior.alphas_cumprod[t].double()
+    alpha, sigma = ac.sqrt(), (1 - ac).sqrt()
+    c = alpha**2 * 0.49 + sigma**2
+    mean = (mass * g).sum()
+    std = (mass * (g - mean) ** 2).sum().sqrt()
+    assert mean.item() == pytest.approx((sigma * alpha * -1.7 / c).item(), abs=1e-5)
+    assert std.item() == pytest.approx((alpha**2 * 0.49 / c).item(), abs=1e-5)
+
+
+def test_guided_fixed_point_is_linear_in_scale() -> None:
+    """Equal variances: descent ends at mu_u + s (mu_c - mu_u), which tells the two guidance conventions apart."""
+    prior = gaussian_prior(cond=1.0, uncond=0.2, std=0.7)
+    z = scalar(0.0)
+    for step in range(400):
+        eps = torch.randn(64, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+        pair = torch.cat([eps, -eps])  # antithetic: the mean gradient is exact
+        z = z - 0.5 * gradient(prior, z=z.expand(128, 1, 1, 1), eps=pair, t=300, scale=3.0).mean()
+    assert z.item() == pytest.approx(0.2 + 3.0 * 0.8, abs=1e-4)
+
+
+def test_idle_branch_is_never_evaluated() -> None:
+    prior = gaussian_prior(cond=1.0, uncond=0.2, std=0.7)
+    asked: list[int] = []
+    predict = prior.predict
+    prior.predict = lambda xt, t, conditions: (asked.append(len(conditions)), predict(xt, t, conditions))[1]  # type: ignore[method-assign]
+    for scale in (1.0, 0.0, 7.5):
+        gradient(prior, z=scalar(0.1), eps=scalar(0.2), t=300, scale=scale)
+    assert asked == [1, 1, 2]
+
+
+def test_coefficients_sum_to_zero() -> None:
+    prior = gaussian_prior(cond=1.0, uncond=0.2, std=0.7)
+    batch = noisy_batch(scalar(0.1), cameras(1), prior, t=torch.tensor([300]), eps=scalar(0.2))
+    for scale in (1.0, 7.5, 101.0):
+        residual = SDS(SDSConfig(guidance_scale=scale), prompt="x", group=1, steps=1).residual(batch, prior, step=0)
+        assert residual.coef.sum().item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_residual_op_pushes_the_assembled_gradient() -> None:
+    prior = AnalyticPrior(lambda prompt, cameras: Gaussian(torch.tensor(0.3), 0.5), image_size=4)
+    g = torch.Generator().manual_seed(1)
+    x0 = torch.randn(4, 3, 4, 4, generator=g, requires_grad=True)
+    batch = noisy_batch(
+        x0, cameras(4), prior, t=torch.tensor([100, 400, 700, 900]), eps=torch.randn(x0.shape, generator=g)
+    )
+    residual = SDS(SDSConfig(guidance_scale=2.0), prompt="x", group=1, steps=1).residual(batch, prior, step=0)
+    loss, norms, nonfinite = ops.residual(x0, terms=residual.terms, coef=residual.coef, weight=residual.weight)
+    (3.0 * loss).backward()
+    expected = assemble(residual)
+    assert x0.grad is not None
+    assert torch.allclose(x0.grad.double(), 3.0 * expected / 4, atol=1e-6)
+    assert torch.allclose(norms.double(), expected.flatten(1).norm(dim=1), atol=1e-5)
+    assert nonfinite.item() == 0
+
+
+def test_timesteps_are_shared_by_a_group_and_anneal() -> None:
+    prior = gaussian_prior(cond=1.0, uncond=0.2, std=0.7)
+    method = make_guidance(TrainConfig(prompt="x", steps=100, sds=SDSConfig(t_max=0.98, t_max_final=0.5)))
+    assert isinstance(method, SDS)
+    x0 = torch.zeros(8, 1, 1, 1)
+    highest = {0: 0, 99: 0}
+    for step in highest:
+        for seed in range(200):
+            t = method.noise(x0, cameras(8), prior, seed=seed, step=step).t
+            assert (t[:4] == t[0]).all() and (t[4:] == t[4]).all()
+            assert t.min() >= 20
+            highest[step] = max(highest[step], int(t.max()))
+    assert 900 < highest[0] <= 980
+    assert 400 < highest[99] <= 500 + 5
+
+
+def test_anneal() -> None:
+    assert anneal(1.0, 0.0, progress=0.25, over=0.5) == 0.5
+    assert anneal(1.0, 0.0, progress=0.9, over=0.5) == 0.0
+    assert anneal(1.0, 0.0, progress=0.0, over=0.0) == 0.0
+    assert math.isclose(anneal(0.98, 0.5, progress=1.0, over=1.0), 0.5)

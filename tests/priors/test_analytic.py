@@ -1,0 +1,105 @@
+"""The closed-form scores equal -sigma grad log p_t, by autograd and by brute force."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from splatdistill.cameras import orbit
+from splatdistill.priors.analytic import AnalyticPrior, Density, Equicorrelated, Gaussian, Mixture, beach_ball, two_view
+
+
+def levels(num_views: int) -> tuple[torch.Tensor, torch.Tensor]:
+    ac = torch.linspace(0.9, 0.1, num_views, dtype=torch.float64).view(-1, 1, 1, 1)
+    return ac.sqrt(), (1 - ac).sqrt()
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def check_score(
+    density: Density, log_p: torch.distributions.Distribution, x: torch.Tensor, sigma: torch.Tensor, eps: torch.Tensor
+) -> None:
+    x = x.clone().requires_grad_()
+    (score,) = torch.autograd.grad(log_p.log_prob(x.flatten(1)).sum(), x)
+    assert torch.allclose(eps, -sigma * score, atol=1e-10)
+
+
+def test_gaussian_is_the_score() -> None:
+    mean, x = draw(3, 2, 2, 2), draw(3, 2, 2, 2, seed=1)
+    alpha, sigma = levels(3)
+    density = Gaussian(mean, 0.4)
+    std = (alpha**2 * 0.16 + sigma**2).sqrt()
+    marginal = torch.distributions.Independent(
+        torch.distributions.Normal((alpha * mean).flatten(1), std.flatten(1).expand(3, 8)), 1
+    )
+    check_score(density, marginal, x, sigma, density.epsilon(x, alpha, sigma))
+
+
+def test_mixture_is_the_score() -> None:
+    means, x = [draw(2, 2, 1, seed=s) for s in (2, 3, 4)], draw(5, 2, 2, 1, seed=1)
+    alpha, sigma = levels(5)
+    density = Mixture(means, 0.3, [0.2, 0.5, 0.3])
+    std = (alpha**2 * 0.09 + sigma**2).sqrt().view(5, 1, 1)
+    centres = torch.stack([(alpha * m).flatten(1) for m in means], 1)
+    parts = torch.distributions.Independent(torch.distributions.Normal(centres, std.expand_as(centres)), 1)
+    weights = torch.distributions.Categorical(torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64).expand(5, 3))
+    marginal = torch.distributions.MixtureSameFamily(weights, parts)
+    check_score(density, marginal, x, sigma, density.epsilon(x, alpha, sigma))
+
+
+def test_equicorrelated_is_the_joint_score() -> None:
+    views, rho, std = 4, 0.7, 0.5
+    mean, x = draw(views, 1, 1, 1), draw(views, 1, 1, 1, seed=1)
+    ac = torch.full((views, 1, 1, 1), 0.6, dtype=torch.float64)
+    alpha, sigma = ac.sqrt(), (1 - ac).sqrt()
+    covariance = std**2 * ((1 - rho) * torch.eye(views) + rho * torch.ones(views, views)).double()
+    total = 0.6 * covariance + 0.4 * torch.eye(views).double()
+    expected = sigma.flatten() * torch.linalg.solve(total, (x - alpha * mean).flatten())
+    eps = Equicorrelated(mean, std, rho, views).epsilon(x, alpha, sigma)
+    assert torch.allclose(eps.flatten(), expected, atol=1e-12)
+
+
+def test_equicorrelated_without_correlation_is_gaussian() -> None:
+    mean, x = draw(8, 2, 2, 2), draw(8, 2, 2, 2, seed=1)
+    alpha, sigma = levels(8)
+    alpha, sigma = (a[::4].repeat_interleave(4, 0) for a in (alpha, sigma))  # one level per group
+    joint = Equicorrelated(mean, 0.4, 0.0, 4).epsilon(x, alpha, sigma)
+    assert torch.allclose(joint, Gaussian(mean, 0.4).epsilon(x, alpha, sigma), atol=1e-12)
+
+
+def test_two_view_knows_the_camera_only_when_told() -> None:
+    front, back = torch.ones(1, 2, 2), -torch.ones(1, 2, 2)
+    full = torch.ones(2)
+    cameras = orbit(azimuth=torch.tensor([0.1, 3.0]), elevation=0 * full, radius=3 * full, fovy=full, size=2)
+    told = two_view(front, back, std=0.1, told=True)("x", cameras)
+    assert isinstance(told, Gaussian)
+    assert told.mean[0].eq(1).all() and told.mean[1].eq(-1).all()
+    assert isinstance(two_view(front, back, std=0.1, told=False)("x", cameras), Mixture)
+
+
+def test_beach_ball_turns_with_the_camera_and_takes_the_colour() -> None:
+    prior = AnalyticPrior(beach_ball(image_size=32), image_size=32)
+    full = torch.ones(3)
+    azimuth = torch.tensor([0.0, math.pi / 8, math.pi / 2])
+    cameras = orbit(azimuth=azimuth, elevation=0.3 * full, radius=3.2 * full, fovy=0.65 * full, size=64)
+    density = prior.embed("a red ball", cameras).density
+    assert isinstance(density, Gaussian)
+    picture = prior.decode(density.mean)
+    assert picture.shape == (3, 32, 32, 3)
+    assert picture[:, 0, 0].eq(1).all()
+    centre = picture[:, 12:20, 12:20]
+    assert (centre[..., 0] > 2 * centre[..., 2]).all()
+    assert not torch.allclose(picture[0], picture[1], atol=0.05)
+    assert torch.allclose(picture[0], picture[2], atol=1e-4)  # eight alternating sectors repeat after a quarter turn
+
+
+def test_encode_decode_are_inverse_at_the_native_size() -> None:
+    prior = AnalyticPrior(beach_ball(image_size=16), image_size=16)
+    rgb = torch.rand(2, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(prior.decode(prior.encode(rgb)), rgb, atol=1e-6)
+    assert prior.encode(torch.rand(2, 40, 40, 3)).shape == (2, 3, 16, 16)
+    assert prior.alphas_cumprod[500].item() == pytest.approx(0.27633, abs=1e-5)

@@ -1,0 +1,100 @@
+"""Orbit cameras as laws: they look at the origin, groups are orthogonal, the token is MVDream's."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from splatdistill.cameras import camera_token, orbit, sample, turntable, view_words
+from splatdistill.config import CameraConfig
+from splatdistill.types import Cameras
+
+
+def some(seed: int = 0, **changes: object) -> Cameras:
+    config = CameraConfig(**changes)  # type: ignore[arg-type]
+    return sample(config, num_views=64, size=64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_rotations_are_proper_and_look_at_the_origin() -> None:
+    cameras = some()
+    rotation = cameras.viewmats[:, :3, :3]
+    assert torch.allclose(rotation @ rotation.mT, torch.eye(3).expand(64, 3, 3), atol=1e-5)
+    assert torch.allclose(torch.linalg.det(rotation), torch.ones(64), atol=1e-5)
+    assert torch.allclose(
+        cameras.viewmats[:, :3, 3], torch.stack([0 * cameras.radius, 0 * cameras.radius, cameras.radius], -1)
+    )
+
+
+def test_up_is_up_and_azimuth_grows_towards_x() -> None:
+    one = torch.ones(1)
+    cameras = orbit(azimuth=0 * one, elevation=0.4 * one, radius=3 * one, fovy=0.7 * one, size=100)
+
+    def project(point: list[float]) -> torch.Tensor:
+        seen = cameras.viewmats[0] @ torch.tensor([*point, 1.0])
+        pixel = cameras.Ks[0] @ seen[:3]
+        return pixel[:2] / pixel[2]
+
+    assert project([0, 0.5, 0])[1] < 50 < project([0, -0.5, 0])[1]  # +y is up in the picture
+    assert project([0.5, 0, 0])[0] > 50  # seen from the front, +x is on the right
+    side = orbit(azimuth=math.pi / 2 * one, elevation=0 * one, radius=3 * one, fovy=0.7 * one, size=100)
+    centre = torch.linalg.inv(side.viewmats[0])[:3, 3]
+    assert torch.allclose(centre, torch.tensor([3.0, 0.0, 0.0]), atol=1e-5)
+
+
+def test_groups_are_orthogonal_and_inside_the_ranges() -> None:
+    config = CameraConfig()
+    cameras = some()
+    azimuth = cameras.azimuth.view(-1, 4)
+    steps = torch.remainder(azimuth.roll(-1, 1) - azimuth, 2 * math.pi)
+    assert torch.allclose(steps, torch.full_like(steps, math.pi / 2), atol=1e-5)
+    for value in (cameras.elevation, cameras.radius, cameras.Ks[:, 0, 0]):
+        assert (value.view(-1, 4) == value.view(-1, 4)[:, :1]).all()
+    low, high = config.elevation_deg
+    elevation = torch.rad2deg(cameras.elevation)
+    assert elevation.min() >= low - 1e-4 and elevation.max() <= high + 1e-4
+    half_fov = torch.atan(32 / cameras.Ks[:, 0, 0])
+    fill = config.object_radius / (cameras.radius * torch.sin(half_fov))
+    assert fill.min() >= config.fill[0] - 1e-5 and fill.max() <= config.fill[1] + 1e-5
+
+
+def test_elevation_mixes_both_rules() -> None:
+    """Half uniform in degrees, half uniform on the sphere: the mean over -90..90 is 0, the share above 45 degrees
+    between both.
+    """
+    cameras = [some(seed, elevation_deg=(-90.0, 90.0)).elevation[::4] for seed in range(200)]
+    elevation = torch.rad2deg(torch.cat(cameras))
+    share = (elevation > 45).float().mean().item()
+    assert share == pytest.approx(0.5 * 0.25 + 0.5 * (1 - math.sin(math.pi / 4)) / 2, abs=0.02)
+
+
+def test_token_equals_mvdream() -> None:
+    """Elevation 15 degrees in front is MVDream's azimuth 90: the example of its threestudio extension, front on +x,
+    z up.
+    """
+    one = torch.ones(1)
+    cameras = orbit(azimuth=0 * one, elevation=math.radians(15) * one, radius=2.7 * one, fovy=0.7 * one, size=64)
+    expected = torch.tensor([0, -0.2588, 0.9659, 0.9659, 1, 0, 0, 0, 0, 0.9659, 0.2588, 0.2588, 0, 0, 0, 1])
+    before = cameras.viewmats.clone()
+    assert torch.allclose(camera_token(cameras)[0], expected, atol=1e-4)
+    assert torch.equal(cameras.viewmats, before)
+
+
+def test_view_words() -> None:
+    azimuth = torch.deg2rad(torch.tensor([0.0, 44, 46, 90, 134, 136, 180, -44, -136, 0]))
+    elevation = torch.deg2rad(torch.tensor([0.0] * 9 + [61]))
+    full = torch.ones(10)
+    words = view_words(orbit(azimuth=azimuth, elevation=elevation, radius=full, fovy=full, size=8))
+    assert words == ["front", "front", "side", "side", "side", "back", "back", "front", "back", "overhead"]
+
+
+def test_turntable_starts_in_front() -> None:
+    cameras = turntable(CameraConfig(), num_frames=8, size=32)
+    assert cameras.azimuth[0] == 0
+    assert view_words(cameras)[::4] == ["front", "back"]
+
+
+def test_views_must_fill_groups() -> None:
+    with pytest.raises(ValueError, match="num_views"):
+        sample(CameraConfig(), num_views=6, size=8, generator=torch.Generator())

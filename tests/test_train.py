@@ -1,0 +1,146 @@
+"""The loop on the analytic prior: it learns, it resumes bit for bit, and its settings act."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from splatdistill.logs import Progress
+
+from splatdistill import checkpoint
+from splatdistill.config import (
+    BackgroundConfig,
+    DensifyConfig,
+    OutputConfig,
+    RegularizeConfig,
+    SDSConfig,
+    SplatsConfig,
+    TrainConfig,
+)
+from splatdistill.priors import load
+from splatdistill.renderer import make_renderer
+from splatdistill.splats import Splats
+from splatdistill.train import Trainer, regularizer, train
+
+SMALL = TrainConfig(
+    prompt="a red ball",
+    prior="analytic",
+    steps=40,
+    num_views=4,
+    size=32,
+    splats=SplatsConfig(num_init=200),
+    densify=DensifyConfig(start=0.25, stop=0.8, interval=10, max_splats=260),
+    background=BackgroundConfig(white=1.0, gray=0.0),
+    sds=SDSConfig(guidance_scale=1.0),
+    output=OutputConfig(log_every=5, preview_every=20, save_every=15, size=32, frames=4),
+)
+
+
+def run(folder: Path, config: TrainConfig = SMALL, *, resume: bool = False) -> Splats:
+    with Progress(total=config.steps) as progress:
+        return train(config, folder=folder, progress=progress, resume=resume)
+
+
+def test_it_learns_the_ball(tmp_path: Path) -> None:
+    config = replace(SMALL, steps=120, splats=SplatsConfig(num_init=400))
+    splats = run(tmp_path / "run", config)
+    trainer = Trainer(
+        config, prior=load("analytic", device=torch.device("cpu"), dtype="auto"), device=torch.device("cpu")
+    )
+    prior = trainer.prior
+    from splatdistill.cameras import turntable
+
+    views = turntable(config.camera, num_frames=8, size=64)
+    picture = make_renderer(torch.device("cpu")).render(splats, views, background=torch.ones(8, 3)).rgb
+    target = prior.decode(prior.embed(config.prompt, views).density.mean)
+    start = make_renderer(torch.device("cpu")).render(trainer.splats, views, background=torch.ones(8, 3)).rgb
+    error, error_at_start = ((x - target).square().mean().item() for x in (picture, start))
+    assert error < 0.25 * error_at_start
+    assert error < 0.02
+
+
+def test_resume_equals_not_stopping_across_densify(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole")
+    steps = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    events = [json.loads(line)["kind"] for line in (tmp_path / "whole" / "events.jsonl").read_text().splitlines()]
+    assert events.count("densify") >= 2
+
+    class Stop(Exception):
+        pass
+
+    class Interrupted(Progress):
+        def update(self, step: int, **numbers: object) -> None:
+            if step >= 25:
+                raise Stop
+
+    with pytest.raises(Stop), Interrupted(total=SMALL.steps) as progress:
+        train(SMALL, folder=tmp_path / "parts", progress=progress)
+    assert checkpoint.load(tmp_path / "parts" / "checkpoints")[1]["step"] == 15  # before the event at step 20
+    parts = run(tmp_path / "parts", resume=True)
+    assert len(parts) == len(whole) != SMALL.splats.num_init
+    for name, value in whole.tensors.items():
+        assert torch.equal(value, parts.tensors[name]), name
+    again = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    drop = {"seconds", "time"}
+    assert [{k: v for k, v in s.items() if k not in drop} for s in again] == [
+        {k: v for k, v in s.items() if k not in drop} for s in steps
+    ]
+    assert (tmp_path / "whole" / "splats.ply").read_bytes() == (tmp_path / "parts" / "splats.ply").read_bytes()
+
+
+def test_run_folder_holds_what_it_promises(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    for name in (
+        "config.yaml",
+        "command.txt",
+        "summary.json",
+        "metrics.jsonl",
+        "events.jsonl",
+        "splats.ply",
+        "contact.png",
+    ):
+        assert (tmp_path / "run" / name).stat().st_size >= 0, name
+    assert {p.name for p in (tmp_path / "run" / "preview").iterdir()} >= {
+        f"000020-{v}.jpg" for v in ("front", "side", "back", "top")
+    }
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["step"] == summary["steps"] == 40
+    assert summary["num_splats"] == 260
+    assert 0 < summary["seconds_network"] < summary["seconds_total"]
+    assert summary["network_share"] == pytest.approx(summary["seconds_network"] / summary["seconds_total"], abs=1e-3)
+
+
+def test_init_from_ply_goes_on_from_the_file(tmp_path: Path) -> None:
+    first = run(tmp_path / "first")
+    config = replace(SMALL, init=f"ply:{tmp_path / 'first' / 'splats.ply'}", steps=1)
+    trainer = Trainer(
+        config, prior=load("analytic", device=torch.device("cpu"), dtype="auto"), device=torch.device("cpu")
+    )
+    for name, value in first.tensors.items():
+        assert torch.equal(trainer.splats.tensors[name], value), name
+
+
+def test_same_seed_same_bits_other_seed_other_splats(tmp_path: Path) -> None:
+    short = replace(SMALL, steps=6)
+    a, b, c = run(tmp_path / "a", short), run(tmp_path / "b", short), run(tmp_path / "c", replace(short, seed=1))
+    assert torch.equal(a.means, b.means) and not torch.equal(a.means, c.means)
+
+
+@pytest.mark.parametrize("name", ["opacity", "sparsity", "scale"])
+def test_each_regulariser_scales_linearly(name: str) -> None:
+    trainer = Trainer(
+        SMALL, prior=load("analytic", device=torch.device("cpu"), dtype="auto"), device=torch.device("cpu")
+    )
+    from splatdistill.cameras import turntable
+
+    views = turntable(SMALL.camera, num_frames=4, size=32)
+    output = trainer.renderer.render(trainer.splats, views, background=torch.ones(4, 3))
+    values = [
+        regularizer(RegularizeConfig(**{name: weight}), output, trainer.splats, largest=0.01) for weight in (1.0, 2.0)
+    ]
+    assert values[0] is not None and values[1] is not None
+    assert values[0].item() > 0 and values[1].item() == pytest.approx(2 * values[0].item(), rel=1e-5)
+    assert regularizer(RegularizeConfig(), output, trainer.splats, largest=0.01) is None
