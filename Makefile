@@ -16,12 +16,12 @@ PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
 
 venv: $(STAMP)
 
-# torch comes first and alone: the extension is compiled against the very torch it will run with.
+# torch comes first and alone: the extension is compiled against the very torch it will run with. PATH: for ninja.
 $(STAMP): requirements-dev.lock pyproject.toml $(wildcard setup.py) $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
 	@touch $@
 
 # Each run gets a folder of its own under OUT; the command prints where the splats, turntable and contact sheet are.

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,8 @@ def wheel(tmp_path_factory):
         shutil.copyfile(path, target)
     out = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps"]
-    subprocess.run([*pip, "-w", str(out), "."], cwd=source, check=True)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # for ninja
+    subprocess.run([*pip, "-w", str(out), "."], cwd=source, env=environment, check=True)
     (built,) = out.glob("*.whl")
     return built
 
