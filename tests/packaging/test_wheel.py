@@ -11,7 +11,8 @@ import pytest
 
 from tests.packaging.audit import ROOT, tracked
 
-pytestmark = pytest.mark.slow
+# One group: one worker builds the wheel once.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,10 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_is_complete(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    modules = {str(p.relative_to(ROOT)) for p in tracked(".py") if p.relative_to(ROOT).parts[0] == "splatdistill"}
-    presets = {f"splatdistill/configs/{p.name}" for p in (ROOT / "configs").iterdir() if p.suffix in {".py", ".yaml"}}
-    weights = {str(p.relative_to(ROOT)) for p in tracked() if (ROOT / "splatdistill/embedded/weights") in p.parents}
+    sources = [path.relative_to(ROOT) for path in tracked()]
+    modules = {str(p) for p in sources if p.parts[0] == "splatdistill" and p.suffix == ".py"}
+    presets = {f"splatdistill/{p}" for p in sources if p.parts[0] == "configs"}
+    weights = {str(p) for p in sources if p.is_relative_to("splatdistill/embedded/weights")}
     wanted = modules | presets | weights | {"splatdistill/py.typed"}
     assert sorted(wanted - names) == []
     assert any(name.startswith("splatdistill/_C.") and name.endswith(".so") for name in names)
