@@ -1,0 +1,156 @@
+#include <tuple>
+#include <vector>
+
+#include "../cpu/levels.h"
+#include "tensors.h"
+
+namespace sd::bind {
+namespace {
+
+using namespace sd::cpu;
+
+constexpr int64_t kRecordFloats = sizeof(ProjectedSplat) / sizeof(float);
+constexpr int64_t kSlotFloats = sizeof(GradientSlot) / sizeof(float);
+constexpr int64_t kMaxSide = 65536;  // block coordinates are 16 bits
+
+// The inputs of both passes, checked.
+struct Scene {
+  RasterConfig config;
+  std::vector<Camera> cameras;
+  SplatInputs splats;
+};
+
+Scene make_scene(const Tensor& means, const Tensor& quats, const Tensor& scales, const Tensor& opacities,
+                 const Tensor& colors, const Tensor& viewmats, const Tensor& Ks,
+                 const std::optional<Tensor>& means2d_offset, int64_t width, int64_t height, double near_plane,
+                 double far_plane, double eps2d, bool antialiased) {
+  STD_TORCH_CHECK(means.dim() == 2 && viewmats.dim() == 3, "means must be [N,3] and viewmats [V,4,4]");
+  STD_TORCH_CHECK(width > 0 && width <= kMaxSide && height > 0 && height <= kMaxSide, "bad image size");
+  const int64_t n = means.size(0), v = viewmats.size(0);
+  STD_TORCH_CHECK(n * v < INT32_MAX, "too many splats times views");
+  Scene scene;
+  const bool per_view = colors.dim() == 3;
+  scene.config = {n,
+                  v,
+                  static_cast<int>(width),
+                  static_cast<int>(height),
+                  static_cast<float>(near_plane),
+                  static_cast<float>(far_plane),
+                  static_cast<float>(eps2d),
+                  antialiased,
+                  per_view,
+                  num_threads()};
+  scene.splats.means = checked<float>(means, "means", {n, 3});
+  scene.splats.quats = checked<float>(quats, "quats", {n, 4});
+  scene.splats.scales = checked<float>(scales, "scales", {n, 3});
+  scene.splats.opacities = checked<float>(opacities, "opacities", {n});
+  scene.splats.colors =
+      per_view ? checked<float>(colors, "colors", {v, n, 3}) : checked<float>(colors, "colors", {n, 3});
+  scene.splats.means2d_offset = means2d_offset ? checked<float>(*means2d_offset, "means2d_offset", {v, n, 2}) : nullptr;
+  const float* viewmat = checked<float>(viewmats, "viewmats", {v, 4, 4});
+  const float* K = checked<float>(Ks, "Ks", {v, 3, 3});
+  for (int64_t i = 0; i < v; ++i)
+    scene.cameras.push_back(make_camera(viewmat + 16 * i, K + 9 * i, scene.config.width, scene.config.height));
+  return scene;
+}
+
+using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+Forward rasterize_forward(const Tensor& means, const Tensor& quats, const Tensor& scales, const Tensor& opacities,
+                          const Tensor& colors, const Tensor& viewmats, const Tensor& Ks, const Tensor& background,
+                          const std::optional<Tensor>& means2d_offset, int64_t width, int64_t height, double near_plane,
+                          double far_plane, double eps2d, bool antialiased) {
+  const Scene scene = make_scene(means, quats, scales, opacities, colors, viewmats, Ks, means2d_offset, width, height,
+                                 near_plane, far_plane, eps2d, antialiased);
+  const RasterConfig& config = scene.config;
+  const int64_t n = config.num_splats, v = config.num_views;
+  const float* background_data = checked<float>(background, "background", {v, 3});
+
+  Tensor means2d = allocate<float>(means, {v, n, 2});
+  Tensor radii = allocate<int32_t>(means, {v, n, 2});
+  Tensor records_tensor = allocate<float>(means, {v, n, kRecordFloats});
+  ProjectedSplat* records = data<ProjectedSplat>(records_tensor);
+  kernels().project(config, scene.cameras.data(), scene.splats, records, data<float>(means2d), data<int32_t>(radii));
+
+  const int64_t num_entries = assign_slots(config, records);
+  STD_TORCH_CHECK(num_entries < INT32_MAX, "the splats cover too many tiles: use smaller splats or images");
+  Tensor tile_offsets = allocate<int32_t>(means, {config.num_tiles() + 1});
+  Tensor tile_ids = allocate<int32_t>(means, {num_entries});
+  Tensor tile_masks = allocate<uint16_t>(means, {num_entries});
+  fill_tiles(config, records, data<int32_t>(tile_offsets), data<int32_t>(tile_ids), data<uint16_t>(tile_masks));
+
+  Tensor rgb = allocate<float>(means, {v, height, width, 3});
+  Tensor alpha = allocate<float>(means, {v, height, width, 1});
+  Tensor depth = allocate<float>(means, {v, height, width, 1});
+  const TileLists lists = {data<int32_t>(tile_offsets), data<int32_t>(tile_ids), data<uint16_t>(tile_masks)};
+  const Images images = {data<float>(rgb), data<float>(alpha), data<float>(depth)};
+  kernels().blend(config, records, lists, background_data, images);
+  return {rgb, alpha, depth, means2d, radii, records_tensor, tile_offsets, tile_ids, tile_masks};
+}
+
+using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+Backward rasterize_backward(const Tensor& v_rgb, const Tensor& v_alpha, const Tensor& v_depth,
+                            const std::optional<Tensor>& v_means2d, const Tensor& means, const Tensor& quats,
+                            const Tensor& scales, const Tensor& opacities, const Tensor& colors, const Tensor& viewmats,
+                            const Tensor& Ks, const Tensor& rgb, const Tensor& alpha, const Tensor& depth,
+                            const Tensor& radii, const Tensor& records_tensor, const Tensor& tile_offsets,
+                            const Tensor& tile_ids, const Tensor& tile_masks, double eps2d, bool antialiased) {
+  STD_TORCH_CHECK(rgb.dim() == 4 && tile_ids.dim() == 1, "rgb must be [V,H,W,3] and tile_ids [E]");
+  const int64_t height = rgb.size(1), width = rgb.size(2);
+  const Scene scene = make_scene(means, quats, scales, opacities, colors, viewmats, Ks, std::nullopt, width, height,
+                                 0.0, 0.0, eps2d, antialiased);
+  const RasterConfig& config = scene.config;
+  const int64_t n = config.num_splats, v = config.num_views, num_entries = tile_ids.size(0);
+  check_layout(records_tensor, "records", {v, n, kRecordFloats});
+  const ProjectedSplat* records = data<ProjectedSplat>(records_tensor);
+  const TileLists lists = {checked<int32_t>(tile_offsets, "tile_offsets", {config.num_tiles() + 1}),
+                           checked<int32_t>(tile_ids, "tile_ids", {num_entries}),
+                           checked<uint16_t>(tile_masks, "tile_masks", {num_entries})};
+  const Images images = {checked<float>(rgb, "rgb", {v, height, width, 3}),
+                         checked<float>(alpha, "alpha", {v, height, width, 1}),
+                         checked<float>(depth, "depth", {v, height, width, 1})};
+  const Images grads = {checked<float>(v_rgb, "v_rgb", {v, height, width, 3}),
+                        checked<float>(v_alpha, "v_alpha", {v, height, width, 1}),
+                        checked<float>(v_depth, "v_depth", {v, height, width, 1})};
+
+  Tensor slots_tensor = allocate<float>(means, {num_entries, kSlotFloats});
+  Tensor tile_background = allocate<float>(means, {config.num_tiles(), 3});
+  GradientSlot* slots = data<GradientSlot>(slots_tensor);
+  kernels().blend_backward(config, records, lists, images, grads, slots, data<float>(tile_background));
+
+  Tensor g_means = allocate<float>(means, {n, 3}), g_quats = allocate<float>(means, {n, 4}),
+         g_scales = allocate<float>(means, {n, 3}), g_opacities = allocate<float>(means, {n}),
+         g_colors = torch::stable::empty_like(colors), g_background = allocate<float>(means, {v, 3}),
+         g_means2d = allocate<float>(means, {v, n, 2});
+  sum_background(config, data<float>(tile_background), data<float>(g_background));
+  const SplatGradients out = {data<float>(g_means),     data<float>(g_quats),  data<float>(g_scales),
+                              data<float>(g_opacities), data<float>(g_colors), data<float>(g_means2d)};
+  const float* v_means2d_data = v_means2d ? checked<float>(*v_means2d, "v_means2d", {v, n, 2}) : nullptr;
+  kernels().project_backward(config, scene.cameras.data(), scene.splats, records,
+                             checked<int32_t>(radii, "radii", {v, n, 2}), slots, v_means2d_data, out);
+  return {g_means, g_quats, g_scales, g_opacities, g_colors, g_background, g_means2d};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(splatdistill, m) {
+  m.def(
+      "rasterize_forward(Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, "
+      "Tensor Ks, Tensor background, Tensor? means2d_offset, int width, int height, float near, float far, "
+      "float eps2d, bool antialiased) -> (Tensor rgb, Tensor alpha, Tensor depth, Tensor means2d, Tensor radii, "
+      "Tensor records, Tensor tile_offsets, Tensor tile_ids, Tensor tile_masks)");
+  m.def(
+      "rasterize_backward(Tensor v_rgb, Tensor v_alpha, Tensor v_depth, Tensor? v_means2d, Tensor means, "
+      "Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor Ks, Tensor rgb, "
+      "Tensor alpha, Tensor depth, Tensor radii, Tensor records, Tensor tile_offsets, Tensor tile_ids, "
+      "Tensor tile_masks, float eps2d, bool antialiased) -> (Tensor means, Tensor quats, Tensor scales, "
+      "Tensor opacities, Tensor colors, Tensor background, Tensor means2d_offset)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(splatdistill, CPU, m) {
+  m.impl("rasterize_forward", TORCH_BOX(&rasterize_forward));
+  m.impl("rasterize_backward", TORCH_BOX(&rasterize_backward));
+}
+
+}  // namespace sd::bind

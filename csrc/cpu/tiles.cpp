@@ -1,0 +1,144 @@
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "../common/constants.h"
+#include "raster.h"
+
+namespace sd::cpu {
+namespace {
+
+struct DepthKey {
+  uint32_t key;
+  int32_t id;
+};
+
+uint32_t float_bits(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+// Depths are positive, so their bits order as they do; the sort is stable, so ties keep the order of the splats.
+// Only the bits in which the keys differ are sorted.
+void sort_by_depth(std::vector<DepthKey>& keys, std::vector<DepthKey>& scratch) {
+  constexpr int kDigitBits = 11;
+  constexpr uint32_t kDigits = 1u << kDigitBits;
+  uint32_t low = UINT32_MAX, high = 0;
+  for (const DepthKey& k : keys) {
+    low = std::min(low, k.key);
+    high = std::max(high, k.key);
+  }
+  scratch.resize(keys.size());
+  for (int shift = 0; shift < 32 && keys.size() > 1 && (high - low) >> shift != 0; shift += kDigitBits) {
+    uint32_t start[kDigits] = {};
+    for (const DepthKey& k : keys) ++start[((k.key - low) >> shift) & (kDigits - 1)];
+    uint32_t sum = 0;
+    for (uint32_t& s : start) {
+      const uint32_t count = s;
+      s = sum;
+      sum += count;
+    }
+    for (const DepthKey& k : keys) scratch[start[((k.key - low) >> shift) & (kDigits - 1)]++] = k;
+    keys.swap(scratch);
+  }
+}
+
+// The four bits of a tile's rows or columns that the blocks [begin, end) of the image cover.
+unsigned covered(int begin, int end, int tile) {
+  const int first = std::max(begin - tile * kTileBlocks, 0);
+  const int last = std::min(end - tile * kTileBlocks, kTileBlocks);
+  return ((1u << last) - 1u) & ~((1u << first) - 1u);
+}
+
+// Four row bits to one bit at the start of each row of a 4x4 mask.
+unsigned spread_rows(unsigned rows) { return (rows & 1u) | (rows & 2u) << 3 | (rows & 4u) << 6 | (rows & 8u) << 9; }
+
+template <class Visit>
+void for_each_tile(const ProjectedSplat& r, int tiles_x, Visit visit) {
+  for (int ty = r.tile_y0(); ty < r.tile_y1(); ++ty)
+    for (int tx = r.tile_x0(); tx < r.tile_x1(); ++tx) visit(ty * tiles_x + tx, tx, ty);
+}
+
+// Counting sort of one view's splats, already in depth order, into its tiles. `next` holds the view's tile offsets.
+void fill_view(const ProjectedSplat* records, const std::vector<DepthKey>& order, int tiles_x,
+               std::vector<int32_t>& next, int32_t* ids, uint16_t* masks) {
+  for (const DepthKey& k : order) {
+    const ProjectedSplat& r = records[k.id];
+    for_each_tile(r, tiles_x, [&](int tile, int tx, int ty) {
+      const int32_t at = next[tile]++;
+      ids[at] = k.id;
+      masks[at] = static_cast<uint16_t>(spread_rows(covered(r.y0, r.y1, ty)) * covered(r.x0, r.x1, tx));
+    });
+  }
+}
+
+}  // namespace
+
+Camera make_camera(const float* viewmat, const float* K, int width, int height) {
+  Camera c;
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 3; ++j) c.rotation[3 * i + j] = viewmat[4 * i + j];
+    c.translation[i] = viewmat[4 * i + 3];
+  }
+  c.fx = K[0];
+  c.fy = K[4];
+  c.cx = K[2];
+  c.cy = K[5];
+  const float margin_x = kFovMargin * 0.5f * static_cast<float>(width) / c.fx;
+  const float margin_y = kFovMargin * 0.5f * static_cast<float>(height) / c.fy;
+  c.u_min = -(c.cx / c.fx + margin_x);
+  c.v_min = -(c.cy / c.fy + margin_y);
+  c.u_max = (static_cast<float>(width) - c.cx) / c.fx + margin_x;
+  c.v_max = (static_cast<float>(height) - c.cy) / c.fy + margin_y;
+  return c;
+}
+
+int64_t assign_slots(const RasterConfig& config, ProjectedSplat* records) {
+  int64_t total = 0;
+  for (int64_t row = 0; row < config.num_views * config.num_splats; ++row) {
+    records[row].slot = static_cast<int32_t>(total);
+    total += records[row].num_slots();
+  }
+  return total;
+}
+
+void fill_tiles(const RasterConfig& config, const ProjectedSplat* records, int32_t* offsets, int32_t* ids,
+                uint16_t* masks) {
+  const int64_t n = config.num_splats;
+  const int tiles_x = config.tiles_x(), tiles = tiles_x * config.tiles_y();
+  offsets[0] = 0;
+#pragma omp parallel for schedule(dynamic) num_threads(config.num_threads) if (config.num_threads > 1)
+  for (int64_t view = 0; view < config.num_views; ++view) {
+    std::vector<DepthKey> keys, scratch;
+    keys.reserve(static_cast<size_t>(n));
+    std::vector<int32_t> next(static_cast<size_t>(tiles), 0);
+    for (int64_t row = view * n; row < (view + 1) * n; ++row) {
+      const ProjectedSplat& r = records[row];
+      if (r.x1 == 0) continue;
+      keys.push_back({float_bits(r.depth), static_cast<int32_t>(row)});
+      for_each_tile(r, tiles_x, [&](int tile, int, int) { ++next[tile]; });
+    }
+    sort_by_depth(keys, scratch);
+    int32_t sum = n > 0 ? records[view * n].slot : 0;  // the view's first entry: slots and entries are as many
+    for (int tile = 0; tile < tiles; ++tile) {
+      const int32_t count = next[tile];
+      next[tile] = sum;
+      sum += count;
+      offsets[view * tiles + tile + 1] = sum;
+    }
+    fill_view(records, keys, tiles_x, next, ids, masks);
+  }
+}
+
+void sum_background(const RasterConfig& config, const float* tile_background, float* background) {
+  const int64_t tiles = config.tiles_x() * config.tiles_y();
+  for (int64_t view = 0; view < config.num_views; ++view) {
+    double sum[3] = {};
+    for (int64_t i = view * tiles; i < (view + 1) * tiles; ++i)
+      for (int c = 0; c < 3; ++c) sum[c] += tile_background[3 * i + c];
+    for (int c = 0; c < 3; ++c) background[3 * view + c] = static_cast<float>(sum[c]);
+  }
+}
+
+}  // namespace sd::cpu

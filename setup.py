@@ -1,0 +1,122 @@
+"""Builds the native extension; the metadata is in pyproject.toml.
+
+`splatdistill._C` holds the operators. Its kernels know no torch: each file of KERNELS is compiled once for every
+instruction-set level, and the level is chosen when the extension is loaded. Only csrc/bind sees torch, through the
+stable ABI, so that one build serves every torch from 2.11 on. `splatdistill._build_info` records the build.
+
+SPLATDISTILL_CUDA = auto (default) | 0 | 1: whether to build CUDA kernels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import pybind11
+import torch
+from setuptools import Extension, setup
+from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
+
+ROOT = Path(__file__).resolve().parent
+CPU = ROOT / "csrc" / "cpu"
+KERNELS = ["blend.cpp", "blend_backward.cpp", "project.cpp", "project_backward.cpp", "residual.cpp"]
+COMMON = ["levels.cpp", "tiles.cpp"]
+
+# Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.
+WARNINGS = ["-Wall", "-Wextra"]
+OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+KERNEL_FLAGS = ["-std=c++17", *OPTIMISE, *WARNINGS, "-fopenmp", "-fPIC", "-fvisibility=hidden"]
+X86 = platform.machine() in ("x86_64", "AMD64")
+LEVELS = {"generic": []}
+if X86:
+    LEVELS |= {"x86_64_v3": ["-march=x86-64-v3"], "x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
+
+
+def kernel_objects(build: Path, compiler: str) -> list[str]:
+    """Compiles the torch-free kernels with ninja, every level of every file, and returns the object files."""
+    build.mkdir(parents=True, exist_ok=True)
+    jobs = [(CPU / name, build / f"{name}.{level}.o", [f"-DSD_LEVEL={level}", *march])
+            for name in KERNELS for level, march in LEVELS.items()]  # fmt: skip
+    jobs += [(CPU / name, build / f"{name}.o", ["-DSD_X86_LEVELS"] if X86 else []) for name in COMMON]
+
+    def escaped(path: Path) -> str:
+        return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+    lines = [
+        "rule cxx",
+        f"  command = {compiler} -MMD -MF $out.d {' '.join(KERNEL_FLAGS)} $extra -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+    ]
+    for source, target, extra in jobs:
+        lines += [f"build {escaped(target)}: cxx {escaped(source)}", f"  extra = {' '.join(extra)}"]
+    (build / "build.ninja").write_text("\n".join(lines) + "\n")
+    workers = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
+    subprocess.run(["ninja", "-C", str(build), "-j", workers], check=True)
+    return [str(target) for _, target, _ in jobs]
+
+
+def write_build_config(folder: Path, version: str, compiler: str) -> None:
+    """Writes the header that csrc/bind/build_info.cpp reports."""
+    folder.mkdir(parents=True, exist_ok=True)
+    banner = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
+    values = {
+        "SD_VERSION": version,
+        "SD_TORCH_VERSION": torch.__version__,
+        "SD_COMPILER": banner,
+        "SD_FLAGS": " ".join(KERNEL_FLAGS),
+        "SD_SIMD_LEVELS": " ".join(LEVELS),
+        "SD_CUDA_ARCHS": "",
+    }
+    text = "".join(f"#define {name} {json.dumps(value)}\n" for name, value in values.items())
+    (folder / "sd_build_config.h").write_text(text)
+
+
+class Build(BuildExtension):
+    """Adds the kernel objects and the generated header before torch's own build runs."""
+
+    def build_extensions(self) -> None:
+        compiler = os.environ.get("CXX", "c++")
+        build = (Path(self.build_temp) / "kernels").resolve()
+        write_build_config(build, self.distribution.get_version(), compiler)
+        ops, info = self.extensions
+        ops.extra_objects = [*(ops.extra_objects or []), *kernel_objects(build, compiler)]
+        info.include_dirs.append(str(build))
+        super().build_extensions()
+
+
+if os.environ.get("SPLATDISTILL_CUDA", "auto") not in ("auto", "0", "1"):
+    raise SystemExit("SPLATDISTILL_CUDA must be auto, 0 or 1.")
+if os.environ.get("SPLATDISTILL_CUDA") == "1":
+    raise SystemExit("This version has no CUDA kernels: build with SPLATDISTILL_CUDA=0 or leave it unset.")
+
+# -isystem: the warnings are for our own files.
+BIND_FLAGS = [*OPTIMISE, *WARNINGS, "-fvisibility=hidden", "-g0", *(f"-isystem{path}" for path in include_paths())]
+SOURCES = [f"csrc/bind/{name}.cpp" for name in ("module", "philox", "rasterize", "residual")]
+DEPENDS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc").rglob("*")) if path.is_file()]
+
+setup(
+    ext_modules=[
+        CppExtension(
+            "splatdistill._C",
+            SOURCES,
+            depends=[*DEPENDS, "setup.py"],
+            define_macros=[("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)],
+            extra_compile_args={"cxx": BIND_FLAGS},
+            extra_link_args=["-fopenmp", "-Wl,-s"],
+            py_limited_api=True,
+        ),
+        Extension(
+            "splatdistill._build_info",
+            ["csrc/bind/build_info.cpp"],
+            depends=[*DEPENDS, "setup.py"],
+            include_dirs=[pybind11.get_include()],
+            extra_compile_args=["-O2", *WARNINGS, "-fvisibility=hidden", "-g0"],
+            extra_link_args=["-Wl,-s"],
+        ),
+    ],
+    cmdclass={"build_ext": Build},
+)

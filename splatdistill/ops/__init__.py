@@ -1,0 +1,9 @@
+"""Native operators, each with a pure torch twin in `reference`."""
+
+from splatdistill.ops import reference
+from splatdistill.ops._library import build_info
+from splatdistill.ops.philox import philox_normal
+from splatdistill.ops.rasterize import Raster, rasterize
+from splatdistill.ops.residual import ResidualLoss, residual
+
+__all__ = ["Raster", "ResidualLoss", "build_info", "philox_normal", "rasterize", "reference", "residual"]

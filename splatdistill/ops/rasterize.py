@@ -1,0 +1,172 @@
+"""Differentiable Gaussian rasteriser on the CPU, with the rules of gsplat 1.5.3: all views in one call."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from splatdistill.ops import _check, _library  # noqa: F401  the second registers the ops
+
+MAX_SIDE = 16384
+_CPU = torch.device("cpu")
+_RECORD_FLOATS = 16  # sizeof(ProjectedSplat) / sizeof(float) in csrc/cpu/raster.h
+
+
+class Raster(NamedTuple):
+    """Legend: V views, N splats, H W pixels.
+
+    rgb: [V,H,W,3] over the background. alpha: [V,H,W,1] coverage in 0..1, without the background.
+    depth: [V,H,W,1] sum of weight times camera z, world units. means2d: [V,N,2] px, 0 where not seen.
+    radii: [V,N,2] int32 px per axis, 0 where not seen.
+    """
+
+    rgb: Tensor
+    alpha: Tensor
+    depth: Tensor
+    means2d: Tensor
+    radii: Tensor
+
+
+def rasterize(
+    means: Tensor,
+    *,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    background: Tensor,
+    means2d_offset: Tensor | None = None,
+    near: float = 0.01,
+    far: float = 1e10,
+    eps2d: float = 0.3,
+    antialiased: bool = False,
+) -> Raster:
+    """Draws N Gaussians into V views, front to back. Everything is float32 on the CPU.
+
+    means: [N,3] world units. quats: [N,4] wxyz, any norm but 0. scales: [N,3] standard deviations, world units.
+    opacities: [N] in 0..1. colors: [N,3], or [V,N,3] when they depend on the view. viewmats: [V,4,4] world to camera,
+    OpenCV axes. Ks: [V,3,3] px, pixel centres at +0.5. background: [V,3].
+    means2d_offset: [V,N,2] px, added to the projected means. Pass zeros that require grad: their gradient is the one
+    with respect to means2d, the densify statistic.
+    near, far: world units; splats outside are not drawn. eps2d: px^2, added to the diagonal of the projected covariance.
+    antialiased: scale each opacity by what eps2d takes from its peak.
+
+    Gradients reach every tensor but the cameras. They are bitwise the same for any number of threads. A splat that is
+    not finite is not drawn. gsplat's rules: alpha capped at 0.999, pairs below 1/255 skipped, a pixel stops before the
+    splat that would leave a transmittance of 1e-4 or less, ties in depth go by index.
+    """
+    if not isinstance(means, Tensor) or means.device != _CPU:
+        raise ValueError("means must be a tensor on the CPU; on a GPU use the gsplat renderer.")
+    if viewmats.requires_grad or Ks.requires_grad:
+        raise ValueError("viewmats and Ks must not require grad: this rasteriser gives no camera gradients.")
+    _check_numbers(width, height, near, far, eps2d)
+
+    def checked(name: str, value: Tensor, *shape: int | None) -> Tensor:
+        return _check.tensor(name, value, shape=shape, dtype=torch.float32, device=_CPU)
+
+    means = checked("means", means, None, 3)
+    viewmats = checked("viewmats", viewmats, None, 4, 4)
+    num_splats, num_views = means.shape[0], viewmats.shape[0]
+    Ks = checked("Ks", Ks, num_views, 3, 3)
+    _check_cameras(viewmats, Ks)
+    per_view = isinstance(colors, Tensor) and colors.dim() == 3
+    if means2d_offset is not None:
+        means2d_offset = checked("means2d_offset", means2d_offset, num_views, num_splats, 2)
+    outputs = torch.ops.splatdistill.rasterize_forward(
+        means,
+        checked("quats", quats, num_splats, 4),
+        checked("scales", scales, num_splats, 3),
+        checked("opacities", opacities, num_splats),
+        checked("colors", colors, *([num_views] if per_view else []), num_splats, 3),
+        viewmats,
+        Ks,
+        checked("background", background, num_views, 3),
+        means2d_offset,
+        width,
+        height,
+        near,
+        far,
+        eps2d,
+        antialiased,
+    )
+    return Raster(*outputs[:5])
+
+
+def _check_numbers(width: int, height: int, near: float, far: float, eps2d: float) -> None:
+    _check.integer("width", width, low=1, high=MAX_SIDE)
+    _check.integer("height", height, low=1, high=MAX_SIDE)
+    if not 0 < near < far or math.isinf(near):
+        raise ValueError(f"near and far must satisfy 0 < near < far, got {near} and {far}.")
+    if not 0 <= eps2d < math.inf:
+        raise ValueError(f"eps2d must be finite and at least 0, got {eps2d}.")
+
+
+def _check_cameras(viewmats: Tensor, Ks: Tensor) -> None:
+    _check.finite("viewmats", viewmats)
+    _check.finite("Ks", Ks)
+    if bool((Ks[:, 0, 0] <= 0).any()) or bool((Ks[:, 1, 1] <= 0).any()):
+        raise ValueError("Ks must have positive focal lengths.")
+
+
+@torch.library.register_fake("splatdistill::rasterize_forward")
+def _forward_fake(
+    means, quats, scales, opacities, colors, viewmats, Ks, background, means2d_offset, width, height, *_
+) -> tuple[Tensor, ...]:
+    views, splats = viewmats.shape[0], means.shape[0]
+    tiles = views * ((width + 15) // 16) * ((height + 15) // 16)
+    entries = torch.library.get_ctx().new_dynamic_size()
+    return (
+        means.new_empty(views, height, width, 3),
+        means.new_empty(views, height, width, 1),
+        means.new_empty(views, height, width, 1),
+        means.new_empty(views, splats, 2),
+        means.new_empty(views, splats, 2, dtype=torch.int32),
+        means.new_empty(views, splats, _RECORD_FLOATS),
+        means.new_empty(tiles + 1, dtype=torch.int32),
+        means.new_empty(entries, dtype=torch.int32),
+        means.new_empty(entries, dtype=torch.int16),
+    )
+
+
+@torch.library.register_fake("splatdistill::rasterize_backward")
+def _backward_fake(
+    v_rgb, v_alpha, v_depth, v_means2d, means, quats, scales, opacities, colors, viewmats, *_
+) -> tuple[Tensor, ...]:
+    like = [torch.empty_like(t) for t in (means, quats, scales, opacities, colors)]
+    views, splats = viewmats.shape[0], means.shape[0]
+    return (*like, means.new_empty(views, 3), means.new_empty(views, splats, 2))
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    means, quats, scales, opacities, colors, viewmats, Ks, _background, offset, *_, eps2d, antialiased = inputs
+    rgb, alpha, depth, _means2d, radii, records, *lists = output
+    ctx.save_for_backward(
+        means, quats, scales, opacities, colors, viewmats, Ks, rgb, alpha, depth, radii, records, *lists
+    )
+    ctx.eps2d, ctx.antialiased, ctx.has_offset = eps2d, antialiased, offset is not None
+    ctx.mark_non_differentiable(radii, records, *lists)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, v_rgb, v_alpha, v_depth, v_means2d, *_):
+    rgb, alpha, depth = ctx.saved_tensors[7:10]
+    grads = [
+        torch.zeros_like(image) if grad is None else grad.contiguous()
+        for grad, image in ((v_rgb, rgb), (v_alpha, alpha), (v_depth, depth))
+    ]
+    v_means2d = None if v_means2d is None else v_means2d.contiguous()
+    means, quats, scales, opacities, colors, background, offset = torch.ops.splatdistill.rasterize_backward(
+        *grads, v_means2d, *ctx.saved_tensors, ctx.eps2d, ctx.antialiased
+    )
+    offset = offset if ctx.has_offset else None
+    return means, quats, scales, opacities, colors, None, None, background, offset, *[None] * 6
+
+
+torch.library.register_autograd("splatdistill::rasterize_forward", _backward, setup_context=_setup_context)

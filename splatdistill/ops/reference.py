@@ -1,0 +1,205 @@
+"""Every op in plain torch: the oracle of the tests and the fallback on other devices. Slow, exact, any float dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+ALPHA_CAP = 0.999
+ALPHA_MIN = 1 / 255
+TRANSMITTANCE_MIN = 1e-4
+MAX_EXTENT = 3.33
+FOV_MARGIN = 0.3
+
+
+class DenseRaster(NamedTuple):
+    """As `Raster`, and near_cut [V,H,W]: pixels with a pair within 1e-5 of a threshold, where rounding decides."""
+
+    rgb: Tensor
+    alpha: Tensor
+    depth: Tensor
+    means2d: Tensor
+    radii: Tensor
+    near_cut: Tensor
+
+
+class Projection(NamedTuple):
+    """One view of N splats. mean [N,2] px; conic [N,3] = xx, xy, yy; depth, opacity [N]; radii [N,2]; seen [N]."""
+
+    mean: Tensor
+    conic: Tensor
+    depth: Tensor
+    opacity: Tensor
+    radii: Tensor
+    seen: Tensor
+
+
+def rasterize(
+    means: Tensor,
+    *,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    background: Tensor,
+    means2d_offset: Tensor | None = None,
+    near: float = 0.01,
+    far: float = 1e10,
+    eps2d: float = 0.3,
+    antialiased: bool = False,
+    depth_keys: Tensor | None = None,
+) -> DenseRaster:
+    """`splatdistill.ops.rasterize` over every pair of pixel and splat, by autograd; memory is O(N H W).
+
+    depth_keys: [V,N] what to sort by (stable, ascending); the depths rounded to float32 when None.
+    """
+    shape = rotation_matrices(quats) * scales[:, None, :]
+    views = []
+    for view, (viewmat, K) in enumerate(zip(viewmats, Ks, strict=True)):
+        offset = means2d_offset[view] if means2d_offset is not None else means.new_zeros(len(means), 2)
+        p = project(means, shape, opacities, viewmat, K, width, height, offset, near, far, eps2d, antialiased)
+        keys = p.depth.detach().float() if depth_keys is None else depth_keys[view]
+        order = torch.argsort(keys, stable=True)
+        order = order[p.seen[order]]
+        values = torch.cat([colors[view] if colors.dim() == 3 else colors, p.depth[:, None]], dim=1)
+        image, transmittance, near_cut = composite(p, values, order, width, height)
+        rgb = image[..., :3] + transmittance * background[view]
+        mean = torch.where(p.seen[:, None], p.mean, 0.0)
+        views.append((rgb, 1 - transmittance, image[..., 3:], mean, p.radii, near_cut))
+    return DenseRaster(*(torch.stack(part) for part in zip(*views, strict=True)))
+
+
+def rotation_matrices(quats: Tensor) -> Tensor:
+    """[N,4] wxyz of any norm to [N,3,3]."""
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1, eps=0).unbind(-1)
+    rows = [
+        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
+        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
+        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
+    ]
+    return torch.stack(rows, -2)
+
+
+def project(
+    means: Tensor,
+    shape: Tensor,
+    opacities: Tensor,
+    viewmat: Tensor,
+    K: Tensor,
+    width: int,
+    height: int,
+    offset: Tensor,
+    near: float,
+    far: float,
+    eps2d: float,
+    antialiased: bool,
+) -> Projection:
+    """The 2D Gaussians one camera sees. shape: [N,3,3], rotation times diag(scale)."""
+    rotation = viewmat[:3, :3]
+    camera = means @ rotation.T + viewmat[:3, 3]
+    z = camera[:, 2]
+    size = means.new_tensor([width, height])
+    focal, centre = torch.stack([K[0, 0], K[1, 1]]), torch.stack([K[0, 2], K[1, 2]])
+    slope = camera[:, :2] / z[:, None]
+    margin = FOV_MARGIN * 0.5 * size / focal
+    clamped = torch.clamp(slope, min=-(centre / focal + margin), max=(size - centre) / focal + margin)
+    jacobian = (focal / z[:, None])[..., None] * (rotation[:2] - clamped[..., None] * rotation[2])  # [N,2,3]
+    axes = jacobian @ shape
+    plain = axes @ axes.mT
+    cov = plain + eps2d * torch.eye(2, dtype=means.dtype, device=means.device)
+    det = cov[:, 0, 0] * cov[:, 1, 1] - cov[:, 0, 1] ** 2
+    if antialiased:
+        plain_det = plain[:, 0, 0] * plain[:, 1, 1] - plain[:, 0, 1] ** 2
+        opacities = opacities * torch.sqrt(torch.clamp(plain_det / det, min=0.0))
+    mean = focal * slope + centre + offset
+    extent = torch.sqrt(2 * torch.log(opacities.clamp(min=ALPHA_MIN) / ALPHA_MIN)).clamp(max=MAX_EXTENT)
+    radii = torch.ceil(extent[:, None] * torch.sqrt(torch.stack([cov[:, 0, 0], cov[:, 1, 1]], -1))).detach()
+    seen = (z >= near) & (z <= far) & (det > 0) & torch.isfinite(det) & (opacities >= ALPHA_MIN) & (radii > 0).any(-1)
+    seen = seen & (mean + radii > 0).all(-1) & (mean - radii < size).all(-1)
+    radii = torch.where(seen[:, None], radii, 0.0).to(torch.int32)
+    conic = torch.stack([cov[:, 1, 1], -cov[:, 0, 1], cov[:, 0, 0]], -1) / det[:, None]
+    return Projection(mean, conic, z, opacities, radii, seen)
+
+
+def composite(
+    p: Projection, values: Tensor, order: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Blends values [N,C] of the splats in `order`, front first: image [H,W,C], transmittance [H,W,1], near_cut [H,W]."""
+    x = torch.arange(width, dtype=values.dtype, device=values.device) + 0.5
+    y = torch.arange(height, dtype=values.dtype, device=values.device) + 0.5
+    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 1, 2)
+    dx, dy = (p.mean[order] - pixels).unbind(-1)  # [H*W, splats]
+    xx, xy, yy = p.conic[order].unbind(-1)
+    sigma = 0.5 * (xx * dx * dx + yy * dy * dy) + xy * dx * dy
+    peak = p.opacity[order] * torch.exp(-sigma)
+    drawn = (sigma >= 0) & (peak >= ALPHA_MIN)
+    alpha = torch.where(drawn, peak.clamp(max=ALPHA_CAP), 0.0)
+    with torch.no_grad():
+        after = torch.cumprod(1 - alpha, dim=1)
+        counts = after > TRANSMITTANCE_MIN
+        started = torch.cat([torch.ones_like(counts[:, :1]), counts[:, :-1]], dim=1)  # the pixel had not stopped before
+        close = (peak / ALPHA_MIN - 1).abs() < 1e-5
+        close |= drawn & ((after / TRANSMITTANCE_MIN - 1).abs() < 1e-5)
+        close |= (peak / ALPHA_CAP - 1).abs() < 1e-5
+        near_cut = (close & started).any(dim=1)
+    alpha = torch.where(counts, alpha, 0.0)
+    after = torch.cumprod(1 - alpha, dim=1)
+    before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)
+    image = (alpha * before) @ values[order]
+    transmittance = torch.cat([torch.ones_like(x[:1]).expand(len(after), 1), after], dim=1)[:, -1:]
+    return image.reshape(height, width, -1), transmittance.reshape(height, width, 1), near_cut.reshape(height, width)
+
+
+def residual(
+    x0: Tensor, terms: Sequence[Tensor], coef: Tensor, weight: Tensor, clamp: float | None, total_views: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`splatdistill.ops.residual`: loss, norms [V], number of non-finite elements."""
+
+    def per_view(v: Tensor) -> Tensor:
+        return v.reshape(-1, *[1] * (x0.dim() - 1))
+
+    with torch.no_grad():
+        total = per_view(coef[0]) * terms[0]
+        for k in range(1, len(terms)):
+            total = total + per_view(coef[k]) * terms[k]
+        g = per_view(weight) * total
+        finite = torch.isfinite(g)
+        g = torch.where(finite, g, torch.zeros_like(g))
+        if clamp is not None:
+            g = g.clamp(-clamp, clamp)
+        norms = g.flatten(1).norm(dim=1) if g.dim() > 1 else g.abs()
+    return (x0 * g).sum() / total_views, norms, (~finite).sum()
+
+
+def philox_words(counter: Tensor, key: Tensor) -> Tensor:
+    """Philox4x32-10 on rows: counter [N,4] and key [N,2] int64 holding 32-bit words, result [N,4]."""
+    low = 0xFFFFFFFF
+    c0, c1, c2, c3 = counter.unbind(-1)
+    k0, k1 = key.unbind(-1)
+    for _ in range(10):
+        # int64 products wrap modulo 2^64, so their two halves are right whatever their sign.
+        p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (p1 >> 32 & low) ^ c1 ^ k0, p1 & low, (p0 >> 32 & low) ^ c3 ^ k1, p0 & low
+        k0, k1 = (k0 + 0x9E3779B9) & low, (k1 + 0xBB67AE85) & low
+    return torch.stack([c0, c1, c2, c3], -1)
+
+
+def philox_normal(key: int, ids: Tensor, num: int) -> Tensor:
+    """`splatdistill.ops.philox_normal`: [N,num] float32, computed in float64."""
+    low = 0xFFFFFFFF
+    blocks = torch.arange((num + 3) // 4, device=ids.device)
+    rows = ids[:, None].expand(-1, len(blocks))
+    counter = torch.stack([rows & low, rows >> 32 & low, blocks.expand_as(rows), torch.zeros_like(rows)], -1)
+    keys = torch.tensor([key & low, key >> 32 & low], device=ids.device).expand(*rows.shape, 2)
+    uniform = ((philox_words(counter, keys) >> 9).double() + 0.5) * 2.0**-23
+    radius = torch.sqrt(-2 * torch.log(uniform[..., 0::2]))
+    angle = 2 * torch.pi * uniform[..., 1::2]
+    pairs = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1)
+    return pairs.flatten(1)[:, :num].float()
