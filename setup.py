@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import pybind11
@@ -55,18 +56,18 @@ def kernel_objects(build: Path, compiler: str) -> list[str]:
         lines += [f"build {escaped(target)}: cxx {escaped(source)}", f"  extra = {' '.join(extra)}"]
     (build / "build.ninja").write_text("\n".join(lines) + "\n")
     workers = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
-    subprocess.run(["ninja", "-C", str(build), "-j", workers], check=True)
+    subprocess.run(["ninja", "-C", str(build), "-j", workers], check=True)  # noqa: S603, S607
     return [str(target) for _, target, _ in jobs]
 
 
 def write_build_config(folder: Path, version: str, compiler: str) -> None:
     """Writes the header that csrc/bind/build_info.cpp reports."""
     folder.mkdir(parents=True, exist_ok=True)
-    banner = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
+    shown = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True)  # noqa: S603
     values = {
         "SD_VERSION": version,
         "SD_TORCH_VERSION": torch.__version__,
-        "SD_COMPILER": banner,
+        "SD_COMPILER": shown.stdout.splitlines()[0],
         "SD_FLAGS": " ".join(KERNEL_FLAGS),
         "SD_SIMD_LEVELS": " ".join(LEVELS),
         "SD_CUDA_ARCHS": "",
@@ -87,6 +88,9 @@ class Build(BuildExtension):
         info.include_dirs.append(str(build))
         super().build_extensions()
 
+
+# The ninja of an environment that is not activated; torch looks for it on the PATH too.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 if os.environ.get("SPLATDISTILL_CUDA", "auto") not in ("auto", "0", "1"):
     raise SystemExit("SPLATDISTILL_CUDA must be auto, 0 or 1.")

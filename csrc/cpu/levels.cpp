@@ -28,7 +28,7 @@ struct Level {
 
 const Kernels& choose() {
   static const Level levels[] = {
-      // best first
+  // best first
 #if defined(SD_X86_LEVELS)
       {SD_KERNELS(x86_64_v4), __builtin_cpu_supports("x86-64-v4") != 0},
       {SD_KERNELS(x86_64_v3), __builtin_cpu_supports("x86-64-v3") != 0},

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 
-def tensor(name: str, value: object, *, shape: Sequence[int | None], dtype: torch.dtype, device: torch.device) -> Tensor:
+def tensor(
+    name: str, value: object, *, shape: Sequence[int | None], dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """`value`, made contiguous, if it has this shape (None: any size), dtype and device."""
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a tensor, got {type(value).__name__}.")

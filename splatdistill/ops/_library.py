@@ -7,7 +7,7 @@ from typing import Any
 import torch  # noqa: F401  the extension needs torch's libraries in the process
 
 try:
-    from splatdistill import _C
+    from splatdistill import _C  # pyright: ignore[reportAttributeAccessIssue]
 except ImportError as error:
     raise ImportError(
         f"The native extension of splatdistill does not load ({error}): build it with "
@@ -19,7 +19,7 @@ def build_info() -> dict[str, Any]:
     """How the extension was built (versions, compiler, flags, levels compiled) and `simd_level`, the one in use."""
     info: dict[str, Any] = {"simd_level": _C.simd_level()}
     try:
-        from splatdistill import _build_info
+        from splatdistill import _build_info  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError:  # built for another Python; the operators do not depend on it
         return info
     return info | _build_info.build_info()

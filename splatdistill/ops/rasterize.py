@@ -55,7 +55,7 @@ def rasterize(
     OpenCV axes. Ks: [V,3,3] px, pixel centres at +0.5. background: [V,3].
     means2d_offset: [V,N,2] px, added to the projected means. Pass zeros that require grad: their gradient is the one
     with respect to means2d, the densify statistic.
-    near, far: world units; splats outside are not drawn. eps2d: px^2, added to the diagonal of the projected covariance.
+    near, far: world units; splats outside are not drawn. eps2d: px^2, added to the projected variances.
     antialiased: scale each opacity by what eps2d takes from its peak.
 
     Gradients reach every tensor but the cameras. They are bitwise the same for any number of threads. A splat that is
@@ -64,8 +64,6 @@ def rasterize(
     """
     if not isinstance(means, Tensor) or means.device != _CPU:
         raise ValueError("means must be a tensor on the CPU; on a GPU use the gsplat renderer.")
-    if viewmats.requires_grad or Ks.requires_grad:
-        raise ValueError("viewmats and Ks must not require grad: this rasteriser gives no camera gradients.")
     _check_numbers(width, height, near, far, eps2d)
 
     def checked(name: str, value: Tensor, *shape: int | None) -> Tensor:
@@ -109,6 +107,8 @@ def _check_numbers(width: int, height: int, near: float, far: float, eps2d: floa
 
 
 def _check_cameras(viewmats: Tensor, Ks: Tensor) -> None:
+    if viewmats.requires_grad or Ks.requires_grad:
+        raise ValueError("viewmats and Ks must not require grad: this rasteriser gives no camera gradients.")
     _check.finite("viewmats", viewmats)
     _check.finite("Ks", Ks)
     if bool((Ks[:, 0, 0] <= 0).any()) or bool((Ks[:, 1, 1] <= 0).any()):

@@ -128,10 +128,8 @@ def project(
     return Projection(mean, conic, z, opacities, radii, seen)
 
 
-def composite(
-    p: Projection, values: Tensor, order: Tensor, width: int, height: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Blends values [N,C] of the splats in `order`, front first: image [H,W,C], transmittance [H,W,1], near_cut [H,W]."""
+def composite(p: Projection, values: Tensor, order: Tensor, width: int, height: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Blends values [N,C] of the splats in `order`, front first: image, transmittance, near_cut, all [H,W,...]."""
     x = torch.arange(width, dtype=values.dtype, device=values.device) + 0.5
     y = torch.arange(height, dtype=values.dtype, device=values.device) + 0.5
     pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 1, 2)

@@ -15,7 +15,7 @@ MAX_TERMS = 8
 
 
 class ResidualLoss(NamedTuple):
-    """loss: scalar whose gradient is the residual; its value measures nothing. norms: [V]. num_nonfinite: int64 scalar."""
+    """loss: scalar, its gradient is the residual and its value measures nothing. norms: [V]. num_nonfinite: int64."""
 
     loss: Tensor
     norms: Tensor
@@ -53,7 +53,7 @@ def residual(
 
     dtype = torch.float64 if x0.dtype == torch.float64 else torch.float32
 
-    def constant(name: str, value: object, shape: Sequence[int]) -> Tensor:
+    def constant(name: str, value: Tensor, shape: Sequence[int]) -> Tensor:
         if isinstance(value, Tensor) and value.is_floating_point():
             value = value.detach().to(dtype)
         return _check.tensor(name, value, shape=shape, dtype=dtype, device=x0.device)

@@ -48,7 +48,7 @@ def build_scene(
     per_view_colors: bool = False,
     seed: int = 0,
 ) -> Scene:
-    """Keyword arguments of `rasterize`: splats in a ball of radius 0.5 seen from around it; the same for equal seeds."""
+    """Keyword arguments of `rasterize`: a ball of splats of radius 0.5, seen from around it."""
     g = torch.Generator().manual_seed(seed)
     direction = torch.randn(num_splats, 3, generator=g)
     means = direction / direction.norm(dim=1, keepdim=True) * torch.rand(num_splats, 1, generator=g) ** (1 / 3) * 0.5

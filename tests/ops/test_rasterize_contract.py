@@ -1,0 +1,227 @@
+"""What the rasteriser promises besides numbers: threads, levels, odd inputs, messages, torch's op contract."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from splatdistill import ops
+
+INPUTS = ("means", "quats", "scales", "opacities", "colors", "background", "means2d_offset")
+GEOMETRY = ("means", "quats", "scales", "opacities", "colors")
+
+
+def render_and_grads(scene, threads=1, **options):
+    """Every output, then the gradient of every input for a fixed loss over rgb, alpha and depth."""
+    torch.set_num_threads(threads)
+    leaves = {k: scene[k].clone().requires_grad_() for k in INPUTS}
+    out = ops.rasterize(**(scene | leaves | options))
+    generator = torch.Generator().manual_seed(1)
+    loss = sum((torch.randn(image.shape, generator=generator) * image).sum() for image in out[:3])
+    loss.backward()
+    return [*(t.detach() for t in out), *(leaf.grad for leaf in leaves.values())]
+
+
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_threads_do_not_change_a_bit(make_scene, antialiased):
+    scene = make_scene(400, num_views=3, width=75, height=50)
+    one = render_and_grads(scene, antialiased=antialiased)
+    for threads in (2, 4):
+        for a, b in zip(one, render_and_grads(scene, threads, antialiased=antialiased), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_views_do_not_depend_on_each_other(make_scene):
+    scene = make_scene(100, num_views=3)
+    together = ops.rasterize(**scene)
+    for v in range(3):
+        per_view = ("viewmats", "Ks", "background", "means2d_offset")
+        alone = ops.rasterize(**(scene | {k: scene[k][v : v + 1] for k in per_view}))
+        for a, b in zip(together, alone, strict=True):
+            assert torch.equal(a[v], b[0])
+
+
+def test_offset_moves_means2d_and_its_gradient_is_that_of_means2d(make_scene):
+    scene = make_scene(50)
+    shift = torch.randn(scene["means2d_offset"].shape)
+    moved = ops.rasterize(**(scene | {"means2d_offset": shift}))
+    plain = ops.rasterize(**(scene | {"means2d_offset": None}))
+    both = (moved.radii > 0).all(-1) & (plain.radii > 0).all(-1)
+    torch.testing.assert_close(moved.means2d[both], (plain.means2d + shift)[both])
+
+    offset = torch.zeros_like(shift).requires_grad_()
+    ops.rasterize(**(scene | {"means2d_offset": offset})).means2d[..., 0].sum().backward()
+    assert offset.grad is not None
+    assert torch.equal(offset.grad, torch.stack([both_seen(plain), torch.zeros(2, 50)], -1))
+
+
+def both_seen(out):
+    return (out.radii > 0).any(-1).float()
+
+
+def test_equal_depths_are_drawn_by_index(make_scene):
+    scene = make_scene(2, num_views=1, scale=0.3, opacity=(0.99, 0.99))
+    scene["means"] = torch.zeros(2, 3)
+    scene["quats"] = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(2, 1)
+    scene["scales"] = torch.full((2, 3), 0.3)
+    scene["colors"] = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    red, green, _ = ops.rasterize(**scene).rgb[0, 16, 16]
+    assert red > 0.9 > 0.1 > green
+
+
+@pytest.mark.parametrize("num_splats", [0, 1, 15, 16, 17])
+def test_any_number_of_splats(make_scene, num_splats):
+    for tensor in render_and_grads(make_scene(num_splats, num_views=2, width=5, height=3)):
+        assert torch.isfinite(tensor).all()
+
+
+def test_no_splats_is_the_background(make_scene):
+    scene = make_scene(0)
+    out = ops.rasterize(**scene)
+    assert torch.equal(out.rgb, scene["background"][:, None, None].expand_as(out.rgb))
+    assert out.alpha.abs().max() == 0
+    assert out.radii.shape == (2, 0, 2)
+
+
+def test_no_views(make_scene):
+    scene = make_scene(3, num_views=1)
+    out = ops.rasterize(**(scene | {k: scene[k][:0] for k in ("viewmats", "Ks", "background", "means2d_offset")}))
+    assert out.rgb.shape == (0, 32, 32, 3)
+
+
+def test_splats_behind_the_camera_are_not_drawn_and_get_no_gradient(make_scene):
+    scene = make_scene(20, num_views=1, radius=0.3)
+    *out, _means, quats, scales, opacities, colors, _background, offset = render_and_grads(scene, near=0.3)
+    hidden = (out[4][0] == 0).all(-1)
+    assert hidden.any()
+    assert not hidden.all()
+    for grad in (quats, scales, opacities, colors, offset[0]):
+        assert grad[hidden].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("scales", 1e-12), ("scales", 1e4), ("scales", 1e30), ("means", 1e30), ("means", float("inf")),
+     ("means", float("nan")), ("scales", float("nan")), ("quats", 0.0), ("quats", float("nan")),
+     ("opacities", 0.0), ("opacities", float("nan")), ("quats", 1e-12)],
+)  # fmt: skip
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_extreme_splats_do_no_harm(make_scene, key, value, antialiased):
+    scene = make_scene(40)
+    scene[key][::3] = value
+    for tensor in render_and_grads(scene, antialiased=antialiased):
+        assert torch.isfinite(tensor).all()
+
+
+def test_inputs_need_not_be_contiguous(make_scene):
+    scene = make_scene(30)
+    strided = {k: torch.stack([scene[k], scene[k]], -1)[..., 0] for k in GEOMETRY}
+    assert not strided["means"].is_contiguous()
+    for a, b in zip(render_and_grads(scene), render_and_grads(scene | strided), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_gradients_of_a_part_of_the_outputs(make_scene):
+    scene = make_scene(30)
+    means = scene["means"].clone().requires_grad_()
+    ops.rasterize(**(scene | {"means": means})).alpha.sum().backward()
+    assert means.grad is not None
+    assert means.grad.abs().max() > 0
+
+
+BAD = {
+    "means must be a tensor on the CPU; on a GPU use the gsplat renderer.": {"means": [0.0]},
+    "means must have shape [any, 3], got [30].": {"means": torch.zeros(30)},
+    "means must be float32, got float64.": {"means": torch.zeros(30, 3).double()},
+    "quats must have shape [30, 4], got [30, 3].": {"quats": torch.zeros(30, 3)},
+    "scales must be a tensor, got float.": {"scales": 1.0},
+    "opacities must have shape [30], got [30, 1].": {"opacities": torch.zeros(30, 1)},
+    "colors must have shape [2, 30, 3], got [1, 30, 3].": {"colors": torch.zeros(1, 30, 3)},
+    "colors must be on cpu, got meta.": {"colors": torch.zeros(30, 3, device="meta")},
+    "viewmats must have shape [any, 4, 4], got [4, 4].": {"viewmats": torch.eye(4)},
+    "viewmats must be a tensor, got NoneType.": {"viewmats": None},
+    "viewmats must be finite.": {"viewmats": torch.full((2, 4, 4), torch.nan)},
+    "Ks must have shape [2, 3, 3], got [1, 3, 3].": {"Ks": torch.eye(3)[None]},
+    "Ks must be finite.": {"Ks": torch.full((2, 3, 3), torch.inf)},
+    "Ks must have positive focal lengths.": {"Ks": torch.zeros(2, 3, 3)},
+    "background must have shape [2, 3], got [3].": {"background": torch.zeros(3)},
+    "means2d_offset must have shape [2, 30, 2], got [30, 2].": {"means2d_offset": torch.zeros(30, 2)},
+    "viewmats and Ks must not require grad: this rasteriser gives no camera gradients.": {
+        "viewmats": torch.zeros(2, 4, 4, requires_grad=True)
+    },
+    "width must be an integer from 1 to 16384, got 0.": {"width": 0},
+    "height must be an integer from 1 to 16384, got 2.5.": {"height": 2.5},
+    "near and far must satisfy 0 < near < far, got 0 and 10000000000.0.": {"near": 0},
+    "near and far must satisfy 0 < near < far, got 2 and 1.": {"near": 2, "far": 1},
+    "eps2d must be finite and at least 0, got nan.": {"eps2d": float("nan")},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_inputs_name_the_argument(make_scene, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011  the whole message is compared below
+        ops.rasterize(**(make_scene(30) | BAD[message]))
+    assert str(error.value) == message
+
+
+def raw_arguments(scene):
+    keys = (*GEOMETRY, "viewmats", "Ks", "background", "means2d_offset", "width", "height")
+    return (*(scene[k] for k in keys), 0.01, 1e10, 0.3, False)
+
+
+def test_raw_op_refuses_what_it_cannot_read(make_scene):
+    scene = make_scene(4)
+    for bad in ({"quats": torch.zeros(3, 4)}, {"scales": torch.zeros(4, 3).double()}, {"means": torch.zeros(3, 4).T}):
+        with pytest.raises(RuntimeError, match=r"quats|scales|means"):
+            torch.ops.splatdistill.rasterize_forward(*raw_arguments(scene | bad))
+
+
+@pytest.mark.parametrize("with_offset", [True, False])
+def test_opcheck_forward(make_scene, with_offset):
+    scene = make_scene(12, width=20, height=18)
+    for key in INPUTS:
+        scene[key].requires_grad_()
+    if not with_offset:
+        scene["means2d_offset"] = None
+    torch.library.opcheck(torch.ops.splatdistill.rasterize_forward.default, raw_arguments(scene))
+
+
+def test_opcheck_backward(make_scene):
+    scene = make_scene(12, width=20, height=18)
+    rgb, alpha, depth, means2d, radii, *saved = torch.ops.splatdistill.rasterize_forward(*raw_arguments(scene))
+    inputs = [scene[k] for k in (*GEOMETRY, "viewmats", "Ks")]
+    torch.library.opcheck(
+        torch.ops.splatdistill.rasterize_backward.default,
+        (rgb, alpha, depth, means2d, *inputs, rgb, alpha, depth, radii, *saved, 0.3, False),
+        test_utils=("test_schema", "test_faketensor"),
+    )
+
+
+COMPARE_LEVELS = """
+import sys, torch
+from splatdistill import ops
+torch.set_num_threads(1)
+scene, path = torch.load(sys.argv[1]), sys.argv[2]
+means = scene["means"].requires_grad_()
+rgb = ops.rasterize(**scene).rgb
+(rgb * torch.linspace(-1, 1, rgb.numel()).reshape(rgb.shape)).sum().backward()
+torch.save((ops.build_info()["simd_level"], rgb.detach(), means.grad), path)
+"""
+
+
+def test_every_level_the_machine_has_draws_the_same(make_scene, tmp_path):
+    torch.save(make_scene(200, width=40), tmp_path / "scene.pt")
+    results = {}
+    for level in ops.build_info().get("simd_levels", ["generic"]):
+        command = [sys.executable, "-c", COMPARE_LEVELS, str(tmp_path / "scene.pt"), str(tmp_path / "out.pt")]
+        subprocess.run(command, env=os.environ | {"SPLATDISTILL_SIMD": level}, check=True)
+        used, rgb, grad = torch.load(tmp_path / "out.pt")
+        results[used] = rgb, grad
+    rgb, grad = results["generic"]
+    for other_rgb, other_grad in results.values():
+        assert (rgb - other_rgb).abs().max() <= 3e-6
+        assert (grad - other_grad).norm() <= 1e-5 * grad.norm()

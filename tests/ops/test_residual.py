@@ -1,0 +1,158 @@
+"""The fused residual against float64, its gradient, and what it does to bad numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from splatdistill import ops
+
+
+def problem(num_terms, num_views=3, shape=(4, 8, 8), seed=0, dtype=torch.float32):
+    g = torch.Generator().manual_seed(seed)
+
+    def randn(*size):
+        return torch.randn(size, generator=g, dtype=torch.float64).to(dtype)
+
+    terms = [randn(num_views, *shape) for _ in range(num_terms)]
+    return randn(num_views, *shape), {"terms": terms, "coef": randn(num_terms, num_views), "weight": randn(num_views)}
+
+
+def expected(x0, terms, coef, weight, clamp=None, total_views=None):
+    """g [V,...] in float64, written as the formula."""
+    g = torch.einsum("kv,kv...->v...", coef.double(), torch.stack([t.double() for t in terms]))
+    g = g * weight.double().reshape(-1, *[1] * (x0.dim() - 1))
+    return g if clamp is None else g.clamp(-clamp, clamp)
+
+
+@pytest.mark.parametrize("num_terms", range(1, 9))
+@pytest.mark.parametrize("clamp", [None, 0.5])
+def test_agrees_with_float64(num_terms, clamp):
+    x0, kwargs = problem(num_terms)
+    x0.requires_grad_()
+    loss, norms, num_nonfinite = ops.residual(x0, **kwargs, clamp=clamp)
+    (3.0 * loss).backward()
+    g = expected(x0, **kwargs, clamp=clamp)
+    torch.testing.assert_close(x0.grad.double(), 3.0 * g / 3, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(norms.double(), g.flatten(1).norm(dim=1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(loss.double(), (x0.double() * g).sum() / 3, rtol=1e-5, atol=1e-5)
+    assert int(num_nonfinite) == 0
+    assert num_nonfinite.dtype == torch.int64
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4097,), (3, 64, 64)])
+@pytest.mark.parametrize("num_views", [0, 1, 2])
+def test_any_shape(shape, num_views):
+    x0, kwargs = problem(2, num_views, shape)
+    loss, norms, _ = ops.residual(x0, **kwargs)
+    g = expected(x0, **kwargs)
+    torch.testing.assert_close(loss.double(), (x0.double() * g).sum() / max(num_views, 1), rtol=1e-5, atol=1e-4)
+    assert norms.shape == (num_views,)
+
+
+def test_total_views_of_all_ranks_divides_the_gradient():
+    x0, kwargs = problem(2)
+    x0.requires_grad_()
+    ops.residual(x0, **kwargs, total_views=12).loss.backward()
+    torch.testing.assert_close(x0.grad.double(), expected(x0, **kwargs) / 12, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 3e38])
+def test_a_number_that_is_not_finite_becomes_zero_there_only(bad):
+    x0, kwargs = problem(2)
+    g = expected(x0, **kwargs)
+    kwargs["coef"][0, 1] = 2.0
+    kwargs["weight"][1] = 2.0
+    g = expected(x0, **kwargs)
+    kwargs["terms"][0][1, 2, 3, 4] = bad
+    g[1, 2, 3, 4] = 0
+    x0.requires_grad_()
+    loss, norms, num_nonfinite = ops.residual(x0, **kwargs)
+    loss.backward()
+    torch.testing.assert_close(x0.grad.double(), g / 3, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(norms.double(), g.flatten(1).norm(dim=1), rtol=1e-6, atol=0)
+    assert int(num_nonfinite) == 1
+
+
+def test_clamp_comes_after_the_zeroing():
+    x0, kwargs = problem(1, num_views=1)
+    kwargs |= {"coef": torch.ones(1, 1), "weight": torch.ones(1)}
+    kwargs["terms"][0][0, 0, 0, 0] = float("inf")
+    x0.requires_grad_()
+    ops.residual(x0, **kwargs, clamp=0.25).loss.backward()
+    assert x0.grad[0, 0, 0, 0] == 0
+    assert x0.grad.abs().max() == 0.25
+
+
+def test_gradcheck():
+    x0, kwargs = problem(3, num_views=2, shape=(2, 3), dtype=torch.float64)
+    x0.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: ops.residual(x, **kwargs, clamp=0.7).loss, (x0,))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_terms_are_computed_in_float32(dtype):
+    x0, kwargs = problem(2)
+    kwargs["terms"] = [t.to(dtype) for t in kwargs["terms"]]
+    x0.requires_grad_()
+    ops.residual(x0, **kwargs).loss.backward()
+    torch.testing.assert_close(x0.grad.double(), expected(x0, **kwargs) / 3, rtol=1e-5, atol=1e-6)
+    half = x0.detach().to(dtype).requires_grad_()
+    loss = ops.residual(half, **kwargs).loss
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert half.grad.dtype == dtype
+
+
+def test_terms_get_no_gradient_and_may_be_strided():
+    x0, kwargs = problem(2)
+    want = ops.residual(x0, **kwargs)
+    kwargs["terms"] = [torch.stack([t, t], -1)[..., 0].requires_grad_() for t in kwargs["terms"]]
+    got = ops.residual(x0, **kwargs)
+    assert not got.loss.requires_grad
+    assert torch.equal(got.loss, want.loss)
+
+
+def test_threads_do_not_change_a_bit():
+    x0, kwargs = problem(3, shape=(3, 100, 100))
+    one = torch.ops.splatdistill.residual_forward(x0, *kwargs.values(), None, 3)
+    for threads in (2, 4):
+        torch.set_num_threads(threads)
+        for a, b in zip(one, torch.ops.splatdistill.residual_forward(x0, *kwargs.values(), None, 3), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_reference_agrees():
+    x0, kwargs = problem(4)
+    kwargs["terms"][2][0, 0, 0, 0] = float("nan")
+    got = ops.residual(x0, **kwargs, clamp=0.5)
+    for a, b in zip(got, ops.reference.residual(x0, **kwargs, clamp=0.5, total_views=3), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_opcheck():
+    x0, kwargs = problem(2)
+    x0.requires_grad_()
+    torch.library.opcheck(torch.ops.splatdistill.residual_forward.default, (x0, *kwargs.values(), 0.5, 3))
+
+
+BAD = {
+    "x0 must be a floating-point tensor of shape [V,...].": {"x0": torch.zeros(3, dtype=torch.int64)},
+    "terms must hold 1 to 8 tensors, got 0.": {"terms": []},
+    "terms must hold 1 to 8 tensors, got 9.": {"terms": [torch.zeros(3, 4, 8, 8)] * 9},
+    "terms[1] must have shape [3, 4, 8, 8], got [3, 4, 8].": {"terms": [torch.zeros(3, 4, 8, 8), torch.zeros(3, 4, 8)]},
+    "terms[0] must be on cpu, got meta.": {"terms": [torch.zeros(3, 4, 8, 8, device="meta")] * 2},
+    "coef must have shape [2, 3], got [3].": {"coef": torch.zeros(3)},
+    "weight must be a tensor, got float.": {"weight": 1.0},
+    "weight must be float32, got int64.": {"weight": torch.ones(3, dtype=torch.int64)},
+    "clamp must be positive and finite, or None, got 0.": {"clamp": 0},
+    "total_views must be an integer from 3 to 2147483648, got 2.": {"total_views": 2},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_inputs_name_the_argument(message):
+    x0, kwargs = problem(2)
+    with pytest.raises(ValueError) as error:  # noqa: PT011  the whole message is compared below
+        ops.residual(**({"x0": x0} | kwargs | BAD[message]))
+    assert str(error.value) == message
