@@ -75,6 +75,8 @@ def _asserts(function: ast.AST, helpers: set[str]) -> bool:
             return True
         if isinstance(node, ast.Call):
             last = _dotted(node.func).rsplit(".", 1)[-1]
+            if _is_constant(node, "check", True):  # a program that must end well
+                return True
             if last in helpers | ASSERTING_CALLS or last.lstrip("_").startswith(("assert", "check")):
                 return True
     return False

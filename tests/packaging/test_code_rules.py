@@ -66,6 +66,8 @@ def test_through_helpers():
 def test_raises():
     with pytest.raises(ValueError):
         run()
+def test_program():
+    subprocess.run([sys.executable, "-c", code], check=True)
 class TestGroup:
     def test_silent_method(self):
         run()
