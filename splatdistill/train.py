@@ -145,7 +145,7 @@ class Trainer:
         return {
             "num_splats": len(self.splats),
             "network_share": round(share, 4),
-            "dtype": getattr(self.prior, "dtype", "fp32"),
+            "dtype": self.prior.dtype,
             "threads": torch.get_num_threads(),
         }
 
@@ -161,7 +161,7 @@ class Trainer:
             "seconds_network": self.prior.seconds,
             "num_updates": self.optimizer.num_updates,
             "threads": torch.get_num_threads(),
-            "dtype": getattr(self.prior, "dtype", "fp32"),
+            "dtype": self.prior.dtype,
             "config": asdict(self.config),
         }
         checkpoint.save(root, step=self.step, tensors=tensors, meta=meta, keep=self.config.output.keep)

@@ -27,7 +27,7 @@ def load(name: str, *, device: torch.device, dtype: str) -> Prior:
         )
     from splatdistill.priors.multiview import MultiViewPrior  # diffusers and transformers load here only
 
-    return MultiViewPrior.load(folder, device=device, dtype=dtype)
+    return MultiViewPrior.load(folder, device=str(device), dtype=dtype)
 
 
 __all__ = ["Condition", "Prior", "load"]

@@ -93,6 +93,8 @@ class AnalyticPrior:
     schedule.
     """
 
+    dtype = "fp32"
+
     def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1) -> None:
         self.scene = scene
         self.image_size = image_size
@@ -159,7 +161,7 @@ def _draw_ball(cameras: Cameras, colour: Tensor, size: int, radius: float) -> Te
     pixel = torch.stack([x, y, torch.ones_like(x)], -1)
     c2w = torch.linalg.inv(cameras.viewmats)
     rays = torch.einsum("vij,vjk,hwk->vhwi", c2w[:, :3, :3], torch.linalg.inv(cameras.Ks), pixel)
-    rays = F.normalize(rays, dim=-1)
+    rays = rays / rays.square().sum(-1, keepdim=True).sqrt()
     origin = c2w[:, None, None, :3, 3]
     along = (rays * origin).sum(-1)
     inside = along**2 - origin.square().sum(-1) + radius**2

@@ -25,12 +25,13 @@ class Prior(Protocol):
     """A pretrained denoiser with a frozen network.
 
     alphas_cumprod: [1000] of its schedule. num_views: views it sees jointly (1 for single-view priors).
-    image_size: its native render side in pixels.
+    image_size: its native render side in pixels. dtype: fp32 or bf16, the precision its network runs in.
     """
 
     alphas_cumprod: Tensor
     num_views: int
     image_size: int
+    dtype: str
 
     def encode(self, rgb: Tensor) -> Tensor:
         """[V,H,W,3] in 0..1 to x0 [V,C,h,w], differentiable; resizes to the native size."""
