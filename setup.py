@@ -110,7 +110,7 @@ setup(
             depends=[*DEPENDS, "setup.py"],
             define_macros=[("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)],
             extra_compile_args={"cxx": BIND_FLAGS},
-            extra_link_args=["-fopenmp", "-Wl,-s"],
+            extra_link_args=["-fopenmp"],
             py_limited_api=True,
         ),
         Extension(
@@ -119,7 +119,6 @@ setup(
             depends=[*DEPENDS, "setup.py"],
             include_dirs=[pybind11.get_include()],
             extra_compile_args=["-O2", *WARNINGS, "-fvisibility=hidden", "-g0"],
-            extra_link_args=["-Wl,-s"],
         ),
     ],
     cmdclass={"build_ext": Build},

@@ -9,7 +9,6 @@ namespace {
 
 constexpr int kChunk = 128;     // entries listed at a time: a block that saturates early lists no more
 constexpr int kCheckEvery = 8;  // pairs between two looks at whether the block has saturated
-constexpr int kPrefetch = 4;    // records ahead
 
 // The ids of those of `count` entries whose mask has the bit.
 int list_block(const int32_t* ids, const uint16_t* masks, int count, int bit, int32_t* list) {
@@ -43,7 +42,7 @@ struct BlockState {
 inline bool saturated(const BlockState& s) {
   vf most = s.t[0];
   for (int k = 1; k < kParts; ++k) most = max(most, s.t[k]);
-  return !any(most > kTransmittanceMin);
+  return !any_above(most, kTransmittanceMin);
 }
 
 // Since t never rises, "a pair counts iff t stays above the threshold" stops each pixel where gsplat stops it.

@@ -10,6 +10,8 @@ namespace sd::cpu::SD_LEVEL {
 constexpr int kBlocks = kTileBlocks * kTileBlocks;  // in a tile
 constexpr int kParts = kBlock * kBlock / kLanes;    // vectors that hold a block's pixels
 
+constexpr int kPrefetch = 4;  // records ahead
+
 // The pixels of a block in lane order, relative to its corner: centres lie at +0.5.
 struct PixelGrid {
   vf x[kParts], y[kParts];

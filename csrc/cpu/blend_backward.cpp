@@ -9,60 +9,88 @@ namespace {
 
 constexpr int kSums = 12;  // the floats of a GradientSlot
 
+constexpr int kBlockPixels = kBlock * kBlock;
+
 // The pixels of a tile, block by block. Walking front to back, `rest` is what the splats behind still add to
 // <grads, images>: it starts as the whole of it and loses each pair's share, so no colours behind are stored.
-struct TileState {
-  vf t[kBlocks][kParts];  // transmittance, recomputed exactly as in the forward; 0 outside the image
-  vf rest[kBlocks][kParts];
-  vf v_color[3][kBlocks][kParts];
-  vf v_depth[kBlocks][kParts];
+struct alignas(64) TileState {
+  float t[kBlocks][kBlockPixels];  // transmittance, recomputed exactly as in the forward; 0 outside the image
+  float rest[kBlocks][kBlockPixels];
+  float v_color[3][kBlocks][kBlockPixels];
+  float v_depth[kBlocks][kBlockPixels];
   unsigned alive;  // blocks with a pixel still above kTransmittanceMin
 };
 
-// Loads the upstream gradients of a tile and adds up its share of the background's.
+// One row of a tile; pixels outside the image are 0.
+struct TileRow {
+  float t[kTile], rest[kTile], v_color[3][kTile], v_depth[kTile];
+};
+
+// Reads `count` pixels from `pixel` on and adds up their shares of the background's gradient.
+TileRow load_row(const Images& images, const Images& grads, int64_t pixel, int count, TileRow* background) {
+  TileRow row = {};
+  for (int x = 0; x < count; ++x) {
+    const int64_t p = pixel + x;
+    const float t = 1.0f - images.alpha[p];
+    const float r = grads.rgb[3 * p], g = grads.rgb[3 * p + 1], b = grads.rgb[3 * p + 2];
+    row.t[x] = 1.0f;
+    row.v_color[0][x] = r;
+    row.v_color[1][x] = g;
+    row.v_color[2][x] = b;
+    row.v_depth[x] = grads.depth[p];
+    row.rest[x] = r * images.rgb[3 * p] + g * images.rgb[3 * p + 1] + b * images.rgb[3 * p + 2] +
+                  images.depth[p] * grads.depth[p] - t * grads.alpha[p];
+    background->v_color[0][x] += r * t;
+    background->v_color[1][x] += g * t;
+    background->v_color[2][x] += b * t;
+  }
+  return row;
+}
+
 void load_tile(const RasterConfig& config, const TilePlace& place, const Images& images, const Images& grads,
                TileState* tile, float background[3]) {
-  *tile = {};
-  background[0] = background[1] = background[2] = 0.0f;
-  for (int y = 0; y < kTile && place.y + y < config.height; ++y) {
-    for (int x = 0; x < kTile && place.x + x < config.width; ++x) {
-      const int64_t pixel = (place.view * config.height + place.y + y) * config.width + place.x + x;
-      const int block = y / kBlock * kTileBlocks + x / kBlock, within = y % kBlock * kBlock + x % kBlock;
-      const int k = within / kLanes, lane = within % kLanes;
-      const float t = 1.0f - images.alpha[pixel];
-      float rest = images.depth[pixel] * grads.depth[pixel] - t * grads.alpha[pixel];
-      for (int c = 0; c < 3; ++c) {
-        const float v = grads.rgb[3 * pixel + c];
-        rest += v * images.rgb[3 * pixel + c];
-        background[c] += v * t;
-        tile->v_color[c][block][k][lane] = v;
-      }
-      tile->v_depth[block][k][lane] = grads.depth[pixel];
-      tile->rest[block][k][lane] = rest;
-      tile->t[block][k][lane] = 1.0f;
-      tile->alive |= 1u << block;
+  const int columns = config.width - place.x < kTile ? config.width - place.x : kTile;
+  TileRow sums = {};
+  tile->alive = 0;
+  for (int y = 0; y < kTile; ++y) {
+    const bool inside = place.y + y < config.height;
+    const int64_t pixel = (place.view * config.height + place.y + y) * config.width + place.x;
+    const TileRow row = load_row(images, grads, pixel, inside ? columns : 0, &sums);
+    for (int column = 0; column < kTileBlocks; ++column) {
+      const int block = y / kBlock * kTileBlocks + column, from = column * kBlock, to = y % kBlock * kBlock;
+      memcpy(tile->t[block] + to, row.t + from, sizeof(float) * kBlock);
+      memcpy(tile->rest[block] + to, row.rest + from, sizeof(float) * kBlock);
+      memcpy(tile->v_depth[block] + to, row.v_depth + from, sizeof(float) * kBlock);
+      for (int c = 0; c < 3; ++c) memcpy(tile->v_color[c][block] + to, row.v_color[c] + from, sizeof(float) * kBlock);
+      if (row.t[from] > 0.0f) tile->alive |= 1u << block;
     }
+  }
+  for (int c = 0; c < 3; ++c) {
+    background[c] = 0.0f;
+    for (int x = 0; x < kTile; ++x) background[c] += sums.v_color[c][x];
   }
 }
 
 // Takes one splat through one vector of pixels, adding to its sums. Returns whether a pixel is still alive.
-inline bool step(const ProjectedSplat& s, vf dx, vf dy, int block, int k, TileState& tile, vf sums[kSums]) {
+inline bool step(const ProjectedSplat& s, vf dx, vf dy, int block, int first, TileState& tile, vf sums[kSums]) {
   const vf peak = falloff(s, dx, dy);
   const vf alpha = min(peak, broadcast(kAlphaCap));
-  const vf t = tile.t[block][k];
+  const vf t = load(tile.t[block] + first);
   const vf next = t - alpha * t;
   const vi counts = next > kTransmittanceMin;
-  tile.t[block][k] = next;
-  const vi hit = counts & (alpha > 0.0f);
-  if (!any(hit)) return any(counts);
-
   const vf weight = select(counts, alpha * t, vf{});
-  vf along = s.depth * tile.v_depth[block][k];  // <gradient, what this splat adds per unit of weight>
-  for (int c = 0; c < 3; ++c) along += s.color[c] * tile.v_color[c][block][k];
-  const vf rest = tile.rest[block][k] - along * weight;
-  tile.rest[block][k] = rest;
+  store(tile.t[block] + first, next);
+  if (!any_above(weight, 0.0f)) return any_above(next, kTransmittanceMin);
+
+  const vf v_depth = load(tile.v_depth[block] + first);
+  vf v_color[3];
+  for (int c = 0; c < 3; ++c) v_color[c] = load(tile.v_color[c][block] + first);
+  // <gradient, what this splat adds per unit of weight>
+  const vf along = s.depth * v_depth + s.color[0] * v_color[0] + s.color[1] * v_color[1] + s.color[2] * v_color[2];
+  const vf rest = load(tile.rest[block] + first) - along * weight;
+  store(tile.rest[block] + first, rest);
   const vf v_log_alpha = alpha * (along * t - rest / (1.0f - alpha));
-  const vf g = select(hit & (peak <= kAlphaCap), v_log_alpha, vf{});  // a capped alpha does not move
+  const vf g = select(counts & (peak <= kAlphaCap), v_log_alpha, vf{});  // a capped alpha does not move
   const vf gx = g * dx, gy = g * dy;
   sums[0] += g;
   sums[1] += gx;
@@ -70,8 +98,8 @@ inline bool step(const ProjectedSplat& s, vf dx, vf dy, int block, int k, TileSt
   sums[3] += gx * dx;
   sums[4] += gx * dy;
   sums[5] += gy * dy;
-  for (int c = 0; c < 3; ++c) sums[6 + c] += weight * tile.v_color[c][block][k];
-  sums[9] += weight * tile.v_depth[block][k];
+  for (int c = 0; c < 3; ++c) sums[6 + c] += weight * v_color[c];
+  sums[9] += weight * v_depth;
   return true;
 }
 
@@ -84,8 +112,8 @@ void store_slot(const vf sums[kSums], GradientSlot* slot) {
 
 // The slot of one splat in this tile.
 inline GradientSlot* slot_of(const ProjectedSplat& s, const TilePlace& place, GradientSlot* slots) {
-  const int column = place.x / kTile - s.tile_x0(), row = place.y / kTile - s.tile_y0();
-  return slots + s.slot + row * (s.tile_x1() - s.tile_x0()) + column;
+  const int column = place.x / kTile - s.box.tile_x0(), row = place.y / kTile - s.box.tile_y0();
+  return slots + s.slot + row * (s.box.tile_x1() - s.box.tile_x0()) + column;
 }
 
 void splat_backward(const ProjectedSplat& s, unsigned blocks, const TilePlace& place, const PixelGrid& grid,
@@ -96,7 +124,7 @@ void splat_backward(const ProjectedSplat& s, unsigned blocks, const TilePlace& p
     const float x = s.x - static_cast<float>(place.x + block % kTileBlocks * kBlock);
     const float y = s.y - static_cast<float>(place.y + block / kTileBlocks * kBlock);
     bool alive = false;
-    for (int k = 0; k < kParts; ++k) alive |= step(s, x - grid.x[k], y - grid.y[k], block, k, tile, sums);
+    for (int k = 0; k < kParts; ++k) alive |= step(s, x - grid.x[k], y - grid.y[k], block, k * kLanes, tile, sums);
     if (!alive) tile.alive &= ~(1u << block);
   }
   store_slot(sums, slot);
@@ -112,7 +140,9 @@ void blend_backward(const RasterConfig& config, const ProjectedSplat* records, c
     const TilePlace place = tile_place(config, t);
     TileState tile;
     load_tile(config, place, images, grads, &tile, tile_background + 3 * t);
-    for (int32_t entry = lists.offsets[t]; entry < lists.offsets[t + 1]; ++entry) {
+    const int32_t end = lists.offsets[t + 1];
+    for (int32_t entry = lists.offsets[t]; entry < end; ++entry) {
+      if (entry + kPrefetch < end) __builtin_prefetch(records + lists.ids[entry + kPrefetch]);
       const ProjectedSplat& s = records[lists.ids[entry]];
       const unsigned blocks = lists.masks[entry] & tile.alive;
       GradientSlot* slot = slot_of(s, place, slots);

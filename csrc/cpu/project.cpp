@@ -76,10 +76,9 @@ void scatter(const RasterConfig& config, const ViewSplat& p, const Footprint& f,
       r.log2_opacity = f.log2_opacity[i];
       for (int c = 0; c < 3; ++c) r.color[c] = colors[3 * row + c];
       r.depth = p.z[i];
-      r.x0 = static_cast<uint16_t>(f.x0[i] / kBlock);
-      r.y0 = static_cast<uint16_t>(f.y0[i] / kBlock);
-      r.x1 = static_cast<uint16_t>((f.x1[i] + kBlock - 1) / kBlock);
-      r.y1 = static_cast<uint16_t>((f.y1[i] + kBlock - 1) / kBlock);
+      r.box = {static_cast<uint16_t>(f.x0[i] / kBlock), static_cast<uint16_t>(f.y0[i] / kBlock),
+               static_cast<uint16_t>((f.x1[i] + kBlock - 1) / kBlock),
+               static_cast<uint16_t>((f.y1[i] + kBlock - 1) / kBlock)};
     }
     records[row] = r;
   }

@@ -30,7 +30,7 @@ ViewSums gather(const ProjectedSplat* records, const int32_t* radii, const Gradi
     }
     float total[kSums] = {};
     const GradientSlot* slot = slots + records[row].slot;
-    for (int t = 0; t < records[row].num_slots(); ++t) {
+    for (int t = 0; t < records[row].box.num_tiles(); ++t) {
       float part[kSums];
       memcpy(part, slot + t, sizeof part);
       for (int k = 0; k < kSums; ++k) total[k] += part[k];

@@ -40,6 +40,17 @@ struct SplatInputs {
   const float* means2d_offset;  // [V,N,2] or null
 };
 
+// A rectangle of blocks, end exclusive.
+struct BlockBox {
+  uint16_t x0, y0, x1, y1;
+
+  int tile_x0() const { return x0 / kTileBlocks; }
+  int tile_y0() const { return y0 / kTileBlocks; }
+  int tile_x1() const { return (x1 + kTileBlocks - 1) / kTileBlocks; }
+  int tile_y1() const { return (y1 + kTileBlocks - 1) / kTileBlocks; }
+  int num_tiles() const { return (tile_x1() - tile_x0()) * (tile_y1() - tile_y0()); }
+};
+
 // What one view needs to know of one splat: 64 bytes, one cache line. All zero where the splat is not seen.
 struct alignas(64) ProjectedSplat {
   float x, y;                          // px
@@ -47,15 +58,9 @@ struct alignas(64) ProjectedSplat {
   float log2_opacity;
   float color[3];
   float depth;
-  int32_t slot;             // first of its gradient slots: one for each tile it touches, row by row
-  uint16_t x0, y0, x1, y1;  // blocks touched, end exclusive
+  int32_t slot;  // first of its gradient slots: one for each tile it touches, row by row
+  BlockBox box;
   int32_t unused[3];
-
-  int tile_x0() const { return x0 / kTileBlocks; }
-  int tile_y0() const { return y0 / kTileBlocks; }
-  int tile_x1() const { return (x1 + kTileBlocks - 1) / kTileBlocks; }
-  int tile_y1() const { return (y1 + kTileBlocks - 1) / kTileBlocks; }
-  int num_slots() const { return (tile_x1() - tile_x0()) * (tile_y1() - tile_y0()); }
 };
 static_assert(sizeof(ProjectedSplat) == 64);
 

@@ -48,12 +48,14 @@ SD_HD vf sqrt(vf v) {
   return r;
 }
 
-SD_HD bool any(vi mask) {
+// Whether a lane exceeds the threshold.
+SD_HD bool any_above(vf v, float threshold) {
 #if defined(__AVX512F__)
-  return _mm512_movepi32_mask((__m512i)mask) != 0;
+  return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(threshold), _CMP_GT_OQ) != 0;
 #elif defined(__AVX2__)
-  return _mm256_movemask_ps((__m256)mask) != 0;
+  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_set1_ps(threshold), _CMP_GT_OQ)) != 0;
 #else
+  const vi mask = v > threshold;
   uint64_t half[2];
   memcpy(half, &mask, sizeof half);
   return (half[0] | half[1]) != 0;

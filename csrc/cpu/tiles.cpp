@@ -8,9 +8,11 @@
 namespace sd::cpu {
 namespace {
 
-struct DepthKey {
-  uint32_t key;
+// What sorting and filling need of a splat, so that they do not touch its record.
+struct Key {
+  uint32_t depth_bits;
   int32_t id;
+  BlockBox box;
 };
 
 uint32_t float_bits(float x) {
@@ -21,25 +23,25 @@ uint32_t float_bits(float x) {
 
 // Depths are positive, so their bits order as they do; the sort is stable, so ties keep the order of the splats.
 // Only the bits in which the keys differ are sorted.
-void sort_by_depth(std::vector<DepthKey>& keys, std::vector<DepthKey>& scratch) {
+void sort_by_depth(std::vector<Key>& keys, std::vector<Key>& scratch) {
   constexpr int kDigitBits = 11;
   constexpr uint32_t kDigits = 1u << kDigitBits;
   uint32_t low = UINT32_MAX, high = 0;
-  for (const DepthKey& k : keys) {
-    low = std::min(low, k.key);
-    high = std::max(high, k.key);
+  for (const Key& k : keys) {
+    low = std::min(low, k.depth_bits);
+    high = std::max(high, k.depth_bits);
   }
   scratch.resize(keys.size());
   for (int shift = 0; shift < 32 && keys.size() > 1 && (high - low) >> shift != 0; shift += kDigitBits) {
     uint32_t start[kDigits] = {};
-    for (const DepthKey& k : keys) ++start[((k.key - low) >> shift) & (kDigits - 1)];
+    for (const Key& k : keys) ++start[((k.depth_bits - low) >> shift) & (kDigits - 1)];
     uint32_t sum = 0;
     for (uint32_t& s : start) {
       const uint32_t count = s;
       s = sum;
       sum += count;
     }
-    for (const DepthKey& k : keys) scratch[start[((k.key - low) >> shift) & (kDigits - 1)]++] = k;
+    for (const Key& k : keys) scratch[start[((k.depth_bits - low) >> shift) & (kDigits - 1)]++] = k;
     keys.swap(scratch);
   }
 }
@@ -55,20 +57,18 @@ unsigned covered(int begin, int end, int tile) {
 unsigned spread_rows(unsigned rows) { return (rows & 1u) | (rows & 2u) << 3 | (rows & 4u) << 6 | (rows & 8u) << 9; }
 
 template <class Visit>
-void for_each_tile(const ProjectedSplat& r, int tiles_x, Visit visit) {
-  for (int ty = r.tile_y0(); ty < r.tile_y1(); ++ty)
-    for (int tx = r.tile_x0(); tx < r.tile_x1(); ++tx) visit(ty * tiles_x + tx, tx, ty);
+void for_each_tile(const BlockBox& box, int tiles_x, Visit visit) {
+  for (int ty = box.tile_y0(); ty < box.tile_y1(); ++ty)
+    for (int tx = box.tile_x0(); tx < box.tile_x1(); ++tx) visit(ty * tiles_x + tx, tx, ty);
 }
 
 // Counting sort of one view's splats, already in depth order, into its tiles. `next` holds the view's tile offsets.
-void fill_view(const ProjectedSplat* records, const std::vector<DepthKey>& order, int tiles_x,
-               std::vector<int32_t>& next, int32_t* ids, uint16_t* masks) {
-  for (const DepthKey& k : order) {
-    const ProjectedSplat& r = records[k.id];
-    for_each_tile(r, tiles_x, [&](int tile, int tx, int ty) {
+void fill_view(const std::vector<Key>& order, int tiles_x, std::vector<int32_t>& next, int32_t* ids, uint16_t* masks) {
+  for (const Key& k : order) {
+    for_each_tile(k.box, tiles_x, [&](int tile, int tx, int ty) {
       const int32_t at = next[tile]++;
       ids[at] = k.id;
-      masks[at] = static_cast<uint16_t>(spread_rows(covered(r.y0, r.y1, ty)) * covered(r.x0, r.x1, tx));
+      masks[at] = static_cast<uint16_t>(spread_rows(covered(k.box.y0, k.box.y1, ty)) * covered(k.box.x0, k.box.x1, tx));
     });
   }
 }
@@ -98,7 +98,7 @@ int64_t assign_slots(const RasterConfig& config, ProjectedSplat* records) {
   int64_t total = 0;
   for (int64_t row = 0; row < config.num_views * config.num_splats; ++row) {
     records[row].slot = static_cast<int32_t>(total);
-    total += records[row].num_slots();
+    total += records[row].box.num_tiles();
   }
   return total;
 }
@@ -110,14 +110,14 @@ void fill_tiles(const RasterConfig& config, const ProjectedSplat* records, int32
   offsets[0] = 0;
 #pragma omp parallel for schedule(dynamic) num_threads(config.num_threads) if (config.num_threads > 1)
   for (int64_t view = 0; view < config.num_views; ++view) {
-    std::vector<DepthKey> keys, scratch;
+    std::vector<Key> keys, scratch;
     keys.reserve(static_cast<size_t>(n));
     std::vector<int32_t> next(static_cast<size_t>(tiles), 0);
     for (int64_t row = view * n; row < (view + 1) * n; ++row) {
       const ProjectedSplat& r = records[row];
-      if (r.x1 == 0) continue;
-      keys.push_back({float_bits(r.depth), static_cast<int32_t>(row)});
-      for_each_tile(r, tiles_x, [&](int tile, int, int) { ++next[tile]; });
+      if (r.box.x1 == 0) continue;
+      keys.push_back({float_bits(r.depth), static_cast<int32_t>(row), r.box});
+      for_each_tile(r.box, tiles_x, [&](int tile, int, int) { ++next[tile]; });
     }
     sort_by_depth(keys, scratch);
     int32_t sum = n > 0 ? records[view * n].slot : 0;  // the view's first entry: slots and entries are as many
@@ -127,7 +127,7 @@ void fill_tiles(const RasterConfig& config, const ProjectedSplat* records, int32
       sum += count;
       offsets[view * tiles + tile + 1] = sum;
     }
-    fill_view(records, keys, tiles_x, next, ids, masks);
+    fill_view(keys, tiles_x, next, ids, masks);
   }
 }
 
