@@ -1,0 +1,1 @@
+"""The prior that is shipped: its corpus, its training and its weights."""

@@ -1,0 +1,94 @@
+"""Words for pictures: captions, colour names, and the colours that they stand for."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splatdistill.embedded.corpus.nouns import PLURALS, Noun
+
+# Name: (sRGB 0..1, synonyms).
+COLOURS: dict[str, tuple[tuple[float, float, float], tuple[str, ...]]] = {
+    "red": ((0.80, 0.07, 0.08), ("crimson", "scarlet")),
+    "orange": ((0.95, 0.48, 0.05), ("tangerine",)),
+    "yellow": ((0.95, 0.82, 0.08), ("golden",)),
+    "green": ((0.12, 0.58, 0.16), ("emerald",)),
+    "blue": ((0.10, 0.25, 0.80), ("navy",)),
+    "purple": ((0.48, 0.13, 0.62), ("violet",)),
+    "pink": ((0.96, 0.50, 0.68), ("rose",)),
+    "white": ((0.94, 0.94, 0.93), ()),
+    "black": ((0.08, 0.08, 0.09), ()),
+    "gray": ((0.50, 0.50, 0.51), ("grey",)),
+    "brown": ((0.43, 0.25, 0.11), ("chestnut",)),
+}
+VIEW_WORDS = ("front", "side", "back", "overhead")
+_PATTERNS = ("{a} {x}", "{a} {x}", "{a} {x}", "{x}", "a photo of {a} {x}", "a 3d render of {a} {x}")
+
+
+def caption(noun: Noun, *, colour: str | None, view: str | None, draw: random.Random) -> str:
+    """One caption in lower case; the plain form comes most often, synonyms in a quarter of the cases."""
+    name = draw.choice(noun.synonyms) if noun.synonyms and draw.random() < 0.25 else noun.name
+    phrase = name
+    if colour:
+        others = COLOURS[colour][1]
+        phrase = f"{draw.choice(others) if others and draw.random() < 0.25 else colour} {name}"
+    text = draw.choice(_PATTERNS).format(a=article(phrase, plural=name in PLURALS), x=phrase).strip()
+    return f"{text}, {view} view" if view else text
+
+
+def article(phrase: str, *, plural: bool = False) -> str:
+    """a, an, or "a pair of"."""
+    if plural:
+        return "a pair of"
+    return "an" if phrase[0] in "aeiou" else "a"
+
+
+def vocabulary(nouns: tuple[Noun, ...]) -> list[str]:
+    """Every word that a caption can hold, sorted."""
+    words = {"a", "an", "pair", "of", "photo", "3d", "render", "view", ",", ".", "the", *VIEW_WORDS}
+    for name, (_, synonyms) in COLOURS.items():
+        words.update((name, *synonyms))
+    for noun in nouns:
+        for phrase in (noun.name, *noun.synonyms):
+            words.update(phrase.split())
+    return sorted(words)
+
+
+def tint(colour: str, draw: random.Random) -> NDArray[np.float32]:
+    """An sRGB colour [3] that goes by this name, jittered."""
+    base = np.array(COLOURS[colour][0])
+    return (
+        (base * draw.uniform(0.85, 1.12) + np.array([draw.gauss(0, 0.025) for _ in range(3)]))
+        .clip(0, 1)
+        .astype(np.float32)
+    )
+
+
+def dominant_colour(pixels: NDArray[np.float32]) -> str | None:
+    """The colour name that at least 60 % of the pixels [N,3] go by, or None."""
+    if not len(pixels):
+        return None
+    names = list(COLOURS)
+    counts = np.bincount(_classify(pixels), minlength=len(names))
+    best = int(counts.argmax())
+    return names[best] if counts[best] >= 0.6 * len(pixels) else None
+
+
+def _classify(pixels: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Index into COLOURS by hue, saturation and value: distance in RGB calls dark reds brown and pale blues gray."""
+    names = list(COLOURS)
+    high, low = pixels.max(1), pixels.min(1)
+    chroma = high - low
+    r, g, b = pixels.T
+    safe = np.maximum(chroma, 1e-6)
+    hue = np.where(high == r, (g - b) / safe % 6, np.where(high == g, (b - r) / safe + 2, (r - g) / safe + 4)) * 60
+    edges = np.array([15, 42, 68, 165, 255, 300, 345])
+    by_hue = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "red"]
+    out = np.array([names.index(n) for n in by_hue])[np.digitize(hue, edges)]
+    out = np.where((hue > 12) & (hue < 50) & ((high < 0.62) | (chroma < 0.45)), names.index("brown"), out)
+    out = np.where(((hue >= 345) | (hue < 15)) & (high > 0.75) & (low > 0.35), names.index("pink"), out)
+    flat = chroma < np.maximum(0.16 * high, 0.05)
+    shade = np.where(high < 0.2, names.index("black"), np.where(high > 0.8, names.index("white"), names.index("gray")))
+    return np.where(flat | (high < 0.12), shade, out)

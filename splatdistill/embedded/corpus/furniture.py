@@ -1,0 +1,210 @@
+"""Reads the models of Sweet Home 3D furniture libraries (.sh3f: zip archives of OBJ files and a catalogue)."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+from trimesh.resolvers import Resolver
+
+CATALOGUE = "PluginFurnitureCatalog.properties"
+SEARCH_PATHS = (
+    "/usr/share/sweethome3d/furniture",
+    "/usr/local/share/sweethome3d/furniture",
+    "~/.eteks/sweethome3d/furniture",
+)
+
+_ENTRY = re.compile(r"^(\w+)#(\d+)\s*[=:]\s*(.*)$")
+_LICENCES = {"BlendSwap-CC-0": "https://creativecommons.org/publicdomain/zero/1.0/"}
+_CC_BY_3 = "https://creativecommons.org/licenses/by/3.0/"
+_CC_BY_3_US = "https://creativecommons.org/licenses/by/3.0/us/"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One catalogue entry. rotation: [3,3] from the file's axes to +y up, front +z. licence: its URL."""
+
+    archive: Path
+    library: str
+    number: int
+    name: str
+    creator: str
+    path: str
+    rotation: NDArray[np.float64]
+    licence: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.library}/{self.number}"
+
+
+@dataclass(frozen=True)
+class Material:
+    """colour: [3] in 0..1; opacity 0..1; texture: [H,W,4] in 0..1 that replaces the colour, or None."""
+
+    colour: NDArray[np.float32]
+    opacity: float
+    texture: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles in the unit sphere. vertices, normals: [N,3]; uv: [N,2]; faces: [F,3]; face_material: [F] indices."""
+
+    vertices: NDArray[np.float64]
+    normals: NDArray[np.float64]
+    uv: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    face_material: NDArray[np.int64]
+    materials: list[Material]
+
+
+def find_libraries(folder: str | Path | None = None) -> list[Path]:
+    """The .sh3f files of a folder, or of the first known place that has some."""
+    places = [Path(folder)] if folder else [Path(p).expanduser() for p in SEARCH_PATHS]
+    for place in places:
+        if found := sorted(place.glob("*.sh3f")):
+            return found
+    raise ValueError(
+        f"No .sh3f furniture library in {', '.join(str(p) for p in places)}: "
+        "install the Debian package sweethome3d-furniture or give --furniture FOLDER."
+    )
+
+
+def read_catalogue(archive: Path) -> list[Model]:
+    """All models of one library, in catalogue order."""
+    entries: dict[int, dict[str, str]] = {}
+    with zipfile.ZipFile(archive) as contents:
+        for line in contents.read(CATALOGUE).decode("latin-1").splitlines():
+            if match := _ENTRY.match(line.strip()):
+                value = (
+                    match[3].encode("latin-1", "replace").decode("unicode_escape") if "\\u" in match[3] else match[3]
+                )
+                entries.setdefault(int(match[2]), {})[match[1]] = value.strip()
+        names = set(contents.namelist())
+        return [
+            Model(
+                archive=archive,
+                library=archive.stem,
+                number=number,
+                name=entry["name"],
+                creator=entry.get("creator", "unknown"),
+                path=entry["model"].lstrip("/"),
+                rotation=_rotation(entry.get("modelRotation")),
+                licence=_licence(contents, names, archive.stem, entry["model"].lstrip("/")),
+            )
+            for number, entry in sorted(entries.items())
+            if entry.get("model", "").lower().endswith(".obj")
+        ]
+
+
+def load_mesh(model: Model, *, yaw_deg: float = 0.0) -> Mesh:
+    """The model in the unit sphere, turned by `yaw_deg` about +y after the rotation that the catalogue gives."""
+    with zipfile.ZipFile(model.archive) as contents:
+        resolver = _ZipFolder(contents, posixpath.dirname(model.path))
+        source = io.BytesIO(contents.read(model.path))
+        scene = trimesh.load_scene(source, file_type="obj", resolver=resolver, process=False)
+    parts = [g for g in scene.geometry.values() if isinstance(g, trimesh.Trimesh) and len(g.faces)]
+    if not parts:
+        raise ValueError(f"The model {model.key} ({model.name}) holds no triangles.")
+    angle = np.deg2rad(yaw_deg)
+    yaw = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    turn = yaw @ model.rotation
+    offsets = np.cumsum([0] + [len(p.vertices) for p in parts])
+    vertices = _into_unit_sphere(np.concatenate([p.vertices for p in parts]) @ turn.T)
+    faces = np.concatenate([p.faces + o for p, o in zip(parts, offsets, strict=False)])
+    return Mesh(
+        vertices=vertices,
+        normals=_vertex_normals(vertices, faces),
+        uv=np.concatenate([_uv(p) for p in parts]),
+        faces=faces,
+        face_material=np.repeat(np.arange(len(parts)), [len(p.faces) for p in parts]),
+        materials=[_material(p) for p in parts],
+    )
+
+
+class _ZipFolder(Resolver):
+    """Lets trimesh read the files beside an OBJ inside the archive; names differ in case and slashes now and then."""
+
+    def __init__(self, contents: zipfile.ZipFile, folder: str) -> None:
+        self.contents, self.folder = contents, folder
+        self.names = {name.lower(): name for name in contents.namelist()}
+
+    def get(self, name: str) -> bytes:
+        wanted = posixpath.normpath(posixpath.join(self.folder, name.strip().replace("\\", "/")))
+        return self.contents.read(self.names.get(wanted.lower(), wanted))
+
+    def keys(self) -> Iterator[str]:
+        return iter(self.names.values())
+
+    def write(self, name: str, data: bytes) -> None:
+        raise PermissionError("Furniture libraries are read only.")
+
+    def namespaced(self, namespace: str) -> _ZipFolder:
+        return _ZipFolder(self.contents, posixpath.join(self.folder, namespace))
+
+
+def _rotation(text: str | None) -> NDArray[np.float64]:
+    return np.array(text.split(), dtype=np.float64).reshape(3, 3) if text else np.eye(3)
+
+
+def _licence(contents: zipfile.ZipFile, names: set[str], library: str, path: str) -> str:
+    """The licence file beside a model wins over the library's: two models of the CC0 library say CC-BY."""
+    folder = posixpath.dirname(path) + "/"
+    for name in sorted(n for n in names if n.startswith(folder) and "LICENSE" in n.upper()):
+        text = contents.read(name).decode("latin-1").lower()
+        if "cc-0" in text or "cc0" in text or "public domain" in text or "publicdomain" in text:
+            return _LICENCES["BlendSwap-CC-0"]
+        if "attribution" in text or "cc-by" in text:
+            return _CC_BY_3
+    return _LICENCES.get(library, _CC_BY_3_US if library in ("KatorLegaz", "Reallusion") else _CC_BY_3)
+
+
+def _into_unit_sphere(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centred by a ball that nearly is the smallest (Ritter's): the box diagonal would leave long objects too small."""
+    a = vertices[np.argmax(np.linalg.norm(vertices - vertices[0], axis=1))]
+    b = vertices[np.argmax(np.linalg.norm(vertices - a, axis=1))]
+    centre, radius = (a + b) / 2, np.linalg.norm(a - b) / 2
+    for _ in range(100):
+        distance = np.linalg.norm(vertices - centre, axis=1)
+        far = int(np.argmax(distance))
+        if distance[far] <= radius * (1 + 1e-6):
+            break
+        grown = (radius + distance[far]) / 2
+        centre = centre + (vertices[far] - centre) * (1 - grown / distance[far])
+        radius = grown
+    return (vertices - centre) / radius
+
+
+def _vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Area-weighted means; files split vertices at hard edges. Trimesh's own would need SciPy to be quick."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    normal = np.cross(b - a, c - a)
+    sums = [np.bincount(faces.ravel(), np.repeat(normal[:, k], 3), minlength=len(vertices)) for k in range(3)]
+    total = np.stack(sums, -1)
+    return total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-12)
+
+
+def _uv(part: trimesh.Trimesh) -> NDArray[np.float64]:
+    uv = getattr(part.visual, "uv", None)
+    return np.zeros((len(part.vertices), 2)) if uv is None else np.asarray(uv, dtype=np.float64)
+
+
+def _material(part: trimesh.Trimesh) -> Material:
+    material = getattr(part.visual, "material", None)
+    diffuse = np.asarray(getattr(material, "diffuse", (160, 160, 160, 255)), dtype=np.float32) / 255
+    image = getattr(material, "image", None)
+    texture = None if image is None else np.asarray(image.convert("RGBA"), dtype=np.float32) / 255
+    kwargs = getattr(material, "kwargs", {})
+    opacity = kwargs.get("d", [1.0])
+    return Material(
+        colour=diffuse[:3], opacity=float(np.ravel(np.asarray(opacity, dtype=np.float64))[0]), texture=texture
+    )

@@ -1,0 +1,144 @@
+"""Casts rays at a mesh and keeps albedo, shading, paint mask and alpha apart, so that colours can change later."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+from trimesh.ray.ray_pyembree import RayMeshIntersector
+
+from splatdistill.embedded.corpus.furniture import Mesh
+from splatdistill.types import Cameras
+
+CHANNELS = 6  # albedo r g b, shading, paint, alpha
+_MAX_LAYERS = 6  # surfaces a ray may pass through where the material is transparent
+_KEY = np.array([0.35, 0.75, 0.56])
+_FILL = np.array([-0.75, 0.2, 0.63])
+
+
+class Caster:
+    """Ray casting at one mesh; the search tree is built once.
+
+    materials [M] bool says which materials take paint; `choose_paint` finds them.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+        self.face_normals = np.cross(
+            mesh.vertices[mesh.faces[:, 1]] - mesh.vertices[mesh.faces[:, 0]],
+            mesh.vertices[mesh.faces[:, 2]] - mesh.vertices[mesh.faces[:, 0]],
+        )
+        self.face_normals /= np.linalg.norm(self.face_normals, axis=1, keepdims=True) + 1e-12
+        self.intersector = RayMeshIntersector(surface)
+
+    def gbuffer(self, cameras: Cameras, *, paint: NDArray[np.bool_], rays: int = 4) -> NDArray[np.uint8]:
+        """[V,H,W,6] uint8: albedo, shading, paint and alpha in 0..255, averaged over rays x rays per pixel.
+
+        Albedo, shading and paint are averages over the rays that hit, 0 where none does.
+        """
+        size = cameras.height
+        views = []
+        for view in range(len(cameras)):
+            origins, directions = _camera_rays(cameras, view, rays)
+            values, hit, _ = self._trace(origins, directions, paint)
+            weight = hit.reshape(size, rays, size, rays).sum((1, 3)).astype(np.float32)
+            total = values.reshape(size, rays, size, rays, 5).sum((1, 3))
+            mean = total / np.maximum(weight, 1)[..., None]
+            views.append(np.concatenate([mean, weight[..., None] / rays**2], -1))
+        return (np.stack(views).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+    def choose_paint(self, cameras: Cameras) -> tuple[NDArray[np.bool_], float]:
+        """The materials that show most, with those of a similar colour, and the share of the visible surface.
+
+        Counted in visible pixels: by area the unseen insides of a car would win.
+        """
+        materials = self.mesh.materials
+        none = np.zeros(len(materials), dtype=bool)
+        count, colour = np.zeros(len(materials)), np.zeros((len(materials), 3))
+        for view in range(len(cameras)):
+            values, hit, material = self._trace(*_camera_rays(cameras, view, 1), none)
+            count += np.bincount(material[hit], minlength=len(materials))
+            for channel in range(3):
+                colour[:, channel] += np.bincount(material[hit], values[hit, channel], minlength=len(materials))
+        colour /= np.maximum(count, 1)[:, None]
+        similar = np.linalg.norm(colour[:, None] - colour[None], axis=-1) < 0.18
+        groups = similar @ count
+        best = similar[int(np.argmax(np.where(count > 0, groups, -1)))]
+        return best, float(count[best].sum() / max(count.sum(), 1))
+
+    def _trace(
+        self, origins: NDArray[np.float64], directions: NDArray[np.float64], paint: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+        """First opaque hit of each ray: (albedo rgb, shading, paint) [R,5], hit [R], material [R]."""
+        values = np.zeros((len(origins), 5), dtype=np.float32)
+        hit = np.zeros(len(origins), dtype=bool)
+        material = np.zeros(len(origins), dtype=np.int64)
+        alive = np.arange(len(origins))
+        for _ in range(_MAX_LAYERS):
+            if not len(alive):
+                break
+            face, ray, where = self.intersector.intersects_id(
+                origins[alive], directions[alive], multiple_hits=False, return_locations=True
+            )
+            ray = alive[ray]
+            albedo, opacity, shading = self._surface(face, where, directions[ray])
+            solid = opacity >= 0.5
+            values[ray[solid], :3], values[ray[solid], 3] = albedo[solid], shading[solid]
+            values[ray[solid], 4] = paint[self.mesh.face_material[face[solid]]]
+            hit[ray[solid]] = True
+            material[ray[solid]] = self.mesh.face_material[face[solid]]
+            alive = ray[~solid]
+            origins = origins.copy()
+            origins[alive] = where[~solid] + 1e-4 * directions[alive]
+        return values, hit, material
+
+    def _surface(
+        self, face: NDArray[np.int64], where: NDArray[np.float64], direction: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        mesh, corners = self.mesh, self.mesh.faces[face]
+        weights = trimesh.triangles.points_to_barycentric(mesh.vertices[corners], where).clip(0, 1)
+        flat = self.face_normals[face]
+        normal = np.einsum("rk,rkc->rc", weights, mesh.normals[corners])
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
+        normal = np.where(np.abs((normal * flat).sum(1, keepdims=True)) < 0.7, flat, normal)
+        normal = np.where((normal * direction).sum(1, keepdims=True) > 0, -normal, normal)
+        uv = np.einsum("rk,rkc->rc", weights, mesh.uv[corners])
+        albedo = np.zeros((len(face), 3), dtype=np.float32)
+        opacity = np.ones(len(face), dtype=np.float32)
+        for index in np.unique(mesh.face_material[face]):
+            mine = mesh.face_material[face] == index
+            material = mesh.materials[index]
+            albedo[mine], opacity[mine] = material.colour, material.opacity
+            if material.texture is not None:
+                height, width = material.texture.shape[:2]
+                column = (uv[mine, 0] % 1 * width).astype(int).clip(0, width - 1)
+                row = ((1 - uv[mine, 1] % 1) * height).astype(int).clip(0, height - 1)
+                texel = material.texture[row, column]
+                albedo[mine], opacity[mine] = texel[:, :3], texel[:, 3] * material.opacity
+        return albedo, opacity, shade(normal).astype(np.float32)
+
+
+def shade(normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Diffuse light in 0..1 for unit normals [...,3] of the world: sky, key and fill lamps that stand still."""
+    sky = 0.62 + 0.1 * normal[..., 1]
+    key = 0.3 * np.maximum(normal @ (_KEY / np.linalg.norm(_KEY)), 0)
+    fill = 0.08 * np.maximum(normal @ (_FILL / np.linalg.norm(_FILL)), 0)
+    return np.minimum(sky + key + fill, 1.0)
+
+
+def _camera_rays(cameras: Cameras, view: int, rays: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Origins and unit directions [(H rays)(W rays),3] through a regular grid inside each pixel."""
+    size = cameras.height
+    K = cameras.Ks[view].double().numpy()
+    world_to_camera = cameras.viewmats[view].double().numpy()
+    grid = (np.arange(size * rays) + 0.5) / rays
+    v, u = np.meshgrid(grid, grid, indexing="ij")
+    local = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], -1).reshape(-1, 3)
+    directions = local @ world_to_camera[:3, :3]
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    origin = -world_to_camera[:3, :3].T @ world_to_camera[:3, 3]
+    assert math.isfinite(float(origin.sum()))
+    return np.broadcast_to(origin, directions.shape), directions

@@ -1,0 +1,122 @@
+"""The networks of the embedded prior, and the diffusers folder that they are kept in."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+
+from splatdistill.embedded.corpus.build import COMMON, WIDE
+from splatdistill.embedded.corpus.captions import COLOURS, VIEW_WORDS, vocabulary
+from splatdistill.embedded.corpus.nouns import NOUNS
+from splatdistill.priors.multiview import META_FILE
+
+MAX_WORDS = 16
+CHANNELS = (64, 96, 128, 192)
+TEXT_WIDTH = 128
+PATCH = 2
+IMAGE_SIZE = 64
+NUM_VIEWS = 4
+
+
+@dataclass
+class Networks:
+    """The parts of the prior that a folder holds."""
+
+    unet: UNet2DConditionModel
+    text_encoder: CLIPTextModel
+    tokenizer: PreTrainedTokenizerFast
+    scheduler: DDPMScheduler
+
+
+def create(*, channels: tuple[int, ...] = CHANNELS, text_width: int = TEXT_WIDTH) -> Networks:
+    """Fresh networks; weights come from torch's global generator."""
+    tokenizer = make_tokenizer(vocabulary(NOUNS))
+    blocks = len(channels)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=text_width, intermediate_size=4 * text_width, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=MAX_WORDS, projection_dim=text_width,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=IMAGE_SIZE // PATCH,
+        in_channels=3 * PATCH**2,
+        out_channels=3 * PATCH**2,
+        down_block_types=("DownBlock2D",) * (blocks - 2) + ("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",) * (blocks - 2),
+        block_out_channels=channels,
+        layers_per_block=1,
+        norm_num_groups=16,
+        cross_attention_dim=text_width,
+        attention_head_dim=4,  # diffusers means the number of heads here
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=16,
+    )
+    scheduler = DDPMScheduler(
+        num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"
+    )
+    return Networks(unet=unet, text_encoder=CLIPTextModel(config), tokenizer=tokenizer, scheduler=scheduler)
+
+
+def make_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
+    """One token a word, lower case; words it does not know become <unk>."""
+    specials = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    vocab = {word: i for i, word in enumerate([*specials.values(), *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=specials["unk_token"]))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", vocab["<s>"]), ("</s>", vocab["</s>"])]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=MAX_WORDS, **specials)
+
+
+def meta() -> dict[str, Any]:
+    """What splatdistill.json says: how pixels become channels, what the prior knows, the cameras it has seen."""
+    return {
+        "encode": "pixel_unshuffle",
+        "patch": PATCH,
+        "image_size": IMAGE_SIZE,
+        "num_views": NUM_VIEWS,
+        "nouns": {noun.name: list(noun.synonyms) for noun in NOUNS},
+        "paintable": [noun.name for noun in NOUNS if noun.paintable],
+        "colours": {name: list(synonyms) for name, (_, synonyms) in COLOURS.items()},
+        "words": vocabulary(NOUNS),
+        "view_words": list(VIEW_WORDS),
+        "cameras": {
+            "elevation_deg": list(COMMON.elevation_deg),
+            "elevation_deg_rare": list(WIDE.elevation_deg),
+            "fovy_deg": list(COMMON.fovy_deg),
+            "fill": list(COMMON.fill),
+            "object_radius": COMMON.object_radius,
+        },
+    }
+
+
+def save(networks: Networks, folder: Path) -> None:
+    """Writes a diffusers folder in fp16 safetensors, under a temporary name first; a README.md there is kept."""
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    copy.deepcopy(networks.unet).half().save_pretrained(fresh / "unet", safe_serialization=True)
+    copy.deepcopy(networks.text_encoder).half().save_pretrained(fresh / "text_encoder")
+    networks.tokenizer.save_pretrained(fresh / "tokenizer")
+    networks.scheduler.save_pretrained(fresh / "scheduler")
+    (fresh / META_FILE).write_text(json.dumps(meta(), indent=1) + "\n")
+    for name in ("README.md", "training.json"):
+        if (folder / name).exists():
+            shutil.copy2(folder / name, fresh / name)
+    old = folder.with_name(folder.name + ".old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,143 @@
+"""The multi-view prior on tiny random networks: attention across views, absent cameras, v to epsilon, messages."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from splatdistill.cameras import orbit
+from splatdistill.embedded import network
+from splatdistill.priors.base import Condition
+from splatdistill.priors.multiview import META_FILE, MultiViewPrior, pixel_shuffle, pixel_unshuffle
+
+
+def tiny(*, prediction_type: str = "v_prediction") -> MultiViewPrior:
+    torch.manual_seed(0)
+    parts = network.create(channels=(16, 32, 32), text_width=16)
+    parts.scheduler.register_to_config(prediction_type=prediction_type)
+    return MultiViewPrior(
+        parts.unet.eval(),
+        text_encoder=parts.text_encoder.eval(),
+        tokenizer=parts.tokenizer,
+        scheduler=parts.scheduler,
+        meta={**network.meta(), "image_size": 16},
+    )
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return tiny()
+
+
+def ring(num: int = 4):
+    one = torch.ones(num)
+    azimuth = torch.arange(num) * (2 * math.pi / 4) + 0.3
+    return orbit(azimuth=azimuth, elevation=0.2 * one, radius=3 * one, fovy=0.7 * one, size=16)
+
+
+def noise(num: int = 4):
+    return torch.randn(num, 12, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def steps(num: int = 4, t: int = 400):
+    return torch.full((num,), t)
+
+
+def test_encode_is_differentiable_and_decode_inverts_it(prior):
+    rgb = torch.rand(2, 16, 16, 3, requires_grad=True)
+    x0 = prior.encode(rgb)
+    assert x0.shape == (2, 12, 8, 8)
+    torch.testing.assert_close(prior.decode(x0), rgb)
+    x0.sum().backward()
+    torch.testing.assert_close(rgb.grad, torch.full_like(rgb, 2.0))
+    assert prior.encode(torch.rand(2, 40, 40, 3)).shape == (2, 12, 8, 8)
+    torch.testing.assert_close(pixel_shuffle(pixel_unshuffle(torch.ones(1, 4, 4, 3), 2), 2), torch.ones(1, 4, 4, 3))
+
+
+def test_views_with_cameras_see_each_other_and_views_without_do_not(prior):
+    xt, changed = noise(), noise()
+    changed[3] += 1.0
+    for cameras, joined in ((ring(), True), (None, False)):
+        condition = prior.embed("a red sofa", cameras)
+        (a,), (b,) = prior.predict(xt, steps(), [condition]), prior.predict(changed, steps(), [condition])
+        moved = (a[:3] - b[:3]).abs().amax() > 1e-5
+        assert bool(moved) is joined
+        assert (a[3] - b[3]).abs().amax() > 1e-5
+
+
+def test_groups_do_not_mix(prior):
+    xt, changed = noise(8), noise(8)
+    changed[7] += 1.0
+    condition = prior.embed("a sofa", ring(8))
+    (a,), (b,) = prior.predict(xt, steps(8), [condition]), prior.predict(changed, steps(8), [condition])
+    torch.testing.assert_close(a[:4], b[:4])
+    assert (a[4:7] - b[4:7]).abs().amax() > 1e-5
+
+
+def test_permuting_views_with_their_cameras_permutes_the_output(prior):
+    order = torch.tensor([2, 0, 3, 1])
+    condition = prior.embed("a dog", ring())
+    assert condition.camera is not None
+    turned = Condition(text=condition.text[order], camera=condition.camera[order])
+    (a,), (b,) = prior.predict(noise(), steps(), [condition]), prior.predict(noise()[order], steps(), [turned])
+    torch.testing.assert_close(a[order], b, atol=1e-5, rtol=1e-4)
+
+
+def test_a_zero_camera_row_is_no_camera_whatever_the_projection_learned():
+    prior = tiny()
+    condition = prior.embed("a dog", None)
+    (before,) = prior.predict(noise(), steps(), [condition])
+    with torch.no_grad():
+        for p in prior.unet.class_embedding.parameters():
+            p.add_(1.0)
+    (after,) = prior.predict(noise(), steps(), [condition])
+    torch.testing.assert_close(before, after)
+    (told,) = prior.predict(noise(), steps(), [prior.embed("a dog", ring())])
+    assert (told - before).abs().amax() > 1e-4
+
+
+def test_one_call_answers_all_conditions_in_their_order(prior, monkeypatch):
+    conditions = [prior.embed("a dog", None), prior.embed("a sofa", ring()), prior.embed("", ring())]
+    alone = [prior.predict(noise(), steps(), [c])[0] for c in conditions]
+    calls = []
+    forward = prior.unet.forward
+    monkeypatch.setattr(prior.unet, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
+    together = prior.predict(noise(), steps(), conditions)
+    assert len(calls) == 1
+    for a, b in zip(alone, together, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_v_becomes_epsilon():
+    v_prior, eps_prior = tiny(), tiny(prediction_type="epsilon")
+    xt, t = noise(), torch.tensor([10, 200, 600, 990])
+    (eps,) = v_prior.predict(xt, t, [v_prior.embed("a car", None)])
+    (v,) = eps_prior.predict(xt, t, [eps_prior.embed("a car", None)])
+    signal = v_prior.alphas_cumprod[t].view(-1, 1, 1, 1)
+    torch.testing.assert_close(eps, signal.sqrt() * v + (1 - signal).sqrt() * xt)
+    assert eps.dtype == torch.float32 and not eps.requires_grad
+
+
+def test_text_is_encoded_once(prior, monkeypatch):
+    prior.embed("a green car", ring())
+    monkeypatch.setattr(prior, "text_encoder", None)
+    assert prior.embed("a green car", ring()).text.shape == (4, network.MAX_WORDS, 16)
+
+
+def test_a_folder_is_written_and_read_back(tmp_path):
+    parts = network.create(channels=(16, 32, 32), text_width=16)
+    network.save(parts, tmp_path / "prior")
+    prior = MultiViewPrior.load(tmp_path / "prior", dtype="fp32")
+    assert prior.dtype == "fp32" and prior.num_views == 4
+    for name, value in prior.unet.state_dict().items():
+        torch.testing.assert_close(value, parts.unet.state_dict()[name].half().float())
+    assert not list((tmp_path / "prior").rglob("*.bin"))
+
+
+def test_messages(prior, tmp_path):
+    with pytest.raises(ValueError, match=f"No prior in .*nothing: it has no {META_FILE}; train one with"):
+        MultiViewPrior.load(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="must be a multiple of 4"):
+        prior.predict(noise(3), steps(3), [prior.embed("a dog", ring(3))])
