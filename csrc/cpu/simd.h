@@ -24,6 +24,7 @@ constexpr int kLanes = 4;
 
 typedef float vf __attribute__((vector_size(4 * kLanes)));
 typedef int32_t vi __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t vu __attribute__((vector_size(4 * kLanes)));  // bits, whose arithmetic may wrap
 typedef float vf4 __attribute__((vector_size(16)));
 
 SD_HD vf broadcast(float x) { return x - vf{}; }
@@ -36,8 +37,6 @@ SD_HD vf load(const float* p) {
 
 SD_HD void store(float* p, vf v) { memcpy(p, &v, sizeof v); }
 
-SD_HD vi bits_of(vf v) { return (vi)v; }
-SD_HD vf float_of(vi v) { return (vf)v; }
 SD_HD vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
 SD_HD vf min(vf a, vf b) { return a < b ? a : b; }
 SD_HD vf max(vf a, vf b) { return a > b ? a : b; }
@@ -72,14 +71,13 @@ SD_HD vf exp2(vf x) {
   p = p * f + 2.402212e-1f;
   p = p * f + 6.9314697e-1f;
   p = p * f + 1.00000007f;
-  return float_of(bits_of(p) + (bits_of(shifted) << 23));
+  return (vf)((vu)p + ((vu)shifted << 23));
 }
 
 // log2(x) for normal x > 0, by 2/ln2 * atanh((m - 1) / (m + 1)) with the mantissa m in [sqrt(1/2), sqrt(2)).
 SD_HD vf log2(vf x) {
-  const vi bits = bits_of(x);
-  const vi exponent = (bits - 0x3f3504f3) >> 23;
-  const vf m = float_of(bits - (exponent << 23));
+  const vi exponent = (vi)((vu)x - 0x3f3504f3u) >> 23;
+  const vf m = (vf)((vu)x - ((vu)exponent << 23));
   const vf s = (m - 1.0f) / (m + 1.0f);
   const vf s2 = s * s;
   vf p = s2 * 0.320598898f + 0.412198583f;
@@ -89,7 +87,7 @@ SD_HD vf log2(vf x) {
   return s * p + __builtin_convertvector(exponent, vf);
 }
 
-// The sum over lanes of each of four vectors.
+// The lanes added up modulo 4.
 SD_HD vf4 quarter(vf v) {
   vf4 part[kLanes / 4];
   memcpy(part, &v, sizeof v);
@@ -98,6 +96,7 @@ SD_HD vf4 quarter(vf v) {
   return sum;
 }
 
+// The sum over lanes of each of four vectors.
 SD_HD vf4 horizontal_sums(const vf* v) {
   const vf4 a = quarter(v[0]), b = quarter(v[1]), c = quarter(v[2]), d = quarter(v[3]);
   const vf4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
