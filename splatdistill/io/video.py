@@ -1,0 +1,93 @@
+"""Pictures for people: the turntable film, the contact sheet, single images. F frames, H W pixels."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from splatdistill.io.files import replacing
+
+Picture = Tensor | np.ndarray
+"""[H,W,3], uint8 or floating point in 0..1."""
+
+
+def to_uint8(picture: Picture) -> np.ndarray:
+    """[...,3] uint8 from uint8 or from floating point, which is clipped to 0..1 and rounded."""
+    array = picture.detach().cpu().numpy() if isinstance(picture, Tensor) else picture
+    if array.dtype == np.uint8:
+        return array
+    return (np.nan_to_num(array.astype(np.float32)).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def write_image(path: Path, picture: Picture) -> None:
+    """Writes one picture in the format that the suffix of `path` names, whole or not at all."""
+    with replacing(path) as temporary:
+        Image.fromarray(to_uint8(picture)).save(temporary)
+
+
+def write_turntable(path: Path, frames: Iterable[Picture], *, fps: int = 30) -> Path:
+    """Writes an .mp4 of equally large pictures with even sides, whole or not at all; returns what was written.
+
+    Where no encoder is found, that is the folder `<stem>_frames` of numbered .png files instead.
+    """
+    if not _has_encoder():
+        return _write_frames(path.with_name(f"{path.stem}_frames"), frames)
+    from imageio_ffmpeg import write_frames
+
+    pictures = (to_uint8(frame) for frame in frames)
+    first = next(pictures)
+    height, width = first.shape[:2]
+    if height % 2 or width % 2:
+        raise ValueError(f"{path.name}: frames are {width} x {height} pixels; a film needs even sides.")
+    with replacing(path) as temporary:
+        encoder = write_frames(
+            str(temporary), (width, height), fps=fps, quality=8, macro_block_size=2, ffmpeg_log_level="error"
+        )
+        encoder.send(None)  # starts the process
+        try:
+            for picture in chain([first], pictures):
+                encoder.send(np.ascontiguousarray(picture))
+        finally:
+            encoder.close()
+    return path
+
+
+def write_contact_sheet(path: Path, pictures: Sequence[Picture], *, columns: int = 4) -> None:
+    """Writes pictures [H,W,3] of one size, evenly spaced azimuths from the front on, as one labelled sheet."""
+    tiles = [to_uint8(picture) for picture in pictures]
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, tile in enumerate(tiles):
+        corner = (i % columns * width, i // columns * height)
+        sheet.paste(Image.fromarray(tile), corner)
+        draw.text((corner[0] + 4, corner[1] + 2), f"{360 * i / len(tiles):g}°", fill=(120, 120, 120))
+    write_image(path, np.asarray(sheet))
+
+
+def _has_encoder() -> bool:
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
+        return False
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    try:
+        get_ffmpeg_exe()
+    except RuntimeError:  # this platform's wheel carries no ffmpeg and none is installed
+        return False
+    return True
+
+
+def _write_frames(folder: Path, frames: Iterable[Picture]) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for i, frame in enumerate(frames):
+        write_image(folder / f"{i:04d}.png", frame)
+    return folder

@@ -1,0 +1,232 @@
+"""YAML and flags to TrainConfig, strictly. Later sources win: default < configs/METHOD.yaml < a file < flags."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import math
+import re
+import typing
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from splatdistill.config import TrainConfig
+
+Origins = dict[str, str]
+"""Dotted field name -> default, preset, file or flag."""
+
+_POSITIVE = {
+    "steps", "num_views", "size", "camera.views_per_group", "camera.object_radius", "camera.fill", "camera.fovy_deg",
+    "splats.num_init", "splats.radius", "densify.interval", "densify.max_splats",
+    "output.log_every", "output.preview_every", "output.save_every", "output.keep", "output.size", "output.frames",
+}  # fmt: skip
+_FRACTION = {
+    "camera.fill", "splats.opacity", "optim.final", "densify.start", "densify.stop", "densify.grow_quantile",
+    "densify.prune_opacity", "background.white", "background.gray",
+}  # fmt: skip
+_FRACTION_ENDINGS = ("t_min", "t_max", "t_max_final", "anneal")  # of every method
+
+
+def load(method: str, *, file: Path | None = None) -> tuple[TrainConfig, Origins]:
+    """The settings of a method before flags, and where each came from. file: YAML, or the name of a shipped preset.
+
+    ValueError, one sentence, for a file that is missing, an unknown key or a value of the wrong type.
+    """
+    methods = typing.get_args(_hints(TrainConfig)["method"])
+    if method not in methods:
+        raise ValueError(f"method: {method!r} is unknown; the methods are {', '.join(methods)}.")
+    config = replace(TrainConfig(), method=method)
+    origins = dict.fromkeys(flatten(config), "default")
+    sources = [("preset", shipped(method))] + ([("file", find(file))] if file is not None else [])
+    for origin, path in sources:
+        values = read(path)
+        if values.get("method", method) != method:
+            raise ValueError(f"{path}: its method is {values['method']!r}, but {method!r} was asked for.")
+        config = merge(config, values, where=str(path))
+        origins |= dict.fromkeys(_keys(values), origin)
+    return config, origins
+
+
+def shipped(name: str) -> Path:
+    """Path of a YAML file that comes with the package, whether it is there or not."""
+    try:
+        root = Path(str(importlib.resources.files("splatdistill.configs")))
+    except ModuleNotFoundError:  # run from a source tree that is not installed
+        root = Path(__file__).resolve().parent.parent / "configs"
+    return root / f"{name}.yaml"
+
+
+def find(file: Path) -> Path:
+    """`file` itself, or the shipped preset that it names."""
+    if file.exists() or len(file.parts) > 1 or file.suffix:
+        return file
+    return path if (path := shipped(str(file))).exists() else file
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ValueError(f"{path} is not YAML" + (f" at line {mark.line + 1}." if mark else ".")) from error
+    if not isinstance(values, dict | None):
+        raise ValueError(f"{path} must hold settings as 'key: value'.")
+    return values or {}
+
+
+def merge(config: TrainConfig, values: Mapping[str, Any], *, where: str) -> TrainConfig:
+    """`config` with the nested `values` laid over it. where: what to call their source in errors."""
+    return _merge(config, values, where=where, prefix="", known=list(flatten(config)))
+
+
+def _merge(node: Any, values: Mapping[str, Any], *, where: str, prefix: str, known: list[str]) -> Any:
+    hints = _hints(type(node))
+    changes = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            near = difflib.get_close_matches(name, [*known, *hints], n=1)
+            raise ValueError(f"{where}: unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "."))
+        if is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{where}: {name} must hold settings as 'key: value'; it is {value!r}.")
+            changes[key] = _merge(getattr(node, key), value, where=where, prefix=f"{name}.", known=known)
+        else:
+            changes[key] = _convert(value, hints[key], name=f"{where}: {name}")
+    return replace(node, **changes)
+
+
+def _convert(value: Any, hint: Any, *, name: str) -> Any:
+    """`value` as the type `hint`: bool is not int, int is taken for float, and 1e-3 (text in YAML 1.1) is a number."""
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        if value not in options:
+            raise ValueError(f"{name} must be one of {', '.join(options)}; it is {value!r}.")
+        return value
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(options):
+            raise ValueError(f"{name} must be a list of {len(options)} values; it is {value!r}.")
+        return tuple(_convert(item, option, name=name) for item, option in zip(value, options, strict=True))
+    if hint is float and isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", value):
+        value = float(value)
+    if hint is float and type(value) is int:
+        value = float(value)
+    if type(value) is not hint:
+        words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+        raise ValueError(f"{name} must be {words[hint]}; it is {value!r}.")
+    return value
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of every setting, in order."""
+    out: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        name = prefix + field.name
+        out |= flatten(value, f"{name}.") if is_dataclass(value) else {name: value}
+    return out
+
+
+def differences(config: TrainConfig, other: TrainConfig) -> list[str]:
+    """Dotted names of the settings in which two configurations differ."""
+    values = flatten(other)
+    return [name for name, value in flatten(config).items() if value != values[name]]
+
+
+def to_yaml(config: TrainConfig, origins: Origins | None = None) -> str:
+    """Every setting as YAML that `read` and `merge` take back; with `origins`, each line says where its value is from."""
+    lines: list[str] = []
+    section = ""
+    for name, value in flatten(config).items():
+        *parents, key = name.split(".")
+        if parents and parents[0] != section:
+            section = parents[0]
+            lines.append(f"{section}:")
+        plain = list(value) if isinstance(value, tuple) else value
+        text = yaml.safe_dump(plain, default_flow_style=True, width=math.inf, allow_unicode=True)
+        text = text.removesuffix("\n").removesuffix("\n...")  # the mark that ends a lone scalar
+        line = f"{'  ' * len(parents)}{key}: {text}"
+        lines.append(f"{line}  # {origins[name]}" if origins else line)
+    return "\n".join(lines) + "\n"
+
+
+def validate(config: TrainConfig) -> list[str]:
+    """Raises ValueError, one sentence that names the field, for settings no run can have; returns warnings."""
+    for name, value in flatten(config).items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float):
+                _check_number(name, number)
+        if isinstance(value, tuple) and value[0] > value[1]:
+            raise ValueError(f"{name} must be the lower value, then the higher; it is {value[0]:g} and {value[1]:g}.")
+    _check_prompt(config.prompt)
+    group = config.camera.views_per_group
+    if config.num_views % group:
+        raise ValueError(f"num_views must be a multiple of camera.views_per_group ({group}); it is {config.num_views}.")
+    if config.background.white + config.background.gray > 1:
+        raise ValueError("background.white and background.gray are probabilities; together they must not exceed 1.")
+    if not 0 < config.splats.opacity < 1:
+        raise ValueError(f"splats.opacity must be above 0 and below 1; it is {config.splats.opacity:g}.")
+    if config.splats.sh_degree > 3:
+        raise ValueError(f"splats.sh_degree must be 0, 1, 2 or 3; it is {config.splats.sh_degree}.")
+    if config.output.size % 2:
+        raise ValueError(f"output.size must be even, for the film; it is {config.output.size}.")
+    method = getattr(config, config.method)
+    if not method.t_min < min(method.t_max, method.t_max_final):
+        raise ValueError(f"{config.method}.t_min must be below {config.method}.t_max and {config.method}.t_max_final.")
+    return _warnings(config)
+
+
+def _check_number(name: str, value: float) -> None:
+    last = name.rpartition(".")[2]
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite; it is {value}.")
+    if name == "camera.elevation_deg":
+        if not -90 <= value <= 90:
+            raise ValueError(f"{name} must be within -90 and 90 degrees; it is {value:g}.")
+    elif name in _POSITIVE and value <= 0:
+        raise ValueError(f"{name} must be above 0; it is {value:g}.")
+    elif value < 0:
+        raise ValueError(f"{name} must not be negative; it is {value:g}.")
+    if (name in _FRACTION or last in _FRACTION_ENDINGS) and value > 1:
+        raise ValueError(f"{name} must be within 0 and 1; it is {value:g}.")
+    if name == "camera.fovy_deg" and value >= 180:
+        raise ValueError(f"{name} must be below 180 degrees; it is {value:g}.")
+
+
+def _check_prompt(prompt: str) -> None:
+    if not prompt.strip():
+        raise ValueError('prompt is empty; say what to make, for example --prompt "a red armchair".')
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in prompt):
+        raise ValueError("prompt must be one line of text without control characters.")
+
+
+def _warnings(config: TrainConfig) -> list[str]:
+    """Schedules that never fire."""
+    found = []
+    densify = config.densify
+    if densify.start > min(densify.stop, 0.9):  # the last tenth of a run settles undisturbed
+        found.append(
+            "densify.start lies after densify.stop or in the last tenth of the steps: the splats will not grow."
+        )
+    if densify.max_splats < config.splats.num_init:
+        found.append("densify.max_splats is below splats.num_init: the splats will only be pruned.")
+    return found
+
+
+def _keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    out = []
+    for key, value in values.items():
+        out += _keys(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}"]
+    return out
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)

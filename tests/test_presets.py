@@ -1,0 +1,147 @@
+"""Settings: strict, later sources win, every value knows where it came from, and the dump reads back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from splatdistill import presets
+from splatdistill.config import CameraConfig, DensifyConfig, TrainConfig
+
+GOOD = TrainConfig(prompt="a red armchair")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "my.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_shipped_preset_loads_and_is_valid() -> None:
+    names = sorted(path.stem for path in presets.shipped("sds").parent.glob("*.yaml"))
+    assert {"sds", "smoke"} <= set(names)
+    for name in names:
+        config, origins = presets.load("sds", file=Path(name))
+        assert presets.validate(replace(config, prompt="a red ball")) == []
+        assert set(origins.values()) <= {"default", "preset", "file"}
+
+
+def test_later_sources_win_and_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sds.yaml").write_text("steps: 10\nsize: 32\noptim: {means: 1}\n")
+    monkeypatch.setattr(presets, "shipped", lambda name: tmp_path / f"{name}.yaml")
+    file = write(tmp_path, "steps: 20\nsds:\n  t_min: 1e-3\ncamera:\n  fill: [0.5, 1]\n")
+    config, origins = presets.load("sds", file=file)
+    assert (config.steps, config.size, config.num_views) == (20, 32, TrainConfig().num_views)
+    assert config.optim.means == 1.0
+    assert isinstance(config.optim.means, float)
+    assert config.sds.t_min == 1e-3
+    assert config.camera == replace(CameraConfig(), fill=(0.5, 1.0))
+    named = {name: origin for name, origin in origins.items() if origin != "default"}
+    assert named == {
+        "steps": "file", "size": "preset", "optim.means": "preset", "sds.t_min": "file", "camera.fill": "file",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("densfy:\n  interval: 3", "unknown key 'densfy'; did you mean 'densify'?"),
+        ("densify:\n  intervall: 3", "unknown key 'densify.intervall'; did you mean 'densify.interval'?"),
+        ("zzz: 1", "unknown key 'zzz'."),
+        ("1: 2", "unknown key '1'."),
+        ("steps: true", "steps must be a whole number; it is True."),
+        ("steps: 1.5", "steps must be a whole number; it is 1.5."),
+        ("optim: {means: fast}", "optim.means must be a number; it is 'fast'."),
+        ("prompt: 7", "prompt must be text; it is 7."),
+        ("device: tpu", "device must be one of auto, cpu, cuda; it is 'tpu'."),
+        ("camera: {fill: 0.5}", "camera.fill must be a list of 2 values; it is 0.5."),
+        ("camera: 3", "camera must hold settings as 'key: value'; it is 3."),
+        ("[1, 2]", "must hold settings as 'key: value'."),
+        ("a: [", "is not YAML at line 1."),
+        ("a: !!python/object/apply:os.system [ls]", "is not YAML at line 1."),
+    ],
+)
+def test_bad_files_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(ValueError, match=r"my\.yaml") as caught:
+        presets.load("sds", file=file)
+    assert str(caught.value).endswith(message)
+
+
+def test_a_missing_file_and_an_unknown_method(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none.yaml cannot be read: No such file"):
+        presets.load("sds", file=tmp_path / "none.yaml")
+    with pytest.raises(ValueError, match="method: 'sdx' is unknown; the methods are sds"):
+        presets.load("sdx")
+
+
+def test_the_dump_reads_back() -> None:
+    config = replace(
+        GOOD,
+        prompt='yes: "no" # 1e5 \U0001fa91 ' + "long " * 50,
+        init="ply:a b.ply",
+        optim=replace(GOOD.optim, means=1e-7, scales=3.0),
+        sds=replace(GOOD.sds, negative_prompt="null"),
+    )
+    for origins in (None, dict.fromkeys(presets.flatten(config), "flag")):
+        text = presets.to_yaml(config, origins)
+        assert presets.merge(TrainConfig(), yaml.safe_load(text), where="dump") == config
+        assert len(text.splitlines()) == len(presets.flatten(config)) + 8  # one line a value, one a section
+        assert text.count("# flag") == (len(presets.flatten(config)) if origins else 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt": "  "}, "prompt is empty; say what to make"),
+        ({"prompt": "a\0b"}, "prompt must be one line of text"),
+        ({"prompt": "a \ud800"}, "prompt must be one line of text"),
+        ({"steps": 0}, "steps must be above 0; it is 0."),
+        ({"steps": -5}, "steps must be above 0; it is -5."),
+        ({"size": 0}, "size must be above 0"),
+        ({"seed": -1}, "seed must not be negative"),
+        ({"num_views": 6}, "num_views must be a multiple of camera.views_per_group (4); it is 6."),
+        ({"optim.means": float("nan")}, "optim.means must be finite; it is nan."),
+        ({"optim.means": -0.1}, "optim.means must not be negative; it is -0.1."),
+        ({"densify.stop": 1.5}, "densify.stop must be within 0 and 1; it is 1.5."),
+        ({"densify.interval": 0}, "densify.interval must be above 0"),
+        ({"sds.t_min": 0.6}, "sds.t_min must be below sds.t_max and sds.t_max_final."),
+        ({"sds.anneal": 2.0}, "sds.anneal must be within 0 and 1; it is 2."),
+        (
+            {"camera.elevation_deg": (-100.0, 0.0)},
+            "camera.elevation_deg must be within -90 and 90 degrees",
+        ),
+        ({"camera.fovy_deg": (45.0, 30.0)}, "camera.fovy_deg must be the lower value, then the higher"),
+        ({"camera.fovy_deg": (45.0, 180.0)}, "camera.fovy_deg must be below 180 degrees"),
+        ({"background.white": 0.8}, "together they must not exceed 1"),
+        ({"splats.opacity": 1.0}, "splats.opacity must be above 0 and below 1"),
+        ({"splats.sh_degree": 4}, "splats.sh_degree must be 0, 1, 2 or 3; it is 4."),
+        ({"output.size": 33}, "output.size must be even"),
+        ({"output.frames": 0}, "output.frames must be above 0"),
+    ],
+)
+def test_settings_no_run_can_have(changes: dict, message: str) -> None:
+    nested: dict = {}
+    for name, value in changes.items():
+        *parents, key = name.split(".")
+        (nested.setdefault(parents[0], {}) if parents else nested)[key] = value
+    with pytest.raises(ValueError, match=r"must|is empty") as caught:
+        presets.validate(presets.merge(GOOD, nested, where="test"))
+    assert message in str(caught.value)
+
+
+def test_schedules_that_never_fire_are_warned_of() -> None:
+    assert presets.validate(GOOD) == []
+    late = presets.validate(replace(GOOD, densify=DensifyConfig(start=0.7, stop=0.6)))
+    assert len(late) == 1
+    assert "will not grow" in late[0]
+    assert "only be pruned" in presets.validate(replace(GOOD, densify=DensifyConfig(max_splats=10)))[0]
+
+
+def test_differences_names_the_fields() -> None:
+    other = replace(GOOD, seed=3, optim=replace(GOOD.optim, sh0=0.0))
+    assert presets.differences(GOOD, other) == ["seed", "optim.sh0"]
+    assert presets.differences(GOOD, replace(GOOD)) == []
