@@ -1,0 +1,101 @@
+"""The pictures of the README: six prompts with the default SDS run, each sheet beside its nearest training render.
+
+`python benchmarks/gallery.py --corpus DIR` (a corpus of `python -m splatdistill.embedded.corpus build`) trains the
+prompts one after another and writes NAME.jpg and gallery.json. Nearest: the smallest squared distance between one
+of the eight views at 64 pixels and any training picture on white, in its own look and in the colour of the prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import commit, machine
+from PIL import Image
+from torch import Tensor
+
+from splatdistill.cameras import turntable
+from splatdistill.embedded.corpus.captions import COLOURS
+from splatdistill.embedded.corpus.dataset import Corpus, paint
+from splatdistill.io.names import run_name
+from splatdistill.io.video import to_uint8
+from splatdistill.logs import Progress
+from splatdistill.presets import load
+from splatdistill.renderer import make_renderer
+from splatdistill.splats import Splats
+from splatdistill.train import render_frames, train
+
+PROMPTS = ["a red armchair", "a blue armchair", "a hamburger", "a cactus", "a teddy bear", "a yellow car"]
+TILE = 112  # pixels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders go")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gallery"))
+    parser.add_argument("--prompts", nargs="+", default=PROMPTS)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    corpus = Corpus(args.corpus, seed=0)
+    rows = []
+    for prompt in args.prompts:
+        config = replace(load("sds")[0], prompt=prompt, seed=args.seed)
+        folder = args.runs / f"gallery-{run_name(config)}"
+        with Progress(total=config.steps) as progress:
+            splats = train(config, folder=folder, progress=progress, command=f"gallery.py --prompts {prompt!r}")
+        summary = json.loads((folder / "summary.json").read_text())
+        distance = write_sheet(args.out / f"{prompt.replace(' ', '-')}.jpg", splats, corpus, prompt)
+        keep = ("prompt", "seed", "steps", "num_splats", "seconds_total", "network_share", "dtype", "threads")
+        rows.append({key: summary[key] for key in keep} | {"rms_to_nearest_training_render": distance})
+    result = {
+        "command": "python benchmarks/gallery.py --corpus DIR",
+        "commit": commit(),
+        "machine": machine(),
+        "runs": rows,
+    }
+    (args.out / "gallery.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def write_sheet(path: Path, splats: Splats, corpus: Corpus, prompt: str) -> float:
+    """Eight views in a row, a gap, the nearest training render; returns its distance (root mean square, 0..1)."""
+    config, renderer = load("sds")[0].camera, make_renderer(torch.device("cpu"))
+
+    def views(size: int) -> Tensor:
+        return torch.stack(list(render_frames(renderer, splats, turntable(config, num_frames=8, size=size))))
+
+    nearest, distance = nearest_training_render(views(64), corpus, prompt)
+    sheet = Image.new("RGB", (9 * TILE + 8, TILE), "white")
+    for i, view in enumerate(views(TILE)):
+        sheet.paste(Image.fromarray(to_uint8(view)), (i * TILE, 0))
+    sheet.paste(Image.new("RGB", (4, TILE), "black"), (8 * TILE + 2, 0))
+    sheet.paste(Image.fromarray(to_uint8(nearest)).resize((TILE, TILE), Image.Resampling.BICUBIC), (8 * TILE + 8, 0))
+    sheet.save(path, quality=88)
+    return distance
+
+
+def nearest_training_render(views: Tensor, corpus: Corpus, prompt: str) -> tuple[np.ndarray, float]:
+    """The training picture [64,64,3] closest to any of `views` [8,64,64,3], and its root mean square distance."""
+    words = prompt.split()
+    colour = next((np.array(COLOURS[word][0], dtype=np.float32) for word in words if word in COLOURS), None)
+    flat = views.flatten(1)
+    best, best_distance = np.zeros((64, 64, 3), dtype=np.float32), np.inf
+    for thing in (thing for group in corpus.by_noun for thing in group):
+        buffers = corpus.buffers[thing.first : thing.first + 4 * thing.rings]
+        alpha = buffers[..., 5:].astype(np.float32) / 255
+        for tint in (None, colour) if thing.paintable and colour is not None else (None,):
+            pictures = paint(buffers, tint, luminance=thing.luminance) * alpha + (1 - alpha)
+            distances = torch.cdist(flat, torch.from_numpy(pictures).flatten(1)).amin(0) / flat.shape[1] ** 0.5
+            i = int(distances.argmin())
+            if float(distances[i]) < best_distance:
+                best, best_distance = pictures[i], float(distances[i])
+    return best, best_distance
+
+
+if __name__ == "__main__":
+    main()
