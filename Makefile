@@ -24,9 +24,12 @@ $(STAMP): requirements-dev.lock pyproject.toml $(wildcard setup.py) $(NATIVE)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
 	@touch $@
 
-# Each run gets a folder of its own under OUT; the command prints where the splats, turntable and contact sheet are.
+# A run is never overwritten, so each demo takes the next free name. The command prints where the splats, the turntable
+# and the contact sheet are.
 demo: venv
-	HF_HUB_OFFLINE=1 $(BIN)/splatdistill train --method sds --prompt "a red armchair" --out $(OUT)
+	@number=1; while [ -e "$(OUT)/red-armchair-$$number" ]; do number=$$((number + 1)); done; set -x; \
+		HF_HUB_OFFLINE=1 $(BIN)/splatdistill train --method sds --prompt "a red armchair" --out $(OUT) \
+		--name "red-armchair-$$number"
 
 test: venv
 	$(PYTEST) -m "not slow"

@@ -24,13 +24,12 @@ def tracked(*suffixes: str) -> list[Path]:
 
 
 def _dotted(node: ast.expr) -> str:
-    """`a.b.c` of a name or attribute chain; the last part alone when the chain starts at a call or subscript."""
+    """`a.b.c` of a chain of names; `?.c` when the chain starts at a call or subscript."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
-        head = _dotted(node.value)
-        return f"{head}.{node.attr}" if head else node.attr
-    return ""
+        return f"{_dotted(node.value)}.{node.attr}"
+    return "?"
 
 
 def _is_constant(call: ast.Call, name: str, value: object) -> bool:

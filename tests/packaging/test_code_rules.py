@@ -45,7 +45,14 @@ def test_the_audit_finds_planted_faults(line):
 
 
 @pytest.mark.parametrize(
-    "line", ["model.eval()", "torch.load(path, weights_only=True)", "yaml.safe_load(text)", "re.compile('a')"]
+    "line",
+    [
+        "model.eval()",
+        "Model(a).eval()",
+        "torch.load(path, weights_only=True)",
+        "yaml.safe_load(text)",
+        "re.compile('a')",
+    ],
 )
 def test_the_audit_lets_safe_code_pass(line):
     assert unsafe_code(line) == []
