@@ -142,7 +142,7 @@ def differences(config: TrainConfig, other: TrainConfig) -> list[str]:
 
 
 def to_yaml(config: TrainConfig, origins: Origins | None = None) -> str:
-    """Every setting as YAML that `read` and `merge` take back; with `origins`, each line says where its value is from."""
+    """Every setting as YAML that `read` and `merge` take back; with `origins`, lines say where values are from."""
     lines: list[str] = []
     section = ""
     for name, value in flatten(config).items():

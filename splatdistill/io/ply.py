@@ -79,7 +79,7 @@ def read(path: Path | str) -> Splats:
         header = _check_header(path, file)
         file.seek(0)
         try:
-            rows = PlyData.read(file, mmap=False)["vertex"].data
+            rows = PlyData.read(file, mmap="")["vertex"].data  # no memory map: the file may be cut while it is read
         except (PlyParseError, ValueError, KeyError) as error:
             raise PlyError(f"{path} cannot be read as .ply: {error}.") from error
     num_rest = sum(name.startswith("f_rest_") for name in header.properties)

@@ -37,7 +37,7 @@ def write_turntable(path: Path, frames: Iterable[Picture], *, fps: int = 30) -> 
 
     Where no encoder is found, that is the folder `<stem>_frames` of numbered .png files instead.
     """
-    if not _has_encoder():
+    if not has_encoder():
         return _write_frames(path.with_name(f"{path.stem}_frames"), frames)
     from imageio_ffmpeg import write_frames
 
@@ -73,7 +73,8 @@ def write_contact_sheet(path: Path, pictures: Sequence[Picture], *, columns: int
     write_image(path, np.asarray(sheet))
 
 
-def _has_encoder() -> bool:
+def has_encoder() -> bool:
+    """Whether films can be written here."""
     if importlib.util.find_spec("imageio_ffmpeg") is None:
         return False
     from imageio_ffmpeg import get_ffmpeg_exe

@@ -46,7 +46,7 @@ def test_a_turntable_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_without_an_encoder_frames_become_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "_has_encoder", lambda: False)
+    monkeypatch.setattr(video, "has_encoder", lambda: False)
     written = video.write_turntable(tmp_path / "t.mp4", frames(3))
     assert written == tmp_path / "t_frames"
     assert sorted(p.name for p in written.iterdir()) == ["0000.png", "0001.png", "0002.png"]
