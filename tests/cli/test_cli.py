@@ -295,9 +295,7 @@ def test_other_failures_are_one_line_unless_debugged(
 
 @pytest.mark.parametrize("verb", ["", *cli.VERBS])
 def test_help_is_quick_and_torch_free(verb: str) -> None:
-    code = (
-        "import sys; from splatdistill.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules, code)"
-    )
+    code = "import sys; from splatdistill.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code, *([verb] if verb else []), "--help"],
