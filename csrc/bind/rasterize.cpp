@@ -74,7 +74,7 @@ Forward rasterize_forward(const Tensor& means, const Tensor& quats, const Tensor
 
   const int64_t num_entries = assign_slots(config, records);
   STD_TORCH_CHECK(num_entries < INT32_MAX, "the splats cover too many tiles: use smaller splats or images");
-  Tensor tile_offsets = allocate<int32_t>(means, {config.num_tiles() + 1});
+  Tensor tile_offsets = allocate<int32_t>(means, {num_tiles(config) + 1});
   Tensor tile_ids = allocate<int32_t>(means, {num_entries});
   Tensor tile_masks = allocate<uint16_t>(means, {num_entries});
   fill_tiles(config, records, data<int32_t>(tile_offsets), data<int32_t>(tile_ids), data<uint16_t>(tile_masks));
@@ -104,7 +104,7 @@ Backward rasterize_backward(const Tensor& v_rgb, const Tensor& v_alpha, const Te
   const int64_t n = config.num_splats, v = config.num_views, num_entries = tile_ids.size(0);
   check_layout(records_tensor, "records", {v, n, kRecordFloats});
   const ProjectedSplat* records = data<ProjectedSplat>(records_tensor);
-  const TileLists lists = {checked<int32_t>(tile_offsets, "tile_offsets", {config.num_tiles() + 1}),
+  const TileLists lists = {checked<int32_t>(tile_offsets, "tile_offsets", {num_tiles(config) + 1}),
                            checked<int32_t>(tile_ids, "tile_ids", {num_entries}),
                            checked<uint16_t>(tile_masks, "tile_masks", {num_entries})};
   const Images images = {checked<float>(rgb, "rgb", {v, height, width, 3}),
@@ -115,7 +115,7 @@ Backward rasterize_backward(const Tensor& v_rgb, const Tensor& v_alpha, const Te
                         checked<float>(v_depth, "v_depth", {v, height, width, 1})};
 
   Tensor slots_tensor = allocate<float>(means, {num_entries, kSlotFloats});
-  Tensor tile_background = allocate<float>(means, {config.num_tiles(), 3});
+  Tensor tile_background = allocate<float>(means, {num_tiles(config), 3});
   GradientSlot* slots = data<GradientSlot>(slots_tensor);
   kernels().blend_backward(config, records, lists, images, grads, slots, data<float>(tile_background));
 

@@ -17,7 +17,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> run(const Tensor& x0, const std::vect
                                                const Tensor& weight, double clamp, int64_t total_views) {
   const int64_t num_terms = static_cast<int64_t>(terms.size()), views = x0.size(0);
   const int64_t view_size = views > 0 ? x0.numel() / views : 0;
-  const int64_t chunks = (view_size + kResidualChunk - 1) / kResidualChunk;
   std::vector<const void*> term_data;
   for (const Tensor& term : terms) {
     STD_TORCH_CHECK(term.numel() == x0.numel() && term.size(0) == views && term.is_cpu() && term.is_contiguous() &&
@@ -25,9 +24,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> run(const Tensor& x0, const std::vect
                     "every term must be like x0");
     term_data.push_back(term.data_ptr());
   }
-  Tensor grad = torch::stable::empty_like(x0);
-  std::vector<double> partial(static_cast<size_t>(2 * views * chunks));
-  std::vector<int64_t> nonfinite(static_cast<size_t>(views * chunks));
+  Tensor loss = allocate<T>(x0, {}), norms = allocate<T>(x0, {views}), count = allocate<int64_t>(x0, {}),
+         grad = torch::stable::empty_like(x0);
+  std::vector<ResidualSums> workspace(static_cast<size_t>(views * num_chunks(view_size)));
   const ResidualArgs args = {x0.data_ptr(),
                              term_data.data(),
                              checked<T>(coef, "coef", {num_terms, views}),
@@ -38,25 +37,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> run(const Tensor& x0, const std::vect
                              clamp,
                              1.0 / static_cast<double>(total_views),
                              grad.data_ptr(),
-                             partial.data(),
-                             nonfinite.data(),
+                             loss.data_ptr(),
+                             norms.data_ptr(),
+                             data<int64_t>(count),
+                             workspace.data(),
                              num_threads()};
   (dtype_of<T> == ScalarType::Float ? kernels().residual_float : kernels().residual_double)(args);
-
-  Tensor loss = allocate<T>(x0, {}), norms = allocate<T>(x0, {views}), count = allocate<int64_t>(x0, {});
-  double inner = 0.0;
-  int64_t total = 0;
-  for (int64_t v = 0; v < views; ++v) {
-    double squared = 0.0;
-    for (int64_t i = v * chunks; i < (v + 1) * chunks; ++i) {
-      inner += partial[static_cast<size_t>(2 * i)];
-      squared += partial[static_cast<size_t>(2 * i + 1)];
-      total += nonfinite[static_cast<size_t>(i)];
-    }
-    data<T>(norms)[v] = static_cast<T>(std::sqrt(squared));
-  }
-  *data<T>(loss) = static_cast<T>(inner / static_cast<double>(total_views));
-  *data<int64_t>(count) = total;
   return {loss, norms, count, grad};
 }
 

@@ -97,7 +97,7 @@ void store_block(const RasterConfig& config, const BlockState& s, const float* b
 void blend(const RasterConfig& config, const ProjectedSplat* records, const TileLists& lists, const float* background,
            const Images& out) {
 #pragma omp parallel for schedule(dynamic) num_threads(config.num_threads) if (config.num_threads > 1)
-  for (int64_t tile = 0; tile < config.num_tiles(); ++tile) {
+  for (int64_t tile = 0; tile < num_tiles(config); ++tile) {
     const TilePlace place = tile_place(config, tile);
     for (int bit = 0; bit < kBlocks; ++bit) {
       const int x = place.x + bit % kTileBlocks * kBlock, y = place.y + bit / kTileBlocks * kBlock;

@@ -33,10 +33,9 @@ struct TilePlace {
 };
 
 SD_HD TilePlace tile_place(const RasterConfig& config, int64_t tile) {
-  const int64_t per_view = static_cast<int64_t>(config.tiles_x()) * config.tiles_y();
-  const int64_t within = tile % per_view;
-  return {tile / per_view, static_cast<int>(within % config.tiles_x()) * kTile,
-          static_cast<int>(within / config.tiles_x()) * kTile};
+  const int64_t within = tile % tiles_per_view(config);
+  return {tile / tiles_per_view(config), static_cast<int>(within % tiles_x(config)) * kTile,
+          static_cast<int>(within / tiles_x(config)) * kTile};
 }
 
 // opacity * exp(-sigma) of a splat at d = mean - pixel, or 0 where the pair is skipped. May exceed kAlphaCap.

@@ -8,7 +8,6 @@ namespace sd::cpu::SD_LEVEL {
 namespace {
 
 constexpr int kSums = 12;  // the floats of a GradientSlot
-
 constexpr int kBlockPixels = kBlock * kBlock;
 
 // The pixels of a tile, block by block. Walking front to back, `rest` is what the splats behind still add to
@@ -112,8 +111,8 @@ void store_slot(const vf sums[kSums], GradientSlot* slot) {
 
 // The slot of one splat in this tile.
 inline GradientSlot* slot_of(const ProjectedSplat& s, const TilePlace& place, GradientSlot* slots) {
-  const int column = place.x / kTile - s.box.tile_x0(), row = place.y / kTile - s.box.tile_y0();
-  return slots + s.slot + row * (s.box.tile_x1() - s.box.tile_x0()) + column;
+  const int column = place.x / kTile - first_tile(s.box.x0), row = place.y / kTile - first_tile(s.box.y0);
+  return slots + s.slot + row * tile_columns(s.box) + column;
 }
 
 void splat_backward(const ProjectedSplat& s, unsigned blocks, const TilePlace& place, const PixelGrid& grid,
@@ -136,7 +135,7 @@ void blend_backward(const RasterConfig& config, const ProjectedSplat* records, c
                     const Images& images, const Images& grads, GradientSlot* slots, float* tile_background) {
   const PixelGrid grid = pixel_grid();
 #pragma omp parallel for schedule(dynamic) num_threads(config.num_threads) if (config.num_threads > 1)
-  for (int64_t t = 0; t < config.num_tiles(); ++t) {
+  for (int64_t t = 0; t < num_tiles(config); ++t) {
     const TilePlace place = tile_place(config, t);
     TileState tile;
     load_tile(config, place, images, grads, &tile, tile_background + 3 * t);

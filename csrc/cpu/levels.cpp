@@ -27,8 +27,8 @@ struct Level {
 };
 
 const Kernels& choose() {
+  // Best first.
   static const Level levels[] = {
-  // best first
 #if defined(SD_X86_LEVELS)
       {SD_KERNELS(x86_64_v4), __builtin_cpu_supports("x86-64-v4") != 0},
       {SD_KERNELS(x86_64_v3), __builtin_cpu_supports("x86-64-v3") != 0},

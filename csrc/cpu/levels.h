@@ -5,8 +5,14 @@
 // Kernels compiled once for each instruction-set level; the best one the machine has is chosen at run time.
 namespace sd::cpu {
 
+// What one chunk of one view adds to the results.
+struct ResidualSums {
+  double inner, squared;  // <x0, g> and |g|^2
+  int64_t nonfinite;
+};
+
 struct ResidualArgs {
-  const void* x0;            // [V,M] float or double, as every pointer here but norms and num_nonfinite
+  const void* x0;            // [V,M] float or double, as every void pointer here
   const void* const* terms;  // K of [V,M]
   const void* coef;          // [K,V]
   const void* weight;        // [V]
@@ -15,11 +21,15 @@ struct ResidualArgs {
   double clamp;          // +inf for none
   double inverse_views;  // 1 / V_total
   void* grad;            // [V,M] d loss / d x0
-  double* partial;       // [V,chunks,2] inner product and squared norm of each chunk
-  int64_t* nonfinite;    // [V,chunks]
+  void* loss;            // one number
+  void* norms;           // [V]
+  int64_t* num_nonfinite;
+  ResidualSums* chunks;  // [V,num_chunks] workspace
   int num_threads;
 };
-constexpr int64_t kResidualChunk = 4096;
+
+constexpr int64_t kResidualChunk = 4096;  // elements: sums do not depend on the number of threads
+SD_HD int64_t num_chunks(int64_t view_size) { return (view_size + kResidualChunk - 1) / kResidualChunk; }
 
 struct Kernels {
   const char* name;

@@ -40,8 +40,8 @@ Footprint footprint(const RasterConfig& config, const ViewSplat& p, vf opacity) 
   // A NaN or an overflow anywhere makes one of these comparisons false. The radii of gsplat are whole pixels.
   constexpr float kHuge = 1e18f;
   f.seen = (p.z >= config.near_plane) & (p.z <= config.far_plane) & (p.det_blurred > 0.0f) & (inverse_det > 0.0f) &
-           (opacity >= kAlphaMin) & (f.extent_x < kHuge) & (f.extent_y < kHuge) & (p.mean_x > -kHuge) &
-           (p.mean_x < kHuge) & (p.mean_y > -kHuge) & (p.mean_y < kHuge);
+           (inverse_det < kHuge * kHuge) & (opacity >= kAlphaMin) & (f.extent_x < kHuge) & (f.extent_y < kHuge) &
+           (p.mean_x > -kHuge) & (p.mean_x < kHuge) & (p.mean_y > -kHuge) & (p.mean_y < kHuge);
 
   // A margin above the rounding of the extent: a pair outside it is below kAlphaMin whatever the rounding.
   const vf reach_x = f.extent_x * 1.0001f + 0.01f, reach_y = f.extent_y * 1.0001f + 0.01f;
@@ -61,20 +61,23 @@ void scatter(const RasterConfig& config, const ViewSplat& p, const Footprint& f,
     const int64_t row = first + i;
     const float x = p.mean_x[i], y = p.mean_y[i];
     const int32_t rx = f.seen[i] ? whole_radius(f.extent_x[i]) : 0, ry = f.seen[i] ? whole_radius(f.extent_y[i]) : 0;
-    const bool inside = rx + ry > 0 && x + rx > 0 && x - rx < config.width && y + ry > 0 && y - ry < config.height;
-    means2d[2 * row] = inside ? x : 0.0f;
-    means2d[2 * row + 1] = inside ? y : 0.0f;
-    radii[2 * row] = inside ? rx : 0;
-    radii[2 * row + 1] = inside ? ry : 0;
+    const float* color = colors + 3 * row;
+    const float any_color = color[0] + color[1] + color[2];  // not finite if one of them is not
+    const bool drawn = rx + ry > 0 && any_color - any_color == 0.0f && x + rx > 0 && x - rx < config.width &&
+                       y + ry > 0 && y - ry < config.height;
+    means2d[2 * row] = drawn ? x : 0.0f;
+    means2d[2 * row + 1] = drawn ? y : 0.0f;
+    radii[2 * row] = drawn ? rx : 0;
+    radii[2 * row + 1] = drawn ? ry : 0;
     ProjectedSplat r = {};
-    if (inside && f.x0[i] < f.x1[i] && f.y0[i] < f.y1[i]) {
+    if (drawn && f.x0[i] < f.x1[i] && f.y0[i] < f.y1[i]) {
       r.x = x;
       r.y = y;
       r.conic_xx = f.conic_xx[i];
       r.conic_xy = f.conic_xy[i];
       r.conic_yy = f.conic_yy[i];
       r.log2_opacity = f.log2_opacity[i];
-      for (int c = 0; c < 3; ++c) r.color[c] = colors[3 * row + c];
+      for (int c = 0; c < 3; ++c) r.color[c] = color[c];
       r.depth = p.z[i];
       r.box = {static_cast<uint16_t>(f.x0[i] / kBlock), static_cast<uint16_t>(f.y0[i] / kBlock),
                static_cast<uint16_t>((f.x1[i] + kBlock - 1) / kBlock),

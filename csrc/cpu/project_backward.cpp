@@ -30,7 +30,8 @@ ViewSums gather(const ProjectedSplat* records, const int32_t* radii, const Gradi
     }
     float total[kSums] = {};
     const GradientSlot* slot = slots + records[row].slot;
-    for (int t = 0; t < records[row].box.num_tiles(); ++t) {
+    const int num_slots = tile_columns(records[row].box) * tile_rows(records[row].box);
+    for (int t = 0; t < num_slots; ++t) {
       float part[kSums];
       memcpy(part, slot + t, sizeof part);
       for (int k = 0; k < kSums; ++k) total[k] += part[k];

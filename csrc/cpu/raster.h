@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "../common/macros.h"
+
 // The rasteriser in four stages: project -> tiles -> blend forward, and blend -> project backward. Every function works
 // on raw pointers to contiguous memory owned by the caller. V views, N splats, E entries of all tile lists together.
 namespace sd::cpu {
@@ -19,11 +21,12 @@ struct RasterConfig {
   bool antialiased;      // scale the opacity by what eps2d takes from the peak
   bool colors_per_view;  // colors are [V,N,3] instead of [N,3]
   int num_threads;
-
-  int tiles_x() const { return (width + kTile - 1) / kTile; }
-  int tiles_y() const { return (height + kTile - 1) / kTile; }
-  int64_t num_tiles() const { return num_views * tiles_x() * tiles_y(); }
 };
+
+SD_HD int tiles_x(const RasterConfig& c) { return (c.width + kTile - 1) / kTile; }
+SD_HD int tiles_y(const RasterConfig& c) { return (c.height + kTile - 1) / kTile; }
+SD_HD int64_t tiles_per_view(const RasterConfig& c) { return int64_t{tiles_x(c)} * tiles_y(c); }
+SD_HD int64_t num_tiles(const RasterConfig& c) { return c.num_views * tiles_per_view(c); }
 
 struct Camera {
   float rotation[9], translation[3];  // world to camera
@@ -43,16 +46,15 @@ struct SplatInputs {
 // A rectangle of blocks, end exclusive.
 struct BlockBox {
   uint16_t x0, y0, x1, y1;
-
-  int tile_x0() const { return x0 / kTileBlocks; }
-  int tile_y0() const { return y0 / kTileBlocks; }
-  int tile_x1() const { return (x1 + kTileBlocks - 1) / kTileBlocks; }
-  int tile_y1() const { return (y1 + kTileBlocks - 1) / kTileBlocks; }
-  int num_tiles() const { return (tile_x1() - tile_x0()) * (tile_y1() - tile_y0()); }
 };
 
+SD_HD int first_tile(int block) { return block / kTileBlocks; }
+SD_HD int end_tile(int block) { return (block + kTileBlocks - 1) / kTileBlocks; }
+SD_HD int tile_columns(const BlockBox& b) { return end_tile(b.x1) - first_tile(b.x0); }
+SD_HD int tile_rows(const BlockBox& b) { return end_tile(b.y1) - first_tile(b.y0); }
+
 // What one view needs to know of one splat: 64 bytes, one cache line. All zero where the splat is not seen.
-struct alignas(64) ProjectedSplat {
+struct ProjectedSplat {
   float x, y;                          // px
   float conic_xx, conic_xy, conic_yy;  // alpha = 2^(log2_opacity - conic_xx dx^2 - conic_xy dx dy - conic_yy dy^2)
   float log2_opacity;

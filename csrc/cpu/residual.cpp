@@ -36,44 +36,47 @@ void chunk(const ResidualArgs& a, int64_t view, int64_t index) {
     inner[i % kAccumulators] += static_cast<double>(x0[i]) * static_cast<double>(g.value);
     squared[i % kAccumulators] += static_cast<double>(g.value) * static_cast<double>(g.value);
   }
-  const int64_t chunks = (a.view_size + kResidualChunk - 1) / kResidualChunk;
-  double* partial = a.partial + 2 * (view * chunks + index);
-  partial[0] = partial[1] = 0.0;
+  ResidualSums sums = {0.0, 0.0, nonfinite};
   for (int j = 0; j < kAccumulators; ++j) {
-    partial[0] += inner[j];
-    partial[1] += squared[j];
+    sums.inner += inner[j];
+    sums.squared += squared[j];
   }
-  a.nonfinite[view * chunks + index] = nonfinite;
+  a.chunks[view * num_chunks(a.view_size) + index] = sums;
 }
 
 template <int K, class T>
 void all_chunks(const ResidualArgs& a) {
-  const int64_t chunks = (a.view_size + kResidualChunk - 1) / kResidualChunk;
+  const int64_t chunks = num_chunks(a.view_size);
 #pragma omp parallel for schedule(static) num_threads(a.num_threads) if (a.num_threads > 1)
   for (int64_t i = 0; i < a.num_views * chunks; ++i) chunk<K, T>(a, i / chunks, i % chunks);
+}
+
+// Adds up the chunks, in order.
+template <class T>
+void finish(const ResidualArgs& a) {
+  const int64_t chunks = num_chunks(a.view_size);
+  double inner = 0.0;
+  *a.num_nonfinite = 0;
+  for (int64_t view = 0; view < a.num_views; ++view) {
+    double squared = 0.0;
+    for (int64_t i = view * chunks; i < (view + 1) * chunks; ++i) {
+      inner += a.chunks[i].inner;
+      squared += a.chunks[i].squared;
+      *a.num_nonfinite += a.chunks[i].nonfinite;
+    }
+    static_cast<T*>(a.norms)[view] = static_cast<T>(__builtin_sqrt(squared));
+  }
+  *static_cast<T*>(a.loss) = static_cast<T>(inner * a.inverse_views);
 }
 
 template <class T>
 void residual(const ResidualArgs& a) {
   static_assert(kMaxTerms == 8);
-  switch (a.num_terms) {
-    case 1:
-      return all_chunks<1, T>(a);
-    case 2:
-      return all_chunks<2, T>(a);
-    case 3:
-      return all_chunks<3, T>(a);
-    case 4:
-      return all_chunks<4, T>(a);
-    case 5:
-      return all_chunks<5, T>(a);
-    case 6:
-      return all_chunks<6, T>(a);
-    case 7:
-      return all_chunks<7, T>(a);
-    default:
-      return all_chunks<8, T>(a);
-  }
+  constexpr void (*kByTerms[])(const ResidualArgs&) = {all_chunks<1, T>, all_chunks<2, T>, all_chunks<3, T>,
+                                                       all_chunks<4, T>, all_chunks<5, T>, all_chunks<6, T>,
+                                                       all_chunks<7, T>, all_chunks<8, T>};
+  kByTerms[a.num_terms - 1](a);
+  finish<T>(a);
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 #include <cstring>
 #include <vector>
 
-#include "../common/constants.h"
 #include "raster.h"
 
 namespace sd::cpu {
@@ -57,15 +56,15 @@ unsigned covered(int begin, int end, int tile) {
 unsigned spread_rows(unsigned rows) { return (rows & 1u) | (rows & 2u) << 3 | (rows & 4u) << 6 | (rows & 8u) << 9; }
 
 template <class Visit>
-void for_each_tile(const BlockBox& box, int tiles_x, Visit visit) {
-  for (int ty = box.tile_y0(); ty < box.tile_y1(); ++ty)
-    for (int tx = box.tile_x0(); tx < box.tile_x1(); ++tx) visit(ty * tiles_x + tx, tx, ty);
+void for_each_tile(const BlockBox& box, int columns, Visit visit) {
+  for (int ty = first_tile(box.y0); ty < end_tile(box.y1); ++ty)
+    for (int tx = first_tile(box.x0); tx < end_tile(box.x1); ++tx) visit(ty * columns + tx, tx, ty);
 }
 
 // Counting sort of one view's splats, already in depth order, into its tiles. `next` holds the view's tile offsets.
-void fill_view(const std::vector<Key>& order, int tiles_x, std::vector<int32_t>& next, int32_t* ids, uint16_t* masks) {
+void fill_view(const std::vector<Key>& order, int columns, std::vector<int32_t>& next, int32_t* ids, uint16_t* masks) {
   for (const Key& k : order) {
-    for_each_tile(k.box, tiles_x, [&](int tile, int tx, int ty) {
+    for_each_tile(k.box, columns, [&](int tile, int tx, int ty) {
       const int32_t at = next[tile]++;
       ids[at] = k.id;
       masks[at] = static_cast<uint16_t>(spread_rows(covered(k.box.y0, k.box.y1, ty)) * covered(k.box.x0, k.box.x1, tx));
@@ -75,38 +74,10 @@ void fill_view(const std::vector<Key>& order, int tiles_x, std::vector<int32_t>&
 
 }  // namespace
 
-Camera make_camera(const float* viewmat, const float* K, int width, int height) {
-  Camera c;
-  for (int i = 0; i < 3; ++i) {
-    for (int j = 0; j < 3; ++j) c.rotation[3 * i + j] = viewmat[4 * i + j];
-    c.translation[i] = viewmat[4 * i + 3];
-  }
-  c.fx = K[0];
-  c.fy = K[4];
-  c.cx = K[2];
-  c.cy = K[5];
-  const float margin_x = kFovMargin * 0.5f * static_cast<float>(width) / c.fx;
-  const float margin_y = kFovMargin * 0.5f * static_cast<float>(height) / c.fy;
-  c.u_min = -(c.cx / c.fx + margin_x);
-  c.v_min = -(c.cy / c.fy + margin_y);
-  c.u_max = (static_cast<float>(width) - c.cx) / c.fx + margin_x;
-  c.v_max = (static_cast<float>(height) - c.cy) / c.fy + margin_y;
-  return c;
-}
-
-int64_t assign_slots(const RasterConfig& config, ProjectedSplat* records) {
-  int64_t total = 0;
-  for (int64_t row = 0; row < config.num_views * config.num_splats; ++row) {
-    records[row].slot = static_cast<int32_t>(total);
-    total += records[row].box.num_tiles();
-  }
-  return total;
-}
-
 void fill_tiles(const RasterConfig& config, const ProjectedSplat* records, int32_t* offsets, int32_t* ids,
                 uint16_t* masks) {
   const int64_t n = config.num_splats;
-  const int tiles_x = config.tiles_x(), tiles = tiles_x * config.tiles_y();
+  const int columns = tiles_x(config), tiles = columns * tiles_y(config);
   offsets[0] = 0;
 #pragma omp parallel for schedule(dynamic) num_threads(config.num_threads) if (config.num_threads > 1)
   for (int64_t view = 0; view < config.num_views; ++view) {
@@ -117,7 +88,7 @@ void fill_tiles(const RasterConfig& config, const ProjectedSplat* records, int32
       const ProjectedSplat& r = records[row];
       if (r.box.x1 == 0) continue;
       keys.push_back({float_bits(r.depth), static_cast<int32_t>(row), r.box});
-      for_each_tile(r.box, tiles_x, [&](int tile, int, int) { ++next[tile]; });
+      for_each_tile(r.box, columns, [&](int tile, int, int) { ++next[tile]; });
     }
     sort_by_depth(keys, scratch);
     int32_t sum = n > 0 ? records[view * n].slot : 0;  // the view's first entry: slots and entries are as many
@@ -127,17 +98,7 @@ void fill_tiles(const RasterConfig& config, const ProjectedSplat* records, int32
       sum += count;
       offsets[view * tiles + tile + 1] = sum;
     }
-    fill_view(keys, tiles_x, next, ids, masks);
-  }
-}
-
-void sum_background(const RasterConfig& config, const float* tile_background, float* background) {
-  const int64_t tiles = config.tiles_x() * config.tiles_y();
-  for (int64_t view = 0; view < config.num_views; ++view) {
-    double sum[3] = {};
-    for (int64_t i = view * tiles; i < (view + 1) * tiles; ++i)
-      for (int c = 0; c < 3; ++c) sum[c] += tile_background[3 * i + c];
-    for (int c = 0; c < 3; ++c) background[3 * view + c] = static_cast<float>(sum[c]);
+    fill_view(keys, columns, next, ids, masks);
   }
 }
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from splatdistill.ops import _check, _library  # noqa: F401  the second registers the ops
+from splatdistill.ops import _check, _library  # noqa: F401  _library registers the ops
 
 MAX_SIDE = 16384
 _CPU = torch.device("cpu")
@@ -100,7 +100,7 @@ def rasterize(
 def _check_numbers(width: int, height: int, near: float, far: float, eps2d: float) -> None:
     _check.integer("width", width, low=1, high=MAX_SIDE)
     _check.integer("height", height, low=1, high=MAX_SIDE)
-    if not 0 < near < far or math.isinf(near):
+    if not 0 < near < far:
         raise ValueError(f"near and far must satisfy 0 < near < far, got {near} and {far}.")
     if not 0 <= eps2d < math.inf:
         raise ValueError(f"eps2d must be finite and at least 0, got {eps2d}.")

@@ -107,13 +107,14 @@ def test_splats_behind_the_camera_are_not_drawn_and_get_no_gradient(make_scene):
     ("key", "value"),
     [("scales", 1e-12), ("scales", 1e4), ("scales", 1e30), ("means", 1e30), ("means", float("inf")),
      ("means", float("nan")), ("scales", float("nan")), ("quats", 0.0), ("quats", float("nan")),
-     ("opacities", 0.0), ("opacities", float("nan")), ("quats", 1e-12)],
+     ("opacities", 0.0), ("opacities", float("nan")), ("quats", 1e-12), ("colors", float("nan"))],
 )  # fmt: skip
 @pytest.mark.parametrize("antialiased", [False, True])
-def test_extreme_splats_do_no_harm(make_scene, key, value, antialiased):
+@pytest.mark.parametrize("eps2d", [0.0, 0.3])
+def test_extreme_splats_do_no_harm(make_scene, key, value, antialiased, eps2d):
     scene = make_scene(40)
     scene[key][::3] = value
-    for tensor in render_and_grads(scene, antialiased=antialiased):
+    for tensor in render_and_grads(scene, antialiased=antialiased, eps2d=eps2d):
         assert torch.isfinite(tensor).all()
 
 

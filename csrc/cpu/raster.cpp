@@ -1,0 +1,45 @@
+#include "raster.h"
+
+#include "../common/constants.h"
+
+namespace sd::cpu {
+
+Camera make_camera(const float* viewmat, const float* K, int width, int height) {
+  Camera c;
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 3; ++j) c.rotation[3 * i + j] = viewmat[4 * i + j];
+    c.translation[i] = viewmat[4 * i + 3];
+  }
+  c.fx = K[0];
+  c.fy = K[4];
+  c.cx = K[2];
+  c.cy = K[5];
+  const float margin_x = kFovMargin * 0.5f * static_cast<float>(width) / c.fx;
+  const float margin_y = kFovMargin * 0.5f * static_cast<float>(height) / c.fy;
+  c.u_min = -(c.cx / c.fx + margin_x);
+  c.v_min = -(c.cy / c.fy + margin_y);
+  c.u_max = (static_cast<float>(width) - c.cx) / c.fx + margin_x;
+  c.v_max = (static_cast<float>(height) - c.cy) / c.fy + margin_y;
+  return c;
+}
+
+int64_t assign_slots(const RasterConfig& config, ProjectedSplat* records) {
+  int64_t total = 0;
+  for (int64_t row = 0; row < config.num_views * config.num_splats; ++row) {
+    records[row].slot = static_cast<int32_t>(total);
+    total += int64_t{tile_columns(records[row].box)} * tile_rows(records[row].box);
+  }
+  return total;
+}
+
+void sum_background(const RasterConfig& config, const float* tile_background, float* background) {
+  const int64_t tiles = tiles_per_view(config);
+  for (int64_t view = 0; view < config.num_views; ++view) {
+    double sum[3] = {};
+    for (int64_t i = view * tiles; i < (view + 1) * tiles; ++i)
+      for (int c = 0; c < 3; ++c) sum[c] += tile_background[3 * i + c];
+    for (int c = 0; c < 3; ++c) background[3 * view + c] = static_cast<float>(sum[c]);
+  }
+}
+
+}  // namespace sd::cpu
