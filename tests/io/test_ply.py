@@ -75,6 +75,17 @@ def test_foreign_files_may_order_type_and_add_properties(tmp_path: Path) -> None
     assert all(torch.equal(after.tensors[name], splats.tensors[name]) for name in FIELDS)
 
 
+@pytest.mark.parametrize("degree", range(4))
+def test_files_of_gsplat_read_exactly(tmp_path: Path, degree: int) -> None:
+    gsplat = pytest.importorskip("gsplat")
+    splats = some_splats(degree=degree)
+    names = ("means", "scales", "quats", "opacities", "sh0", "shN")
+    data = gsplat.export_splats(*(splats.tensors[name] for name in names), format="ply")
+    (tmp_path / "g.ply").write_bytes(data)
+    after = ply.read(tmp_path / "g.ply")
+    assert all(torch.equal(after.tensors[name], splats.tensors[name]) for name in FIELDS)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.ply"
     ply.write(path, some_splats())
