@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
@@ -12,7 +11,9 @@ from typing import Any
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from splatdistill.embedded.corpus.build import COMMON, WIDE
@@ -41,11 +42,11 @@ class Networks:
 def create(*, channels: tuple[int, ...] = CHANNELS, text_width: int = TEXT_WIDTH) -> Networks:
     """Fresh networks; weights come from torch's global generator."""
     tokenizer = make_tokenizer(vocabulary(NOUNS))
-    blocks = len(channels)
+    words, blocks = tokenizer.get_vocab(), len(channels)
     config = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=text_width, intermediate_size=4 * text_width, num_hidden_layers=2,
+        vocab_size=len(words), hidden_size=text_width, intermediate_size=4 * text_width, num_hidden_layers=2,
         num_attention_heads=4, max_position_embeddings=MAX_WORDS, projection_dim=text_width,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=words["<s>"], eos_token_id=words["</s>"], pad_token_id=words["<pad>"],
     )  # fmt: skip
     unet = UNet2DConditionModel(
         sample_size=IMAGE_SIZE // PATCH,
@@ -58,13 +59,26 @@ def create(*, channels: tuple[int, ...] = CHANNELS, text_width: int = TEXT_WIDTH
         norm_num_groups=16,
         cross_attention_dim=text_width,
         attention_head_dim=4,  # diffusers means the number of heads here
+        # As in DeepFloyd IF a pooled text vector joins the timestep's: it reaches the levels that have no attention.
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
         class_embed_type="projection",
         projection_class_embeddings_input_dim=16,
     )
     scheduler = DDPMScheduler(
         num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"
     )
-    return Networks(unet=unet, text_encoder=CLIPTextModel(config), tokenizer=tokenizer, scheduler=scheduler)
+    text_encoder = CLIPTextModel(config)
+    # CLIP's 0.02 leaves words so alike after the residual layers that a short training never tells them apart.
+    nn.init.normal_(word_embedding(text_encoder), std=0.5)
+    return Networks(unet=unet, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler)
+
+
+def word_embedding(text_encoder: CLIPTextModel) -> Tensor:
+    """The parameter [words, width] of the word vectors."""
+    weight = text_encoder.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 def make_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
@@ -107,16 +121,25 @@ def save(networks: Networks, folder: Path) -> None:
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    copy.deepcopy(networks.unet).half().save_pretrained(fresh / "unet", safe_serialization=True)
-    copy.deepcopy(networks.text_encoder).half().save_pretrained(fresh / "text_encoder")
+    networks.unet.save_config(fresh / "unet")
+    _write(networks.unet, fresh / "unet" / "diffusion_pytorch_model.safetensors")
+    networks.text_encoder.config.save_pretrained(fresh / "text_encoder")
+    # transformers 4 names the weights with this prefix; 5 drops it but reads both.
+    _write(networks.text_encoder, fresh / "text_encoder" / "model.safetensors", prefix="text_model.")
     networks.tokenizer.save_pretrained(fresh / "tokenizer")
     networks.scheduler.save_pretrained(fresh / "scheduler")
     (fresh / META_FILE).write_text(json.dumps(meta(), indent=1) + "\n")
-    for name in ("README.md", "training.json"):
-        if (folder / name).exists():
-            shutil.copy2(folder / name, fresh / name)
+    if (folder / "README.md").exists():
+        shutil.copy2(folder / "README.md", fresh / "README.md")
     old = folder.with_name(folder.name + ".old")
     if folder.exists():
         os.replace(folder, old)
     os.replace(fresh, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(part: nn.Module, path: Path, *, prefix: str = "") -> None:
+    tensors = {
+        prefix + name.removeprefix(prefix): value.half().contiguous() for name, value in part.state_dict().items()
+    }
+    save_file(tensors, path, metadata={"format": "pt"})

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from splatdistill.embedded import network
@@ -175,20 +175,17 @@ class Trainer:
 
 
 def warm_start(networks: Networks, folder: Path) -> None:
-    """Copies every tensor of an exported folder that fits by name and shape; word embeddings are matched by word."""
-    unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
-    networks.unet.load_state_dict({k: v.float() for k, v in unet.items()})
-    text = {k: v.float() for k, v in load_file(folder / "text_encoder" / "model.safetensors").items()}
-    own = networks.text_encoder.state_dict()
-    known = json.loads((folder / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"]
-    for name, value in own.items():
-        if name.endswith("token_embedding.weight"):
-            for word, row in networks.tokenizer.get_vocab().items():
-                if word in known:
-                    value[row] = text[name][known[word]]
-        else:
-            value.copy_(text[name])
-    networks.text_encoder.load_state_dict(own)
+    """Copies the weights of an exported folder; word vectors are matched by word, so that the vocabulary may grow."""
+    old = MultiViewPrior.load(folder, dtype="fp32")
+    networks.unet.load_state_dict(old.unet.state_dict())
+    known, own = old.tokenizer.get_vocab(), networks.tokenizer.get_vocab()
+    with torch.no_grad():
+        words = network.word_embedding(networks.text_encoder)
+        fresh, vectors = words.clone(), network.word_embedding(old.text_encoder).clone()
+        old.text_encoder.resize_token_embeddings(len(own))
+        networks.text_encoder.load_state_dict(old.text_encoder.state_dict())
+        for word, row in own.items():
+            words[row] = vectors[known[word]] if word in known else fresh[row]
 
 
 def run(trainer: Trainer, *, out: Path, minutes: float, save_minutes: float, sample_minutes: float) -> None:
@@ -225,7 +222,8 @@ def run(trainer: Trainer, *, out: Path, minutes: float, save_minutes: float, sam
                 draw_samples(trainer, out)
                 sampled = last = time.monotonic()
     export(trainer, out)
-    draw_samples(trainer, out)
+    if not stop:  # who stops a run wants it to end
+        draw_samples(trainer, out)
 
 
 def export(trainer: Trainer, out: Path) -> None:

@@ -14,6 +14,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from splatdistill.cameras import camera_token
 from splatdistill.priors.base import Condition
@@ -120,6 +121,7 @@ class MultiViewPrior:
             dtype = "bf16" if device.startswith("cuda") or has_fast_bf16() else "fp32"
         files: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
         unet: Any = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32, **files)
+        logging.disable_progress_bar()
         text_encoder: Any = CLIPTextModel.from_pretrained(
             folder, subfolder="text_encoder", dtype=torch.float32, **files
         )

@@ -56,7 +56,7 @@ def vocabulary(nouns: tuple[Noun, ...]) -> list[str]:
     return sorted(words)
 
 
-def tint(colour: str, draw: random.Random) -> NDArray[np.float32]:
+def tint(colour: str, draw: random.Random) -> NDArray[np.floating]:
     """An sRGB colour [3] that goes by this name, jittered."""
     base = np.array(COLOURS[colour][0])
     return (
@@ -66,7 +66,7 @@ def tint(colour: str, draw: random.Random) -> NDArray[np.float32]:
     )
 
 
-def dominant_colour(pixels: NDArray[np.float32]) -> str | None:
+def dominant_colour(pixels: NDArray[np.floating]) -> str | None:
     """The colour name that at least 60 % of the pixels [N,3] go by, or None."""
     if not len(pixels):
         return None
@@ -76,7 +76,7 @@ def dominant_colour(pixels: NDArray[np.float32]) -> str | None:
     return names[best] if counts[best] >= 0.6 * len(pixels) else None
 
 
-def _classify(pixels: NDArray[np.float32]) -> NDArray[np.int64]:
+def _classify(pixels: NDArray[np.floating]) -> NDArray[np.int64]:
     """Index into COLOURS by hue, saturation and value: distance in RGB calls dark reds brown and pale blues gray."""
     names = list(COLOURS)
     high, low = pixels.max(1), pixels.min(1)

@@ -100,7 +100,7 @@ class Corpus:
         return Batch(rgb=rgb, captions=captions, camera=torch.cat(cameras), views=views)
 
 
-def paint(buffers: NDArray[np.uint8], colour: NDArray[np.float32] | None, *, luminance: float) -> NDArray[np.float32]:
+def paint(buffers: NDArray[np.uint8], colour: NDArray[np.floating] | None, *, luminance: float) -> NDArray[np.floating]:
     """Shaded colours [V,H,W,3] of the object: paint keeps the light and dark of the surface but takes `colour` [3].
 
     luminance: mean of the painted surface, so that the colour comes out as named on dark and on light originals.
@@ -113,14 +113,16 @@ def paint(buffers: NDArray[np.uint8], colour: NDArray[np.float32] | None, *, lum
     return albedo * shading
 
 
-def over_background(rgb: NDArray[np.float32], alpha: NDArray[np.float32], draw: random.Random) -> NDArray[np.float32]:
+def over_background(
+    rgb: NDArray[np.floating], alpha: NDArray[np.floating], draw: random.Random
+) -> NDArray[np.floating]:
     """Composites views [V,H,W,3] over flat backgrounds: mostly white, one for the whole group most of the time."""
     shared = draw.random() < 0.85
     grounds = [_background(draw)] * len(rgb) if shared else [_background(draw) for _ in rgb]
     return rgb * alpha + np.stack(grounds)[:, None, None, :] * (1 - alpha)
 
 
-def _background(draw: random.Random) -> NDArray[np.float32]:
+def _background(draw: random.Random) -> NDArray[np.floating]:
     kind = draw.random()
     if kind < 0.65:
         return np.ones(3, dtype=np.float32)

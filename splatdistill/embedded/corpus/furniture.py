@@ -38,7 +38,7 @@ class Model:
     name: str
     creator: str
     path: str
-    rotation: NDArray[np.float64]
+    rotation: NDArray[np.floating]
     licence: str
 
     @property
@@ -50,18 +50,18 @@ class Model:
 class Material:
     """colour: [3] in 0..1; opacity 0..1; texture: [H,W,4] in 0..1 that replaces the colour, or None."""
 
-    colour: NDArray[np.float32]
+    colour: NDArray[np.floating]
     opacity: float
-    texture: NDArray[np.float32] | None
+    texture: NDArray[np.floating] | None
 
 
 @dataclass(frozen=True)
 class Mesh:
     """Triangles in the unit sphere. vertices, normals: [N,3]; uv: [N,2]; faces: [F,3]; face_material: [F] indices."""
 
-    vertices: NDArray[np.float64]
-    normals: NDArray[np.float64]
-    uv: NDArray[np.float64]
+    vertices: NDArray[np.floating]
+    normals: NDArray[np.floating]
+    uv: NDArray[np.floating]
     faces: NDArray[np.int64]
     face_material: NDArray[np.int64]
     materials: list[Material]
@@ -152,7 +152,7 @@ class _ZipFolder(Resolver):
         return _ZipFolder(self.contents, posixpath.join(self.folder, namespace))
 
 
-def _rotation(text: str | None) -> NDArray[np.float64]:
+def _rotation(text: str | None) -> NDArray[np.floating]:
     return np.array(text.split(), dtype=np.float64).reshape(3, 3) if text else np.eye(3)
 
 
@@ -168,7 +168,7 @@ def _licence(contents: zipfile.ZipFile, names: set[str], library: str, path: str
     return _LICENCES.get(library, _CC_BY_3_US if library in ("KatorLegaz", "Reallusion") else _CC_BY_3)
 
 
-def _into_unit_sphere(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+def _into_unit_sphere(vertices: NDArray[np.floating]) -> NDArray[np.floating]:
     """Centred by a ball that nearly is the smallest (Ritter's): the box diagonal would leave long objects too small."""
     a = vertices[np.argmax(np.linalg.norm(vertices - vertices[0], axis=1))]
     b = vertices[np.argmax(np.linalg.norm(vertices - a, axis=1))]
@@ -184,7 +184,7 @@ def _into_unit_sphere(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
     return (vertices - centre) / radius
 
 
-def _vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
+def _vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.int64]) -> NDArray[np.floating]:
     """Area-weighted means; files split vertices at hard edges. Trimesh's own would need SciPy to be quick."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     normal = np.cross(b - a, c - a)
@@ -193,7 +193,7 @@ def _vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> 
     return total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-12)
 
 
-def _uv(part: trimesh.Trimesh) -> NDArray[np.float64]:
+def _uv(part: trimesh.Trimesh) -> NDArray[np.floating]:
     uv = getattr(part.visual, "uv", None)
     return np.zeros((len(part.vertices), 2)) if uv is None else np.asarray(uv, dtype=np.float64)
 

@@ -9,7 +9,10 @@ _CC0, _BY, _KATOR, _SCOPIA = "BlendSwap-CC-0", "BlendSwap-CC-BY", "KatorLegaz", 
 
 @dataclass(frozen=True)
 class Noun:
-    """One kind of object. models: keys `library/number`, or `library/number@yaw` with degrees that turn its front to +z."""
+    """One kind of object.
+
+    models: keys `library/number`, or `library/number@yaw` with the degrees that turn its front to +z.
+    """
 
     name: str
     models: tuple[str, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -32,7 +33,7 @@ class Caster:
             mesh.vertices[mesh.faces[:, 2]] - mesh.vertices[mesh.faces[:, 0]],
         )
         self.face_normals /= np.linalg.norm(self.face_normals, axis=1, keepdims=True) + 1e-12
-        self.intersector = RayMeshIntersector(surface)
+        self.intersector: Any = RayMeshIntersector(surface)
 
     def gbuffer(self, cameras: Cameras, *, paint: NDArray[np.bool_], rays: int = 4) -> NDArray[np.uint8]:
         """[V,H,W,6] uint8: albedo, shading, paint and alpha in 0..255, averaged over rays x rays per pixel.
@@ -70,8 +71,8 @@ class Caster:
         return best, float(count[best].sum() / max(count.sum(), 1))
 
     def _trace(
-        self, origins: NDArray[np.float64], directions: NDArray[np.float64], paint: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+        self, origins: NDArray[np.floating], directions: NDArray[np.floating], paint: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.int64]]:
         """First opaque hit of each ray: (albedo rgb, shading, paint) [R,5], hit [R], material [R]."""
         values = np.zeros((len(origins), 5), dtype=np.float32)
         hit = np.zeros(len(origins), dtype=bool)
@@ -96,8 +97,8 @@ class Caster:
         return values, hit, material
 
     def _surface(
-        self, face: NDArray[np.int64], where: NDArray[np.float64], direction: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        self, face: NDArray[np.int64], where: NDArray[np.floating], direction: NDArray[np.floating]
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
         mesh, corners = self.mesh, self.mesh.faces[face]
         weights = trimesh.triangles.points_to_barycentric(mesh.vertices[corners], where).clip(0, 1)
         flat = self.face_normals[face]
@@ -121,7 +122,7 @@ class Caster:
         return albedo, opacity, shade(normal).astype(np.float32)
 
 
-def shade(normal: NDArray[np.float64]) -> NDArray[np.float64]:
+def shade(normal: NDArray[np.floating]) -> NDArray[np.floating]:
     """Diffuse light in 0..1 for unit normals [...,3] of the world: sky, key and fill lamps that stand still."""
     sky = 0.62 + 0.1 * normal[..., 1]
     key = 0.3 * np.maximum(normal @ (_KEY / np.linalg.norm(_KEY)), 0)
@@ -129,7 +130,7 @@ def shade(normal: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.minimum(sky + key + fill, 1.0)
 
 
-def _camera_rays(cameras: Cameras, view: int, rays: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _camera_rays(cameras: Cameras, view: int, rays: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Origins and unit directions [(H rays)(W rays),3] through a regular grid inside each pixel."""
     size = cameras.height
     K = cameras.Ks[view].double().numpy()

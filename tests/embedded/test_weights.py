@@ -1,0 +1,48 @@
+"""The shipped prior: small, complete, loadable, credited."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import splatdistill.embedded
+from splatdistill.embedded.corpus.nouns import NOUNS
+from splatdistill.priors.multiview import META_FILE, MultiViewPrior
+from splatdistill.priors.words import Vocabulary
+
+PACKAGE = Path(splatdistill.embedded.__file__).parent
+WEIGHTS = PACKAGE / "weights"
+
+
+def test_the_folder_is_at_most_28_megabytes_and_holds_fp16_safetensors_only():
+    assert sum(f.stat().st_size for f in WEIGHTS.rglob("*") if f.is_file()) <= 28 * 2**20
+    assert not [f for f in WEIGHTS.rglob("*") if f.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
+    for path in WEIGHTS.rglob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            assert all(file.get_slice(name).get_dtype() in ("F16", "I64") for name in file.keys())
+
+
+def test_it_loads_and_answers():
+    prior = MultiViewPrior.load(WEIGHTS, dtype="fp32")
+    size = prior.image_size
+    assert (size, prior.num_views) == (64, 4)
+    xt = prior.encode(torch.rand(1, size, size, 3))
+    (eps,) = prior.predict(xt, torch.tensor([500]), [prior.embed("a red armchair", None)])
+    assert eps.shape == xt.shape and torch.isfinite(eps).all()
+
+
+def test_its_vocabulary_is_that_of_the_corpus():
+    vocabulary = Vocabulary.load(WEIGHTS)
+    assert list(vocabulary.nouns) == [noun.name for noun in NOUNS] and len(vocabulary.nouns) <= 40
+    assert vocabulary.check("a red armchair") == []
+    assert json.loads((WEIGHTS / META_FILE).read_text())["encode"] == "pixel_unshuffle"
+
+
+@pytest.mark.parametrize("noun", NOUNS, ids=lambda noun: noun.name)
+def test_every_model_is_credited(noun):
+    credits_ = (PACKAGE / "ATTRIBUTION.md").read_text()
+    assert credits_.count(f"| {noun.name} |") == len(noun.models)
