@@ -281,12 +281,14 @@ def _render(flags: Render) -> int:
     presets.validate(replace(config, prompt=config.prompt or "a file"))
     splats = _read_splats(flags.source)
     folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
+    from splatdistill.logs import Progress
     from splatdistill.renderer import make_renderer
     from splatdistill.train import pick_device, write_views
 
     device = pick_device("auto")
     folder.mkdir(parents=True, exist_ok=True)
-    write_views(make_renderer(device), splats.to(device), config, folder)
+    with Progress(total=flags.frames) as progress:
+        write_views(make_renderer(device), splats.to(device), config, folder, progress)
     _print_results(folder, "turntable.mp4", "turntable_frames", "contact.png")
     return DONE
 

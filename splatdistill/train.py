@@ -50,7 +50,7 @@ def train(config: TrainConfig, *, folder: Path, progress: Progress, resume: bool
             trainer.save(folder / "checkpoints")
         if trainer.step % config.output.preview_every == 0:
             trainer.preview(folder / "preview")
-    trainer.finish(folder, log)
+    trainer.finish(folder, log, progress)
     return trainer.splats
 
 
@@ -192,10 +192,10 @@ class Trainer:
         for name, index in (("front", 0), ("side", 1), ("back", 2), ("top", 4)):
             video.write_image(folder / f"{self.step:06d}-{name}.jpg", frames[index])
 
-    def finish(self, folder: Path, log: RunLog) -> None:
+    def finish(self, folder: Path, log: RunLog, progress: Progress) -> None:
         """The result: splats.ply, turntable.mp4 and contact.png."""
         ply.write(folder / "splats.ply", self.splats.detach())
-        write_views(self.renderer, self.splats, self.config, folder)
+        write_views(self.renderer, self.splats, self.config, folder, progress)
         log.event("done", step=self.step, num_splats=len(self.splats))
 
 
@@ -264,10 +264,11 @@ def render_frames(renderer: Renderer, splats: Splats, views: Cameras) -> Iterato
         yield from renderer.render(splats, some, background=background).rgb.clamp(0, 1).cpu()
 
 
-def write_views(renderer: Renderer, splats: Splats, config: TrainConfig, folder: Path) -> None:
+def write_views(renderer: Renderer, splats: Splats, config: TrainConfig, folder: Path, progress: Progress) -> None:
     """turntable.mp4 and contact.png (8 views) of `splats` into `folder`."""
     out = config.output
     views = orbits.turntable(config.camera, num_frames=out.frames, size=out.size)
-    video.write_turntable(folder / "turntable.mp4", render_frames(renderer, splats, views))
+    frames = progress.track(render_frames(renderer, splats, views), total=out.frames, label="turntable")
+    video.write_turntable(folder / "turntable.mp4", frames)
     sheet = orbits.turntable(config.camera, num_frames=8, size=out.size)
     video.write_contact_sheet(folder / "contact.png", list(render_frames(renderer, splats, sheet)))
