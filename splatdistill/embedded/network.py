@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
-from splatdistill.embedded.corpus.build import COMMON, WIDE
 from splatdistill.embedded.corpus.captions import COLOURS, VIEW_WORDS, vocabulary
+from splatdistill.embedded.corpus.layout import COMMON, WIDE
 from splatdistill.embedded.corpus.nouns import NOUNS
 from splatdistill.priors.multiview import META_FILE
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from splatdistill.embedded.corpus.build import BUFFERS, INDEX, ring_cameras
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, ring_cameras
 
 OBJ = """mtllib box.mtl
 v -1 0 -2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import time
@@ -12,18 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from splatdistill.cameras import orbit, sample
-from splatdistill.config import CameraConfig
+from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus.furniture import Model, find_libraries, load_mesh, read_catalogue
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, ring_cameras
 from splatdistill.embedded.corpus.nouns import NOUNS, Noun, split_key
 from splatdistill.embedded.corpus.render import CHANNELS, Caster
-from splatdistill.rng import generator
 from splatdistill.types import Cameras
-
-BUFFERS, INDEX = "gbuffers.npy", "corpus.json"
-COMMON = CameraConfig(elevation_deg=(0.0, 40.0), fovy_deg=(30.0, 45.0), fill=(0.8, 0.95))
-WIDE = dataclasses.replace(COMMON, elevation_deg=(-10.0, 60.0))
-_WIDE_EVERY = 5  # one ring in five goes beyond the common elevations
 
 
 def build(out: Path, *, furniture: str | None, rings: int, size: int, seed: int) -> None:
@@ -57,20 +50,6 @@ def select_models(furniture: str | None) -> list[tuple[Noun, Model, float]]:
     if missing := [key for _, key, _ in wanted if key not in catalogue]:
         raise ValueError(f"The furniture libraries lack {', '.join(missing)}: version 1.8 of the models is needed.")
     return [(noun, catalogue[key], yaw) for noun, key, yaw in wanted]
-
-
-def ring_cameras(rings: int, *, size: int, seed: int, model: int) -> Cameras:
-    """4 x rings cameras of one model, drawn by the sampler that distillation uses."""
-    draw = generator(seed, model, "camera")
-    parts = [
-        sample(WIDE if ring % _WIDE_EVERY == 0 else COMMON, num_views=4, size=size, generator=draw)
-        for ring in range(rings)
-    ]
-    return Cameras(
-        viewmats=torch.cat([c.viewmats for c in parts]), Ks=torch.cat([c.Ks for c in parts]), width=size, height=size,
-        azimuth=torch.cat([c.azimuth for c in parts]), elevation=torch.cat([c.elevation for c in parts]),
-        radius=torch.cat([c.radius for c in parts]),
-    )  # fmt: skip
 
 
 def attribution(furniture: str | None) -> str:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from splatdistill.cameras import camera_token, orbit, view_words
-from splatdistill.embedded.corpus.build import BUFFERS, INDEX
 from splatdistill.embedded.corpus.captions import COLOURS, caption, dominant_colour, tint
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
 from splatdistill.embedded.corpus.nouns import NOUNS, Noun
 from splatdistill.rng import key
 
