@@ -7,7 +7,18 @@ SD_DECLARE_LEVEL(SD_LEVEL)
 namespace sd::cpu::SD_LEVEL {
 namespace {
 
-constexpr int kAccumulators = 8;  // independent sums in a fixed order, so that the loop vectorises
+// <a, b> in double, in a fixed order: independent sums, so that the loop vectorises, then the rest.
+template <class T>
+double inner_product(const T* a, const T* b, int64_t size) {
+  constexpr int kLanes = 8;
+  double lanes[kLanes] = {}, sum = 0.0;
+  const int64_t whole = size - size % kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes)
+    for (int j = 0; j < kLanes; ++j) lanes[j] += static_cast<double>(a[i + j]) * static_cast<double>(b[i + j]);
+  for (int64_t i = whole; i < size; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  for (int j = 0; j < kLanes; ++j) sum += lanes[j];
+  return sum;
+}
 
 // One chunk of one view: writes the gradient and the chunk's sums.
 template <int K, class T>
@@ -27,21 +38,15 @@ void chunk(const ResidualArgs& a, int64_t view, int64_t index) {
   T* grad = static_cast<T*>(a.grad) + offset;
   const T limit = static_cast<T>(a.clamp), scale = static_cast<T>(a.inverse_views);
 
-  double inner[kAccumulators] = {}, squared[kAccumulators] = {};
-  int64_t nonfinite = 0;
+  T g[kResidualChunk];
+  int nonfinite = 0;
   for (int64_t i = 0; i < size; ++i) {
-    const ResidualElement<T> g = residual_element<K, T>(terms, i, coef, weight, limit, kLargest);
-    nonfinite += !g.finite;
-    grad[i] = g.value * scale;
-    inner[i % kAccumulators] += static_cast<double>(x0[i]) * static_cast<double>(g.value);
-    squared[i % kAccumulators] += static_cast<double>(g.value) * static_cast<double>(g.value);
+    const ResidualElement<T> element = residual_element<K, T>(terms, i, coef, weight, limit, kLargest);
+    nonfinite += element.finite ? 0 : 1;
+    g[i] = element.value;
+    grad[i] = element.value * scale;
   }
-  ResidualSums sums = {0.0, 0.0, nonfinite};
-  for (int j = 0; j < kAccumulators; ++j) {
-    sums.inner += inner[j];
-    sums.squared += squared[j];
-  }
-  a.chunks[view * num_chunks(a.view_size) + index] = sums;
+  a.chunks[view * num_chunks(a.view_size) + index] = {inner_product(x0, g, size), inner_product(g, g, size), nonfinite};
 }
 
 template <int K, class T>
