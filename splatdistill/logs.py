@@ -154,12 +154,12 @@ class Progress:
         self._total, self._log_every, self._label = total, log_every, label
         self._first: tuple[int, float] | None = None  # step and time of the first update, for the plain estimate
         self._bar: Any = None
+        self._task: Any = None  # the line of the steps, from the first update on
 
     def __enter__(self) -> Progress:
         if self._stream.isatty():
             self._bar = _make_bar(self._stream)
             self._bar.start()
-            self._task = self._bar.add_task(self._label, total=self._total, numbers="")
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -170,6 +170,8 @@ class Progress:
         """`step` steps are done; `numbers` are shown beside them (grad_norm=0.2 as 'grad norm 0.2')."""
         text = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in numbers.items())
         if self._bar is not None:
+            if self._task is None:
+                self._task = self._bar.add_task(self._label, total=self._total, numbers="")
             self._bar.update(self._task, completed=step, **({"numbers": text} if text else {}))
             return
         first_step, first_time = self._first = self._first or (step, time.perf_counter())
