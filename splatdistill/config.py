@@ -25,9 +25,7 @@ class CameraConfig:
     object_radius: float = 1.0
     """Radius of the object's bounding sphere, world units."""
     views_per_group: int = 4
-    """Evenly spaced azimuths that share elevation, field of view and timestep; a multi-view prior sees one group at
-    a time.
-    """
+    """Views of a group share elevation, field of view and timestep; their azimuths are evenly spaced."""
 
 
 @dataclass(frozen=True)
