@@ -12,7 +12,7 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer setup.py)
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-slow lint format bench clean
+.PHONY: venv demo test test-slow lint lint-style lint-types lint-imports lint-native lint-sizes format bench clean
 
 venv: $(STAMP)
 
@@ -37,12 +37,22 @@ test: venv
 test-slow: venv
 	$(PYTEST) -m slow
 
-lint: venv
+lint: lint-style lint-types lint-imports lint-native lint-sizes
+
+lint-style: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-types: venv
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+lint-imports: venv
 	$(BIN)/lint-imports
+
+lint-native: venv
 	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE))
+
+lint-sizes:
 	@find $(CODE) \( -name node_modules -o -name static \) -prune -o -type f \
 		\( -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.ts' \) -print \
 		| xargs wc -l | awk '$$2 != "total" && $$1 > 500 {print $$2 ": " $$1 " lines, 500 at most"; bad = 1} END {exit bad}'
