@@ -20,6 +20,8 @@ def save(root: Path, *, step: int, tensors: dict[str, Tensor], meta: dict[str, A
     """Write ROOT/step_SSSSSS, point ROOT/latest at it, then drop all but the newest `keep`."""
     root.mkdir(parents=True, exist_ok=True)
     final = root / f"step_{step:06d}"
+    if _latest(root) == final:  # a run is a function of its settings: this step is saved already
+        return final
     temporary = root / f".tmp_{final.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -29,8 +31,7 @@ def save(root: Path, *, step: int, tensors: dict[str, Tensor], meta: dict[str, A
     (temporary / "state.json").write_text(json.dumps({"step": step, **meta}, indent=1))
     for path in (*temporary.iterdir(), temporary):
         sync(path)
-    if final.exists():  # the same step again, after a resume from an older one
-        shutil.rmtree(final)
+    shutil.rmtree(final, ignore_errors=True)  # left by a save that ended before `latest` pointed at it
     temporary.rename(final)
     sync(root)
     write_text(root / "latest", final.name)
@@ -41,13 +42,17 @@ def save(root: Path, *, step: int, tensors: dict[str, Tensor], meta: dict[str, A
 
 def load(root: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The checkpoint that ROOT/latest names. ValueError, one sentence, when there is none or it does not load."""
-    pointer = root / "latest"
-    if not pointer.is_file():
+    folder = _latest(root)
+    if folder is None:
         raise ValueError(f"resume: {root.parent} has no checkpoint yet; start the run again without --resume.")
-    folder = root / pointer.read_text().strip()
     try:
         meta = json.loads((folder / "state.json").read_text())
         tensors = load_file(folder / "state.safetensors")
     except Exception as error:
         raise ValueError(f"resume: the checkpoint {folder} cannot be read ({type(error).__name__}).") from error
     return tensors, meta
+
+
+def _latest(root: Path) -> Path | None:
+    pointer = root / "latest"
+    return root / pointer.read_text().strip() if pointer.is_file() else None

@@ -85,11 +85,11 @@ def sh_basis(direction: Tensor, degree: int) -> Tensor:
     of 3DGS.
     """
     x, y, z = direction.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
     basis = [torch.full_like(x, SH_C0)]
     if degree > 0:
         basis += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
     if degree > 1:
-        xx, yy, zz = x * x, y * y, z * z
         basis += [1.0925484305920792 * x * y, -1.0925484305920792 * y * z, 0.31539156525252005 * (2 * zz - xx - yy)]
         basis += [-1.0925484305920792 * x * z, 0.5462742152960396 * (xx - yy)]
     if degree > 2:

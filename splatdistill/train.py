@@ -206,9 +206,9 @@ class TimedPrior:
         self._prior = prior
         self._cuda = device.type == "cuda"
         self.seconds = 0.0
-
-    def __getattr__(self, name: str):
-        return getattr(self._prior, name)
+        self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
+        self.image_size, self.dtype = prior.image_size, prior.dtype
+        self.decode, self.embed = prior.decode, prior.embed
 
     @contextmanager
     def timed(self) -> Iterator[None]:

@@ -41,6 +41,13 @@ def test_a_failed_save_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pyt
     assert checkpoint.load(root)[1]["step"] == 20
 
 
+def test_saving_the_latest_step_again_never_removes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 10)
+    monkeypatch.setattr(Path, "rename", None)  # nothing is written a second time
+    save(tmp_path, 10)
+    assert checkpoint.load(tmp_path)[1]["step"] == 10
+
+
 def test_missing_and_damaged_checkpoints_are_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no checkpoint yet"):
         checkpoint.load(tmp_path / "checkpoints")

@@ -1,4 +1,4 @@
-"""The renderer: colours against gsplat's own harmonics, empty scenes, the probe, and gsplat itself where there is a GPU."""
+"""The renderer: colours against gsplat's harmonics, empty scenes, the probe; gsplat itself where there is a GPU."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_background_shows_where_nothing_is() -> None:
 
 
 def test_probe_gradient_is_the_screen_space_gradient() -> None:
-    """Moving every splat by the same world offset moves each picture: the chain rule through the probe says by how much."""
+    """It is there for every splat that is seen, and 0 for the others."""
     views = turntable(CameraConfig(), num_frames=3, size=24)
     splats = scene().requires_grad_()
     output = CpuRenderer().render(splats, views, background=torch.ones(3, 3))

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 
 import torch
-from splatdistill.ops.philox import philox_normal
 from torch import Tensor
+
+from splatdistill.ops.philox import philox_normal
 
 KEEP, CLONE, SPLIT, PRUNE = range(4)
 SPLIT_SHRINK = 1.6  # 3DGS: children of a split are this much smaller

@@ -206,7 +206,7 @@ COMPARE_LEVELS = """
 import sys, torch
 from splatdistill import ops
 torch.set_num_threads(1)
-scene, path = torch.load(sys.argv[1]), sys.argv[2]
+scene, path = torch.load(sys.argv[1], weights_only=True), sys.argv[2]
 means = scene["means"].requires_grad_()
 rgb = ops.rasterize(**scene).rgb
 (rgb * torch.linspace(-1, 1, rgb.numel()).reshape(rgb.shape)).sum().backward()
@@ -220,7 +220,7 @@ def test_every_level_the_machine_has_draws_the_same(make_scene, tmp_path):
     for level in ops.build_info().get("simd_levels", ["generic"]):
         command = [sys.executable, "-c", COMPARE_LEVELS, str(tmp_path / "scene.pt"), str(tmp_path / "out.pt")]
         subprocess.run(command, env=os.environ | {"SPLATDISTILL_SIMD": level}, check=True)
-        used, rgb, grad = torch.load(tmp_path / "out.pt")
+        used, rgb, grad = torch.load(tmp_path / "out.pt", weights_only=True)
         results[used] = rgb, grad
     rgb, grad = results["generic"]
     for other_rgb, other_grad in results.values():
