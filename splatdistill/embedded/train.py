@@ -41,18 +41,24 @@ STATE = "state.safetensors"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run. decay: last fraction of `max_images` over which the learning rate falls linearly to 0."""
+    """One run.
 
-    batch: int = 32
+    decay: last fraction of `max_images` over which the learning rate falls linearly to 0. t_power: timesteps are
+    1000 u^t_power with u uniform, so below 1 noisy ones come more often. ring, words: shares of steps with groups of
+    4 views, and with view words instead of cameras; the rest are single views with cameras.
+    """
+
+    batch: int = 48
     resolution: int = 64
-    lr: float = 8e-4
+    lr: float = 1e-3
     warmup: int = 200
     decay: float = 0.4
     max_images: int = 400_000
-    ema: float = 0.999
+    ema: float = 0.998
     weight_decay: float = 1e-2
-    ring: float = 0.7
+    ring: float = 0.5
     words: float = 0.12
+    t_power: float = 0.5
     seed: int = 0
 
 
@@ -67,7 +73,12 @@ class Trainer:
         self.parameters = dict(self.parts.named_parameters())
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+            self.parameters.values(),
+            lr=config.lr,
+            betas=(0.9, 0.99),
+            eps=1e-10,  # the deepest levels have gradients near 1e-8, which the default would damp
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.step, self.images, self.seconds = 0, 0, 0.0
         self.bf16 = has_fast_bf16()
@@ -92,10 +103,15 @@ class Trainer:
         return loss.item()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean of min(SNR,5)/(SNR+1) |v - v_hat|^2; views of a group share their timestep, as in distillation."""
+        """Mean of min(SNR+1,5)/(SNR+1) |v - v_hat|^2; views of a group share their timestep, as in distillation.
+
+        Min-SNR without the +1 gives noisy steps, where words and cameras matter, next to no weight: the network then
+        stays a shallow denoiser that hears no condition.
+        """
         draw = torch.Generator().manual_seed(key(self.config.seed, self.step, "diffusion"))
         x0 = pixel_unshuffle(batch.rgb, network.PATCH)
-        t = torch.randint(0, 1000, (len(x0) // batch.views,), generator=draw).repeat_interleave(batch.views)
+        uniform = torch.rand(len(x0) // batch.views, generator=draw)
+        t = (1000 * uniform**self.config.t_power).long().repeat_interleave(batch.views)
         noise = torch.randn(x0.shape, generator=draw)
         signal_power = self.networks.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
         alpha, sigma = signal_power.sqrt(), (1 - signal_power).sqrt()
@@ -108,7 +124,7 @@ class Trainer:
             text = text[torch.tensor([unique.index(c) for c in batch.captions])]
             out = self.networks.unet(xt, t, text, class_labels=batch.camera, return_dict=False)[0]
         snr = signal_power / (1 - signal_power)
-        return (snr.clamp(max=5) / (snr + 1) * (out.float() - (alpha * noise - sigma * x0)) ** 2).mean()
+        return ((snr + 1).clamp(max=5) / (snr + 1) * (out.float() - (alpha * noise - sigma * x0)) ** 2).mean()
 
     def _mode(self) -> Mode:
         draw = torch.rand((), generator=torch.Generator().manual_seed(key(self.config.seed, self.step, "mode"))).item()
@@ -168,7 +184,7 @@ class Trainer:
         hooks.clear()  # the prior installs its own
         prior = MultiViewPrior(
             n.unet, text_encoder=n.text_encoder, tokenizer=n.tokenizer, scheduler=n.scheduler,
-            meta={**network.meta(), "image_size": self.config.resolution}, dtype="bf16" if self.bf16 else "fp32",
+            meta=network.meta(image_size=self.config.resolution), dtype="bf16" if self.bf16 else "fp32",
         )  # fmt: skip
         self.views = prior.views
         return prior
@@ -230,7 +246,7 @@ def export(trainer: Trainer, out: Path) -> None:
     """Saves the state and the averaged weights as a diffusers folder `prior`."""
     trainer.save(out)
     with trainer.averaged():
-        network.save(trainer.networks, out / "prior")
+        network.save(trainer.networks, out / "prior", image_size=trainer.config.resolution)
 
 
 def draw_samples(trainer: Trainer, out: Path) -> None:

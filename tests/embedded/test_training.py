@@ -66,9 +66,9 @@ def test_a_run_writes_state_log_samples_and_a_prior_that_loads(corpus_folder, tm
 
 def test_warm_start_matches_word_embeddings_by_word(tmp_path):
     parts = network.create(channels=(16, 32, 32), text_width=16)
-    parts.tokenizer = network.make_tokenizer(sorted({*network.meta()["words"], "aardvark"}))
+    parts.tokenizer = network.make_tokenizer(sorted({*network.meta(image_size=16)["words"], "aardvark"}))
     parts.text_encoder.resize_token_embeddings(len(parts.tokenizer))
-    network.save(parts, tmp_path / "old")
+    network.save(parts, tmp_path / "old", image_size=16)
     fresh = network.create(channels=(16, 32, 32), text_width=16)
     warm_start(fresh, tmp_path / "old")
     for word in ("sofa", "zebra", "red"):

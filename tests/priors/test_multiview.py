@@ -22,7 +22,7 @@ def tiny(*, prediction_type: str = "v_prediction") -> MultiViewPrior:
         text_encoder=parts.text_encoder.eval(),
         tokenizer=parts.tokenizer,
         scheduler=parts.scheduler,
-        meta={**network.meta(), "image_size": 16},
+        meta=network.meta(image_size=16),
     )
 
 
@@ -128,7 +128,7 @@ def test_text_is_encoded_once(prior, monkeypatch):
 
 def test_a_folder_is_written_and_read_back(tmp_path):
     parts = network.create(channels=(16, 32, 32), text_width=16)
-    network.save(parts, tmp_path / "prior")
+    network.save(parts, tmp_path / "prior", image_size=16)
     prior = MultiViewPrior.load(tmp_path / "prior", dtype="fp32")
     assert prior.dtype == "fp32" and prior.num_views == 4
     for name, value in prior.unet.state_dict().items():
