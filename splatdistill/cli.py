@@ -98,8 +98,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "true")  # read when diffusers loads: a prior is data
-    # Read when torch loads. Threads that spin between the many short kernels stall each other on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         return _dispatch(args)
     except SystemExit as stop:  # tyro has said what it had to
