@@ -29,7 +29,7 @@ from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
 from splatdistill.train import render_frames, train
 
-PROMPTS = ["a red armchair", "a blue armchair", "a hamburger", "a cactus", "a teddy bear", "a yellow car"]
+PROMPTS = ["a hamburger", "a cactus", "a purple lamp", "a green lamp", "a christmas tree", "a red armchair"]
 TILE = 112  # pixels
 
 

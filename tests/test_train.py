@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from splatdistill.logs import Progress
 
 from splatdistill import checkpoint
 from splatdistill.config import (
@@ -20,6 +19,7 @@ from splatdistill.config import (
     SplatsConfig,
     TrainConfig,
 )
+from splatdistill.logs import Progress
 from splatdistill.priors import load
 from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats

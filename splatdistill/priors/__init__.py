@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # words.py lies in this package and must come without torch
+    import torch
 
-from splatdistill.priors.base import Condition, Prior
+    from splatdistill.priors.base import Prior
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "embedded" / "weights"
 
@@ -28,6 +30,3 @@ def load(name: str, *, device: torch.device, dtype: str) -> Prior:
     from splatdistill.priors.multiview import MultiViewPrior  # diffusers and transformers load here only
 
     return MultiViewPrior.load(folder, device=str(device), dtype=dtype)
-
-
-__all__ = ["Condition", "Prior", "load"]
