@@ -19,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 from splatdistill.embedded.corpus.captions import COLOURS, VIEW_WORDS, vocabulary
 from splatdistill.embedded.corpus.layout import COMMON, WIDE
 from splatdistill.embedded.corpus.nouns import NOUNS
-from splatdistill.priors.multiview import META_FILE
+from splatdistill.priors.words import META_FILE
 
 MAX_WORDS = 16
 CHANNELS = (64, 96, 128, 192)

@@ -5,6 +5,7 @@ branches.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -18,18 +19,19 @@ from splatdistill.types import Cameras, NoisyBatch, Residual
 MAX_SIGMA_OVER_ALPHA = 13.0  # SD's value at t = 980; a cosine schedule reaches 34 there
 
 
-class Guidance:
+class Guidance(ABC):
     """A method: how renders are noised and which combination of scores is their gradient.
 
     Methods with state override the rest.
     """
 
+    @abstractmethod
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
         """x_t = alpha x0 + sigma eps for one step. x0: [V,C,h,w] with grad."""
-        raise NotImplementedError
 
+    @abstractmethod
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
-        raise NotImplementedError
+        """The scores that make up the gradient of x0, with their coefficients and weight."""
 
     def update(self, batch: NoisyBatch, prior: Prior, *, step: int) -> dict[str, float]:
         """Train whatever the method itself learns, after the splats' own step; returns numbers for the log."""

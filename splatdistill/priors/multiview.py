@@ -18,9 +18,8 @@ from transformers.utils import logging
 
 from splatdistill.cameras import camera_token
 from splatdistill.priors.base import Condition
+from splatdistill.priors.words import META_FILE, Vocabulary
 from splatdistill.types import Cameras
-
-META_FILE = "splatdistill.json"
 
 
 class ViewAttention:
@@ -98,6 +97,7 @@ class MultiViewPrior:
         self.num_views: int = meta["num_views"]
         self.device = next(unet.parameters()).device
         self.alphas_cumprod: Tensor = scheduler.alphas_cumprod.to(self.device)
+        self.vocabulary = Vocabulary.from_meta(meta) if "words" in meta else None
         self.views = install_view_attention(unet)
         self.dtype = dtype
         self._predicts_v = scheduler.config["prediction_type"] == "v_prediction"
@@ -120,16 +120,22 @@ class MultiViewPrior:
         if dtype == "auto":
             dtype = "bf16" if device.startswith("cuda") or has_fast_bf16() else "fp32"
         files: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-        unet: Any = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32, **files)
+        unet: Any
+        text_encoder: Any
+        scheduler: Any
         logging.disable_progress_bar()
-        text_encoder: Any = CLIPTextModel.from_pretrained(
-            folder, subfolder="text_encoder", dtype=torch.float32, **files
-        )
-        scheduler: Any = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+        try:
+            unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32, **files)
+            text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32, **files)
+            scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True)
+        except OSError as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ValueError(f"The prior in {folder} is not whole: {reason}.") from error
         return cls(
             unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False),
             text_encoder=text_encoder.to(device).eval().requires_grad_(False),
-            tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True),
+            tokenizer=tokenizer,
             scheduler=scheduler,
             meta=json.loads((folder / META_FILE).read_text()),
             dtype=dtype,
@@ -150,6 +156,8 @@ class MultiViewPrior:
     @torch.no_grad()
     def embed(self, prompt: str, cameras: Cameras | None) -> Condition:
         """One condition for V cameras, or for a single view when no camera is told (`predict` spreads it)."""
+        if self.vocabulary is not None:
+            prompt = self.vocabulary.normalise(prompt)
         if prompt not in self._text:
             self._text[prompt] = encode_text([prompt], text_encoder=self.text_encoder, tokenizer=self.tokenizer)
         text = self._text[prompt]

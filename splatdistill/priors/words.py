@@ -7,13 +7,14 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 META_FILE = "splatdistill.json"
 
 # Everyday words for things that look like a known noun; only entries whose noun the prior knows are used.
 _LIKE = {
     "airplane": "biplane", "aircraft": "biplane", "jet": "biplane", "ball": "soccer ball", "bench": "sofa",
-"bowl": "vase", "bulldog": "dog", "canoe": "boat", "cheeseburger": "hamburger",
+    "bowl": "vase", "bulldog": "dog", "canoe": "boat", "cheeseburger": "hamburger",
 "dessert": "cupcake", "donkey": "horse", "duck": "chicken", "flowerpot": "vase",
     "hare": "rabbit", "hen": "chicken", "jar": "vase", "jug": "teapot", "kettle": "teapot", "lantern": "lamp",
     "locomotive": "toy train", "mare": "horse", "minivan": "car", "oak": "tree", "pie": "birthday cake",
@@ -40,7 +41,11 @@ class Vocabulary:
         path = Path(folder) / META_FILE
         if not path.exists():
             raise ValueError(f"No prior in {Path(folder)}: it has no {META_FILE}.")
-        meta = json.loads(path.read_text())
+        return cls.from_meta(json.loads(path.read_text()))
+
+    @classmethod
+    def from_meta(cls, meta: dict[str, Any]) -> Vocabulary:
+        """The words that the contents of a splatdistill.json name."""
         return cls(
             nouns=meta["nouns"],
             colours=meta["colours"],

@@ -11,8 +11,8 @@ from safetensors import safe_open
 
 import splatdistill.embedded
 from splatdistill.embedded.corpus.nouns import NOUNS
-from splatdistill.priors.multiview import META_FILE, MultiViewPrior
-from splatdistill.priors.words import Vocabulary
+from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.priors.words import META_FILE, Vocabulary
 
 PACKAGE = Path(splatdistill.embedded.__file__).parent
 WEIGHTS = PACKAGE / "weights"

@@ -10,7 +10,8 @@ import torch
 from splatdistill.cameras import orbit
 from splatdistill.embedded import network
 from splatdistill.priors.base import Condition
-from splatdistill.priors.multiview import META_FILE, MultiViewPrior, pixel_shuffle, pixel_unshuffle
+from splatdistill.priors.multiview import MultiViewPrior, pixel_shuffle, pixel_unshuffle
+from splatdistill.priors.words import META_FILE
 
 
 def tiny(*, prediction_type: str = "v_prediction") -> MultiViewPrior:
@@ -126,6 +127,12 @@ def test_text_is_encoded_once(prior, monkeypatch):
     assert prior.embed("a green car", ring()).text.shape == (4, network.MAX_WORDS, 16)
 
 
+def test_a_prompt_is_read_as_the_vocabulary_reads_it(prior):
+    plain = prior.embed("a red car", None).text
+    assert torch.equal(prior.embed("A red  cars!", None).text, plain)
+    assert not torch.equal(prior.embed("a green car", None).text, plain)
+
+
 def test_a_folder_is_written_and_read_back(tmp_path):
     parts = network.create(channels=(16, 32, 32), text_width=16)
     network.save(parts, tmp_path / "prior", image_size=16)
@@ -139,5 +146,9 @@ def test_a_folder_is_written_and_read_back(tmp_path):
 def test_messages(prior, tmp_path):
     with pytest.raises(ValueError, match=f"No prior in .*nothing: it has no {META_FILE}; train one with"):
         MultiViewPrior.load(tmp_path / "nothing")
+    network.save(network.create(channels=(16, 32, 32), text_width=16), tmp_path / "torn", image_size=16)
+    (tmp_path / "torn" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"The prior in .*torn is not whole: "):
+        MultiViewPrior.load(tmp_path / "torn")
     with pytest.raises(ValueError, match="must be a multiple of 4"):
         prior.predict(noise(3), steps(3), [prior.embed("a dog", ring(3))])
