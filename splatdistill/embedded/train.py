@@ -21,6 +21,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from splatdistill.embedded import network
 from splatdistill.embedded.corpus.dataset import Batch, Corpus, Mode
@@ -89,9 +90,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         batch = self.corpus.batch(self.step, mode=self._mode(), size=config.resolution, num_images=config.batch)
-        loss = self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with sdpa_kernel(SDPBackend.MATH):  # so few tokens that torch's flash backward on a CPU is slower
+            loss = self.loss(batch)
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.step()
         self.step += 1
