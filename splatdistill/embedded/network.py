@@ -83,7 +83,7 @@ def _speak_up(unet: UNet2DConditionModel) -> None:
     """
     for name, layer in unet.named_modules():
         if isinstance(layer, nn.Linear) and (name.endswith("time_emb_proj") or name.startswith("class_embedding")):
-            gain = 1.5 if name.startswith("class_embedding") else 1.0
+            gain = 3.0 if name.startswith("class_embedding") else 1.0
             nn.init.normal_(layer.weight, std=gain * layer.in_features**-0.5)
 
 

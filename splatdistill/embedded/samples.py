@@ -46,7 +46,7 @@ def ddim(
         told, untold = prior.predict(x, now.expand(4), conditions)
         eps = untold + guidance_scale * (told - untold)
         a, b = prior.alphas_cumprod[now], prior.alphas_cumprod[then]
-        x0 = ((x - (1 - a).sqrt() * eps) / a.sqrt().clamp(min=1e-3)).clamp(-1, 1)
+        x0 = ((x - (1 - a).sqrt() * eps) / a.sqrt()).clamp(-1, 1)
         eps = (x - a.sqrt() * x0) / (1 - a).sqrt()
         x = b.sqrt() * x0 + (1 - b).sqrt() * eps
     return prior.decode(x0)

@@ -45,7 +45,8 @@ class TrainConfig:
     """One run.
 
     decay: last fraction of `max_images` over which the learning rate falls linearly to 0. t_power: timesteps are
-    1000 u^t_power with u uniform, so below 1 noisy ones come more often. ring, words: shares of steps with groups of
+    1000 u^t_power with u uniform, so below 1 noisy ones come more often; a share `noisy` of them is uniform in 900..999,
+    because nothing but the camera tells the pose there, while below it the picture does. ring, words: shares of steps with groups of
     4 views, and with view words instead of cameras; the rest are single views with cameras.
     """
 
@@ -60,6 +61,7 @@ class TrainConfig:
     ring: float = 0.5
     words: float = 0.12
     t_power: float = 0.5
+    noisy: float = 0.0
     seed: int = 0
 
 
@@ -112,8 +114,7 @@ class Trainer:
         """
         draw = torch.Generator().manual_seed(key(self.config.seed, self.step, "diffusion"))
         x0 = pixel_unshuffle(batch.rgb, network.PATCH)
-        uniform = torch.rand(len(x0) // batch.views, generator=draw)
-        t = (1000 * uniform**self.config.t_power).long().repeat_interleave(batch.views)
+        t = self._timesteps(len(x0) // batch.views, draw).repeat_interleave(batch.views)
         noise = torch.randn(x0.shape, generator=draw)
         signal_power = self.networks.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
         alpha, sigma = signal_power.sqrt(), (1 - signal_power).sqrt()
@@ -127,6 +128,11 @@ class Trainer:
             out = self.networks.unet(xt, t, text, class_labels=batch.camera, return_dict=False)[0]
         snr = signal_power / (1 - signal_power)
         return ((snr + 1).clamp(max=5) / (snr + 1) * (out.float() - (alpha * noise - sigma * x0)) ** 2).mean()
+
+    def _timesteps(self, num: int, draw: torch.Generator) -> Tensor:
+        uniform, which = torch.rand(2, num, generator=draw)
+        t = torch.where(which < self.config.noisy, 0.9 + 0.1 * uniform, uniform**self.config.t_power)
+        return (1000 * t).long().clamp(max=999)
 
     def _mode(self) -> Mode:
         draw = torch.rand((), generator=torch.Generator().manual_seed(key(self.config.seed, self.step, "mode"))).item()
