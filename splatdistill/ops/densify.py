@@ -1,4 +1,4 @@
-"""Densification in plain torch: statistics, classify with a ranked budget, scatter of tensors and Adam moments.
+"""Densification: statistics, classify with a ranked budget, scatter of tensors and Adam moments.
 
 Order of the result: the input's order, each splat followed by its child.
 Classify compares logits and log scales against
@@ -8,15 +8,24 @@ device.
 
 from __future__ import annotations
 
-import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from splatdistill.ops.philox import philox_normal
+from splatdistill.ops import reference
+from splatdistill.ops.reference import CLONE, KEEP, PRUNE, SPLIT
 
-KEEP, CLONE, SPLIT, PRUNE = range(4)
-SPLIT_SHRINK = 1.6  # 3DGS: children of a split are this much smaller
+__all__ = ["CLONE", "KEEP", "PRUNE", "SPLIT", "Moments", "Plan", "accumulate", "classify", "scatter"]
+
+Moments = dict[str, dict[str, Tensor]]
+
+
+class Plan(NamedTuple):
+    """kind: [N] int8, one of KEEP, CLONE, SPLIT, PRUNE for each splat. counts: [4] int64 on the CPU, splats of each."""
+
+    kind: Tensor
+    counts: Tensor
 
 
 def accumulate(grad_sum: Tensor, count: Tensor, *, probe_grad: Tensor, radii: Tensor) -> None:
@@ -25,10 +34,7 @@ def accumulate(grad_sum: Tensor, count: Tensor, *, probe_grad: Tensor, radii: Te
     grad_sum: [N] sum over views of the norm of dL/dmeans2d (px); count: [N] views that saw the splat.
     probe_grad: [V,N,2]; radii: [V,N,2]. Norms are summed per view, so opposing views do not cancel.
     """
-    seen = (radii > 0).all(-1)
-    norms = torch.where(seen, probe_grad.square().sum(-1).sqrt(), 0.0)  # vector_norm is slow over two numbers
-    grad_sum += torch.nan_to_num(norms, nan=0.0, posinf=0.0, neginf=0.0).sum(0)
-    count += seen.sum(0)
+    reference.densify_accumulate(grad_sum, count, probe_grad, radii)
 
 
 def classify(
@@ -41,66 +47,32 @@ def classify(
     prune_scale: float,
     prune_opacity: float,
     max_splats: int,
-) -> Tensor:
-    """What becomes of each splat: [N] int8 of KEEP, CLONE, SPLIT, PRUNE.
+) -> Plan:
+    """What becomes of each splat.
 
     mean_grad: [N] >= 0. scales: [N,3] log; opacities: [N] logit; split_scale and prune_scale: log; prune_opacity:
     logit.
     Growth stops at max_splats survivors, the largest gradients first.
     """
-    largest = scales.amax(-1)
-    prune = (opacities < prune_opacity) | (largest > prune_scale)
-    want = (mean_grad >= grow_gradient) & (mean_grad > 0) & ~prune
-    room = max(0, max_splats - int((~prune).sum()))
-    order = torch.argsort(torch.where(want, mean_grad, -1.0), descending=True, stable=True)[:room]
-    grow = torch.zeros_like(want)
-    grow[order] = True
-    grow &= want
-    kind = torch.full_like(mean_grad, KEEP, dtype=torch.int8)
-    kind[grow & (largest <= split_scale)] = CLONE
-    kind[grow & (largest > split_scale)] = SPLIT
-    kind[prune] = PRUNE
-    return kind
+    kind = reference.densify_classify(
+        mean_grad,
+        scales=scales,
+        opacities=opacities,
+        grow_gradient=grow_gradient,
+        split_scale=split_scale,
+        prune_scale=prune_scale,
+        prune_opacity=prune_opacity,
+        max_splats=max_splats,
+    )
+    return Plan(kind, torch.bincount(kind, minlength=4).cpu())
 
 
-def scatter(
-    tensors: dict[str, Tensor], moments: dict[str, dict[str, Tensor]], *, kind: Tensor, key: int
-) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """New tensors and moments after `kind`. Survivors keep their moments; a clone's copy and both halves of a split
+def scatter(tensors: dict[str, Tensor], moments: Moments, *, plan: Plan, key: int) -> tuple[dict[str, Tensor], Moments]:
+    """New tensors and moments after `plan`. Survivors keep their moments; a clone's copy and both halves of a split
     start at 0.
 
     A split draws two positions from its own Gaussian with Philox keyed by (key, index) and shrinks the scales.
     Parent and child of a clone or split share the opacity o as 1 - sqrt(1 - o) each, which leaves the picture as it
     was.
     """
-    copies = torch.tensor([1, 2, 2, 0], device=kind.device)[kind.long()]
-    source = torch.repeat_interleave(torch.arange(len(kind), device=kind.device), copies)
-    child = torch.zeros_like(source)
-    child[1:] = (source[1:] == source[:-1]).long()
-    kind = kind[source]
-    out = {name: value[source] for name, value in tensors.items()}
-
-    split = torch.nonzero(kind == SPLIT)[:, 0]
-    normals = philox_normal(key, source[split], num=6).view(-1, 2, 3)
-    normals = normals[torch.arange(len(split), device=kind.device), child[split]]
-    offset = rotate(out["quats"][split], torch.exp(out["scales"][split]) * normals)
-    out["means"] = out["means"].index_add(0, split, offset)
-    out["scales"] = torch.where((kind == SPLIT)[:, None], out["scales"] - math.log(SPLIT_SHRINK), out["scales"])
-    grown = (kind == CLONE) | (kind == SPLIT)
-    shared = 1 - torch.sqrt(1 - torch.sigmoid(out["opacities"]))
-    out["opacities"] = torch.where(grown, torch.logit(shared, eps=1e-6), out["opacities"])
-
-    fresh = (kind == SPLIT) | (child == 1)
-    moved = {
-        name: {which: torch.where(fresh.view(-1, *[1] * (m.dim() - 1)), 0.0, m[source]) for which, m in state.items()}
-        for name, state in moments.items()
-    }
-    return out, moved
-
-
-def rotate(quats: Tensor, vectors: Tensor) -> Tensor:
-    """Vectors [N,3] turned by quaternions [N,4] wxyz of any length."""
-    quats = torch.nn.functional.normalize(quats, dim=-1)
-    w, axis = quats[:, :1], quats[:, 1:]
-    cross = 2 * torch.linalg.cross(axis, vectors)
-    return vectors + w * cross + torch.linalg.cross(axis, cross)
+    return reference.densify_scatter(tensors, moments, kind=plan.kind, key=key)

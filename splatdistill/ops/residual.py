@@ -70,6 +70,14 @@ def residual(
     return ResidualLoss(loss, norms, num_nonfinite)
 
 
+def noising(x0: Tensor, *, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """x_t = alpha_v x0_v + sigma_v eps_v, in x0's dtype and differentiable in x0.
+
+    x0, eps: [V,...] float32, float64, or float16 and bfloat16 (computed in float32). alpha, sigma: [V].
+    """
+    return reference.noising(x0, eps, alpha, sigma)
+
+
 @torch.library.register_fake("splatdistill::residual_forward")
 def _fake(x0, terms, coef, weight, clamp, total_views) -> tuple[Tensor, ...]:
     views = x0.shape[0]
