@@ -63,9 +63,10 @@ def classify(
     """What becomes of each splat.
 
     mean_grad: [N] >= 0. scales: [N,3] log; opacities: [N] logit; all float32. split_scale and prune_scale: log;
-    prune_opacity: logit; rounded to float32. A splat is pruned if it is fainter or its largest scale is larger, else it
-    grows if its gradient is positive and at least grow_gradient: by a clone, or by a split if its largest scale is above
-    split_scale. Growth stops at max_splats survivors, the largest gradients first, the lowest index among equal ones.
+    prune_opacity: logit; rounded to float32. A splat is pruned if it is fainter or its largest scale is larger. Else it
+    grows if its gradient is positive and at least grow_gradient, by a split if its largest scale is above split_scale
+    and by a clone if not. Growth stops at max_splats survivors, the largest gradients first, the lowest index among
+    equal ones.
     """
     device = _device("mean_grad", mean_grad)
     mean_grad = _check.tensor("mean_grad", mean_grad, shape=(None,), dtype=torch.float32, device=device)
