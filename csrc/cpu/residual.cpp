@@ -11,38 +11,46 @@ namespace {
 constexpr int64_t kBlock = 512;  // elements converted at a time: ten buffers stay in the first cache
 constexpr int kSums = 32;        // independent sums, so that the loop vectorises; they add up in a fixed order
 
-// sums += <a, b>
+// Adds <x0, g> and |g|^2.
 template <class T>
-double inner_product(const T* a, const T* b, int64_t size) {
-  T sums[kSums] = {};
+void add_products(const T* x0, const T* g, int64_t size, ResidualSums& total) {
+  T inner[kSums] = {}, squared[kSums] = {};
   const int64_t whole = size - size % kSums;
-  for (int64_t i = 0; i < whole; i += kSums)
-    for (int j = 0; j < kSums; ++j) sums[j] += a[i + j] * b[i + j];
-  for (int64_t i = whole; i < size; ++i) sums[i - whole] += a[i] * b[i];
-  double total = 0.0;
-  for (int j = 0; j < kSums; ++j) total += static_cast<double>(sums[j]);
-  return total;
+  for (int64_t i = 0; i < whole; i += kSums) {
+    for (int j = 0; j < kSums; ++j) {
+      inner[j] += x0[i + j] * g[i + j];
+      squared[j] += g[i + j] * g[i + j];
+    }
+  }
+  for (int64_t i = whole; i < size; ++i) {
+    inner[i - whole] += x0[i] * g[i];
+    squared[i - whole] += g[i] * g[i];
+  }
+  for (int j = 0; j < kSums; ++j) {
+    total.inner += static_cast<double>(inner[j]);
+    total.squared += static_cast<double>(squared[j]);
+  }
 }
 
 // `size` elements of one view from `offset` on: writes the gradient and adds to the chunk's sums.
 template <int K, class T>
 void block(const ResidualArgs& a, const T* coef, T weight, int64_t offset, int64_t size, ResidualSums& sums) {
   constexpr T kLargest = sizeof(T) == 4 ? T(__FLT_MAX__) : T(__DBL_MAX__);
-  T buffers[K + 1][kBlock], g[kBlock], scaled[kBlock];
+  T buffers[K + 1][kBlock], g[kBlock], narrowed[kBlock];
   const T* terms[K];
   for (int k = 0; k < K; ++k) terms[k] = load(a.terms[k], offset, size, buffers[k]);
   const T* x0 = load(a.x0, offset, size, buffers[K]);
+  T* grad = is_native<T>(a.x0.dtype) ? static_cast<T*>(a.grad) + offset : narrowed;
   const T limit = static_cast<T>(a.clamp), scale = static_cast<T>(a.inverse_views);
   int nonfinite = 0;
   for (int64_t i = 0; i < size; ++i) {
     const ResidualElement<T> element = residual_element<K, T>(terms, i, coef, weight, limit, kLargest);
     nonfinite += element.finite ? 0 : 1;
     g[i] = element.value;
-    scaled[i] = element.value * scale;
+    grad[i] = element.value * scale;
   }
-  store(scaled, a.grad, a.x0.dtype, offset, size);
-  sums.inner += inner_product(x0, g, size);
-  sums.squared += inner_product(g, g, size);
+  if (grad == narrowed) narrow(narrowed, a.grad, a.x0.dtype, offset, size);
+  add_products(x0, g, size, sums);
   sums.nonfinite += nonfinite;
 }
 
@@ -99,12 +107,13 @@ void noise_views(const NoisingArgs& a) {
     const int64_t view = index / blocks, begin = index % blocks * kBlock;
     const int64_t size = a.view_size - begin < kBlock ? a.view_size - begin : kBlock;
     const int64_t offset = view * a.view_size + begin;
-    T buffers[2][kBlock], noised[kBlock];
+    T buffers[2][kBlock], narrowed[kBlock];
     const T* x0 = load(a.x0, offset, size, buffers[0]);
     const T* eps = load(a.eps, offset, size, buffers[1]);
     const T alpha = static_cast<const T*>(a.alpha)[view], sigma = static_cast<const T*>(a.sigma)[view];
+    T* noised = is_native<T>(a.x0.dtype) ? static_cast<T*>(a.noised) + offset : narrowed;
     for (int64_t i = 0; i < size; ++i) noised[i] = noised_element(x0[i], eps[i], alpha, sigma);
-    store(noised, a.noised, a.x0.dtype, offset, size);
+    if (noised == narrowed) narrow(narrowed, a.noised, a.x0.dtype, offset, size);
   }
 }
 

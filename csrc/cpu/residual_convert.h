@@ -47,11 +47,15 @@ SD_HD uint16_t to_half(float value) {
   return static_cast<uint16_t>((value != value ? 0x7e00u : finite) | ((bits >> 16) & 0x8000u));
 }
 
+template <class T>
+bool is_native(Dtype dtype) {
+  return dtype == (sizeof(T) == 4 ? Dtype::kFloat : Dtype::kDouble);
+}
+
 // `size` elements from `offset` on as T: where they are if they have that type, else converted into `buffer`.
 template <class T>
 const T* load(const Source& source, int64_t offset, int64_t size, T* buffer) {
-  constexpr Dtype kSame = sizeof(T) == 4 ? Dtype::kFloat : Dtype::kDouble;
-  if (source.dtype == kSame) return static_cast<const T*>(source.data) + offset;
+  if (is_native<T>(source.dtype)) return static_cast<const T*>(source.data) + offset;
   switch (source.dtype) {
     case Dtype::kFloat: {
       const float* in = static_cast<const float*>(source.data) + offset;
@@ -77,17 +81,14 @@ const T* load(const Source& source, int64_t offset, int64_t size, T* buffer) {
   return buffer;
 }
 
-// `size` elements written from `offset` on. T computes in float for all types but double.
+// `size` elements written from `offset` on as one of the half types.
 template <class T>
-void store(const T* values, void* data, Dtype dtype, int64_t offset, int64_t size) {
+void narrow(const T* values, void* data, Dtype dtype, int64_t offset, int64_t size) {
+  uint16_t* out = static_cast<uint16_t*>(data) + offset;
   if (dtype == Dtype::kHalf) {
-    uint16_t* out = static_cast<uint16_t*>(data) + offset;
     for (int64_t i = 0; i < size; ++i) out[i] = to_half(static_cast<float>(values[i]));
-  } else if (dtype == Dtype::kBFloat16) {
-    uint16_t* out = static_cast<uint16_t*>(data) + offset;
-    for (int64_t i = 0; i < size; ++i) out[i] = to_bfloat16(static_cast<float>(values[i]));
   } else {
-    memcpy(static_cast<T*>(data) + offset, values, static_cast<size_t>(size) * sizeof(T));
+    for (int64_t i = 0; i < size; ++i) out[i] = to_bfloat16(static_cast<float>(values[i]));
   }
 }
 

@@ -276,8 +276,9 @@ def densify_scatter(
     out["means"] = out["means"].index_add(0, split, offset)
     out["scales"] = torch.where((kind == SPLIT)[:, None], out["scales"] - math.log(SPLIT_SHRINK), out["scales"])
     grown = (kind == CLONE) | (kind == SPLIT)
-    shared = 1 - torch.sqrt(1 - torch.sigmoid(out["opacities"]))
-    out["opacities"] = torch.where(grown, torch.logit(shared, eps=1e-6), out["opacities"])
+    # In float64: 1 - sqrt(1 - o) loses most digits of a small o. sigmoid(-x) is 1 - sigmoid(x).
+    shared = torch.logit(1 - torch.sqrt(torch.sigmoid(-out["opacities"].double())), eps=1e-6)
+    out["opacities"] = torch.where(grown, shared.to(out["opacities"].dtype), out["opacities"])
 
     fresh = (kind == SPLIT) | (child == 1)
     moved = {

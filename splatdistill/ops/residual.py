@@ -53,12 +53,12 @@ def residual(
         total_views = max(num_views, 1)
     else:
         _check.integer("total_views", total_views, low=max(num_views, 1), high=2**31)
-    constants = [_like("terms", term, x0, k) for k, term in enumerate(terms)]
+    terms = [_like(f"terms[{k}]", term, x0) for k, term in enumerate(terms)]
     coef = _constant("coef", coef, (len(terms), num_views), x0)
     weight = _constant("weight", weight, (num_views,), x0)
     if x0.device.type != "cpu":
-        return ResidualLoss(*reference.residual(x0, constants, coef, weight, clamp, total_views))
-    return ResidualLoss(*_Residual.apply(x0.contiguous(), constants, coef, weight, clamp, total_views))
+        return ResidualLoss(*reference.residual(x0, terms, coef, weight, clamp, total_views))
+    return ResidualLoss(*_Residual.apply(x0.contiguous(), (terms, coef, weight, clamp, total_views)))
 
 
 def noising(x0: Tensor, *, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -72,14 +72,15 @@ def noising(x0: Tensor, *, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     alpha, sigma = _constant("alpha", alpha, (num_views,), x0), _constant("sigma", sigma, (num_views,), x0)
     if x0.device.type != "cpu":
         return reference.noising(x0, eps, alpha, sigma)
-    return _Noising.apply(x0.contiguous(), eps, alpha, sigma)
+    return _Noising.apply(x0.contiguous(), (eps, alpha, sigma))
 
 
-# Functions rather than gradients registered with the operators: those would take longer than the kernels at 64x64.
+# Functions rather than gradients registered with the operators: those would take longer than the kernels at 64x64. What
+# is constant comes as a tuple, which autograd does not look into.
 class _Residual(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x0, terms, coef, weight, clamp, total_views):
-        loss, norms, num_nonfinite, grad = _residual(x0, terms, coef, weight, clamp, total_views)
+    def forward(ctx, x0, constants):
+        loss, norms, num_nonfinite, grad = _residual(x0, *constants)
         ctx.save_for_backward(grad)
         ctx.mark_non_differentiable(norms, num_nonfinite)
         ctx.set_materialize_grads(False)
@@ -87,19 +88,19 @@ class _Residual(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, v_loss, *_):
-        return None if v_loss is None else v_loss * ctx.saved_tensors[0], None, None, None, None, None
+        return None if v_loss is None else v_loss * ctx.saved_tensors[0], None
 
 
 class _Noising(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x0, eps, alpha, sigma):
-        ctx.save_for_backward(alpha)
-        return _noising(x0, eps, alpha, sigma)
+    def forward(ctx, x0, constants):
+        ctx.save_for_backward(constants[1])
+        return _noising(x0, *constants)
 
     @staticmethod
     def backward(ctx, v_noised):
         (alpha,) = ctx.saved_tensors
-        return (reference.per_view(alpha, v_noised) * v_noised).to(v_noised.dtype), None, None, None
+        return (reference.per_view(alpha, v_noised) * v_noised).to(v_noised.dtype), None
 
 
 def _num_views(x0: object) -> int:
@@ -108,20 +109,22 @@ def _num_views(x0: object) -> int:
     return x0.shape[0]
 
 
-def _like(name: str, value: Tensor, x0: Tensor, index: int | None = None) -> Tensor:
+def _like(name: str, value: Tensor, x0: Tensor) -> Tensor:
     """`value`, contiguous, if it is on x0's device, has its shape and a floating-point type."""
-    if isinstance(value, Tensor) and value.shape == x0.shape and value.dtype in _FLOATS and value.device == x0.device:
+    known = isinstance(value, Tensor) and value.dtype in _FLOATS
+    if known and value.shape == x0.shape and value.device == x0.device:
         return value.contiguous()
-    dtype = value.dtype if isinstance(value, Tensor) and value.dtype in _FLOATS else reference.compute_dtype(x0)
-    name = name if index is None else f"{name}[{index}]"
+    dtype = value.dtype if known else reference.compute_dtype(x0)
     return _check.tensor(name, value, shape=x0.shape, dtype=dtype, device=x0.device)
 
 
 def _constant(name: str, value: Tensor, shape: Sequence[int], x0: Tensor) -> Tensor:
-    """`value` [V] or [K,V] without gradient, in the type computed in."""
+    """`value` [V] or [K,V], contiguous, in the type computed in."""
     dtype = torch.float64 if x0.dtype == torch.float64 else torch.float32
-    if isinstance(value, Tensor) and value.is_floating_point():
-        value = value.detach().to(dtype)
+    if isinstance(value, Tensor) and value.dtype in _FLOATS:
+        value = value.to(dtype)
+        if value.shape == shape and value.device == x0.device:
+            return value.contiguous()
     return _check.tensor(name, value, shape=shape, dtype=dtype, device=x0.device)
 
 
