@@ -24,7 +24,9 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, include_path
 ROOT = Path(__file__).resolve().parent
 CPU = ROOT / "csrc" / "cpu"
 KERNELS = ["blend.cpp", "blend_backward.cpp", "project.cpp", "project_backward.cpp", "residual.cpp"]
-COMMON = ["levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
+COMMON = ["densify.cpp", "levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
+# Rounded after every operation, as CUDA does it with -fmad=false and torch does it: densify masks are equal everywhere.
+UNFUSED = ["densify.cpp", "residual.cpp"]
 
 # Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.
 WARNINGS = ["-Wall", "-Wextra"]
@@ -42,6 +44,8 @@ def kernel_objects(build: Path, compiler: str) -> list[str]:
     jobs = [(CPU / name, build / f"{name}.{level}.o", [f"-DSD_LEVEL={level}", *march])
             for name in KERNELS for level, march in LEVELS.items()]  # fmt: skip
     jobs += [(CPU / name, build / f"{name}.o", ["-DSD_X86_LEVELS"] if X86 else []) for name in COMMON]
+
+    jobs = [(file, out, [*extra, "-ffp-contract=off"] if file.name in UNFUSED else extra) for file, out, extra in jobs]
 
     def escaped(path: Path) -> str:
         return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
@@ -99,7 +103,7 @@ if os.environ.get("SPLATDISTILL_CUDA") == "1":
 
 # -isystem: the warnings are for our own files.
 BIND_FLAGS = [*OPTIMISE, *WARNINGS, "-fvisibility=hidden", "-g0", *(f"-isystem{path}" for path in include_paths())]
-SOURCES = [f"csrc/bind/{name}.cpp" for name in ("module", "philox", "rasterize", "residual")]
+SOURCES = [f"csrc/bind/{name}.cpp" for name in ("densify", "module", "philox", "rasterize", "residual")]
 DEPENDS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc").rglob("*")) if path.is_file()]
 
 setup(

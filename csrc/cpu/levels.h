@@ -1,35 +1,10 @@
 #pragma once
 
 #include "raster.h"
+#include "residual.h"
 
 // Kernels compiled once for each instruction-set level; the best one the machine has is chosen at run time.
 namespace sd::cpu {
-
-// What one chunk of one view adds to the results.
-struct ResidualSums {
-  double inner, squared;  // <x0, g> and |g|^2
-  int64_t nonfinite;
-};
-
-struct ResidualArgs {
-  const void* x0;            // [V,M] float or double, as every void pointer here
-  const void* const* terms;  // K of [V,M]
-  const void* coef;          // [K,V]
-  const void* weight;        // [V]
-  int num_terms;
-  int64_t num_views, view_size;
-  double clamp;          // +inf for none
-  double inverse_views;  // 1 / V_total
-  void* grad;            // [V,M] d loss / d x0
-  void* loss;            // one number
-  void* norms;           // [V]
-  int64_t* num_nonfinite;
-  ResidualSums* chunks;  // [V,num_chunks] workspace
-  int num_threads;
-};
-
-constexpr int64_t kResidualChunk = 4096;  // elements: sums do not depend on the number of threads
-SD_HD int64_t num_chunks(int64_t view_size) { return (view_size + kResidualChunk - 1) / kResidualChunk; }
 
 struct Kernels {
   const char* name;
@@ -44,8 +19,8 @@ struct Kernels {
   void (*project_backward)(const RasterConfig&, const Camera*, const SplatInputs&, const ProjectedSplat* records,
                            const int32_t* radii, const GradientSlot* slots, const float* v_means2d,
                            const SplatGradients&);
-  void (*residual_float)(const ResidualArgs&);
-  void (*residual_double)(const ResidualArgs&);
+  void (*residual)(const ResidualArgs&);
+  void (*noising)(const NoisingArgs&);
 };
 
 // The level in use: the best one available, or the one named by the environment variable SPLATDISTILL_SIMD.
@@ -62,6 +37,6 @@ const Kernels& kernels();
                       GradientSlot*, float*);                                                                          \
   void project_backward(const RasterConfig&, const Camera*, const SplatInputs&, const ProjectedSplat*, const int32_t*, \
                         const GradientSlot*, const float*, const SplatGradients&);                                     \
-  void residual_float(const ResidualArgs&);                                                                            \
-  void residual_double(const ResidualArgs&);                                                                           \
+  void residual(const ResidualArgs&);                                                                                  \
+  void noising(const NoisingArgs&);                                                                                    \
   }

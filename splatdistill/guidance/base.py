@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from splatdistill import rng
+from splatdistill import ops, rng
 from splatdistill.config import Weight
 from splatdistill.priors.base import Condition, Prior
 from splatdistill.types import Cameras, NoisyBatch, Residual
@@ -48,7 +48,7 @@ def noisy_batch(x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: T
     """Noise x0 [V,C,h,w] to timesteps t [V] with eps like x0."""
     alphas_cumprod = prior.alphas_cumprod.to(x0.device)[t]
     alpha, sigma = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
-    xt = alpha.view(-1, 1, 1, 1) * x0.detach() + sigma.view(-1, 1, 1, 1) * eps
+    xt = ops.noising(x0.detach(), eps=eps, alpha=alpha, sigma=sigma)
     return NoisyBatch(x0=x0, t=t, eps=eps, xt=xt, alpha=alpha, sigma=sigma, cameras=cameras)
 
 
