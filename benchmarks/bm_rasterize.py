@@ -46,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.level:
-        common.write({"cells": level_cells(args.level, quick=args.quick)}, args.json)
+        args.json.write_text(json.dumps(level_cells(args.level, quick=args.quick)))
         return
     cells = []
     for level in levels():
@@ -73,7 +73,7 @@ def run_level(level: str, *, quick: bool) -> list[dict[str, Any]]:
         out = Path(folder) / "cells.json"
         command = [sys.executable, __file__, "--level", level, "--json", str(out), *(["--quick"] if quick else [])]
         subprocess.run(command, env=os.environ | {"SPLATDISTILL_SIMD": level}, check=True)  # noqa: S603
-        return json.loads(out.read_text())["cells"]
+        return json.loads(out.read_text())
 
 
 def level_cells(level: str, *, quick: bool) -> list[dict[str, Any]]:

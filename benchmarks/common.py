@@ -82,11 +82,11 @@ def significant(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
+def parser(doc: str | None, *, threads: int = 1) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--quick", action="store_true", help="fewer and smaller cells, about a minute")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
-    made.add_argument("--threads", type=int, default=1, help="threads of torch and of the operators (default 1)")
+    made.add_argument("--threads", type=int, default=threads, help="of torch and of the operators (default %(default)s)")
     return made
 
 
