@@ -32,7 +32,8 @@ from scenes import LEAVES, Shape, ball, picture_weights
 
 from splatdistill import ops
 
-SHAPES = [Shape(n, views, size) for views, size in ((4, 64), (1, 128), (1, 256), (1, 512)) for n in (2000, 10000, 50000)]
+PICTURES = ((4, 64), (1, 128), (1, 256), (1, 512))
+SHAPES = [Shape(n, views, size) for views, size in PICTURES for n in (2000, 10000, 50000)]
 QUICK = [Shape(2000, 4, 64), Shape(10000, 4, 64), Shape(10000, 1, 256)]
 PROBE = Shape(10000, 1, 256)  # where threads and the arithmetic peak are looked at
 TILES = (8, 16)

@@ -38,9 +38,10 @@ def residual_calls(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
     terms = [torch.randn(shape, generator=g) for _ in range(NUM_TERMS)]
     coef, weight = torch.randn(NUM_TERMS, views, generator=g), torch.rand(views, generator=g)
 
-    def backward(result: Any) -> None:
+    def backward(result: Any) -> Tensor | None:
         x0.grad = None
         result[0].backward()
+        return x0.grad
 
     return {
         "ours": lambda: backward(ops.residual(x0, terms=terms, coef=coef, weight=weight)),
@@ -54,9 +55,10 @@ def noising_calls(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
     eps, upstream = torch.randn(shape, generator=g), torch.randn(shape, generator=g)
     alpha, sigma = torch.rand(2, shape[0], generator=g).unbind(0)
 
-    def backward(xt: Tensor) -> None:
+    def backward(xt: Tensor) -> Tensor | None:
         x0.grad = None
         xt.backward(upstream)
+        return x0.grad
 
     return {
         "ours": lambda: backward(ops.noising(x0, eps=eps, alpha=alpha, sigma=sigma)),

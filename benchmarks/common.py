@@ -59,7 +59,7 @@ def alternate(
 
 
 def cell(name: str, ours: list[float], baseline: list[float] | None, **more: Any) -> dict[str, Any]:
-    """One line of a record from the samples of `alternate`, in seconds: medians, and the median of the rounds' ratios."""
+    """One line of a record from samples in seconds: medians, and the median of the rounds' ratios."""
     return {
         "name": name,
         "ours_ms": milliseconds(ours),
@@ -86,7 +86,7 @@ def parser(doc: str | None, *, threads: int = 1) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--quick", action="store_true", help="fewer and smaller cells, about a minute")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
-    made.add_argument("--threads", type=int, default=threads, help="of torch and of the operators (default %(default)s)")
+    made.add_argument("--threads", type=int, default=threads, help="of torch and the operators (default %(default)s)")
     return made
 
 

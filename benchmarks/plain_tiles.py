@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch_tiles
 from torch import Tensor
 
-import torch_tiles
 from splatdistill.ops.reference import ALPHA_CAP, ALPHA_MIN, TRANSMITTANCE_MIN
 
 

@@ -232,9 +232,7 @@ def padded_entries(groups: tuple[Tensor, ...], counts: Tensor) -> tuple[Tensor, 
     return torch.cat(positions), pieces
 
 
-def polynomials(
-    flat: Flat, values: Tensor, ids: Tensor, entries: Tensor, centres: Tensor
-) -> tuple[Tensor, Tensor]:
+def polynomials(flat: Flat, values: Tensor, ids: Tensor, entries: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Of each entry [C,DEPTH]: the exponent's coefficients [C,DEPTH,6] of 1, x, y, xx, xy, yy about its tile's centre,
     and its values [C,DEPTH,5].
     """
