@@ -37,6 +37,7 @@ SHAPES = [Shape(n, views, size) for views, size in PICTURES for n in (2000, 1000
 QUICK = [Shape(2000, 4, 64), Shape(10000, 4, 64), Shape(10000, 1, 256)]
 PROBE = Shape(10000, 1, 256)  # where threads and the arithmetic peak are looked at
 TILES = (8, 16)
+PLAIN_SPLATS = 10000  # with more, the plain loop's graph takes many gigabytes
 WIDTHS = {"generic": 4, "x86_64_v3": 8, "x86_64_v4": 16}  # floats in a vector
 Picture = Callable[..., Any]
 
@@ -113,7 +114,7 @@ def shape_cell(shape: Shape, level: str, peak: float | None, *, quick: bool) -> 
         **shape._asdict(),
         tile=tile,
         **{f"forward_{key}": forward[key] for key in ("ours_ms", "baseline_ms", "ratio")},
-        plain_ms=None if quick else plain_ms(scene, weights),
+        plain_ms=None if quick or shape.num_splats > PLAIN_SPLATS else plain_ms(scene, weights),
         pairs=pairs,
         pairs_per_s=common.significant(pairs_per_s),
         pairs_per_flop=common.significant(pairs_per_s / peak) if peak else None,

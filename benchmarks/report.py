@@ -162,19 +162,21 @@ def panel(axes: Any, cells: list[Cell], *, x: str, line: str, label: str) -> Non
     def short(value: float, _position: object = None) -> str:
         return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
 
-    values = sorted({c[line] for c in cells})
+    values, ticks = sorted({c[line] for c in cells}), sorted({c[x] for c in cells})
     shades = colormaps["viridis"]([0.8 * i / max(len(values) - 1, 1) for i in range(len(values))])
+    ends = []
     for value, shade in zip(values, shades, strict=True):
         some = sorted((c for c in cells if c[line] == value), key=lambda c: c[x])
         for field, style, marker in (("plain_ms", ":", "s"), ("baseline_ms", "--", "o"), ("ours_ms", "-", "o")):
             points = [(c[x], c[field]) for c in some if c[field] is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), color=shade, linestyle=style, marker=marker, markersize=4)
-        end = some[-1]
-        axes.annotate(label.format(short(value)), (end[x], end["ours_ms"]), xytext=(6, -3), textcoords="offset points",
-                      color=shade)  # fmt: skip
+        ends.append((some[-1]["ours_ms"], label.format(short(value)), shade))
+    height = 0.0
+    for milliseconds, text, shade in sorted(ends, key=lambda end: end[0]):
+        height = max(milliseconds, 1.5 * height)  # names of lines that end close together stay apart
+        axes.annotate(text, (ticks[-1], height), xytext=(6, -3), textcoords="offset points", color=shade)
     axes.set(xscale="log", yscale="log")
-    ticks = sorted({c[x] for c in cells})
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(short))

@@ -60,9 +60,10 @@ def test_an_operator_that_only_one_side_knows_fails():
 
 def test_another_compiler_is_no_comparison(monkeypatch):
     monkeypatch.setattr(instructions.shutil, "which", lambda name: name)
-    info = {"compiler": "c++ 12", "simd_levels": ["generic", "x86_64_v3"]}
-    assert instructions.why_not(info, "c++ 12") is None
-    assert "c++ 13" in instructions.why_not(info, "c++ 13")
-    assert instructions.why_not(info | {"simd_levels": ["generic"]}, "c++ 12")
+    levels = ["x86_64_v4", "x86_64_v3"]
+    assert instructions.why_not(levels, "c++ 12", "c++ 12") is None
+    assert instructions.why_not(levels, "c++ 12", None) is None
+    assert "c++ 13" in instructions.why_not(levels, "c++ 13", "c++ 12")
+    assert "level" in instructions.why_not(["generic"], "c++ 12", "c++ 12")
     monkeypatch.setattr(instructions.shutil, "which", lambda name: None)
-    assert "valgrind" in instructions.why_not(info, "c++ 12")
+    assert "valgrind" in instructions.why_not(levels, "c++ 12", "c++ 12")
