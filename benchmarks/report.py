@@ -148,8 +148,9 @@ def draw(cells: Iterable[Cell], path: Path) -> None:
         ("best torch loop", "--", "o"),
         (f"splatdistill, {LEVELS[level]}", "-", "o"),
     ]
-    handles = [plt.Line2D([], [], color="0.3", linestyle=s, marker=m, markersize=4, label=n) for n, s, m in styles]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    for name, style, marker in styles:  # lines without points, for the legend
+        panels[0].plot([], [], color="0.3", linestyle=style, marker=marker, markersize=4, label=name)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(path, dpi=160)
     plt.close(figure)
 
