@@ -5,6 +5,7 @@ instruction-set level, and the level is chosen when the extension is loaded. Onl
 stable ABI, so that one build serves every torch from 2.11 on. `splatdistill._build_info` records the build.
 
 SPLATDISTILL_CUDA = auto (default) | 0 | 1: whether to build CUDA kernels.
+SPLATDISTILL_SANITIZE = 1: find bad memory accesses and undefined behaviour at run time; for `make sanitize`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ UNFUSED = ["densify.cpp", "residual.cpp"]
 # Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.
 WARNINGS = ["-Wall", "-Wextra"]
 OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+SANITIZE = []
+if os.environ.get("SPLATDISTILL_SANITIZE") == "1":
+    SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+    OPTIMISE += [*SANITIZE, "-O1", "-g1", "-fno-omit-frame-pointer"]
 KERNEL_FLAGS = ["-std=c++17", *OPTIMISE, *WARNINGS, "-fopenmp", "-fPIC", "-fvisibility=hidden"]
 X86 = platform.machine() in ("x86_64", "AMD64")
 LEVELS = {"generic": []}
@@ -114,7 +119,7 @@ setup(
             depends=[*DEPENDS, "setup.py"],
             define_macros=[("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)],
             extra_compile_args={"cxx": BIND_FLAGS},
-            extra_link_args=["-fopenmp"],
+            extra_link_args=["-fopenmp", *SANITIZE],
             py_limited_api=True,
         ),
         Extension(
