@@ -23,7 +23,7 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, include_path
 
 ROOT = Path(__file__).resolve().parent
 CPU = ROOT / "csrc" / "cpu"
-KERNELS = ["blend.cpp", "blend_backward.cpp", "project.cpp", "project_backward.cpp", "residual.cpp"]
+KERNELS = ["blend.cpp", "blend_backward.cpp", "project.cpp", "project_backward.cpp", "residual.cpp", "tile_rows.cpp"]
 COMMON = ["levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
 
 # Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.

@@ -15,6 +15,7 @@ namespace {
 #define SD_KERNELS(level)   \
   {#level,                  \
    level::project,          \
+   level::fill_tile_row,    \
    level::blend,            \
    level::blend_backward,   \
    level::project_backward, \

@@ -14,14 +14,17 @@ struct Footprint {
   vi x0, y0, x1, y1;  // pixels whose centres lie within the extent
 };
 
+// The smallest whole numbers not below v >= 0.
+inline vi ceiling(vf v) {
+  const vi whole = __builtin_convertvector(v, vi);
+  return whole - (__builtin_convertvector(whole, vf) < v);  // a true comparison is -1
+}
+
 // Whole pixels i with low <= i + 0.5 <= high, as [first, end) within [0, size].
 inline void pixel_range(vf low, vf high, int size, vi* first, vi* end) {
   const vf limit = broadcast(static_cast<float>(size));
-  const vf a = min(max(low - 0.5f, vf{}), limit);
-  const vf b = min(max(high + 0.5f, vf{}), limit);
-  const vi whole = __builtin_convertvector(a, vi);
-  *first = whole - (__builtin_convertvector(whole, vf) < a);  // a true comparison is -1
-  *end = __builtin_convertvector(b, vi);
+  *first = ceiling(min(max(low - 0.5f, vf{}), limit));
+  *end = __builtin_convertvector(min(max(high + 0.5f, vf{}), limit), vi);
 }
 
 Footprint footprint(const RasterConfig& config, const ViewSplat& p, vf opacity) {
@@ -50,41 +53,67 @@ Footprint footprint(const RasterConfig& config, const ViewSplat& p, vf opacity) 
   return f;
 }
 
-// The integer radius of gsplat, kept representable.
-inline int32_t whole_radius(float extent) {
-  return static_cast<int32_t>(__builtin_ceilf(extent < 1e9f ? extent : 1e9f));
+// The channels of kLanes splats: the records' copy of them, and whether all are finite.
+struct Channels {
+  vf v[kRecordChannels];
+  vi finite;
+};
+
+template <int D>
+Channels load_channels(const float* colors, int64_t first, int64_t count) {
+  Channels c = {};
+  load_columns<D>(colors, first, count, c.v);
+  vf sum = c.v[0];
+  for (int i = 1; i < D; ++i) sum += c.v[i];
+  c.finite = sum - sum == 0.0f;
+  return c;
 }
 
-void scatter(const RasterConfig& config, const ViewSplat& p, const Footprint& f, const float* colors, int64_t first,
-             int64_t count, ProjectedSplat* records, float* means2d, int32_t* radii) {
+Channels load_channels(const float* colors, int num_channels, int64_t first, int64_t count) {
+  if (num_channels == 3) return load_channels<3>(colors, first, count);
+  if (num_channels == 1) return load_channels<1>(colors, first, count);
+  if (num_channels == 2) return load_channels<2>(colors, first, count);
+  if (num_channels == 4) return load_channels<4>(colors, first, count);
+  Channels c = {};
   for (int i = 0; i < kLanes && first + i < count; ++i) {
-    const int64_t row = first + i;
-    const float x = p.mean_x[i], y = p.mean_y[i];
-    const int32_t rx = f.seen[i] ? whole_radius(f.extent_x[i]) : 0, ry = f.seen[i] ? whole_radius(f.extent_y[i]) : 0;
-    const float* color = colors + 3 * row;
-    const float any_color = color[0] + color[1] + color[2];  // not finite if one of them is not
-    const bool drawn = rx + ry > 0 && any_color - any_color == 0.0f && x + rx > 0 && x - rx < config.width &&
-                       y + ry > 0 && y - ry < config.height;
-    means2d[2 * row] = drawn ? x : 0.0f;
-    means2d[2 * row + 1] = drawn ? y : 0.0f;
-    radii[2 * row] = drawn ? rx : 0;
-    radii[2 * row + 1] = drawn ? ry : 0;
-    ProjectedSplat r = {};
-    if (drawn && f.x0[i] < f.x1[i] && f.y0[i] < f.y1[i]) {
-      r.x = x;
-      r.y = y;
-      r.conic_xx = f.conic_xx[i];
-      r.conic_xy = f.conic_xy[i];
-      r.conic_yy = f.conic_yy[i];
-      r.log2_opacity = f.log2_opacity[i];
-      for (int c = 0; c < 3; ++c) r.color[c] = color[c];
-      r.depth = p.z[i];
-      r.box = {static_cast<uint16_t>(f.x0[i] / kBlock), static_cast<uint16_t>(f.y0[i] / kBlock),
-               static_cast<uint16_t>((f.x1[i] + kBlock - 1) / kBlock),
-               static_cast<uint16_t>((f.y1[i] + kBlock - 1) / kBlock)};
-    }
-    records[row] = r;
+    float sum = 0.0f;
+    for (int k = 0; k < num_channels; ++k) sum += colors[(first + i) * num_channels + k];
+    c.finite[i] = sum - sum == 0.0f ? -1 : 0;
   }
+  return c;
+}
+
+// Where one view's share of the results starts.
+struct ViewOutputs {
+  ProjectedSplat* records;
+  float* means2d;
+  int32_t* radii;
+};
+
+void scatter(const RasterConfig& config, const ViewSplat& p, const Footprint& f, const Channels& color, int64_t first,
+             int64_t count, const ViewOutputs& out) {
+  // The integer radii of gsplat, kept representable.
+  const vi rx = ceiling(min(f.extent_x, broadcast(1e9f))), ry = ceiling(min(f.extent_y, broadcast(1e9f)));
+  const vf reach_x = __builtin_convertvector(rx, vf), reach_y = __builtin_convertvector(ry, vf);
+  const vi drawn = f.seen & color.finite & ((rx | ry) > 0) & (p.mean_x + reach_x > 0.0f) &
+                   (p.mean_x - reach_x < static_cast<float>(config.width)) & (p.mean_y + reach_y > 0.0f) &
+                   (p.mean_y - reach_y < static_cast<float>(config.height));
+  const vf mean[2] = {select(drawn, p.mean_x, vf{}), select(drawn, p.mean_y, vf{})};
+  const vf radii[2] = {(vf)(rx & drawn), (vf)(ry & drawn)};
+  store_columns<2>(out.means2d, mean, first, count);
+  store_columns<2>(reinterpret_cast<float*>(out.radii), radii, first, count);
+
+  const vi listed = drawn & (f.x0 < f.x1) & (f.y0 < f.y1);
+  const vi box_start = f.x0 / kBlock | f.y0 / kBlock << 16;
+  const vi box_end = (f.x1 + (kBlock - 1)) / kBlock | (f.y1 + (kBlock - 1)) / kBlock << 16;
+  vf fields[kRow] = {p.mean_x,   p.mean_y,   f.conic_xx, f.conic_xy, f.conic_yy, f.log2_opacity, p.z, color.v[0],
+                     color.v[1], color.v[2], color.v[3], vf{},       (vf)box_start, (vf)box_end};
+  for (vf& field : fields) field = (vf)((vi)field & listed);
+  const size_t rows = static_cast<size_t>(count - first < kLanes ? count - first : kLanes);
+  float records[kLanes][kRow];
+  static_assert(sizeof records[0] == sizeof(ProjectedSplat));
+  columns_to_rows(fields, records);
+  memcpy(out.records + first, records, sizeof records[0] * rows);
 }
 
 }  // namespace
@@ -95,17 +124,20 @@ void project(const RasterConfig& config, const Camera* cameras, const SplatInput
 #pragma omp parallel for schedule(static) num_threads(config.num_threads) if (config.num_threads > 1)
   for (int64_t first = 0; first < n; first += kLanes) {
     const WorldSplat splat = load_world(in, first, n);
-    const vf opacity = load_rows(in.opacities, 1, 0, first, n);
+    vf opacity;
+    load_columns<1>(in.opacities, first, n, &opacity);
     for (int64_t view = 0; view < config.num_views; ++view) {
       const int64_t base = view * n;
       ViewSplat p = project_lanes(cameras[view], splat, config.eps2d);
       if (in.means2d_offset) {
-        p.mean_x += load_rows(in.means2d_offset + 2 * base, 2, 0, first, n);
-        p.mean_y += load_rows(in.means2d_offset + 2 * base, 2, 1, first, n);
+        vf offset[2];
+        load_columns<2>(in.means2d_offset + 2 * base, first, n, offset);
+        p.mean_x += offset[0];
+        p.mean_y += offset[1];
       }
-      const Footprint f = footprint(config, p, opacity);
-      scatter(config, p, f, in.colors + (config.colors_per_view ? 3 * base : 0), first, n, records + base,
-              means2d + 2 * base, radii + 2 * base);
+      const float* colors = in.colors + (config.colors_per_view ? base * config.num_channels : 0);
+      scatter(config, p, footprint(config, p, opacity), load_channels(colors, config.num_channels, first, n), first, n,
+              {records + base, means2d + 2 * base, radii + 2 * base});
     }
   }
 }

@@ -2,20 +2,10 @@
 
 #include "../common/constants.h"
 #include "raster.h"
-#include "simd.h"
+#include "transpose.h"
 
 // The projection of kLanes splats at once, shared by the forward and the backward pass of one level.
 namespace sd::cpu::SD_LEVEL {
-
-// Component `offset` of rows first .. first + kLanes - 1; rows past the end repeat the last one.
-SD_HD vf load_rows(const float* base, int64_t stride, int64_t offset, int64_t first, int64_t count) {
-  vf v;
-  for (int i = 0; i < kLanes; ++i) {
-    const int64_t row = first + i < count ? first + i : count - 1;
-    v[i] = base[row * stride + offset];
-  }
-  return v;
-}
 
 // A splat in the world, before any camera. `shape` is rotation times diag(scale), so covariance = shape shape^T.
 struct WorldSplat {
@@ -29,9 +19,9 @@ struct WorldSplat {
 
 SD_HD WorldSplat load_world(const SplatInputs& in, int64_t first, int64_t count) {
   WorldSplat s;
-  for (int i = 0; i < 3; ++i) s.mean[i] = load_rows(in.means, 3, i, first, count);
-  for (int i = 0; i < 3; ++i) s.scale[i] = load_rows(in.scales, 3, i, first, count);
-  for (int i = 0; i < 4; ++i) s.quat[i] = load_rows(in.quats, 4, i, first, count);
+  load_columns<3>(in.means, first, count, s.mean);
+  load_columns<3>(in.scales, first, count, s.scale);
+  load_columns<4>(in.quats, first, count, s.quat);
   vf norm2 = s.quat[0] * s.quat[0];
   for (int i = 1; i < 4; ++i) norm2 += s.quat[i] * s.quat[i];
   s.inverse_norm = 1.0f / sqrt(norm2);

@@ -6,38 +6,52 @@ SD_DECLARE_LEVEL(SD_LEVEL)
 namespace sd::cpu::SD_LEVEL {
 namespace {
 
-constexpr int kSums = 10;  // the used floats of a GradientSlot
+constexpr int kRowChannels = kRow - kColorSums;  // that fit in a row of sums
 
-// The gradient sums of kLanes splats in one view, added over their tiles in the order of the slots.
+// The sums of kLanes splats in one view, added over their tiles in the order of the slots.
 struct ViewSums {
-  vf s[kSums];
+  vf s[kRow];
   vf means2d[2];  // gradient arriving at the means2d output itself
   vi seen;
-  bool any_seen;
 };
 
-ViewSums gather(const ProjectedSplat* records, const int32_t* radii, const GradientSlot* slots, const float* v_means2d,
-                int64_t first, int64_t count) {
-  ViewSums sums = {};
-  for (int i = 0; i < kLanes && first + i < count; ++i) {
-    const int64_t row = first + i;
-    if (radii[2 * row] == 0 && radii[2 * row + 1] == 0) continue;
-    sums.seen[i] = -1;
-    sums.any_seen = true;
-    if (v_means2d) {
-      sums.means2d[0][i] = v_means2d[2 * row];
-      sums.means2d[1][i] = v_means2d[2 * row + 1];
+// The sums of one entry of the view's slot; nothing for an entry that no pixel met.
+inline const float* entry_row(const TileLists& view, int64_t slot, const float* sums, int64_t stride) {
+  static const float nothing[kRow] = {};
+  const int32_t entry = view.slot_entries[slot];
+  return view.hits[entry] ? sums + entry * stride : nothing;
+}
+
+// The lists with the slots of one view.
+inline TileLists view_lists(const RasterConfig& config, const TileLists& lists, int64_t view) {
+  TileLists out = lists;
+  out.slot_entries += lists.offsets[view * tiles_per_view(config)];  // a view has as many slots as entries
+  return out;
+}
+
+ViewSums gather(const RasterConfig& config, const ProjectedSums& in, int64_t view, int64_t first) {
+  const int64_t n = config.num_splats, base = view * n, stride = entry_sums(config);
+  const TileLists lists = view_lists(config, in.lists, view);
+  float rows[kLanes][kRow];
+  for (int i = 0; i < kLanes; ++i) {
+    float total[kRow] = {};
+    if (first + i < n) {
+      const ProjectedSplat& r = in.records[base + first + i];
+      const int num_slots = tile_columns(r.box) * tile_rows(r.box);
+      for (int t = 0; t < num_slots; ++t) {
+        const float* row = entry_row(lists, r.slot + t, in.sums, stride);
+        for (int k = 0; k < kRow; ++k) total[k] += row[k];
+      }
     }
-    float total[kSums] = {};
-    const GradientSlot* slot = slots + records[row].slot;
-    const int num_slots = tile_columns(records[row].box) * tile_rows(records[row].box);
-    for (int t = 0; t < num_slots; ++t) {
-      float part[kSums];
-      memcpy(part, slot + t, sizeof part);
-      for (int k = 0; k < kSums; ++k) total[k] += part[k];
-    }
-    for (int k = 0; k < kSums; ++k) sums.s[k][i] = total[k];
+    memcpy(rows[i], total, sizeof total);
   }
+  ViewSums sums = {};
+  rows_to_columns(rows, sums.s);
+  vf radii[2];
+  load_columns<2>(reinterpret_cast<const float*>(in.radii) + 2 * base, first, n, radii);
+  sums.seen = (((vi)radii[0] | (vi)radii[1]) != 0) & (lane_numbers() < static_cast<int32_t>(n - first));
+  if (in.v_means2d) load_columns<2>(in.v_means2d + 2 * base, first, n, sums.means2d);
+  for (vf& v : sums.means2d) v = select(sums.seen, v, vf{});
   return sums;
 }
 
@@ -88,7 +102,7 @@ void view_backward(const RasterConfig& config, const Camera& c, const WorldSplat
   const vf v_v = select(p.v_free, -c.fy * p.inverse_z * dot(forward, v_jac_y), vf{}) + c.fy * mean2d[1];
   const vf v_x = v_u * p.inverse_z, v_y = v_v * p.inverse_z;
   // The Jacobian rows are proportional to 1/z at fixed u and v.
-  const vf v_z = -p.inverse_z * (dot(p.jac_x, v_jac_x) + dot(p.jac_y, v_jac_y) + v_x * p.x + v_y * p.y) + sums.s[9];
+  const vf v_z = -p.inverse_z * (dot(p.jac_x, v_jac_x) + dot(p.jac_y, v_jac_y) + v_x * p.x + v_y * p.y) + sums.s[kGeometrySums];
 
   const vi seen = sums.seen;  // a lane not seen may hold NaN
   for (int i = 0; i < 3; ++i) {
@@ -117,46 +131,72 @@ void shape_backward(const WorldSplat& splat, const vf v_shape[9], vf v_quat[4], 
   for (int i = 0; i < 4; ++i) v_quat[i] = (v_quat[i] - along * splat.quat[i]) * splat.inverse_norm;
 }
 
-// Rows first .. first + kLanes - 1 of an [N, width] array.
-inline void store_rows(float* base, const vf* columns, int width, int64_t first, int64_t count) {
+// Stores the gradients of D <= kRowChannels channels.
+void store_channels(float* base, const vf* columns, int num_channels, int64_t first, int64_t count) {
+  if (num_channels == 3) return store_columns<3>(base, columns, first, count);
+  if (num_channels == 1) return store_columns<1>(base, columns, first, count);
   for (int i = 0; i < kLanes && first + i < count; ++i)
-    for (int c = 0; c < width; ++c) base[(first + i) * width + c] = columns[c][i];
+    for (int c = 0; c < num_channels; ++c) base[(first + i) * num_channels + c] = columns[c][i];
+}
+
+// The gradients of more channels than that, for kLanes splats.
+void sum_channels(const RasterConfig& config, const ProjectedSums& in, int64_t first, float* colors) {
+  const int64_t n = config.num_splats, channels = config.num_channels, stride = entry_sums(config);
+  const int64_t end = first + kLanes < n ? first + kLanes : n;
+  for (int64_t view = 0; view < config.num_views; ++view) {
+    const TileLists lists = view_lists(config, in.lists, view);
+    for (int64_t i = first; i < end; ++i) {
+      const ProjectedSplat& r = in.records[view * n + i];
+      float* out = colors + (config.colors_per_view ? view * n + i : i) * channels;
+      if (view == 0 || config.colors_per_view) memset(out, 0, sizeof(float) * static_cast<size_t>(channels));
+      const int num_slots = tile_columns(r.box) * tile_rows(r.box);
+      for (int t = 0; t < num_slots; ++t) {
+        const int32_t entry = lists.slot_entries[r.slot + t];
+        if (lists.hits[entry] == 0) continue;
+        for (int64_t c = 0; c < channels; ++c) out[c] += in.sums[entry * stride + kColorSums + c];
+      }
+    }
+  }
 }
 
 }  // namespace
 
-void project_backward(const RasterConfig& config, const Camera* cameras, const SplatInputs& in,
-                      const ProjectedSplat* records, const int32_t* radii, const GradientSlot* slots,
-                      const float* v_means2d, const SplatGradients& grads) {
+void project_backward(const RasterConfig& config, const Camera* cameras, const SplatInputs& splats,
+                      const ProjectedSums& in, const SplatGradients& grads) {
   const int64_t n = config.num_splats;
+  const int channels = config.num_channels;
 #pragma omp parallel for schedule(static) num_threads(config.num_threads) if (config.num_threads > 1)
   for (int64_t first = 0; first < n; first += kLanes) {
-    const WorldSplat splat = load_world(in, first, n);
+    const WorldSplat splat = load_world(splats, first, n);
     WorldGradients total = {};
-    vf color[3] = {};
+    vf color[kRowChannels] = {};
     vi ever_seen = {};
     for (int64_t view = 0; view < config.num_views; ++view) {
       const int64_t base = view * n;
-      const ViewSums sums =
-          gather(records + base, radii + 2 * base, slots, v_means2d ? v_means2d + 2 * base : nullptr, first, n);
-      vf mean2d[2] = {};
-      if (sums.any_seen) view_backward(config, cameras[view], splat, sums, &total, mean2d);
+      const ViewSums sums = gather(config, in, view, first);
+      vf mean2d[2];
+      view_backward(config, cameras[view], splat, sums, &total, mean2d);
       ever_seen |= sums.seen;
-      store_rows(grads.means2d + 2 * base, mean2d, 2, first, n);
-      if (config.colors_per_view) store_rows(grads.colors + 3 * base, sums.s + 6, 3, first, n);
-      for (int c = 0; c < 3; ++c) color[c] += sums.s[6 + c];
+      store_columns<2>(grads.means2d + 2 * base, mean2d, first, n);
+      for (int c = 0; c < kRowChannels; ++c) color[c] += sums.s[kColorSums + c];
+      if (config.colors_per_view && channels <= kRowChannels)
+        store_channels(grads.colors + channels * base, sums.s + kColorSums, channels, first, n);
     }
-    if (!config.colors_per_view) store_rows(grads.colors, color, 3, first, n);
+    if (channels > kRowChannels)
+      sum_channels(config, in, first, grads.colors);
+    else if (!config.colors_per_view)
+      store_channels(grads.colors, color, channels, first, n);
 
-    vf quat[4], scale[3];
+    vf quat[4], scale[3], opacity;
     shape_backward(splat, total.shape, quat, scale);
-    for (int i = 0; i < 4; ++i) quat[i] = select(ever_seen, quat[i], vf{});
-    for (int i = 0; i < 3; ++i) scale[i] = select(ever_seen, scale[i], vf{});
-    const vf opacity = select(ever_seen, total.log_opacity / load_rows(in.opacities, 1, 0, first, n), vf{});
-    store_rows(grads.means, total.mean, 3, first, n);
-    store_rows(grads.quats, quat, 4, first, n);
-    store_rows(grads.scales, scale, 3, first, n);
-    store_rows(grads.opacities, &opacity, 1, first, n);
+    load_columns<1>(splats.opacities, first, n, &opacity);
+    for (vf& v : quat) v = select(ever_seen, v, vf{});
+    for (vf& v : scale) v = select(ever_seen, v, vf{});
+    opacity = select(ever_seen, total.log_opacity / opacity, vf{});
+    store_columns<3>(grads.means, total.mean, first, n);
+    store_columns<4>(grads.quats, quat, first, n);
+    store_columns<3>(grads.scales, scale, first, n);
+    store_columns<1>(grads.opacities, &opacity, first, n);
   }
 }
 

@@ -23,23 +23,14 @@ Camera make_camera(const float* viewmat, const float* K, int width, int height) 
   return c;
 }
 
-int64_t assign_slots(const RasterConfig& config, ProjectedSplat* records) {
-  int64_t total = 0;
-  for (int64_t row = 0; row < config.num_views * config.num_splats; ++row) {
-    records[row].slot = static_cast<int32_t>(total);
-    total += int64_t{tile_columns(records[row].box)} * tile_rows(records[row].box);
-  }
-  return total;
-}
-
 void sum_background(const RasterConfig& config, const float* tile_background, float* background) {
-  const int64_t tiles = tiles_per_view(config);
-  for (int64_t view = 0; view < config.num_views; ++view) {
-    double sum[3] = {};
-    for (int64_t i = view * tiles; i < (view + 1) * tiles; ++i)
-      for (int c = 0; c < 3; ++c) sum[c] += tile_background[3 * i + c];
-    for (int c = 0; c < 3; ++c) background[3 * view + c] = static_cast<float>(sum[c]);
-  }
+  const int64_t tiles = tiles_per_view(config), channels = config.num_channels;
+  for (int64_t view = 0; view < config.num_views; ++view)
+    for (int64_t c = 0; c < channels; ++c) {
+      double sum = 0.0;
+      for (int64_t i = view * tiles; i < (view + 1) * tiles; ++i) sum += tile_background[channels * i + c];
+      background[channels * view + c] = static_cast<float>(sum);
+    }
 }
 
 }  // namespace sd::cpu

@@ -5,12 +5,14 @@
 #include "../common/macros.h"
 
 // The rasteriser in four stages: project -> tiles -> blend forward, and blend -> project backward. Every function works
-// on raw pointers to contiguous memory owned by the caller. V views, N splats, E entries of all tile lists together.
+// on raw pointers to contiguous memory owned by the caller. V views, N splats, D channels of colour, E entries of all
+// tile lists together.
 namespace sd::cpu {
 
 constexpr int kTile = 16;  // pixels across a tile
 constexpr int kBlock = 4;  // pixels across a block; a tile holds 4x4 blocks
 constexpr int kTileBlocks = kTile / kBlock;
+constexpr int kRecordChannels = 4;  // of colour kept in a splat's record
 
 struct RasterConfig {
   int64_t num_splats;
@@ -19,7 +21,8 @@ struct RasterConfig {
   float near_plane, far_plane;
   float eps2d;           // px^2 added to the diagonal of the projected covariance
   bool antialiased;      // scale the opacity by what eps2d takes from the peak
-  bool colors_per_view;  // colors are [V,N,3] instead of [N,3]
+  int num_channels;      // D
+  bool colors_per_view;  // colors are [V,N,D] instead of [N,D]
   int num_threads;
 };
 
@@ -39,7 +42,7 @@ struct SplatInputs {
   const float* quats;           // [N,4] wxyz
   const float* scales;          // [N,3]
   const float* opacities;       // [N]
-  const float* colors;          // [N,3] or [V,N,3]
+  const float* colors;          // [N,D] or [V,N,D]
   const float* means2d_offset;  // [V,N,2] or null
 };
 
@@ -58,36 +61,67 @@ struct ProjectedSplat {
   float x, y;                          // px
   float conic_xx, conic_xy, conic_yy;  // alpha = 2^(log2_opacity - conic_xx dx^2 - conic_xy dx dy - conic_yy dy^2)
   float log2_opacity;
-  float color[3];
   float depth;
-  int32_t slot;  // first of its gradient slots: one for each tile it touches, row by row
+  float color[kRecordChannels];  // where D <= kRecordChannels
+  int32_t slot;                  // first of its slots in its view: one for each tile it touches, row by row
   BlockBox box;
-  int32_t unused[3];
+  int32_t unused[2];
 };
 static_assert(sizeof(ProjectedSplat) == 64);
 
-// Per tile, the splats that touch it from front to back.
+// The splats that one view draws, from front to back, in arrays padded by kPadding zeros. Blocks are `first | end << 16`.
+struct DepthOrder {
+  int32_t count;
+  const int32_t *ids, *columns, *rows, *slots;
+};
+constexpr int kPadding = 16;  // no less than the lanes of a vector
+
+// Per tile, the splats that touch it from front to back. A slot is the same pair of splat and tile counted splat by
+// splat, so that a splat finds its entries.
 struct TileLists {
-  const int32_t* offsets;  // [V*tiles + 1]
-  const int32_t* ids;      // [E] row in the [V,N] records
-  const uint16_t* masks;   // [E] one bit for each 4x4 block the splat may touch
+  int32_t* offsets;       // [V*tiles + 1]
+  int32_t* ids;           // [E] row in the [V,N] records
+  uint16_t* masks;        // [E] one bit for each 4x4 block the splat may touch; known to the forward only
+  uint16_t* hits;         // [E] the blocks where a pixel that had not stopped met the splat: written by blend
+  int32_t* slot_entries;  // [E] the entry of each slot
+};
+
+// One row of one view's tiles. `lists.slot_entries` and `offsets` start at the view, the others at the first entry.
+struct TileRowJob {
+  DepthOrder order;
+  int row, columns;     // of tiles
+  int32_t first_entry;  // of the row
+  TileLists lists;
+  int32_t* scratch;  // 6 (order.count + kPadding)
 };
 
 struct Images {
-  float* rgb;    // [V,H,W,3]
-  float* alpha;  // [V,H,W,1]
-  float* depth;  // [V,H,W,1]
+  float* color;  // [V,H,W,D]
+  float* alpha;  // [V,H,W,1], may be null among gradients
+  float* depth;  // [V,H,W,1], may be null among gradients
 };
 
-// The sums over pixels that one (splat, tile) pair hands to the projection's backward. With g = d loss / d ln(alpha)
-// and d = mean - pixel: g, g dx, g dy, g dx^2, g dx dy, g dy^2, then the gradients of color and depth.
-struct GradientSlot {
-  float g, gx, gy, gxx, gxy, gyy;
-  float color[3];
-  float depth;
-  float unused[2];
+struct BlendInputs {
+  const ProjectedSplat* records;  // [V,N]
+  const float* colors;            // as SplatInputs
+  const float* background;        // [V,D], forward only
+  TileLists lists;
 };
-static_assert(sizeof(GradientSlot) == 48);
+
+// The sums over pixels that one entry hands to the projection's backward, as floats. With g = d loss / d ln(alpha) and
+// d = mean - pixel: g, g dx, g dy, g dx^2, g dx dy, g dy^2, then the gradients of depth and of the D channels.
+constexpr int kGeometrySums = 6;
+constexpr int kColorSums = kGeometrySums + 1;  // where the channels start
+SD_HD int entry_sums(const RasterConfig& c) { return (kColorSums + c.num_channels + 3) / 4 * 4; }
+
+// What the projection's backward reads of the forward and of the blending's backward.
+struct ProjectedSums {
+  const ProjectedSplat* records;  // [V,N]
+  const int32_t* radii;           // [V,N,2]
+  TileLists lists;
+  const float* sums;       // [E, entry_sums]; rows without hits are not written
+  const float* v_means2d;  // [V,N,2] gradient of the means2d output, or null
+};
 
 struct SplatGradients {
   float* means;      // [N,3]
@@ -100,12 +134,7 @@ struct SplatGradients {
 
 Camera make_camera(const float* viewmat, const float* K, int width, int height);
 
-// Gives every record its slots and returns how many there are, which is also E.
-int64_t assign_slots(const RasterConfig& config, ProjectedSplat* records);
-void fill_tiles(const RasterConfig& config, const ProjectedSplat* records, int32_t* offsets, int32_t* ids,
-                uint16_t* masks);
-
-// Adds up the tiles' shares of the background gradient in a fixed order: [V*tiles,3] -> [V,3].
+// Adds up the tiles' shares of the background gradient in a fixed order: [V*tiles,D] -> [V,D].
 void sum_background(const RasterConfig& config, const float* tile_background, float* background);
 
 }  // namespace sd::cpu

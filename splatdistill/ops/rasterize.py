@@ -123,7 +123,7 @@ def _forward_fake(
     tiles = views * ((width + 15) // 16) * ((height + 15) // 16)
     entries = torch.library.get_ctx().new_dynamic_size()
     return (
-        means.new_empty(views, height, width, 3),
+        means.new_empty(views, height, width, colors.shape[-1]),
         means.new_empty(views, height, width, 1),
         means.new_empty(views, height, width, 1),
         means.new_empty(views, splats, 2),
@@ -132,16 +132,17 @@ def _forward_fake(
         means.new_empty(tiles + 1, dtype=torch.int32),
         means.new_empty(entries, dtype=torch.int32),
         means.new_empty(entries, dtype=torch.int16),
+        means.new_empty(entries, dtype=torch.int32),
     )
 
 
 @torch.library.register_fake("splatdistill::rasterize_backward")
 def _backward_fake(
-    v_rgb, v_alpha, v_depth, v_means2d, means, quats, scales, opacities, colors, viewmats, *_
+    v_color, v_alpha, v_depth, v_means2d, means, quats, scales, opacities, colors, viewmats, *_
 ) -> tuple[Tensor, ...]:
     like = [torch.empty_like(t) for t in (means, quats, scales, opacities, colors)]
     views, splats = viewmats.shape[0], means.shape[0]
-    return (*like, means.new_empty(views, 3), means.new_empty(views, splats, 2))
+    return (*like, means.new_empty(views, colors.shape[-1]), means.new_empty(views, splats, 2))
 
 
 def _setup_context(ctx, inputs, output) -> None:
@@ -155,15 +156,11 @@ def _setup_context(ctx, inputs, output) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, v_rgb, v_alpha, v_depth, v_means2d, *_):
-    rgb, alpha, depth = ctx.saved_tensors[7:10]
-    grads = [
-        torch.zeros_like(image) if grad is None else grad.contiguous()
-        for grad, image in ((v_rgb, rgb), (v_alpha, alpha), (v_depth, depth))
-    ]
-    v_means2d = None if v_means2d is None else v_means2d.contiguous()
+def _backward(ctx, v_color, v_alpha, v_depth, v_means2d, *_):
+    v_color = torch.zeros_like(ctx.saved_tensors[7]) if v_color is None else v_color
+    grads = [None if grad is None else grad.contiguous() for grad in (v_color, v_alpha, v_depth, v_means2d)]
     means, quats, scales, opacities, colors, background, offset = torch.ops.splatdistill.rasterize_backward(
-        *grads, v_means2d, *ctx.saved_tensors, ctx.eps2d, ctx.antialiased
+        *grads, *ctx.saved_tensors, ctx.eps2d, ctx.antialiased
     )
     offset = offset if ctx.has_offset else None
     return means, quats, scales, opacities, colors, None, None, background, offset, *[None] * 6

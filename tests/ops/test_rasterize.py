@@ -32,7 +32,7 @@ def depth_keys(scene):
         s["means"], s["quats"], s["scales"], s["opacities"], s["colors"], s["viewmats"], s["Ks"], s["background"],
         s["means2d_offset"], s["width"], s["height"], 0.01, 1e10, 0.3, False,
     )[5]  # fmt: skip
-    return records[..., 9]
+    return records[..., 6]
 
 
 def relative_error(got, want):

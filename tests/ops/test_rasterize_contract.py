@@ -193,11 +193,11 @@ def test_opcheck_forward(make_scene, with_offset):
 
 def test_opcheck_backward(make_scene):
     scene = make_scene(12, width=20, height=18)
-    rgb, alpha, depth, means2d, radii, *saved = torch.ops.splatdistill.rasterize_forward(*raw_arguments(scene))
+    color, alpha, depth, means2d, radii, *saved = torch.ops.splatdistill.rasterize_forward(*raw_arguments(scene))
     inputs = [scene[k] for k in (*GEOMETRY, "viewmats", "Ks")]
     torch.library.opcheck(
         torch.ops.splatdistill.rasterize_backward.default,
-        (rgb, alpha, depth, means2d, *inputs, rgb, alpha, depth, radii, *saved, 0.3, False),
+        (color, alpha, depth, means2d, *inputs, color, alpha, depth, radii, *saved, 0.3, False),
         test_utils=("test_schema", "test_faketensor"),
     )
 
