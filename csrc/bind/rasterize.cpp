@@ -59,7 +59,7 @@ Scene make_scene(const Tensor& means, const Tensor& quats, const Tensor& scales,
   return scene;
 }
 
-using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 Forward rasterize_forward(const Tensor& means, const Tensor& quats, const Tensor& scales, const Tensor& opacities,
                           const Tensor& colors, const Tensor& viewmats, const Tensor& Ks, const Tensor& background,
@@ -81,10 +81,10 @@ Forward rasterize_forward(const Tensor& means, const Tensor& quats, const Tensor
   const int64_t e = tiles.num_entries();
   STD_TORCH_CHECK(e < INT32_MAX, "the splats cover too many tiles: use smaller splats or images");
   Tensor tile_offsets = allocate<int32_t>(means, {num_tiles(config) + 1});
-  Tensor tile_ids = allocate<int32_t>(means, {e}), slot_entries = allocate<int32_t>(means, {e});
+  Tensor tile_ids = allocate<int32_t>(means, {e});
   Tensor tile_masks = allocate<uint16_t>(means, {e}), tile_hits = allocate<uint16_t>(means, {e});
   const TileLists lists = {data<int32_t>(tile_offsets), data<int32_t>(tile_ids), data<uint16_t>(tile_masks),
-                           data<uint16_t>(tile_hits), data<int32_t>(slot_entries)};
+                           data<uint16_t>(tile_hits)};
   tiles.fill(lists);
 
   Tensor color = allocate<float>(means, {v, height, width, d});
@@ -92,7 +92,7 @@ Forward rasterize_forward(const Tensor& means, const Tensor& quats, const Tensor
   Tensor depth = allocate<float>(means, {v, height, width, 1});
   kernels().blend(config, {records, scene.splats.colors, background_data, lists},
                   {data<float>(color), data<float>(alpha), data<float>(depth)});
-  return {color, alpha, depth, means2d, radii, records_tensor, tile_offsets, tile_ids, tile_hits, slot_entries};
+  return {color, alpha, depth, means2d, radii, records_tensor, tile_offsets, tile_ids, tile_hits};
 }
 
 using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
@@ -108,7 +108,7 @@ Backward rasterize_backward(const Tensor& v_color, const std::optional<Tensor>& 
                             const Tensor& colors, const Tensor& viewmats, const Tensor& Ks, const Tensor& color,
                             const Tensor& alpha, const Tensor& depth, const Tensor& radii, const Tensor& records_tensor,
                             const Tensor& tile_offsets, const Tensor& tile_ids, const Tensor& tile_hits,
-                            const Tensor& slot_entries, double eps2d, bool antialiased) {
+                            double eps2d, bool antialiased) {
   STD_TORCH_CHECK(color.dim() == 4 && tile_ids.dim() == 1, "color must be [V,H,W,D] and tile_ids [E]");
   const int64_t height = color.size(1), width = color.size(2);
   const Scene scene = make_scene(means, quats, scales, opacities, colors, viewmats, Ks, std::nullopt, width, height,
@@ -119,8 +119,7 @@ Backward rasterize_backward(const Tensor& v_color, const std::optional<Tensor>& 
   const ProjectedSplat* records = data<ProjectedSplat>(records_tensor);
   const TileLists lists = {checked<int32_t>(tile_offsets, "tile_offsets", {num_tiles(config) + 1}),
                            checked<int32_t>(tile_ids, "tile_ids", {e}), nullptr,
-                           checked<uint16_t>(tile_hits, "tile_hits", {e}),
-                           checked<int32_t>(slot_entries, "slot_entries", {e})};
+                           checked<uint16_t>(tile_hits, "tile_hits", {e})};
   const Images images = {checked<float>(color, "color", {v, height, width, d}),
                          checked<float>(alpha, "alpha", {v, height, width, 1}),
                          checked<float>(depth, "depth", {v, height, width, 1})};
@@ -128,8 +127,8 @@ Backward rasterize_backward(const Tensor& v_color, const std::optional<Tensor>& 
                         image_gradient(v_alpha, "v_alpha", {v, height, width, 1}),
                         image_gradient(v_depth, "v_depth", {v, height, width, 1})};
 
-  // A row is read in steps of kRecordFloats.
-  Tensor sums = allocate<float>(means, {e * entry_sums(config) + kRecordFloats});
+  Tensor sums = allocate<float>(means, {e * entry_sums(config) + kPadding});
+  Tensor rows = allocate<int32_t>(means, {v, n});
   Tensor tile_background = allocate<float>(means, {num_tiles(config), d});
   kernels().blend_backward(config, {records, scene.splats.colors, nullptr, lists}, images, grads, data<float>(sums),
                            data<float>(tile_background));
@@ -144,7 +143,7 @@ Backward rasterize_backward(const Tensor& v_color, const std::optional<Tensor>& 
   const float* v_means2d_data = v_means2d ? checked<float>(*v_means2d, "v_means2d", {v, n, 2}) : nullptr;
   kernels().project_backward(
       config, scene.cameras.data(), scene.splats,
-      {records, checked<int32_t>(radii, "radii", {v, n, 2}), lists, data<float>(sums), v_means2d_data}, out);
+      {checked<int32_t>(radii, "radii", {v, n, 2}), lists, data<float>(sums), data<int32_t>(rows), v_means2d_data}, out);
   return {g_means, g_quats, g_scales, g_opacities, g_colors, g_background, g_means2d};
 }
 
@@ -155,12 +154,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(splatdistill, m) {
       "rasterize_forward(Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, "
       "Tensor Ks, Tensor background, Tensor? means2d_offset, int width, int height, float near, float far, "
       "float eps2d, bool antialiased) -> (Tensor color, Tensor alpha, Tensor depth, Tensor means2d, Tensor radii, "
-      "Tensor records, Tensor tile_offsets, Tensor tile_ids, Tensor tile_hits, Tensor slot_entries)");
+      "Tensor records, Tensor tile_offsets, Tensor tile_ids, Tensor tile_hits)");
   m.def(
       "rasterize_backward(Tensor v_color, Tensor? v_alpha, Tensor? v_depth, Tensor? v_means2d, Tensor means, "
       "Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor Ks, Tensor color, "
       "Tensor alpha, Tensor depth, Tensor radii, Tensor records, Tensor tile_offsets, Tensor tile_ids, "
-      "Tensor tile_hits, Tensor slot_entries, float eps2d, bool antialiased) -> (Tensor means, Tensor quats, "
+      "Tensor tile_hits, float eps2d, bool antialiased) -> (Tensor means, Tensor quats, "
       "Tensor scales, Tensor opacities, Tensor colors, Tensor background, Tensor means2d_offset)");
 }
 

@@ -7,32 +7,7 @@ SD_DECLARE_LEVEL(SD_LEVEL)
 namespace sd::cpu::SD_LEVEL {
 namespace {
 
-constexpr int kChunk = 128;     // entries listed at a time: a block that saturates early lists no more
 constexpr int kCheckEvery = 8;  // pairs between two looks at whether the block has saturated
-constexpr int kSlack = 16;      // a list may be written and looked ahead past its end
-
-// Those of the entries begin .. begin + count - 1 whose mask has the bit.
-int list_block(const uint16_t* masks, int32_t begin, int count, int bit, int32_t* list) {
-  int n = 0;
-#if defined(__AVX512F__)
-  vi entry = lane_numbers() + begin;
-  for (int i = 0; i < count; i += 16) {
-    const unsigned tail = count - i >= 16 ? 0xffffu : (1u << (count - i)) - 1u;
-    const __m256i mask = _mm256_maskz_loadu_epi16(static_cast<__mmask16>(tail), masks + begin + i);
-    const __mmask16 hit = _mm256_test_epi16_mask(mask, _mm256_set1_epi16(static_cast<int16_t>(1 << bit)));
-    _mm512_storeu_si512(list + n, _mm512_maskz_compress_epi32(hit, (__m512i)entry));
-    n += __builtin_popcount(hit);
-    entry += 16;
-  }
-#else
-  for (int i = 0; i < count; ++i) {
-    list[n] = begin + i;
-    n += masks[begin + i] >> bit & 1;
-  }
-#endif
-  for (int i = 0; i < kPrefetch; ++i) list[n + i] = begin;
-  return n;
-}
 
 // The pixels of a block.
 template <int C>
@@ -57,13 +32,13 @@ inline bool draw(const ProjectedSplat& s, const float* color, vf dx, vf dy, int 
   const Falloff f = falloff(s, dx, dy);
   const vf t = state.t[k];
   const vf next = t - f.alpha * t;
-  const vi counts = next > kTransmittanceMin;
+  const vm counts = less(broadcast(kTransmittanceMin), next);
   const vf weight = select(counts, f.alpha * t, vf{});
   state.t_last[k] = select(counts, next, state.t_last[k]);
   state.t[k] = next;
   for (int c = 0; c < C; ++c) state.color[c][k] += weight * color[c];
   if (kFirst) state.depth[k] += weight * s.depth;
-  return kFirst && any_above(select(f.drawn, t, vf{}), kTransmittanceMin);
+  return kFirst && any(both(f.drawn, less(broadcast(kTransmittanceMin), t)));
 }
 
 // The first pass notes the hits; the others walk along them.
@@ -78,7 +53,7 @@ void blend_block(const BlendInputs& in, const ColorSource& source, int64_t tile,
   for (int32_t begin = in.lists.offsets[tile]; begin < end && !done; begin += kChunk) {
     int32_t list[kChunk + kSlack];
     const int count = end - begin < kChunk ? end - begin : kChunk;
-    const int n = list_block(masks, begin, count, bit, list);
+    const int n = list_entries(masks, begin, count, 1u << bit, list);
     for (int i = 0; i < n && !done; ++i) {
       __builtin_prefetch(in.records + in.lists.ids[list[i + kPrefetch]]);
       const int32_t row = in.lists.ids[list[i]];
@@ -112,15 +87,16 @@ void store_tile(const RasterConfig& config, const TileImage<C>& tile, const Tile
   const int rows = config.height - place.y < kTile ? config.height - place.y : kTile;
   for (int y = 0; y < rows; ++y) {
     const int64_t pixel = (place.view * config.height + place.y + y) * config.width + place.x;
-    float color[kTile * C], alpha[kTile];
-    for (int x = 0; x < kTile; ++x) {
-      alpha[x] = 1.0f - tile.t[y][x];
-      for (int c = 0; c < C; ++c) color[C * x + c] = tile.color[c][y][x] + tile.t[y][x] * background[c];
+    float* color = out.color + pixel * config.num_channels + first_channel;
+    for (int x = 0; x < kTile; x += kLanes) {
+      const vf t = load(tile.t[y] + x), alpha = 1.0f - t, depth = load(tile.depth[y] + x);
+      vf blended[C];
+      for (int c = 0; c < C; ++c) blended[c] = load(tile.color[c][y] + x) + t * background[c];
+      store_pixels<C>(color, config.num_channels, x, columns, blended);
+      if (!kFirst) continue;
+      store_pixels<1>(out.alpha + pixel, 1, x, columns, &alpha);
+      store_pixels<1>(out.depth + pixel, 1, x, columns, &depth);
     }
-    store_pixels<C>(color, columns, out.color + pixel * config.num_channels + first_channel, config.num_channels);
-    if (!kFirst) continue;
-    memcpy(out.alpha + pixel, alpha, sizeof(float) * static_cast<size_t>(columns));
-    memcpy(out.depth + pixel, tile.depth[y], sizeof(float) * static_cast<size_t>(columns));
   }
 }
 

@@ -1,16 +1,14 @@
 #pragma once
 
 #include "../common/constants.h"
-#include "raster.h"
-#include "simd.h"
+#include "entries.h"
+#include "transpose.h"
 
 // What the forward and the backward blending of one level share.
 namespace sd::cpu::SD_LEVEL {
 
 constexpr int kBlocks = kTileBlocks * kTileBlocks;  // in a tile
 constexpr int kParts = kBlock * kBlock / kLanes;    // vectors that hold a block's pixels
-
-constexpr int kPrefetch = 4;  // records ahead
 
 // The pixels of a block in lane order, relative to its corner: centres lie at +0.5.
 struct PixelGrid {
@@ -26,23 +24,28 @@ SD_HD PixelGrid pixel_grid() {
   return grid;
 }
 
-// One row of a tile to and from an image whose pixels are `stride` floats apart. What lies outside reads as 0.
+// Pixels x .. x + kLanes - 1 of an image row that begins at `row`, C of D channels to a vector each; what lies at or past
+// `end` reads as 0 and is not written.
 template <int C>
-inline void load_pixels(const float* from, int64_t stride, int count, float row[kTile * C]) {
-  if (stride == C && count == kTile) {
-    memcpy(row, from, sizeof(float) * kTile * C);
-    return;
+SD_HD void load_pixels(const float* row, int num_channels, int x, int end, vf columns[C]) {
+  for (int c = 0; c < C; ++c) columns[c] = vf{};
+  if (x >= end) return;
+  if (num_channels == C) {
+    load_columns<C>(row, x, end, columns);
+    if (x + kLanes > end)
+      for (int c = 0; c < C; ++c) columns[c] = select(less(lane_numbers() + x, vi{} + end), columns[c], vf{});
+  } else {
+    for (int i = 0; i < kLanes && x + i < end; ++i)
+      for (int c = 0; c < C; ++c) columns[c][i] = row[(x + i) * num_channels + c];
   }
-  memset(row, 0, sizeof(float) * kTile * C);
-  for (int x = 0; x < count; ++x) memcpy(row + C * x, from + stride * x, sizeof(float) * C);
 }
 
 template <int C>
-inline void store_pixels(const float row[kTile * C], int count, float* to, int64_t stride) {
-  if (stride == C && count == kTile)
-    memcpy(to, row, sizeof(float) * kTile * C);
-  else
-    for (int x = 0; x < count; ++x) memcpy(to + stride * x, row + C * x, sizeof(float) * C);
+SD_HD void store_pixels(float* row, int num_channels, int x, int end, const vf columns[C]) {
+  if (x >= end) return;
+  if (num_channels == C) return store_columns<C>(row, columns, x, end);
+  for (int i = 0; i < kLanes && x + i < end; ++i)
+    for (int c = 0; c < C; ++c) row[(x + i) * num_channels + c] = columns[c][i];
 }
 
 // Where a tile lies in the images. Tiles are numbered view by view, row by row.
@@ -61,14 +64,14 @@ SD_HD TilePlace tile_place(const RasterConfig& config, int64_t tile) {
 // skipped, and may exceed kAlphaCap.
 struct Falloff {
   vf peak, alpha;
-  vi drawn;
+  vm drawn;
 };
 
 SD_HD Falloff falloff(const ProjectedSplat& s, vf dx, vf dy) {
-  const vf exponent = dx * (s.conic_xx * dx + s.conic_xy * dy) + s.conic_yy * dy * dy;
-  const vf log2_alpha = s.log2_opacity - exponent;
+  const vf u = s.xx * dx + s.xy * dy, v = s.yy * dy;
+  const vf log2_alpha = s.log2_opacity - v * v - u * u;
   Falloff f;
-  f.drawn = (exponent >= 0.0f) & (log2_alpha >= kLog2AlphaMin);
+  f.drawn = at_most(broadcast(kLog2AlphaMin), log2_alpha);
   f.peak = select(f.drawn, exp2(log2_alpha), vf{});
   f.alpha = min(f.peak, broadcast(kAlphaCap));
   return f;

@@ -25,17 +25,6 @@ struct alignas(64) TileState {
   float x[kTileBlocks][kBlockPixels], y[kTileBlocks][kBlockPixels];  // px, pixel centres
 };
 
-// One row of a tile; pixels outside the image are 0.
-template <int C>
-struct TileRow {
-  float color[kTile * C], v_color[kTile * C], alpha[kTile], v_alpha[kTile], depth[kTile], v_depth[kTile];
-};
-
-inline void load_plane(const float* plane, int64_t pixel, int count, float out[kTile]) {
-  memset(out, 0, sizeof(float) * kTile);
-  if (plane) memcpy(out, plane + pixel, sizeof(float) * static_cast<size_t>(count));
-}
-
 // Which pass over the channels this is, with all it reads.
 struct Pass {
   const RasterConfig& config;
@@ -45,62 +34,74 @@ struct Pass {
   int first_channel;
 };
 
+// A vector of pixels as they come from the images.
+template <int C>
+struct Pixels {
+  vf rest, v_depth, v_color[C];
+};
+
 template <int C, bool kDepth>
-void load_row(const Pass& pass, int64_t pixel, int count, TileRow<C>* row) {
-  const int64_t channels = pass.config.num_channels, at = pixel * channels + pass.first_channel;
-  load_pixels<C>(pass.images.color + at, channels, count, row->color);
-  load_pixels<C>(pass.grads.color + at, channels, count, row->v_color);
-  load_plane(pass.images.alpha, pixel, count, row->alpha);
-  load_plane(pass.first_channel == 0 ? pass.grads.alpha : nullptr, pixel, count, row->v_alpha);
-  if (kDepth) load_plane(pass.images.depth, pixel, count, row->depth);
-  if (kDepth) load_plane(pass.grads.depth, pixel, count, row->v_depth);
+Pixels<C> load_row(const Pass& pass, int64_t pixel, int x, int end, vf background[C]) {
+  const int channels = pass.config.num_channels;
+  const int64_t at = pixel * channels + pass.first_channel;
+  Pixels<C> p;
+  vf alpha, color[C];
+  load_pixels<C>(pass.images.color + at, channels, x, end, color);
+  load_pixels<C>(pass.grads.color + at, channels, x, end, p.v_color);
+  load_pixels<1>(pass.images.alpha + pixel, 1, x, end, &alpha);
+  p.rest = p.v_depth = vf{};
+  if (pass.first_channel == 0 && pass.grads.alpha) {
+    vf v_alpha;
+    load_pixels<1>(pass.grads.alpha + pixel, 1, x, end, &v_alpha);
+    p.rest = (alpha - 1.0f) * v_alpha;
+  }
+  if (kDepth) {
+    vf depth;
+    load_pixels<1>(pass.images.depth + pixel, 1, x, end, &depth);
+    load_pixels<1>(pass.grads.depth + pixel, 1, x, end, &p.v_depth);
+    p.rest += depth * p.v_depth;
+  }
+  for (int c = 0; c < C; ++c) {
+    p.rest += color[c] * p.v_color[c];
+    background[c] += p.v_color[c] * (1.0f - alpha);
+  }
+  return p;
 }
 
-inline void to_blocks(const float row[kTile], int column, float block[kBlockPixels], int y) {
-  memcpy(block + y % kBlock * kBlock, row + column * kBlock, sizeof(float) * kBlock);
+// Pixels x .. x + kLanes - 1 of row y to the blocks; `first` is where the first block keeps them.
+template <int C>
+inline void to_blocks(vf pixels, int x, int y, float* first) {
+  constexpr int kStride = sizeof(BlockPixels<C>) / sizeof(float);
+  float* row = first + (y / kBlock * kTileBlocks + x / kBlock) * kStride + y % kBlock * kBlock;
+  for (int i = 0; i < kLanes / kBlock; ++i)
+    memcpy(row + i * kStride, reinterpret_cast<const float*>(&pixels) + i * kBlock, sizeof(float) * kBlock);
 }
 
 // Fills the tile and its share of the background's gradient.
 template <int C, bool kDepth>
 void load_tile(const Pass& pass, const TilePlace& place, TileState<C>* tile, float background[C]) {
+  const RasterConfig& config = pass.config;
   const PixelGrid grid = pixel_grid();
   for (int i = 0; i < kTileBlocks; ++i)
     for (int k = 0; k < kParts; ++k) {
       store(tile->x[i] + k * kLanes, grid.x[k] + static_cast<float>(place.x + i * kBlock));
       store(tile->y[i] + k * kLanes, grid.y[k] + static_cast<float>(place.y + i * kBlock));
     }
-  const RasterConfig& config = pass.config;
-  const int columns = config.width - place.x < kTile ? config.width - place.x : kTile;
-  float sums[C][kTile] = {};
+  BlockPixels<C>& first = tile->blocks[0];
+  vf sums[C] = {};
   for (int y = 0; y < kTile; ++y) {
-    const int count = place.y + y < config.height ? columns : 0;
+    const int inside = place.y + y < config.height ? config.width - place.x : 0;
+    const int end = inside < kTile ? inside : kTile;
     const int64_t pixel = (place.view * config.height + place.y + y) * config.width + place.x;
-    TileRow<C> row;
-    load_row<C, kDepth>(pass, count > 0 ? pixel : 0, count, &row);
-    float t[kTile], rest[kTile], v_color[C][kTile];
-    for (int x = 0; x < kTile; ++x) {
-      const float last = 1.0f - row.alpha[x];
-      t[x] = x < count ? 1.0f : 0.0f;
-      rest[x] = -last * row.v_alpha[x];
-      if (kDepth) rest[x] += row.depth[x] * row.v_depth[x];
-      for (int c = 0; c < C; ++c) {
-        v_color[c][x] = row.v_color[C * x + c];
-        rest[x] += row.color[C * x + c] * v_color[c][x];
-        sums[c][x] += v_color[c][x] * last;
-      }
-    }
-    for (int column = 0; column < kTileBlocks; ++column) {
-      BlockPixels<C>& block = tile->blocks[y / kBlock * kTileBlocks + column];
-      to_blocks(t, column, block.t, y);
-      to_blocks(rest, column, block.rest, y);
-      for (int c = 0; c < C; ++c) to_blocks(v_color[c], column, block.v_color[c], y);
-      if (kDepth) to_blocks(row.v_depth, column, block.v_depth, y);
+    for (int x = 0; x < kTile; x += kLanes) {
+      const Pixels<C> p = load_row<C, kDepth>(pass, end > 0 ? pixel : 0, x, end, sums);
+      to_blocks<C>(select(less(lane_numbers() + x, vi{} + end), broadcast(1.0f), vf{}), x, y, first.t);
+      to_blocks<C>(p.rest, x, y, first.rest);
+      for (int c = 0; c < C; ++c) to_blocks<C>(p.v_color[c], x, y, first.v_color[c]);
+      if (kDepth) to_blocks<C>(p.v_depth, x, y, first.v_depth);
     }
   }
-  for (int c = 0; c < C; ++c) {
-    background[c] = 0.0f;
-    for (int x = 0; x < kTile; ++x) background[c] += sums[c][x];
-  }
+  horizontal_sums<C>(sums, background);
 }
 
 // Takes one splat through one vector of pixels, adding to its sums: there is no branch, because which pixels count is
@@ -111,7 +112,7 @@ inline void step(const ProjectedSplat& s, const float* color, vf dx, vf dy, int 
   const Falloff f = falloff(s, dx, dy);
   const vf t = load(block.t + first);
   const vf next = t - f.alpha * t;
-  const vi counts = next > kTransmittanceMin;
+  const vm counts = less(broadcast(kTransmittanceMin), next);
   const vf drawn = f.alpha * t;
   const vf weight = select(counts, drawn, vf{});
   store(block.t + first, next);
@@ -130,7 +131,7 @@ inline void step(const ProjectedSplat& s, const float* color, vf dx, vf dy, int 
   const vf rest = load(block.rest + first) - along * weight;
   store(block.rest + first, rest);
   const vf v_log_alpha = along * drawn - f.alpha * rest * reciprocal(1.0f - f.alpha);
-  const vf g = select(counts & (f.peak <= kAlphaCap), v_log_alpha, vf{});  // a capped alpha does not move
+  const vf g = select(both(counts, at_most(f.peak, broadcast(kAlphaCap))), v_log_alpha, vf{});  // a capped alpha does not move
   const vf gx = g * dx, gy = g * dy;
   sums[0] += g;
   sums[1] += gx;
@@ -140,15 +141,25 @@ inline void step(const ProjectedSplat& s, const float* color, vf dx, vf dy, int 
   sums[5] += gy * dy;
 }
 
+// Takes one splat through its blocks of a tile.
+template <int C, bool kDepth>
+inline void splat_backward(const ProjectedSplat& s, const float* color, unsigned blocks, TileState<C>& tile,
+                           vf sums[kColorSums + C]) {
+  for (; blocks != 0; blocks &= blocks - 1) {
+    const unsigned bit = static_cast<unsigned>(__builtin_ctz(blocks));
+    const float* x = tile.x[bit % kTileBlocks];
+    const float* y = tile.y[bit / kTileBlocks];
+    for (int k = 0; k < kBlockPixels; k += kLanes)
+      step<C, kDepth>(s, color, s.x - load(x + k), s.y - load(y + k), k, tile.blocks[bit], sums);
+  }
+}
+
 // Every pass adds to the geometry and owns its channels.
 template <int C>
 void store_sums(const vf sums[kColorSums + C], int first_channel, float* entry) {
-  float total[16];
+  if (first_channel == 0) return horizontal_sums<kColorSums + C>(sums, entry);
+  float total[kColorSums + C];
   horizontal_sums<kColorSums + C>(sums, total);
-  if (first_channel == 0) {
-    memcpy(entry, total, sizeof(float) * (kColorSums + C));
-    return;
-  }
   for (int i = 0; i < kGeometrySums; ++i) entry[i] += total[i];
   memcpy(entry + kColorSums + first_channel, total + kColorSums, sizeof(float) * C);
 }
@@ -162,23 +173,16 @@ void tile_backward(const Pass& pass, int64_t t, float* sums, float* background) 
   load_tile<C, kDepth>(pass, place, &tile, background);
   const int64_t stride = entry_sums(pass.config);
   const int32_t end = in.lists.offsets[t + 1];
-  for (int32_t entry = in.lists.offsets[t]; entry < end; ++entry) {
-    unsigned blocks = in.lists.hits[entry];
-    if (blocks == 0) continue;
-    const int32_t ahead = entry + kPrefetch < end ? entry + kPrefetch : entry;
-    __builtin_prefetch(in.records + in.lists.ids[ahead]);
-    const int32_t row = in.lists.ids[entry];
-    const ProjectedSplat& s = in.records[row];
-    const float* color = color_of(source, row);
-    vf part[kColorSums + C] = {};
-    for (; blocks != 0; blocks &= blocks - 1) {
-      const int bit = __builtin_ctz(blocks);
-      const float* x = tile.x[bit % kTileBlocks];
-      const float* y = tile.y[bit / kTileBlocks];
-      for (int k = 0; k < kBlockPixels; k += kLanes)
-        step<C, kDepth>(s, color, s.x - load(x + k), s.y - load(y + k), k, tile.blocks[bit], part);
+  for (int32_t begin = in.lists.offsets[t]; begin < end; begin += kChunk) {
+    int32_t list[kChunk + kSlack];
+    const int n = list_entries(in.lists.hits, begin, end - begin < kChunk ? end - begin : kChunk, 0xffffu, list);
+    for (int i = 0; i < n; ++i) {
+      __builtin_prefetch(in.records + in.lists.ids[list[i + kPrefetch]]);
+      vf part[kColorSums + C] = {};
+      const int32_t row = in.lists.ids[list[i]];
+      splat_backward<C, kDepth>(in.records[row], color_of(source, row), in.lists.hits[list[i]], tile, part);
+      store_sums<C>(part, pass.first_channel, sums + list[i] * stride);
     }
-    store_sums<C>(part, pass.first_channel, sums + entry * stride);
   }
 }
 

@@ -8,11 +8,14 @@ namespace {
 
 // Everything one view stores of kLanes splats, before it is scattered to the records.
 struct Footprint {
-  vi seen;
+  vm seen;
   vf extent_x, extent_y;  // px from the mean to where opacity falls to kAlphaMin
-  vf conic_xx, conic_xy, conic_yy, log2_opacity;
+  vf xx, xy, yy;          // root of the conic
+  vf log2_opacity;
   vi x0, y0, x1, y1;  // pixels whose centres lie within the extent
 };
+
+inline vf whole(int x) { return broadcast(static_cast<float>(x)); }
 
 // The smallest whole numbers not below v >= 0.
 inline vi ceiling(vf v) {
@@ -27,6 +30,8 @@ inline void pixel_range(vf low, vf high, int size, vi* first, vi* end) {
   *end = __builtin_convertvector(min(max(high + 0.5f, vf{}), limit), vi);
 }
 
+inline vm within(vf low, vf v, vf high) { return both(at_most(low, v), at_most(v, high)); }
+
 Footprint footprint(const RasterConfig& config, const ViewSplat& p, vf opacity) {
   Footprint f;
   if (config.antialiased) opacity *= sqrt(max(p.det / p.det_blurred, vf{}));
@@ -35,16 +40,20 @@ Footprint footprint(const RasterConfig& config, const ViewSplat& p, vf opacity) 
   const vf sigmas = min(sqrt(max(2.0f * kLn2 * (f.log2_opacity - kLog2AlphaMin), vf{})), broadcast(kMaxExtent));
   f.extent_x = sigmas * sqrt(p.cov_xx + config.eps2d);
   f.extent_y = sigmas * sqrt(p.cov_yy + config.eps2d);
-  const vf inverse_det = 1.0f / p.det_blurred;
-  f.conic_xx = 0.5f * kLog2E * inverse_det * (p.cov_yy + config.eps2d);
-  f.conic_xy = -kLog2E * inverse_det * p.cov_xy;
-  f.conic_yy = 0.5f * kLog2E * inverse_det * (p.cov_xx + config.eps2d);
+  // The exponent as (xx dx + xy dy)^2 + (yy dy)^2 is never negative, whatever the rounding.
+  const vf inverse_det = 1.0f / p.det_blurred, inverse_yy = 1.0f / (p.cov_yy + config.eps2d);
+  f.xx = sqrt(0.5f * kLog2E * inverse_det * (p.cov_yy + config.eps2d));
+  f.xy = -f.xx * p.cov_xy * inverse_yy;
+  f.yy = sqrt(0.5f * kLog2E * inverse_yy);
 
   // A NaN or an overflow anywhere makes one of these comparisons false. The radii of gsplat are whole pixels.
   constexpr float kHuge = 1e18f;
-  f.seen = (p.z >= config.near_plane) & (p.z <= config.far_plane) & (p.det_blurred > 0.0f) & (inverse_det > 0.0f) &
-           (inverse_det < kHuge * kHuge) & (opacity >= kAlphaMin) & (f.extent_x < kHuge) & (f.extent_y < kHuge) &
-           (p.mean_x > -kHuge) & (p.mean_x < kHuge) & (p.mean_y > -kHuge) & (p.mean_y < kHuge);
+  f.seen = within(broadcast(config.near_plane), p.z, broadcast(config.far_plane));
+  f.seen = both(f.seen, both(less(vf{}, p.det_blurred), less(vf{}, inverse_det)));
+  f.seen = both(f.seen, both(less(inverse_det, broadcast(kHuge * kHuge)), at_most(broadcast(kAlphaMin), opacity)));
+  f.seen = both(f.seen, both(less(f.extent_x, broadcast(kHuge)), less(f.extent_y, broadcast(kHuge))));
+  f.seen = both(f.seen, within(broadcast(-kHuge), p.mean_x, broadcast(kHuge)));
+  f.seen = both(f.seen, within(broadcast(-kHuge), p.mean_y, broadcast(kHuge)));
 
   // A margin above the rounding of the extent: a pair outside it is below kAlphaMin whatever the rounding.
   const vf reach_x = f.extent_x * 1.0001f + 0.01f, reach_y = f.extent_y * 1.0001f + 0.01f;
@@ -53,19 +62,17 @@ Footprint footprint(const RasterConfig& config, const ViewSplat& p, vf opacity) 
   return f;
 }
 
-// The channels of kLanes splats: the records' copy of them, and whether all are finite.
+// The channels of kLanes splats as far as the records hold them.
 struct Channels {
   vf v[kRecordChannels];
-  vi finite;
+  vf sum;  // not finite if a channel is not
 };
 
 template <int D>
 Channels load_channels(const float* colors, int64_t first, int64_t count) {
   Channels c = {};
   load_columns<D>(colors, first, count, c.v);
-  vf sum = c.v[0];
-  for (int i = 1; i < D; ++i) sum += c.v[i];
-  c.finite = sum - sum == 0.0f;
+  for (int i = 0; i < D; ++i) c.sum += c.v[i];
   return c;
 }
 
@@ -78,7 +85,7 @@ Channels load_channels(const float* colors, int num_channels, int64_t first, int
   for (int i = 0; i < kLanes && first + i < count; ++i) {
     float sum = 0.0f;
     for (int k = 0; k < num_channels; ++k) sum += colors[(first + i) * num_channels + k];
-    c.finite[i] = sum - sum == 0.0f ? -1 : 0;
+    c.sum[i] = sum;
   }
   return c;
 }
@@ -95,20 +102,21 @@ void scatter(const RasterConfig& config, const ViewSplat& p, const Footprint& f,
   // The integer radii of gsplat, kept representable.
   const vi rx = ceiling(min(f.extent_x, broadcast(1e9f))), ry = ceiling(min(f.extent_y, broadcast(1e9f)));
   const vf reach_x = __builtin_convertvector(rx, vf), reach_y = __builtin_convertvector(ry, vf);
-  const vi drawn = f.seen & color.finite & ((rx | ry) > 0) & (p.mean_x + reach_x > 0.0f) &
-                   (p.mean_x - reach_x < static_cast<float>(config.width)) & (p.mean_y + reach_y > 0.0f) &
-                   (p.mean_y - reach_y < static_cast<float>(config.height));
+  vm drawn = both(f.seen, both(at_most(color.sum - color.sum, vf{}), less(vf{}, reach_x + reach_y)));
+  drawn = both(drawn, both(less(-reach_x, p.mean_x), less(p.mean_x - reach_x, whole(config.width))));
+  drawn = both(drawn, both(less(-reach_y, p.mean_y), less(p.mean_y - reach_y, whole(config.height))));
   const vf mean[2] = {select(drawn, p.mean_x, vf{}), select(drawn, p.mean_y, vf{})};
-  const vf radii[2] = {(vf)(rx & drawn), (vf)(ry & drawn)};
+  const vf radii[2] = {select(drawn, (vf)rx, vf{}), select(drawn, (vf)ry, vf{})};
   store_columns<2>(out.means2d, mean, first, count);
   store_columns<2>(reinterpret_cast<float*>(out.radii), radii, first, count);
 
-  const vi listed = drawn & (f.x0 < f.x1) & (f.y0 < f.y1);
+  const vm listed = both(drawn, both(less(f.x0, f.x1), less(f.y0, f.y1)));
   const vi box_start = f.x0 / kBlock | f.y0 / kBlock << 16;
   const vi box_end = (f.x1 + (kBlock - 1)) / kBlock | (f.y1 + (kBlock - 1)) / kBlock << 16;
-  vf fields[kRow] = {p.mean_x,   p.mean_y,   f.conic_xx, f.conic_xy, f.conic_yy, f.log2_opacity, p.z, color.v[0],
-                     color.v[1], color.v[2], color.v[3], vf{},       (vf)box_start, (vf)box_end};
-  for (vf& field : fields) field = (vf)((vi)field & listed);
+  vf fields[kRow] = {p.mean_x, p.mean_y,   f.xx,       f.xy,       f.yy,       f.log2_opacity,
+                     p.z,      color.v[0], color.v[1], color.v[2], color.v[3], (vf)box_start,
+                     (vf)box_end};
+  for (vf& field : fields) field = select(listed, field, vf{});
   const size_t rows = static_cast<size_t>(count - first < kLanes ? count - first : kLanes);
   float records[kLanes][kRow];
   static_assert(sizeof records[0] == sizeof(ProjectedSplat));

@@ -46,7 +46,7 @@ struct ViewSplat {
   vf x, y, z;  // camera space
   vf inverse_z;
   vf u, v;                // x/z and y/z, clamped
-  vi u_free, v_free;      // where they were not
+  vm u_free, v_free;      // where they were not
   vf jac_x[3], jac_y[3];  // rows of the projection's Jacobian times the camera rotation
   vf axis_x[3], axis_y[3];
   vf cov_xx, cov_xy, cov_yy;  // px^2, before eps2d
@@ -66,8 +66,8 @@ SD_HD ViewSplat project_lanes(const Camera& c, const WorldSplat& s, float eps2d)
   const vf u = p.x * p.inverse_z, v = p.y * p.inverse_z;
   p.u = min(max(u, broadcast(c.u_min)), broadcast(c.u_max));
   p.v = min(max(v, broadcast(c.v_min)), broadcast(c.v_max));
-  p.u_free = p.u == u;
-  p.v_free = p.v == v;
+  p.u_free = both(at_most(p.u, u), at_most(u, p.u));
+  p.v_free = both(at_most(p.v, v), at_most(v, p.v));
   p.mean_x = c.fx * u + c.cx;
   p.mean_y = c.fy * v + c.cy;
   for (int i = 0; i < 3; ++i) {

@@ -1,3 +1,4 @@
+#include "entries.h"
 #include "levels.h"
 #include "project.h"
 
@@ -8,48 +9,62 @@ namespace {
 
 constexpr int kRowChannels = kRow - kColorSums;  // that fit in a row of sums
 
-// The sums of kLanes splats in one view, added over their tiles in the order of the slots.
+// Adds up the entries of each splat in the order of the tiles, in place: the first entry's row takes the others.
+void merge_entries(const RasterConfig& config, const ProjectedSums& in) {
+  const int64_t n = config.num_splats, stride = entry_sums(config), tiles = tiles_per_view(config);
+#pragma omp parallel for schedule(dynamic) num_threads(config.num_threads) if (config.num_threads > 1)
+  for (int64_t view = 0; view < config.num_views; ++view) {
+    memset(in.rows + view * n, 0xff, sizeof(int32_t) * static_cast<size_t>(n));
+    const int32_t end = in.lists.offsets[(view + 1) * tiles];
+    for (int32_t begin = in.lists.offsets[view * tiles]; begin < end; begin += kChunk) {
+      int32_t list[kChunk + kSlack];
+      const int count = list_entries(in.lists.hits, begin, end - begin < kChunk ? end - begin : kChunk, 0xffffu, list);
+      for (int i = 0; i < count; ++i) {
+        int32_t& row = in.rows[in.lists.ids[list[i]]];
+        if (row < 0) {
+          row = list[i];
+          continue;
+        }
+        const float* part = in.sums + list[i] * stride;
+        float* total = in.sums + row * stride;
+        for (int64_t k = 0; k < stride; k += 4) {
+          vf4 a, b;
+          memcpy(&a, total + k, sizeof a);
+          memcpy(&b, part + k, sizeof b);
+          a += b;
+          memcpy(total + k, &a, sizeof a);
+        }
+      }
+    }
+  }
+}
+
+// The sums of kLanes splats in one view.
 struct ViewSums {
   vf s[kRow];
   vf means2d[2];  // gradient arriving at the means2d output itself
-  vi seen;
+  vm seen;
+  bool empty;  // nothing arrives at any of them
 };
 
-// The sums of one entry of the view's slot; nothing for an entry that no pixel met.
-inline const float* entry_row(const TileLists& view, int64_t slot, const float* sums, int64_t stride) {
-  static const float nothing[kRow] = {};
-  const int32_t entry = view.slot_entries[slot];
-  return view.hits[entry] ? sums + entry * stride : nothing;
-}
-
-// The lists with the slots of one view.
-inline TileLists view_lists(const RasterConfig& config, const TileLists& lists, int64_t view) {
-  TileLists out = lists;
-  out.slot_entries += lists.offsets[view * tiles_per_view(config)];  // a view has as many slots as entries
-  return out;
-}
-
 ViewSums gather(const RasterConfig& config, const ProjectedSums& in, int64_t view, int64_t first) {
+  static const float nothing[kRow] = {};
   const int64_t n = config.num_splats, base = view * n, stride = entry_sums(config);
-  const TileLists lists = view_lists(config, in.lists, view);
-  float rows[kLanes][kRow];
-  for (int i = 0; i < kLanes; ++i) {
-    float total[kRow] = {};
-    if (first + i < n) {
-      const ProjectedSplat& r = in.records[base + first + i];
-      const int num_slots = tile_columns(r.box) * tile_rows(r.box);
-      for (int t = 0; t < num_slots; ++t) {
-        const float* row = entry_row(lists, r.slot + t, in.sums, stride);
-        for (int k = 0; k < kRow; ++k) total[k] += row[k];
-      }
-    }
-    memcpy(rows[i], total, sizeof total);
-  }
   ViewSums sums = {};
+  const float* rows[kLanes];
+  int32_t most = -1;
+  for (int i = 0; i < kLanes; ++i) {
+    const int32_t row = first + i < n ? in.rows[base + first + i] : -1;
+    most = row > most ? row : most;
+    rows[i] = row < 0 ? nothing : in.sums + row * stride;
+  }
+  sums.empty = most < 0 && !in.v_means2d;
+  if (sums.empty) return sums;
   rows_to_columns(rows, sums.s);
   vf radii[2];
   load_columns<2>(reinterpret_cast<const float*>(in.radii) + 2 * base, first, n, radii);
-  sums.seen = (((vi)radii[0] | (vi)radii[1]) != 0) & (lane_numbers() < static_cast<int32_t>(n - first));
+  const vi inside = vi{} + static_cast<int32_t>(n - first < kLanes ? n - first : kLanes);
+  sums.seen = both(less(vi{}, (vi)radii[0] | (vi)radii[1]), less(lane_numbers(), inside));
   if (in.v_means2d) load_columns<2>(in.v_means2d + 2 * base, first, n, sums.means2d);
   for (vf& v : sums.means2d) v = select(sums.seen, v, vf{});
   return sums;
@@ -104,7 +119,7 @@ void view_backward(const RasterConfig& config, const Camera& c, const WorldSplat
   // The Jacobian rows are proportional to 1/z at fixed u and v.
   const vf v_z = -p.inverse_z * (dot(p.jac_x, v_jac_x) + dot(p.jac_y, v_jac_y) + v_x * p.x + v_y * p.y) + sums.s[kGeometrySums];
 
-  const vi seen = sums.seen;  // a lane not seen may hold NaN
+  const vm seen = sums.seen;  // a lane not seen may hold NaN
   for (int i = 0; i < 3; ++i) {
     out->mean[i] += select(seen, r[i] * v_x + r[3 + i] * v_y + r[6 + i] * v_z, vf{});
     for (int j = 0; j < 3; ++j)
@@ -143,26 +158,20 @@ void store_channels(float* base, const vf* columns, int num_channels, int64_t fi
 void sum_channels(const RasterConfig& config, const ProjectedSums& in, int64_t first, float* colors) {
   const int64_t n = config.num_splats, channels = config.num_channels, stride = entry_sums(config);
   const int64_t end = first + kLanes < n ? first + kLanes : n;
-  for (int64_t view = 0; view < config.num_views; ++view) {
-    const TileLists lists = view_lists(config, in.lists, view);
+  for (int64_t view = 0; view < config.num_views; ++view)
     for (int64_t i = first; i < end; ++i) {
-      const ProjectedSplat& r = in.records[view * n + i];
       float* out = colors + (config.colors_per_view ? view * n + i : i) * channels;
       if (view == 0 || config.colors_per_view) memset(out, 0, sizeof(float) * static_cast<size_t>(channels));
-      const int num_slots = tile_columns(r.box) * tile_rows(r.box);
-      for (int t = 0; t < num_slots; ++t) {
-        const int32_t entry = lists.slot_entries[r.slot + t];
-        if (lists.hits[entry] == 0) continue;
-        for (int64_t c = 0; c < channels; ++c) out[c] += in.sums[entry * stride + kColorSums + c];
-      }
+      const int32_t row = in.rows[view * n + i];
+      for (int64_t c = 0; row >= 0 && c < channels; ++c) out[c] += in.sums[row * stride + kColorSums + c];
     }
-  }
 }
 
 }  // namespace
 
 void project_backward(const RasterConfig& config, const Camera* cameras, const SplatInputs& splats,
                       const ProjectedSums& in, const SplatGradients& grads) {
+  merge_entries(config, in);
   const int64_t n = config.num_splats;
   const int channels = config.num_channels;
 #pragma omp parallel for schedule(static) num_threads(config.num_threads) if (config.num_threads > 1)
@@ -170,13 +179,13 @@ void project_backward(const RasterConfig& config, const Camera* cameras, const S
     const WorldSplat splat = load_world(splats, first, n);
     WorldGradients total = {};
     vf color[kRowChannels] = {};
-    vi ever_seen = {};
+    vm ever_seen = {};
     for (int64_t view = 0; view < config.num_views; ++view) {
       const int64_t base = view * n;
       const ViewSums sums = gather(config, in, view, first);
-      vf mean2d[2];
-      view_backward(config, cameras[view], splat, sums, &total, mean2d);
-      ever_seen |= sums.seen;
+      vf mean2d[2] = {};
+      if (!sums.empty) view_backward(config, cameras[view], splat, sums, &total, mean2d);
+      ever_seen = either(ever_seen, sums.seen);
       store_columns<2>(grads.means2d + 2 * base, mean2d, first, n);
       for (int c = 0; c < kRowChannels; ++c) color[c] += sums.s[kColorSums + c];
       if (config.colors_per_view && channels <= kRowChannels)

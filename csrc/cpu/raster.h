@@ -58,41 +58,38 @@ SD_HD int tile_rows(const BlockBox& b) { return end_tile(b.y1) - first_tile(b.y0
 
 // What one view needs to know of one splat: 64 bytes, one cache line. All zero where the splat is not seen.
 struct ProjectedSplat {
-  float x, y;                          // px
-  float conic_xx, conic_xy, conic_yy;  // alpha = 2^(log2_opacity - conic_xx dx^2 - conic_xy dx dy - conic_yy dy^2)
+  float x, y;        // px
+  float xx, xy, yy;  // root of the conic: alpha = 2^(log2_opacity - (xx dx + xy dy)^2 - (yy dy)^2)
   float log2_opacity;
   float depth;
   float color[kRecordChannels];  // where D <= kRecordChannels
-  int32_t slot;                  // first of its slots in its view: one for each tile it touches, row by row
   BlockBox box;
-  int32_t unused[2];
+  int32_t unused[3];
 };
 static_assert(sizeof(ProjectedSplat) == 64);
 
 // The splats that one view draws, from front to back, in arrays padded by kPadding zeros. Blocks are `first | end << 16`.
 struct DepthOrder {
   int32_t count;
-  const int32_t *ids, *columns, *rows, *slots;
+  const int32_t *ids, *columns, *rows;
 };
 constexpr int kPadding = 16;  // no less than the lanes of a vector
 
-// Per tile, the splats that touch it from front to back. A slot is the same pair of splat and tile counted splat by
-// splat, so that a splat finds its entries.
+// Per tile, the splats that touch it from front to back.
 struct TileLists {
-  int32_t* offsets;       // [V*tiles + 1]
-  int32_t* ids;           // [E] row in the [V,N] records
-  uint16_t* masks;        // [E] one bit for each 4x4 block the splat may touch; known to the forward only
-  uint16_t* hits;         // [E] the blocks where a pixel that had not stopped met the splat: written by blend
-  int32_t* slot_entries;  // [E] the entry of each slot
+  int32_t* offsets;  // [V*tiles + 1]
+  int32_t* ids;      // [E] row in the [V,N] records
+  uint16_t* masks;   // [E] one bit for each 4x4 block the splat may touch; known to the forward only
+  uint16_t* hits;    // [E] the blocks where a pixel that had not stopped met the splat: written by blend
 };
 
-// One row of one view's tiles. `lists.slot_entries` and `offsets` start at the view, the others at the first entry.
+// One row of one view's tiles. `lists` starts at its first entry, the offsets at the end of its first tile.
 struct TileRowJob {
   DepthOrder order;
   int row, columns;     // of tiles
   int32_t first_entry;  // of the row
   TileLists lists;
-  int32_t* scratch;  // 6 (order.count + kPadding)
+  int32_t* scratch;  // 4 (order.count + kPadding)
 };
 
 struct Images {
@@ -116,10 +113,10 @@ SD_HD int entry_sums(const RasterConfig& c) { return (kColorSums + c.num_channel
 
 // What the projection's backward reads of the forward and of the blending's backward.
 struct ProjectedSums {
-  const ProjectedSplat* records;  // [V,N]
-  const int32_t* radii;           // [V,N,2]
+  const int32_t* radii;  // [V,N,2]
   TileLists lists;
-  const float* sums;       // [E, entry_sums]; rows without hits are not written
+  float* sums;             // [E, entry_sums] and kPadding more; entries without hits are not written
+  int32_t* rows;           // [V,N] workspace: the first entry of each splat, where its sums are added up, or -1
   const float* v_means2d;  // [V,N,2] gradient of the means2d output, or null
 };
 

@@ -7,6 +7,7 @@
 #if defined(__GNUC__) && !defined(__clang__)  // GCC 12 warns of its own header
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 #if defined(__GNUC__) && !defined(__clang__)
@@ -56,11 +57,43 @@ SD_HD vi lane_numbers() {
   return v;
 }
 
-SD_HD vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
+// The result of a comparison: one bit for each lane where the machine has such registers, else all bits of the lane.
+#if defined(__AVX512F__)
+typedef __mmask16 vm;
+SD_HD vm less(vf a, vf b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
+SD_HD vm at_most(vf a, vf b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ); }
+SD_HD vm less(vi a, vi b) { return _mm512_cmplt_epi32_mask((__m512i)a, (__m512i)b); }
+SD_HD vm both(vm a, vm b) { return _kand_mask16(a, b); }
+SD_HD vm either(vm a, vm b) { return _kor_mask16(a, b); }
+SD_HD vf select(vm mask, vf yes, vf no) { return (vf)_mm512_mask_blend_ps(mask, (__m512)no, (__m512)yes); }
+SD_HD unsigned mask_bits(vm mask) { return mask; }
+SD_HD vf min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+SD_HD vf max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+#else
+typedef vi vm;
+SD_HD vm less(vf a, vf b) { return a < b; }
+SD_HD vm at_most(vf a, vf b) { return a <= b; }
+SD_HD vm less(vi a, vi b) { return a < b; }
+SD_HD vm both(vm a, vm b) { return a & b; }
+SD_HD vm either(vm a, vm b) { return a | b; }
+SD_HD vf select(vm mask, vf yes, vf no) { return mask ? yes : no; }
+#if defined(__AVX2__)
+SD_HD unsigned mask_bits(vm mask) { return static_cast<unsigned>(_mm256_movemask_ps((__m256)mask)); }
+SD_HD vf min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+SD_HD vf max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+#else
+SD_HD unsigned mask_bits(vm mask) {
+  const vm lanes = mask & vm{1, 2, 4, 8};
+  return static_cast<unsigned>(lanes[0] | lanes[1] | lanes[2] | lanes[3]);
+}
 SD_HD vf min(vf a, vf b) { return a < b ? a : b; }
 SD_HD vf max(vf a, vf b) { return a > b ? a : b; }
+#endif
+#endif
 SD_HD vi min(vi a, vi b) { return a < b ? a : b; }
 SD_HD vi max(vi a, vi b) { return a > b ? a : b; }
+SD_HD bool any(vm mask) { return mask_bits(mask) != 0; }
+SD_HD bool any_above(vf v, float threshold) { return any(less(broadcast(threshold), v)); }
 
 SD_HD vf sqrt(vf v) {
   vf r;
@@ -75,19 +108,6 @@ SD_HD vf reciprocal(vf v) {
   return r * (2.0f - v * r);
 #else
   return 1.0f / v;
-#endif
-}
-
-// One bit for each lane where the comparison holds.
-SD_HD unsigned mask_bits(vi mask) {
-#if defined(__AVX512F__)
-  return _mm512_movepi32_mask((__m512i)mask);
-#elif defined(__AVX2__)
-  return static_cast<unsigned>(_mm256_movemask_ps((__m256)mask));
-#else
-  unsigned bits = 0;
-  for (int i = 0; i < kLanes; ++i) bits |= (static_cast<unsigned>(mask[i]) & 1u) << i;
-  return bits;
 #endif
 }
 
@@ -108,31 +128,25 @@ SD_HD void compress_store(int32_t* out, unsigned bits, vi v) {
 #endif
 }
 
-// Whether a lane exceeds the threshold.
-SD_HD bool any_above(vf v, float threshold) {
-#if defined(__AVX512F__)
-  return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(threshold), _CMP_GT_OQ) != 0;
-#elif defined(__AVX2__)
-  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_set1_ps(threshold), _CMP_GT_OQ)) != 0;
-#else
-  const vi mask = v > threshold;
-  uint64_t half[2];
-  memcpy(half, &mask, sizeof half);
-  return (half[0] | half[1]) != 0;
-#endif
-}
-
-// 2^x for x in [-126, 126], relative error below 2e-7: 2^round(x) by the exponent bits times a polynomial on the rest.
+// 2^x for x in [-126, 126], relative error below 2e-7: 2^round(x) times a polynomial on the rest.
 SD_HD vf exp2(vf x) {
+#if defined(__AVX512DQ__)
+  const vf f = (vf)_mm512_reduce_ps((__m512)x, 0);
+#else
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves round(x) in the low bits
   const vf shifted = x + kRound;
   const vf f = x - (shifted - kRound);
+#endif
   vf p = f * 1.32765e-3f + 9.67554e-3f;
   p = p * f + 5.550713e-2f;
   p = p * f + 2.402212e-1f;
   p = p * f + 6.9314697e-1f;
   p = p * f + 1.00000007f;
+#if defined(__AVX512DQ__)
+  return (vf)_mm512_scalef_ps((__m512)p, (__m512)(x - f));
+#else
   return (vf)((vu)p + ((vu)shifted << 23));
+#endif
 }
 
 // log2(x) for normal x > 0, by 2/ln2 * atanh((m - 1) / (m + 1)) with the mantissa m in [sqrt(1/2), sqrt(2)).

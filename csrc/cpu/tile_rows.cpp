@@ -12,10 +12,9 @@ namespace {
 constexpr int kColumnBits = 13;
 constexpr int kColumnMask = (1 << kColumnBits) - 1;
 
-// Splats in depth order with what is left to know of them: the row of the record, the blocks, and the slot that the
-// splat would have in this row's column 0.
+// Splats in depth order: the rows of their records, and the blocks.
 struct List {
-  int32_t *ids, *blocks, *slots;
+  int32_t *ids, *blocks;
 };
 
 // The bits first .. end - 1 of four, for blocks counted from the tile's first.
@@ -32,16 +31,13 @@ int list_row(const DepthOrder& order, int row, const List& out) {
   for (int i = 0; i < order.count; i += kLanes) {
     const vi rows = load(order.rows + i);
     const vi y0 = rows & 0xffff, y1 = (vi)((vu)rows >> 16);
-    const unsigned bits = mask_bits((y0 < end) & (y1 > begin));
+    const unsigned bits = mask_bits(both(less(y0, vi{} + end), less(vi{} + begin, y1)));
     if (bits == 0) continue;
     const vi columns = load(order.columns + i);
     const vi x0 = columns & 0xffff, x1 = (vi)((vu)columns >> 16);
-    const vi tile_x0 = x0 / kTileBlocks, tile_x1 = (x1 + (kTileBlocks - 1)) / kTileBlocks;
-    const vi slot = load(order.slots + i) + (row - y0 / kTileBlocks) * (tile_x1 - tile_x0) - tile_x0;
     const vi blocks = x0 | x1 << kColumnBits | covered(y0 - begin, y1 - begin) << (2 * kColumnBits);
     compress_store(out.ids + n, bits, load(order.ids + i));
     compress_store(out.blocks + n, bits, blocks);
-    compress_store(out.slots + n, bits, slot);
     n += __builtin_popcount(bits);
   }
   for (int i = 0; i < kPadding; ++i) out.blocks[n + i] = 0;
@@ -54,17 +50,15 @@ int list_tile(const List& row, int count, int column, const List& out) {
   for (int i = 0; i < count; i += kLanes) {
     const vi blocks = load(row.blocks + i);
     const vi x0 = blocks & kColumnMask, x1 = (blocks >> kColumnBits) & kColumnMask;
-    const unsigned bits = mask_bits((x0 < end) & (x1 > begin));
+    const unsigned bits = mask_bits(both(less(x0, vi{} + end), less(vi{} + begin, x1)));
     compress_store(out.ids + n, bits, load(row.ids + i));
     compress_store(out.blocks + n, bits, blocks);
-    compress_store(out.slots + n, bits, load(row.slots + i));
     n += __builtin_popcount(bits);
   }
   return n;
 }
 
-void store_tile(const List& tile, int count, int column, int32_t entry, int32_t* ids, uint16_t* masks,
-                int32_t* slot_entries) {
+void store_tile(const List& tile, int count, int column, int32_t* ids, uint16_t* masks) {
   memcpy(ids, tile.ids, sizeof(int32_t) * static_cast<size_t>(count));
   for (int i = 0; i < count; i += kLanes) {
     const vi blocks = load(tile.blocks + i);
@@ -73,23 +67,23 @@ void store_tile(const List& tile, int count, int column, int32_t entry, int32_t*
     // Four row bits to one bit at the start of each row of a 4x4 mask.
     const vi spread = (rows & 1) | (rows & 2) << 3 | (rows & 4) << 6 | (rows & 8) << 9;
     const vi mask = spread * covered(x0 - column * kTileBlocks, x1 - column * kTileBlocks);
-    for (int k = 0; k < kLanes && i + k < count; ++k) masks[i + k] = static_cast<uint16_t>(mask[k]);
+    uint16_t narrow[kLanes];
+    for (int k = 0; k < kLanes; ++k) narrow[k] = static_cast<uint16_t>(mask[k]);
+    memcpy(masks + i, narrow, sizeof(uint16_t) * static_cast<size_t>(count - i < kLanes ? count - i : kLanes));
   }
-  for (int i = 0; i < count; ++i) slot_entries[tile.slots[i] + column] = entry + i;
 }
 
 }  // namespace
 
 void fill_tile_row(const TileRowJob& job) {
   const int64_t stride = job.order.count + kPadding;
-  const List row = {job.scratch, job.scratch + stride, job.scratch + 2 * stride};
-  const List tile = {job.scratch + 3 * stride, job.scratch + 4 * stride, job.scratch + 5 * stride};
+  const List row = {job.scratch, job.scratch + stride};
+  const List tile = {job.scratch + 2 * stride, job.scratch + 3 * stride};
   const int count = list_row(job.order, job.row, row);
   int32_t done = 0;
   for (int column = 0; column < job.columns; ++column) {
     const int n = list_tile(row, count, column, tile);
-    store_tile(tile, n, column, job.first_entry + done, job.lists.ids + done, job.lists.masks + done,
-               job.lists.slot_entries);
+    store_tile(tile, n, column, job.lists.ids + done, job.lists.masks + done);
     done += n;
     job.lists.offsets[column] = job.first_entry + done;
   }

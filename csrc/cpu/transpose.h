@@ -35,8 +35,8 @@ SD_HD void transpose(__m512 r[16]) {
 }
 #endif
 
-// Row i of `rows` to lane i of the columns.
-SD_HD void rows_to_columns(const float (*rows)[kRow], vf columns[kRow]) {
+// The row that rows[i] points at to lane i of the columns.
+SD_HD void rows_to_columns(const float* const rows[kLanes], vf columns[kRow]) {
 #if defined(__AVX512F__)
   __m512 r[16];
   for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_ps(rows[i]);
@@ -77,7 +77,7 @@ SD_HD void load_columns(const float* base, int64_t first, int64_t count, vf colu
     const vi at = lane_numbers() * W + c;  // the place of each lane's number in v
     columns[c] = W == 1 ? v[0] : permute(v[0], at & 31, v[1]);
     if (W == 3) columns[c] = permute(columns[c], at < 32 ? lane_numbers() : at - 16, v[2]);
-    if (W == 4) columns[c] = select(at < 32, columns[c], permute(v[2], at & 31, v[3]));
+    if (W == 4) columns[c] = select(less(at, vi{} + 32), columns[c], permute(v[2], at & 31, v[3]));
   }
 #else
   for (int c = 0; c < W; ++c)
@@ -95,7 +95,7 @@ SD_HD void store_columns(float* base, const vf columns[W], int64_t first, int64_
     const vi row = number / W, column = number % W;
     vf v = W == 1 ? columns[0] : permute(columns[0], column % 2 == 0 ? row : row + 16, columns[1]);
     if (W == 3) v = permute(v, column < 2 ? lane_numbers() : row + 16, columns[2]);
-    if (W == 4) v = select(column < 2, v, permute(columns[2], column % 2 == 0 ? row : row + 16, columns[3]));
+    if (W == 4) v = select(less(column, vi{} + 2), v, permute(columns[2], column % 2 == 0 ? row : row + 16, columns[3]));
     store(rows + k * kLanes, v);
   }
 #else

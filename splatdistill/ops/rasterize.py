@@ -132,7 +132,6 @@ def _forward_fake(
         means.new_empty(tiles + 1, dtype=torch.int32),
         means.new_empty(entries, dtype=torch.int32),
         means.new_empty(entries, dtype=torch.int16),
-        means.new_empty(entries, dtype=torch.int32),
     )
 
 
