@@ -1,4 +1,6 @@
 #include "project.h"
+
+#include "harmonics.h"
 #include "levels.h"
 
 SD_DECLARE_LEVEL(SD_LEVEL)
@@ -134,6 +136,8 @@ void project(const RasterConfig& config, const Camera* cameras, const SplatInput
     const WorldSplat splat = load_world(in, first, n);
     vf opacity;
     load_columns<1>(in.opacities, first, n, &opacity);
+    Coefficients coefficients;
+    if (config.sh_degree >= 0) load_coefficients(config, in.colors, first, &coefficients);
     for (int64_t view = 0; view < config.num_views; ++view) {
       const int64_t base = view * n;
       ViewSplat p = project_lanes(cameras[view], splat, config.eps2d);
@@ -143,8 +147,15 @@ void project(const RasterConfig& config, const Camera* cameras, const SplatInput
         p.mean_x += offset[0];
         p.mean_y += offset[1];
       }
-      const float* colors = in.colors + (config.colors_per_view ? base * config.num_channels : 0);
-      scatter(config, p, footprint(config, p, opacity), load_channels(colors, config.num_channels, first, n), first, n,
+      Channels color = {};
+      if (config.sh_degree >= 0) {
+        sh_color(config, cameras[view], splat.mean, coefficients, color.v);
+        color.sum = color.v[0] + color.v[1] + color.v[2];
+      } else {
+        color = load_channels(in.colors + (config.colors_per_view ? base * config.num_channels : 0),
+                              config.num_channels, first, n);
+      }
+      scatter(config, p, footprint(config, p, opacity), color, first, n,
               {records + base, means2d + 2 * base, radii + 2 * base});
     }
   }

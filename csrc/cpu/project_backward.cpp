@@ -1,4 +1,5 @@
 #include "entries.h"
+#include "harmonics.h"
 #include "levels.h"
 #include "project.h"
 
@@ -77,9 +78,14 @@ struct WorldGradients {
   vf log_opacity;
 };
 
+// The gradients of a camera's rotation, translation and centre, still to be added up over lanes.
+struct CameraGradients {
+  vf v[kCameraSums];
+};
+
 // One view's share; returns d loss / d means2d in mean2d.
 void view_backward(const RasterConfig& config, const Camera& c, const WorldSplat& splat, const ViewSums& sums,
-                   WorldGradients* out, vf mean2d[2]) {
+                   WorldGradients* out, CameraGradients* camera, vf mean2d[2]) {
   const ViewSplat p = project_lanes(c, splat, config.eps2d);
   const vf inverse_det = 1.0f / p.det_blurred;
   const vf a = inverse_det * (p.cov_yy + config.eps2d);  // the conic
@@ -117,7 +123,8 @@ void view_backward(const RasterConfig& config, const Camera& c, const WorldSplat
   const vf v_v = select(p.v_free, -c.fy * p.inverse_z * dot(forward, v_jac_y), vf{}) + c.fy * mean2d[1];
   const vf v_x = v_u * p.inverse_z, v_y = v_v * p.inverse_z;
   // The Jacobian rows are proportional to 1/z at fixed u and v.
-  const vf v_z = -p.inverse_z * (dot(p.jac_x, v_jac_x) + dot(p.jac_y, v_jac_y) + v_x * p.x + v_y * p.y) + sums.s[kGeometrySums];
+  const vf v_z = sums.s[kGeometrySums] -
+                 p.inverse_z * (dot(p.jac_x, v_jac_x) + dot(p.jac_y, v_jac_y) + v_x * p.x + v_y * p.y);
 
   const vm seen = sums.seen;  // a lane not seen may hold NaN
   for (int i = 0; i < 3; ++i) {
@@ -126,6 +133,15 @@ void view_backward(const RasterConfig& config, const Camera& c, const WorldSplat
       out->shape[3 * i + j] += select(seen, p.jac_x[i] * v_axis_x[j] + p.jac_y[i] * v_axis_y[j], vf{});
   }
   out->log_opacity += select(seen, g, vf{});
+  const vf scale_x = c.fx * p.inverse_z, scale_y = c.fy * p.inverse_z;
+  for (int i = 0; i < 3; ++i) {
+    const vf row_x = scale_x * v_jac_x[i], row_y = scale_y * v_jac_y[i];
+    camera->v[i] = select(seen, v_x * splat.mean[i] + row_x, vf{});
+    camera->v[3 + i] = select(seen, v_y * splat.mean[i] + row_y, vf{});
+    camera->v[6 + i] = select(seen, v_z * splat.mean[i] - p.u * row_x - p.v * row_y, vf{});
+  }
+  const vf v_point[3] = {v_x, v_y, v_z};
+  for (int i = 0; i < 3; ++i) camera->v[9 + i] = select(seen, v_point[i], vf{});
   for (int i = 0; i < 2; ++i) mean2d[i] = select(seen, mean2d[i], vf{});
 }
 
@@ -167,46 +183,88 @@ void sum_channels(const RasterConfig& config, const ProjectedSums& in, int64_t f
     }
 }
 
+// Adds up the cameras' gradients in a fixed order. With R C = -t, a gradient of the centre C reaches R and t.
+void sum_cameras(const RasterConfig& config, const Camera* cameras, const SplatGradients& grads) {
+  for (int64_t view = 0; view < config.num_views; ++view) {
+    double sums[kCameraSums] = {};
+    for (int64_t i = 0; i * kLanes < config.num_splats; ++i)
+      for (int k = 0; k < kCameraSums; ++k) sums[k] += grads.partial[(i * config.num_views + view) * kCameraSums + k];
+    const Camera& c = cameras[view];
+    float* out = grads.viewmats + 16 * view;
+    for (int i = 0; i < 3; ++i) {
+      double v_moved = 0.0;
+      for (int j = 0; j < 3; ++j) v_moved -= c.inverse[3 * j + i] * sums[12 + j];
+      for (int j = 0; j < 3; ++j) out[4 * i + j] = static_cast<float>(sums[3 * i + j] + v_moved * c.centre[j]);
+      out[4 * i + 3] = static_cast<float>(sums[9 + i] + v_moved);
+      out[12 + i] = 0.0f;
+    }
+    out[15] = 0.0f;
+  }
+}
+
+// The gradients of kLanes splats over all views.
+void splats_backward(const RasterConfig& config, const Camera* cameras, const SplatInputs& splats,
+                     const ProjectedSums& in, int64_t first, const SplatGradients& grads) {
+  const int64_t n = config.num_splats;
+  const int channels = config.num_channels;
+  const bool harmonics = config.sh_degree >= 0, narrow = channels <= kRowChannels && !harmonics;
+  const WorldSplat splat = load_world(splats, first, n);
+  Coefficients coefficients, v_coefficients;
+  if (harmonics) load_coefficients(config, splats.colors, first, &coefficients);
+  if (harmonics) memset(&v_coefficients, 0, sizeof v_coefficients);
+  WorldGradients total = {};
+  vf color[kRowChannels] = {};
+  vm ever_seen = {};
+  for (int64_t view = 0; view < config.num_views; ++view) {
+    const int64_t base = view * n;
+    const ViewSums sums = gather(config, in, view, first);
+    vf mean2d[2] = {};
+    CameraGradients camera = {};
+    if (!sums.empty) view_backward(config, cameras[view], splat, sums, &total, &camera, mean2d);
+    ever_seen = either(ever_seen, sums.seen);
+    store_columns<2>(grads.means2d + 2 * base, mean2d, first, n);
+    if (harmonics && !sums.empty) {
+      vf v_mean[3];
+      sh_backward(config, cameras[view], splat.mean, sums.seen, coefficients, sums.s + kColorSums, &v_coefficients,
+                  v_mean);
+      for (int i = 0; i < 3; ++i) total.mean[i] += v_mean[i];
+      for (int i = 0; i < 3; ++i) camera.v[12 + i] = -v_mean[i];
+    }
+    if (grads.viewmats)
+      horizontal_sums<kCameraSums>(camera.v,
+                                   grads.partial + (first / kLanes * config.num_views + view) * kCameraSums);
+    for (int c = 0; c < kRowChannels; ++c) color[c] += sums.s[kColorSums + c];
+    if (config.colors_per_view && narrow)
+      store_channels(grads.colors + channels * base, sums.s + kColorSums, channels, first, n);
+  }
+  if (harmonics)
+    store_coefficients(config, v_coefficients, grads.colors, first);
+  else if (!narrow)
+    sum_channels(config, in, first, grads.colors);
+  else if (!config.colors_per_view)
+    store_channels(grads.colors, color, channels, first, n);
+
+  vf quat[4], scale[3], opacity;
+  shape_backward(splat, total.shape, quat, scale);
+  load_columns<1>(splats.opacities, first, n, &opacity);
+  for (vf& v : quat) v = select(ever_seen, v, vf{});
+  for (vf& v : scale) v = select(ever_seen, v, vf{});
+  opacity = select(ever_seen, total.log_opacity / opacity, vf{});
+  store_columns<3>(grads.means, total.mean, first, n);
+  store_columns<4>(grads.quats, quat, first, n);
+  store_columns<3>(grads.scales, scale, first, n);
+  store_columns<1>(grads.opacities, &opacity, first, n);
+}
+
 }  // namespace
 
 void project_backward(const RasterConfig& config, const Camera* cameras, const SplatInputs& splats,
                       const ProjectedSums& in, const SplatGradients& grads) {
   merge_entries(config, in);
-  const int64_t n = config.num_splats;
-  const int channels = config.num_channels;
 #pragma omp parallel for schedule(static) num_threads(config.num_threads) if (config.num_threads > 1)
-  for (int64_t first = 0; first < n; first += kLanes) {
-    const WorldSplat splat = load_world(splats, first, n);
-    WorldGradients total = {};
-    vf color[kRowChannels] = {};
-    vm ever_seen = {};
-    for (int64_t view = 0; view < config.num_views; ++view) {
-      const int64_t base = view * n;
-      const ViewSums sums = gather(config, in, view, first);
-      vf mean2d[2] = {};
-      if (!sums.empty) view_backward(config, cameras[view], splat, sums, &total, mean2d);
-      ever_seen = either(ever_seen, sums.seen);
-      store_columns<2>(grads.means2d + 2 * base, mean2d, first, n);
-      for (int c = 0; c < kRowChannels; ++c) color[c] += sums.s[kColorSums + c];
-      if (config.colors_per_view && channels <= kRowChannels)
-        store_channels(grads.colors + channels * base, sums.s + kColorSums, channels, first, n);
-    }
-    if (channels > kRowChannels)
-      sum_channels(config, in, first, grads.colors);
-    else if (!config.colors_per_view)
-      store_channels(grads.colors, color, channels, first, n);
-
-    vf quat[4], scale[3], opacity;
-    shape_backward(splat, total.shape, quat, scale);
-    load_columns<1>(splats.opacities, first, n, &opacity);
-    for (vf& v : quat) v = select(ever_seen, v, vf{});
-    for (vf& v : scale) v = select(ever_seen, v, vf{});
-    opacity = select(ever_seen, total.log_opacity / opacity, vf{});
-    store_columns<3>(grads.means, total.mean, first, n);
-    store_columns<4>(grads.quats, quat, first, n);
-    store_columns<3>(grads.scales, scale, first, n);
-    store_columns<1>(grads.opacities, &opacity, first, n);
-  }
+  for (int64_t first = 0; first < config.num_splats; first += kLanes)
+    splats_backward(config, cameras, splats, in, first, grads);
+  if (grads.viewmats) sum_cameras(config, cameras, grads);
 }
 
 }  // namespace sd::cpu::SD_LEVEL

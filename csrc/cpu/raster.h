@@ -23,6 +23,8 @@ struct RasterConfig {
   bool antialiased;      // scale the opacity by what eps2d takes from the peak
   int num_channels;      // D
   bool colors_per_view;  // colors are [V,N,D] instead of [N,D]
+  int sh_degree;         // 0..3: colors are harmonics [N,sh_rows,3] and D is 3; -1: colors are colours
+  int sh_rows;
   int num_threads;
 };
 
@@ -35,6 +37,7 @@ struct Camera {
   float rotation[9], translation[3];  // world to camera
   float fx, fy, cx, cy;               // px
   float u_min, u_max, v_min, v_max;   // where x/z and y/z are clamped in the Jacobian
+  float inverse[9], centre[3];        // of the rotation; of the camera in the world
 };
 
 struct SplatInputs {
@@ -42,7 +45,7 @@ struct SplatInputs {
   const float* quats;           // [N,4] wxyz
   const float* scales;          // [N,3]
   const float* opacities;       // [N]
-  const float* colors;          // [N,D] or [V,N,D]
+  const float* colors;          // [N,D], [V,N,D] or [N,sh_rows,3]
   const float* means2d_offset;  // [V,N,2] or null
 };
 
@@ -127,7 +130,13 @@ struct SplatGradients {
   float* opacities;  // [N]
   float* colors;     // as the input
   float* means2d;    // [V,N,2]
+  float* viewmats;   // [V,4,4], or null if nobody asks
+  float* partial;    // [camera_partials] workspace where viewmats is not null
 };
+
+// One row of sums for each view and vector of splats.
+constexpr int kCameraSums = 16;
+SD_HD int64_t camera_partials(const RasterConfig& c) { return (c.num_splats + 3) / 4 * c.num_views * kCameraSums; }
 
 Camera make_camera(const float* viewmat, const float* K, int width, int height);
 

@@ -141,7 +141,7 @@ BAD = {
     "quats must have shape [30, 4], got [30, 3].": {"quats": torch.zeros(30, 3)},
     "scales must be a tensor, got float.": {"scales": 1.0},
     "opacities must have shape [30], got [30, 1].": {"opacities": torch.zeros(30, 1)},
-    "colors must have shape [2, 30, 3], got [1, 30, 3].": {"colors": torch.zeros(1, 30, 3)},
+    "colors must have shape [2, 30, any], got [1, 30, 3].": {"colors": torch.zeros(1, 30, 3)},
     "colors must be on cpu, got meta.": {"colors": torch.zeros(30, 3, device="meta")},
     "viewmats must have shape [any, 4, 4], got [4, 4].": {"viewmats": torch.eye(4)},
     "viewmats must be a tensor, got NoneType.": {"viewmats": None},
@@ -151,9 +151,14 @@ BAD = {
     "Ks must have positive focal lengths.": {"Ks": torch.zeros(2, 3, 3)},
     "background must have shape [2, 3], got [3].": {"background": torch.zeros(3)},
     "means2d_offset must have shape [2, 30, 2], got [30, 2].": {"means2d_offset": torch.zeros(30, 2)},
-    "viewmats and Ks must not require grad: this rasteriser gives no camera gradients.": {
-        "viewmats": torch.zeros(2, 4, 4, requires_grad=True)
+    "Ks must not require grad: this rasteriser gives no gradient of the intrinsics.": {
+        "Ks": torch.zeros(2, 3, 3, requires_grad=True)
     },
+    "background must have shape [2, 5], got [2, 3].": {"colors": torch.zeros(30, 5)},
+    "colors must have from 1 to 1024 channels, got [30, 0].": {"colors": torch.zeros(30, 0)},
+    "sh_degree must be an integer from 0 to 3, got 4.": {"sh_degree": 4},
+    "colors must have shape [30, any, 3], got [30, 3].": {"sh_degree": 0},
+    "colors must hold 9 harmonics or more, got 8.": {"sh_degree": 2, "colors": torch.zeros(30, 8, 3)},
     "width must be an integer from 1 to 16384, got 0.": {"width": 0},
     "height must be an integer from 1 to 16384, got 2.5.": {"height": 2.5},
     "near and far must satisfy 0 < near < far, got 0 and 10000000000.0.": {"near": 0},
@@ -169,9 +174,10 @@ def test_bad_inputs_name_the_argument(make_scene, message):
     assert str(error.value) == message
 
 
-def raw_arguments(scene):
-    keys = (*GEOMETRY, "viewmats", "Ks", "background", "means2d_offset", "width", "height")
-    return (*(scene[k] for k in keys), 0.01, 1e10, 0.3, False)
+def raw_arguments(scene, sh_degree=-1):
+    keys = (*GEOMETRY, "viewmats", "Ks", "background", "means2d_offset")
+    size = scene["width"], scene["height"]
+    return (*(scene[k] for k in keys), sh_degree, *size, 0.01, 1e10, 0.3, False)
 
 
 def test_raw_op_refuses_what_it_cannot_read(make_scene):
@@ -197,7 +203,7 @@ def test_opcheck_backward(make_scene):
     inputs = [scene[k] for k in (*GEOMETRY, "viewmats", "Ks")]
     torch.library.opcheck(
         torch.ops.splatdistill.rasterize_backward.default,
-        (color, alpha, depth, means2d, *inputs, color, alpha, depth, radii, *saved, 0.3, False),
+        (color, alpha, depth, means2d, *inputs, color, alpha, depth, radii, *saved, -1, 0.3, False, True),
         test_utils=("test_schema", "test_faketensor"),
     )
 
