@@ -84,9 +84,13 @@ def rasterize(
 
 def harmonic_colors(means: Tensor, coefficients: Tensor, viewmat: Tensor, degree: int) -> Tensor:
     """Colour [N,3], >= 0, of splats with spherical harmonics [N,K,3] seen by one camera."""
-    centre = -torch.linalg.solve(viewmat[:3, :3], viewmat[:3, 3])
-    basis = sh_basis(torch.nn.functional.normalize(means - centre, dim=-1, eps=0), degree)
+    basis = sh_basis(torch.nn.functional.normalize(means - camera_centre(viewmat), dim=-1, eps=0), degree)
     return torch.relu(0.5 + torch.einsum("ns,nsc->nc", basis, coefficients[:, : basis.shape[-1]]))
+
+
+def camera_centre(viewmat: Tensor) -> Tensor:
+    """[3], in the world, of a camera [4,4]."""
+    return -torch.linalg.solve(viewmat[:3, :3], viewmat[:3, 3])
 
 
 def sh_basis(direction: Tensor, degree: int) -> Tensor:

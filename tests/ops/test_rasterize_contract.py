@@ -11,7 +11,7 @@ import torch
 
 from splatdistill import ops
 
-INPUTS = ("means", "quats", "scales", "opacities", "colors", "background", "means2d_offset")
+INPUTS = ("means", "quats", "scales", "opacities", "colors", "viewmats", "background", "means2d_offset")
 GEOMETRY = ("means", "quats", "scales", "opacities", "colors")
 
 
@@ -27,8 +27,9 @@ def render_and_grads(scene, threads=1, **options):
 
 
 @pytest.mark.parametrize("antialiased", [False, True])
-def test_threads_do_not_change_a_bit(make_scene, antialiased):
-    scene = make_scene(400, num_views=3, width=75, height=50)
+@pytest.mark.parametrize("colors", [{}, {"channels": 7}, {"sh_degree": 3}, {"num_views": 1}])
+def test_threads_do_not_change_a_bit(make_scene, antialiased, colors):
+    scene = make_scene(400, **({"num_views": 3, "width": 75, "height": 50} | colors))
     one = render_and_grads(scene, antialiased=antialiased)
     for threads in (2, 4):
         for a, b in zip(one, render_and_grads(scene, threads, antialiased=antialiased), strict=True):
@@ -95,7 +96,7 @@ def test_no_views(make_scene):
 
 def test_splats_behind_the_camera_are_not_drawn_and_get_no_gradient(make_scene):
     scene = make_scene(20, num_views=1, radius=0.3)
-    *out, _means, quats, scales, opacities, colors, _background, offset = render_and_grads(scene, near=0.3)
+    *out, _means, quats, scales, opacities, colors, _, _, offset = render_and_grads(scene, near=0.3)
     hidden = (out[4][0] == 0).all(-1)
     assert hidden.any()
     assert not hidden.all()
@@ -107,15 +108,66 @@ def test_splats_behind_the_camera_are_not_drawn_and_get_no_gradient(make_scene):
     ("key", "value"),
     [("scales", 1e-12), ("scales", 1e4), ("scales", 1e30), ("means", 1e30), ("means", float("inf")),
      ("means", float("nan")), ("scales", float("nan")), ("quats", 0.0), ("quats", float("nan")),
-     ("opacities", 0.0), ("opacities", float("nan")), ("quats", 1e-12), ("colors", float("nan"))],
+     ("opacities", 0.0), ("opacities", 1.0), ("opacities", float("nan")), ("quats", 1e-12), ("colors", float("nan"))],
 )  # fmt: skip
 @pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize("eps2d", [0.0, 0.3])
-def test_extreme_splats_do_no_harm(make_scene, key, value, antialiased, eps2d):
-    scene = make_scene(40)
+@pytest.mark.parametrize("sh_degree", [None, 3])
+def test_extreme_splats_do_no_harm(make_scene, key, value, antialiased, eps2d, sh_degree):
+    scene = make_scene(40, sh_degree=sh_degree)
     scene[key][::3] = value
     for tensor in render_and_grads(scene, antialiased=antialiased, eps2d=eps2d):
         assert torch.isfinite(tensor).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 40), (16, 16), (17, 3), (15, 33)])
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_any_size_agrees_with_reference(make_scene, width, height, channels):
+    scene = make_scene(60, num_views=1, width=width, height=height, channels=channels, scale=0.2)
+    want = ops.reference.rasterize(**{k: v.double() if isinstance(v, torch.Tensor) else v for k, v in scene.items()})
+    got = ops.rasterize(**scene)
+    assert ((got.rgb - want.rgb).abs() * ~want.near_cut[..., None]).max() <= 4e-6
+    for grad in render_and_grads(scene)[5:]:
+        assert torch.isfinite(grad).all()
+
+
+def test_channels_do_not_depend_on_each_other(make_scene):
+    """However many there are and however they are grouped, geometry's gradient is the sum of theirs."""
+    scene = make_scene(120, channels=9, width=40)
+    means = [scene["means"].clone().requires_grad_() for _ in range(2)]
+    together = ops.rasterize(**(scene | {"means": means[0]})).rgb
+    weights = torch.randn(together.shape, generator=torch.Generator().manual_seed(2))
+    (together * weights).sum().backward()
+    for first, count in ((0, 3), (3, 1), (4, 2), (6, 3)):
+        some = slice(first, first + count)
+        part = scene | {"colors": scene["colors"][:, some], "background": scene["background"][:, some]}
+        alone = ops.rasterize(**(part | {"means": means[1]})).rgb
+        assert torch.equal(alone, together[..., some])
+        (alone * weights[..., some]).sum().backward()
+    assert (means[0].grad - means[1].grad).norm() <= 1e-5 * means[1].grad.norm()
+
+
+def test_unused_harmonics_get_no_gradient(make_scene):
+    scene = make_scene(30, sh_degree=1)
+    colors = scene["colors"].clone().requires_grad_()
+    ops.rasterize(**(scene | {"colors": colors})).rgb.sum().backward()
+    assert colors.grad is not None
+    assert colors.grad[:, :4].abs().max() > 0
+    assert colors.grad[:, 4:].abs().max() == 0
+
+
+def test_camera_gradients_only_when_asked(make_scene):
+    scene = make_scene(30)
+    means = scene["means"].clone().requires_grad_()
+    viewmats = scene["viewmats"].clone().requires_grad_()
+    ops.rasterize(**(scene | {"means": means, "viewmats": viewmats})).rgb[0].sum().backward()
+    assert viewmats.grad is not None
+    assert viewmats.grad[0, :3].abs().max() > 0
+    assert viewmats.grad[0, 3].abs().max() == 0
+    assert viewmats.grad[1].abs().max() == 0
+    alone = scene["means"].clone().requires_grad_()
+    ops.rasterize(**(scene | {"means": alone})).rgb[0].sum().backward()
+    assert torch.equal(means.grad, alone.grad)
 
 
 def test_inputs_need_not_be_contiguous(make_scene):
@@ -188,22 +240,24 @@ def test_raw_op_refuses_what_it_cannot_read(make_scene):
 
 
 @pytest.mark.parametrize("with_offset", [True, False])
-def test_opcheck_forward(make_scene, with_offset):
-    scene = make_scene(12, width=20, height=18)
+@pytest.mark.parametrize("sh_degree", [None, 2])
+def test_opcheck_forward(make_scene, with_offset, sh_degree):
+    scene = make_scene(12, width=20, height=18, sh_degree=sh_degree)
     for key in INPUTS:
         scene[key].requires_grad_()
     if not with_offset:
         scene["means2d_offset"] = None
-    torch.library.opcheck(torch.ops.splatdistill.rasterize_forward.default, raw_arguments(scene))
+    torch.library.opcheck(torch.ops.splatdistill.rasterize_forward.default, raw_arguments(scene, -1 if sh_degree is None else sh_degree))
 
 
-def test_opcheck_backward(make_scene):
+@pytest.mark.parametrize("cameras", [False, True])
+def test_opcheck_backward(make_scene, cameras):
     scene = make_scene(12, width=20, height=18)
     color, alpha, depth, means2d, radii, *saved = torch.ops.splatdistill.rasterize_forward(*raw_arguments(scene))
     inputs = [scene[k] for k in (*GEOMETRY, "viewmats", "Ks")]
     torch.library.opcheck(
         torch.ops.splatdistill.rasterize_backward.default,
-        (color, alpha, depth, means2d, *inputs, color, alpha, depth, radii, *saved, -1, 0.3, False, True),
+        (color, alpha, depth, means2d, *inputs, color, alpha, depth, radii, *saved, -1, 0.3, False, cameras),
         test_utils=("test_schema", "test_faketensor"),
     )
 
