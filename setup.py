@@ -24,7 +24,7 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, include_path
 
 ROOT = Path(__file__).resolve().parent
 CPU = ROOT / "csrc" / "cpu"
-KERNELS = ["blend.cpp", "blend_backward.cpp", "project.cpp", "project_backward.cpp", "residual.cpp"]
+KERNELS = ["blend.cpp", "blend_backward.cpp", "project.cpp", "project_backward.cpp", "residual.cpp", "tile_rows.cpp"]
 COMMON = ["densify.cpp", "levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
 # Rounded after every operation, as CUDA does it with -fmad=false and torch does it: densify masks are equal everywhere.
 UNFUSED = ["densify.cpp", "residual.cpp"]

@@ -38,6 +38,7 @@ class RenderOutput:
     depth: [V,H,W,1] world units, alpha-weighted sum.
     means2d: [V,N,2] px. radii: [V,N,2] int32 px per axis, both > 0 where the splat is seen.
     probe: [V,N,2], the tensor whose `.grad` after backward is dL/dmeans2d, the densify statistic.
+    normal: [V,H,W,3] when asked for: alpha-weighted sum of each splat's shortest axis, turned to the camera, in world axes.
     """
 
     rgb: Tensor
@@ -46,6 +47,7 @@ class RenderOutput:
     means2d: Tensor
     radii: Tensor
     probe: Tensor
+    normal: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,12 @@ struct Kernels {
   const char* name;
   void (*project)(const RasterConfig&, const Camera*, const SplatInputs&, ProjectedSplat* records, float* means2d,
                   int32_t* radii);
-  void (*blend)(const RasterConfig&, const ProjectedSplat* records, const TileLists&, const float* background,
-                const Images&);
-  // `images` are the forward's results, `grads` their gradients; tile_background is [V*tiles,3].
-  void (*blend_backward)(const RasterConfig&, const ProjectedSplat* records, const TileLists&, const Images& images,
-                         const Images& grads, GradientSlot* slots, float* tile_background);
-  // v_means2d is the gradient of the means2d output, or null.
-  void (*project_backward)(const RasterConfig&, const Camera*, const SplatInputs&, const ProjectedSplat* records,
-                           const int32_t* radii, const GradientSlot* slots, const float* v_means2d,
+  void (*fill_tile_row)(const TileRowJob&);
+  void (*blend)(const RasterConfig&, const BlendInputs&, const Images&);
+  // `images` are the forward's results, `grads` their gradients; sums is [E, entry_sums], tile_background [V*tiles,D].
+  void (*blend_backward)(const RasterConfig&, const BlendInputs&, const Images& images, const Images& grads,
+                         float* sums, float* tile_background);
+  void (*project_backward)(const RasterConfig&, const Camera*, const SplatInputs&, const ProjectedSums&,
                            const SplatGradients&);
   void (*residual)(const ResidualArgs&);
   void (*noising)(const NoisingArgs&);
@@ -28,15 +26,15 @@ const Kernels& kernels();
 
 }  // namespace sd::cpu
 
-// The same six functions are defined in one namespace for each level.
+// The same functions are defined in one namespace for each level.
 #define SD_DECLARE_LEVEL(level)                                                                                        \
   namespace sd::cpu::level {                                                                                           \
   void project(const RasterConfig&, const Camera*, const SplatInputs&, ProjectedSplat*, float*, int32_t*);             \
-  void blend(const RasterConfig&, const ProjectedSplat*, const TileLists&, const float*, const Images&);               \
-  void blend_backward(const RasterConfig&, const ProjectedSplat*, const TileLists&, const Images&, const Images&,      \
-                      GradientSlot*, float*);                                                                          \
-  void project_backward(const RasterConfig&, const Camera*, const SplatInputs&, const ProjectedSplat*, const int32_t*, \
-                        const GradientSlot*, const float*, const SplatGradients&);                                     \
+  void fill_tile_row(const TileRowJob&);                                                                               \
+  void blend(const RasterConfig&, const BlendInputs&, const Images&);                                                  \
+  void blend_backward(const RasterConfig&, const BlendInputs&, const Images&, const Images&, float*, float*);          \
+  void project_backward(const RasterConfig&, const Camera*, const SplatInputs&, const ProjectedSums&,                  \
+                        const SplatGradients&);                                                                        \
   void residual(const ResidualArgs&);                                                                                  \
   void noising(const NoisingArgs&);                                                                                    \
   }

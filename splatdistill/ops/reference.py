@@ -14,6 +14,7 @@ ALPHA_MIN = 1 / 255
 TRANSMITTANCE_MIN = 1e-4
 MAX_EXTENT = 3.33
 FOV_MARGIN = 0.3
+SH_C0 = 0.28209479177387814  # Y_0^0, the constant spherical harmonic
 
 
 class DenseRaster(NamedTuple):
@@ -51,6 +52,7 @@ def rasterize(
     height: int,
     background: Tensor,
     means2d_offset: Tensor | None = None,
+    sh_degree: int | None = None,
     near: float = 0.01,
     far: float = 1e10,
     eps2d: float = 0.3,
@@ -69,12 +71,47 @@ def rasterize(
         keys = p.depth.detach().float() if depth_keys is None else depth_keys[view]
         order = torch.argsort(keys, stable=True)
         order = order[p.seen[order]]
-        values = torch.cat([colors[view] if colors.dim() == 3 else colors, p.depth[:, None]], dim=1)
+        if sh_degree is not None:
+            color = harmonic_colors(means, colors, viewmat, sh_degree)
+        else:
+            color = colors[view] if colors.dim() == 3 else colors
+        values = torch.cat([color, p.depth[:, None]], dim=1)
         image, transmittance, near_cut = composite(p, values, order, width, height)
-        rgb = image[..., :3] + transmittance * background[view]
+        rgb = image[..., :-1] + transmittance * background[view]
         mean = torch.where(p.seen[:, None], p.mean, 0.0)
-        views.append((rgb, 1 - transmittance, image[..., 3:], mean, p.radii, near_cut))
+        views.append((rgb, 1 - transmittance, image[..., -1:], mean, p.radii, near_cut))
     return DenseRaster(*(torch.stack(part) for part in zip(*views, strict=True)))
+
+
+def harmonic_colors(means: Tensor, coefficients: Tensor, viewmat: Tensor, degree: int) -> Tensor:
+    """Colour [N,3], >= 0, of splats with spherical harmonics [N,K,3] seen by one camera."""
+    basis = sh_basis(torch.nn.functional.normalize(means - camera_centre(viewmat), dim=-1, eps=0), degree)
+    return torch.relu(0.5 + torch.einsum("ns,nsc->nc", basis, coefficients[:, : basis.shape[-1]]))
+
+
+def camera_centre(viewmat: Tensor) -> Tensor:
+    """[3], in the world, of a camera [4,4]."""
+    return -torch.linalg.solve(viewmat[:3, :3], viewmat[:3, 3])
+
+
+def sh_basis(direction: Tensor, degree: int) -> Tensor:
+    """Real spherical harmonics of unit directions [...,3] up to `degree` 0..3, [..., (degree+1)^2], signs and order
+    of 3DGS.
+    """
+    x, y, z = direction.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    basis = [torch.full_like(x, SH_C0)]
+    if degree > 0:
+        basis += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
+    if degree > 1:
+        basis += [1.0925484305920792 * x * y, -1.0925484305920792 * y * z, 0.31539156525252005 * (2 * zz - xx - yy)]
+        basis += [-1.0925484305920792 * x * z, 0.5462742152960396 * (xx - yy)]
+    if degree > 2:
+        basis += [-0.5900435899266435 * y * (3 * xx - yy), 2.890611442640554 * x * y * z]
+        basis += [-0.4570457994644658 * y * (4 * zz - xx - yy), 0.3731763325901154 * z * (2 * zz - 3 * xx - 3 * yy)]
+        basis += [-0.4570457994644658 * x * (4 * zz - xx - yy), 1.445305721320277 * z * (xx - yy)]
+        basis += [-0.5900435899266435 * x * (xx - 3 * yy)]
+    return torch.stack(basis, -1)
 
 
 def rotation_matrices(quats: Tensor) -> Tensor:
