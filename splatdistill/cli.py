@@ -9,15 +9,15 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
+from tyro.conf import Fixed, FlagCreatePairsOff, Positional, Suppress, arg, subcommand
 
 from splatdistill import presets
-from splatdistill.config import TrainConfig
+from splatdistill.config import METHODS, TrainConfig
 from splatdistill.io import names
 
 if TYPE_CHECKING:
@@ -156,9 +156,31 @@ def _settings(kind: type[TrainConfig], args: list[str], *, verb: str) -> tuple[A
     else:
         values = presets.read(presets.find(asked.config)) if asked.config is not None else {}
         base, origins = presets.load(asked.method or values.get("method", "sds"), file=asked.config)
-    flags = _parse(kind, args, verb=verb, default=kind(**vars(base)))
+    _refuse_foreign(args, base)
+    only = _for_method(kind, base.method)
+    flags = _parse(only, args, verb=verb, default=only(**vars(base)))
     config = TrainConfig(**{field.name: getattr(flags, field.name) for field in fields(TrainConfig)})
     return flags, config, origins | dict.fromkeys(presets.differences(config, base), "flag")
+
+
+def _for_method(kind: type[TrainConfig], method: str) -> type[Any]:
+    """`kind` without flags for the sections that this method does not read."""
+    others = [field for field in fields(kind) if field.name in METHODS and field.name != method]
+    hidden = [(field.name, Suppress[Fixed[Any]], field) for field in others]
+    only = make_dataclass(kind.__name__, hidden, bases=(kind,), frozen=True)
+    only.__doc__ = f"{kind.__doc__}\n\nThese are the flags of --method {method}; `config` prints every setting."
+    return only
+
+
+def _refuse_foreign(args: list[str], config: TrainConfig) -> None:
+    """ValueError for a flag of another method's section, or of a setting that has no flag."""
+    for flag in (arg.partition("=")[0] for arg in args if arg.startswith("--")):
+        name = flag.removeprefix("--").replace("-", "_")
+        section = name.partition(".")[0]
+        if "." in name and section in METHODS and section != config.method:
+            raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {section}.")
+        if name in presets.file_only():
+            raise ValueError(f"{flag}: {name} has no flag; set it in a file and name that with --config.")
 
 
 def _train(args: list[str]) -> int:

@@ -69,6 +69,7 @@ class Trainer:
         self.prior = TimedPrior(prior, device)
         self.renderer = make_renderer(device)
         self.guidance = make_guidance(config)
+        self.guidance.bind(self.prior)
         self.optimizer = SplatOptimizer(initial_splats(config).to(device), config.optim, steps=config.steps)
         self.densifier = self._densifier()
         self.step = 0
@@ -122,9 +123,12 @@ class Trainer:
         x0 = self.prior.encode(rgb)
         batch = self.guidance.noise(x0, views, self.prior, seed=seed, step=step)
         residual = self.guidance.residual(batch, self.prior, step=step)
-        clamp = getattr(config, config.method).clamp or None
         loss, norms, nonfinite = ops.residual(
-            x0, terms=residual.terms, coef=residual.coef, weight=residual.weight, clamp=clamp
+            x0,
+            terms=residual.terms,
+            coef=residual.coef,
+            weight=residual.weight,
+            clamp=self.guidance.clamp(step),
         )
         with self.prior.timed():
             loss.backward()
@@ -134,7 +138,6 @@ class Trainer:
         if extra is not None:
             roots, grads = [output.rgb, extra], [rgb.grad, torch.ones_like(extra)]
         torch.autograd.backward(roots, grads)
-        self.guidance.update(batch, self.prior, step=step)
         return output, norms, nonfinite
 
     def _densifier(self) -> Densifier:
@@ -207,7 +210,7 @@ class TimedPrior:
         self._cuda = device.type == "cuda"
         self.seconds = 0.0
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
-        self.image_size, self.dtype = prior.image_size, prior.dtype
+        self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
         self.decode, self.embed = prior.decode, prior.embed
 
     @contextmanager
@@ -255,11 +258,7 @@ def regularizer(config: RegularizeConfig, output: RenderOutput, splats: Splats, 
 def render_frames(renderer: Renderer, splats: Splats, views: Cameras) -> Iterator[Tensor]:
     """One picture [H,W,3] in 0..1 per camera on white, a few cameras at a time."""
     for i in range(0, len(views), 4):
-        part = slice(i, i + 4)
-        some = Cameras(
-            views.viewmats[part], views.Ks[part], views.width, views.height,
-            views.azimuth[part], views.elevation[part], views.radius[part],
-        )  # fmt: skip
+        some = views.select(slice(i, i + 4))
         background = torch.ones(len(some), 3, device=splats.device)
         yield from renderer.render(splats, some, background=background).rgb.clamp(0, 1).cpu()
 

@@ -26,12 +26,14 @@ class Prior(Protocol):
 
     alphas_cumprod: [1000] of its schedule. num_views: views it sees jointly (1 for single-view priors).
     image_size: its native render side in pixels. dtype: fp32 or bf16, the precision its network runs in.
+    knows_cameras: whether conditions can tell it where a view is seen from.
     """
 
     alphas_cumprod: Tensor
     num_views: int
     image_size: int
     dtype: str
+    knows_cameras: bool
 
     def encode(self, rgb: Tensor) -> Tensor:
         """[V,H,W,3] in 0..1 to x0 [V,C,h,w], differentiable; resizes to the native size."""
@@ -41,9 +43,9 @@ class Prior(Protocol):
         """x0 [V,C,h,w] to [V,H,W,3] in 0..1; for previews only."""
         ...
 
-    def embed(self, prompt: str, cameras: Cameras | None) -> Condition:
-        """The condition for a prompt seen by these cameras (None: no camera is told); text is encoded once per
-        string.
+    def embed(self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True) -> Condition:
+        """The condition for a prompt, or one prompt for each view, seen by these cameras; text is encoded once per
+        string. With cameras=None or token=False the network is not told the camera, and views do not see each other.
         """
         ...
 

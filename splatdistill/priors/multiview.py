@@ -81,6 +81,8 @@ def has_fast_bf16() -> bool:
 class MultiViewPrior:
     """The `Prior` protocol on a diffusers folder with unet, scheduler, text_encoder and tokenizer, all frozen."""
 
+    knows_cameras = True
+
     def __init__(
         self,
         unet: UNet2DConditionModel,
@@ -132,6 +134,8 @@ class MultiViewPrior:
         except OSError as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise ValueError(f"The prior in {folder} is not whole: {reason}.") from error
+        if unet.config.class_embed_type != "projection":
+            raise ValueError(f"The prior in {folder} has no camera token, so it cannot tell views apart.")
         return cls(
             unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False),
             text_encoder=text_encoder.to(device).eval().requires_grad_(False),
@@ -153,17 +157,23 @@ class MultiViewPrior:
         """x0 [V,C,h,w] to [V,H,W,3] in 0..1."""
         return pixel_shuffle(x0, self.patch)
 
+    def embed(self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True) -> Condition:
+        """One condition for V cameras, or for as many views as there are prompts when no camera is told; `predict`
+        spreads a single one.
+        """
+        text = torch.cat([self._encode(p) for p in ([prompt] if isinstance(prompt, str) else prompt)])
+        if cameras is None or not token:
+            return Condition(text=text, camera=None)
+        return Condition(text=text.expand(len(cameras), -1, -1), camera=camera_token(cameras).to(self.device))
+
     @torch.no_grad()
-    def embed(self, prompt: str, cameras: Cameras | None) -> Condition:
-        """One condition for V cameras, or for a single view when no camera is told (`predict` spreads it)."""
+    def _encode(self, prompt: str) -> Tensor:
+        """[1,T,D] token states, computed once per prompt."""
         if self.vocabulary is not None:
             prompt = self.vocabulary.normalise(prompt)
         if prompt not in self._text:
             self._text[prompt] = encode_text([prompt], text_encoder=self.text_encoder, tokenizer=self.tokenizer)
-        text = self._text[prompt]
-        if cameras is None:
-            return Condition(text=text, camera=None)
-        return Condition(text=text.expand(len(cameras), -1, -1), camera=camera_token(cameras).to(self.device))
+        return self._text[prompt]
 
     @torch.no_grad()
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
