@@ -174,7 +174,7 @@ def _for_method(kind: type[TrainConfig], method: str) -> type[Any]:
 
 def _refuse_foreign(args: list[str], config: TrainConfig) -> None:
     """ValueError for a flag of another method's section, or of a setting that has no flag."""
-    for flag in (arg.partition("=")[0] for arg in args if arg.startswith("--")):
+    for flag in (word.partition("=")[0] for word in args if word.startswith("--")):
         name = flag.removeprefix("--").replace("-", "_")
         section = name.partition(".")[0]
         if "." in name and section in METHODS and section != config.method:
@@ -194,7 +194,7 @@ def _train(args: list[str]) -> int:
         if _is_done(folder, config):
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
-    for sentence in [*warnings, *_about_words(config)]:
+    for sentence in [*warnings, *_about_prior(config)]:
         print(f"Note: {sentence}", file=sys.stderr)
     from splatdistill.logs import Progress
     from splatdistill.train import train
@@ -259,9 +259,10 @@ def _is_done(folder: Path, config: TrainConfig) -> bool:
     return last.get("kind") == "done" and last.get("step", 0) >= config.steps
 
 
-def _about_words(config: TrainConfig) -> list[str]:
-    """What the prior will make of the prompt's words; ValueError when it knows none of them."""
+def _about_prior(config: TrainConfig) -> list[str]:
+    """What the prior will make of the cameras and of the prompt's words; ValueError when it knows no word."""
     from splatdistill.priors import EMBEDDED
+    from splatdistill.priors.meta import about_cameras
     from splatdistill.priors.words import META_FILE, Vocabulary
 
     folder = EMBEDDED if config.prior == "embedded" else Path(config.prior)
@@ -273,7 +274,7 @@ def _about_words(config: TrainConfig) -> list[str]:
     messages = vocabulary.check(config.prompt)
     if not set(vocabulary.normalise(config.prompt).replace(",", " ").split()) & set(text.split()):
         raise ValueError(f"prompt: this prior knows no word of {config.prompt!r}. {messages[0]}")
-    return messages
+    return [*about_cameras(folder, config), *messages]
 
 
 def _config(args: list[str]) -> int:

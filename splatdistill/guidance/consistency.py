@@ -37,8 +37,9 @@ class Consistency(Guidance[ConsistencyConfig]):
     def target(self, step: int, num_train: int) -> int:
         """t', the same for all views of a step."""
         c = self.config
-        t = anneal(c.target, c.target_final, progress=self.progress(step), over=c.anneal, schedule=c.schedule)
-        return min(max(int(t * num_train), int(c.t_min * num_train)), int((c.t_max - c.gap) * num_train))
+        first, last = c.target * num_train, c.target_final * num_train
+        t = int(anneal(first, last, progress=self.progress(step), over=c.anneal, schedule=c.schedule))
+        return min(max(t, int(c.t_min * num_train)), int((c.t_max - c.gap) * num_train))
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         c = self.config

@@ -1,4 +1,4 @@
-"""CSD: Classifier Score Distillation (Yu et al., arXiv 2310.19415), sec. 4: g = w(t) (eps_c - a eps_n - (1 - a) eps_0)."""
+"""CSD: Classifier Score Distillation (Yu et al., arXiv 2310.19415): g = w(t) (eps_c - a eps_n - (1 - a) eps_0)."""
 
 from __future__ import annotations
 

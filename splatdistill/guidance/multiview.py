@@ -1,6 +1,7 @@
-"""MV: MVDream (Shi et al., arXiv 2308.16512), sec. 3.3: g = w(t) (alpha / sigma) (x_0 - k x_0'), x_0' the guided estimate.
+"""MV: MVDream (Shi et al., arXiv 2308.16512), reconstruction loss: g = w(t) (alpha / sigma) (x_0 - k x_0').
 
-With x_0' = x_0 - (sigma / alpha) (eps_cfg - eps): g = w (k (eps_cfg - eps) + (1 - k) (alpha / sigma) x_0).
+With the guided estimate x_0' = x_0 - (sigma / alpha) (eps_cfg - eps) this is
+g = w (k (eps_cfg - eps) + (1 - k) (alpha / sigma) x_0).
 """
 
 from __future__ import annotations

@@ -125,9 +125,7 @@ class AnalyticPrior:
     def decode(self, x0: Tensor) -> Tensor:
         return (0.5 * x0 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
-    def embed(
-        self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True
-    ) -> AnalyticCondition:
+    def embed(self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True) -> AnalyticCondition:
         """`token` changes nothing: a density is given for each camera."""
         views = 1 if cameras is None else len(cameras)
         if isinstance(prompt, str):
