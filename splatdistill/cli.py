@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 File = Annotated[Path | None, arg(metavar="FILE")]
 Folder = Annotated[Path | None, arg(metavar="FOLDER")]
+SHORT = {"particles": ("vsd", "esd"), "lambda": ("esd",)}  # flags without a section, and whose they are
 MAY_CHANGE = ("steps", "output.")  # on resume; everything else would make it another run
 
 
@@ -179,6 +180,9 @@ def _refuse_foreign(args: list[str], config: TrainConfig) -> None:
         section = name.partition(".")[0]
         if "." in name and section in METHODS and section != config.method:
             raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {section}.")
+        if name in SHORT and config.method not in SHORT[name]:
+            methods = " and ".join(SHORT[name])
+            raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {methods}.")
         if name in presets.file_only():
             raise ValueError(f"{flag}: {name} has no flag; set it in a file and name that with --config.")
 
@@ -209,7 +213,8 @@ def _train(args: list[str]) -> int:
             resume=resume,
             command=shlex.join(["splatdistill", "train", *args]),
         )
-    _print_results(folder, "splats.ply", "turntable.mp4", "turntable_frames", "contact.png")
+    more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
+    _print_results(folder, "splats.ply", "turntable.mp4", "turntable_frames", "contact.png", *more)
     return DONE
 
 

@@ -6,16 +6,19 @@ Presets and flags fill them; docstrings are the help texts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from tyro.conf import Suppress as FileOnly  # few people change these: they have no flag and are set in a file
+from tyro.conf import arg
 
 Range = tuple[float, float]
 Weight = Literal["sigma2", "one", "sigma_over_alpha", "fantasia"]
 Schedule = Literal["uniform", "linear", "sqrt"]
-Method = Literal["sds", "csd", "consistency", "multiview"]
+Method = Literal["sds", "vsd", "esd", "csd", "consistency", "multiview"]
 METHODS: tuple[str, ...] = get_args(Method)
 """Each has a section of its own in TrainConfig; a run reads the section of its method only."""
+SINGLE_VIEW_METHODS = ("vsd", "esd")
+"""They score every view on its own, whatever the prior can see at once."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,32 @@ class SDSConfig(AnnealedConfig):
 
 
 @dataclass(frozen=True)
+class VSDConfig(AnnealedConfig):
+    """Variational Score Distillation (ProlificDreamer)."""
+
+    guidance_scale: float = 7.5
+    """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
+    particles: Annotated[int, arg(aliases=("--particles",))] = 1
+    """Objects that are made at once and share the learned score; each is rendered in every step."""
+    lora_rank: int = 16
+    """Rank of the adapters that turn the prior into the score of the renders."""
+    lora_lr: float = 1e-4
+    """Learning rate of the adapters and of their camera."""
+    camera_dropout: float = 0.1
+    """Chance of a render to come without its camera when the adapters learn, 0..1."""
+
+
+@dataclass(frozen=True)
+class ESDConfig(VSDConfig):
+    """Entropic Score Distillation: VSD with a part that pushes the views of one object apart."""
+
+    camera_dropout: float = 0.5
+    """Chance of a render to come without its camera when the adapters learn, 0..1."""
+    entropy: Annotated[float, arg(aliases=("--lambda",))] = 0.5
+    """Weight lambda of the score that knows no camera, 0..1.5; 0 is VSD."""
+
+
+@dataclass(frozen=True)
 class CSDConfig(AnnealedConfig):
     """Classifier Score Distillation."""
 
@@ -263,6 +292,8 @@ class TrainConfig:
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     regularize: RegularizeConfig = field(default_factory=RegularizeConfig)
     sds: SDSConfig = field(default_factory=SDSConfig)
+    vsd: VSDConfig = field(default_factory=VSDConfig)
+    esd: ESDConfig = field(default_factory=ESDConfig)
     csd: CSDConfig = field(default_factory=CSDConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
     multiview: MultiViewConfig = field(default_factory=MultiViewConfig)

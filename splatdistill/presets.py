@@ -15,7 +15,15 @@ from typing import Any, Literal
 
 import yaml
 
-from splatdistill.config import METHODS, AnnealedConfig, ConsistencyConfig, TrainConfig
+from splatdistill.config import (
+    METHODS,
+    AnnealedConfig,
+    ConsistencyConfig,
+    ESDConfig,
+    FileOnly,
+    TrainConfig,
+    VSDConfig,
+)
 
 Origins = dict[str, str]
 """Dotted field name -> default, preset, file or flag."""
@@ -31,7 +39,7 @@ _FRACTION = {
 }  # fmt: skip
 _FRACTION_ENDINGS = {
     "t_min", "t_min_first", "t_max", "t_max_final", "anneal", "target", "target_final", "gap", "gap_spread",
-    "rescale", "negative_weight", "negative_weight_final",
+    "rescale", "negative_weight", "negative_weight_final", "camera_dropout",
 }  # fmt: skip  # of every method
 
 
@@ -198,6 +206,15 @@ def _check_method(name: str, method: Any) -> None:
             raise ValueError(f"{name}.t_min_first must not exceed {name}.t_max.")
     if isinstance(method, ConsistencyConfig) and not method.t_min + method.gap <= method.t_max:
         raise ValueError(f"{name}.t_max must be at least {name}.t_min + {name}.gap.")
+    if isinstance(method, VSDConfig):
+        for key in ("particles", "lora_rank"):
+            if getattr(method, key) < 1:
+                raise ValueError(f"{name}.{key} must be at least 1; it is {getattr(method, key)}.")
+    if isinstance(method, ESDConfig):
+        if method.entropy > 1.5:
+            raise ValueError(f"{name}.entropy (lambda) must be within 0 and 1.5; it is {method.entropy:g}.")
+        if method.entropy and not method.camera_dropout:
+            raise ValueError(f"{name}.camera_dropout must be above 0: the score without a camera learns from it.")
     if (method.clamp[0] == 0) != (method.clamp[1] == 0):
         raise ValueError(f"{name}.clamp must be above 0 at both ends, or 0 0 for none.")
 
@@ -246,7 +263,7 @@ def file_only() -> set[str]:
         f"{section}.{name}"
         for section, kind in sections.items()
         for name, hint in typing.get_type_hints(kind, include_extras=True).items()
-        if typing.get_origin(hint) is typing.Annotated
+        if hint in (FileOnly[int], FileOnly[float])
     }
 
 

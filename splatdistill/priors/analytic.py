@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splatdistill.priors.base import Condition
+from splatdistill.priors.base import Condition, Variational
+from splatdistill.priors.particles import GaussianScore, ParticleScore
 from splatdistill.types import Cameras
 
 COLOURS = {
@@ -109,8 +110,10 @@ class AnalyticPrior:
     dtype = "fp32"
     knows_cameras = True
 
-    def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1) -> None:
+    def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1, learned: bool = False) -> None:
+        """learned: the second score of VSD and ESD is a linear network that learns, and not the exact one."""
         self.scene = scene
+        self.learned = learned
         self.image_size = image_size
         self.num_views = num_views
         betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000, dtype=torch.float64) ** 2
@@ -142,6 +145,14 @@ class AnalyticPrior:
             assert isinstance(condition, AnalyticCondition)
             out.append(condition.density.epsilon(xt, alpha, sigma))
         return out
+
+    def variational(
+        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
+    ) -> Variational:
+        if not self.learned:
+            return ParticleScore(particles=particles)
+        shape = (3, self.image_size, self.image_size)
+        return GaussianScore(shape, alphas_cumprod=self.alphas_cumprod, lr=lr, dropout=dropout, particles=particles)
 
 
 def two_view(front: Tensor, back: Tensor, *, std: float, told: bool) -> Scene:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
-from splatdistill.types import Cameras
+from splatdistill.types import Cameras, NoisyBatch
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,22 @@ class Condition:
 
     text: Tensor
     camera: Tensor | None
+
+
+class Variational(Protocol):
+    """The score of a run's own noised renders, which VSD and ESD subtract from the prior's."""
+
+    def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
+        """fp32 epsilon at x_t for each entry of `told`, with the cameras of the batch or without any; no gradient."""
+        ...
+
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
+        """Learns from the renders batch.x0; returns numbers for the log if asked to `measure`."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 class Prior(Protocol):
@@ -53,5 +69,13 @@ class Prior(Protocol):
         """fp32 epsilon for each of K conditions, K tensors like xt [V,C,h,w], in one network call; t: [V] int64.
 
         No gradient.
+        """
+        ...
+
+    def variational(
+        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
+    ) -> Variational:
+        """The score of renders of `particles` objects made for a prompt. rank, lr: of what learns it; dropout: chance
+        of a render to come without its camera.
         """
         ...

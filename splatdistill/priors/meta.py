@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from splatdistill.config import TrainConfig
+from splatdistill.config import SINGLE_VIEW_METHODS, TrainConfig
 from splatdistill.priors.words import META_FILE
-
-NO_JOINT_VIEWS = ("vsd", "esd")  # they score every view on its own
 
 
 def about_cameras(folder: Path, config: TrainConfig) -> list[str]:
     """Plain sentences about cameras that the prior has not seen; ValueError when its views cannot be grouped so."""
     meta = json.loads((folder / META_FILE).read_text())
     group, views = config.camera.views_per_group, meta.get("num_views", config.camera.views_per_group)
-    if group != views and config.method not in NO_JOINT_VIEWS:
+    if group != views and config.method not in SINGLE_VIEW_METHODS:
         raise ValueError(
             f"camera.views_per_group must be {views}, the number of views that this prior sees at once; it is {group}."
         )

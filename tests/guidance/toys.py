@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from splatdistill.cameras import orbit
-from splatdistill.guidance.base import Guidance, noisy_batch
+from splatdistill.guidance.base import Guidance, noisy_batch, per_view
 from splatdistill.priors.analytic import AnalyticPrior, Density, Gaussian
 from splatdistill.priors.base import Condition
 from splatdistill.types import Cameras, NoisyBatch, Residual
@@ -63,6 +63,9 @@ def hermite(count: int = 40) -> tuple[Tensor, Tensor]:
     """Nodes [n,1,1,1] and masses [n] that integrate over standard normal noise."""
     nodes, mass = (torch.from_numpy(x) for x in np.polynomial.hermite_e.hermegauss(count))
     return nodes.view(-1, 1, 1, 1), mass / mass.sum()
+
+
+__all__ = ["per_view"]
 
 
 class Counting:
