@@ -29,6 +29,13 @@ class Cameras:
     def __len__(self) -> int:
         return self.viewmats.shape[0]
 
+    def select(self, index: Tensor | slice) -> Cameras:
+        """These of the cameras, in this order; an index [any] may name one several times."""
+        return Cameras(
+            self.viewmats[index], self.Ks[index], self.width, self.height,
+            self.azimuth[index], self.elevation[index], self.radius[index],
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class RenderOutput:

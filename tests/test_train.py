@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from splatdistill import checkpoint
 from splatdistill.config import (
+    METHODS,
     BackgroundConfig,
     DensifyConfig,
     OutputConfig,
@@ -62,8 +64,10 @@ def test_it_learns_the_ball(tmp_path: Path) -> None:
     assert error < 0.02
 
 
-def test_resume_equals_not_stopping_across_densify(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole")
+@pytest.mark.parametrize("method", METHODS)
+def test_resume_equals_not_stopping_across_densify(tmp_path: Path, method: Any) -> None:
+    small = replace(SMALL, method=method)
+    whole = run(tmp_path / "whole", small)
     steps = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     events = [json.loads(line)["kind"] for line in (tmp_path / "whole" / "events.jsonl").read_text().splitlines()]
     assert events.count("densify") >= 2
@@ -77,9 +81,9 @@ def test_resume_equals_not_stopping_across_densify(tmp_path: Path) -> None:
                 raise Stop
 
     with pytest.raises(Stop), Interrupted(total=SMALL.steps) as progress:
-        train(SMALL, folder=tmp_path / "parts", progress=progress)
+        train(small, folder=tmp_path / "parts", progress=progress)
     assert checkpoint.load(tmp_path / "parts" / "checkpoints")[1]["step"] == 15  # before the event at step 20
-    parts = run(tmp_path / "parts", resume=True)
+    parts = run(tmp_path / "parts", small, resume=True)
     assert len(parts) == len(whole) != SMALL.splats.num_init
     for name, value in whole.tensors.items():
         assert torch.equal(value, parts.tensors[name]), name
