@@ -45,9 +45,10 @@ class TrainConfig:
     """One run.
 
     decay: last fraction of `max_images` over which the learning rate falls linearly to 0. t_power: timesteps are
-    1000 u^t_power with u uniform, so below 1 noisy ones come more often; a share `noisy` of them is uniform in 900..999,
-    because nothing but the camera tells the pose there, while below it the picture does. ring, words: shares of steps with groups of
-    4 views, and with view words instead of cameras; the rest are single views with cameras.
+    1000 u^t_power with u uniform, so below 1 noisy ones come more often. noisy: share of them that is uniform in
+    900..999 instead, because nothing but the camera tells the pose there, while below it the picture does. ring,
+    words: shares of steps with groups of 4 views, and with view words instead of cameras; the rest are single views
+    with cameras.
     """
 
     batch: int = 48
