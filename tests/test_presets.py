@@ -11,6 +11,7 @@ import yaml
 from splatdistill import presets
 from splatdistill.config import METHODS, CameraConfig, DensifyConfig, TrainConfig
 
+RECIPES = ("dreamfusion", "prolificdreamer")  # they name their method
 GOOD = TrainConfig(prompt="a red armchair")
 
 
@@ -22,9 +23,9 @@ def write(folder: Path, text: str) -> Path:
 
 def test_every_shipped_preset_loads_and_is_valid() -> None:
     names = sorted(path.stem for path in presets.shipped("sds").parent.glob("*.yaml"))
-    assert {*METHODS, "smoke"} <= set(names)
+    assert {*METHODS, *RECIPES, "smoke"} == set(names)
     for name in names:
-        for method in METHODS:
+        for method in [presets.read(presets.shipped(name)).get("method")] if name in RECIPES else METHODS:
             config, origins = presets.load(method, file=Path(name))
             assert presets.validate(replace(config, prompt="a red ball")) == []
             assert set(origins.values()) <= {"default", "preset", "file"}
@@ -32,8 +33,9 @@ def test_every_shipped_preset_loads_and_is_valid() -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in presets.shipped("sds").parent.glob("*.yaml")))
 def test_presets_state_only_differences(name: str) -> None:
+    """Those of a method against the defaults, the others against the preset of their method."""
     values = presets.read(presets.shipped(name))
-    default = replace(TrainConfig(), method=values.get("method", name if name in METHODS else "sds"))
+    default = replace(TrainConfig(), method=name) if name in METHODS else presets.load(values.get("method", "sds"))[0]
     before, after = (presets.flatten(c) for c in (default, presets.merge(default, values, where=name)))
     assert [key for key in _named(values) - {"method"} if before[key] == after[key]] == []
 
@@ -141,6 +143,10 @@ def test_the_dump_reads_back() -> None:
         ({"sds.anneal": 2.0}, "sds.anneal must be within 0 and 1; it is 2."),
         ({"sds.t_min_first": 0.99}, "sds.t_min_first must not exceed sds.t_max."),
         ({"sds.clamp": (0.0, 2.0)}, "sds.clamp must be above 0 at both ends, or 0 0 for none."),
+        ({"method": "vsd", "vsd.particles": 0}, "vsd.particles must be at least 1; it is 0."),
+        ({"method": "esd", "esd.entropy": 1.6}, "esd.entropy (lambda) must be within 0 and 1.5; it is 1.6."),
+        ({"method": "esd", "esd.entropy": -0.1}, "esd.entropy must not be negative; it is -0.1."),
+        ({"method": "esd", "esd.camera_dropout": 0.0}, "esd.camera_dropout must be above 0"),
         ({"sds.rescale": 1.5}, "sds.rescale must be within 0 and 1; it is 1.5."),
         ({"method": "consistency", "consistency.t_min": 0.9}, "consistency.t_max must be at least consistency.t_min +"),
         (

@@ -1,4 +1,4 @@
-"""What every guidance method shares: its contract, noising, weights, and rows of coefficients over scores."""
+"""What every guidance method shares: its contract, noising, and rows of coefficients over scores."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from splatdistill import ops, rng
-from splatdistill.config import AnnealedConfig, MethodConfig, Weight
+from splatdistill.config import AnnealedConfig, MethodConfig
 from splatdistill.guidance.schedules import anneal, draw_timesteps, timestep_range
 from splatdistill.priors.base import Condition, Prior
 from splatdistill.types import Cameras, NoisyBatch, Residual
-
-MAX_SIGMA_OVER_ALPHA = 13.0  # SD's value at t = 980; a cosine schedule reaches 34 there
 
 C = TypeVar("C", bound=MethodConfig)
 A = TypeVar("A", bound=AnnealedConfig)
@@ -92,19 +90,6 @@ def noisy_batch(x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: T
 def draw_noise(shape: Sequence[int], *, seed: int, step: int) -> Tensor:
     """Standard normal noise on the CPU, the same numbers for every device."""
     return torch.randn(tuple(shape), generator=rng.generator(seed, step, "noise"))
-
-
-def weights(name: Weight, batch: NoisyBatch) -> Tensor:
-    """[V] weight over timesteps: sigma2 is sigma^2, fantasia is alpha sigma^2, sigma_over_alpha is capped."""
-    alpha, sigma = batch.alpha, batch.sigma
-    if name == "sigma2":
-        return sigma**2
-    if name == "one":
-        return torch.ones_like(sigma)
-    if name == "sigma_over_alpha":
-        return (sigma / alpha).clamp(max=MAX_SIGMA_OVER_ALPHA)
-    assert name == "fantasia"
-    return alpha * sigma**2
 
 
 def evaluate(batch: NoisyBatch, prior: Prior, scores: Sequence[tuple[float | Tensor, Condition]]) -> list[Term]:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from splatdistill import rng
 from splatdistill.config import ConsistencyConfig
-from splatdistill.guidance.base import Guidance, assemble, draw_noise, evaluate, noisy_batch, per_view, total, weights
-from splatdistill.guidance.schedules import anneal
+from splatdistill.guidance.base import Guidance, assemble, draw_noise, evaluate, noisy_batch, per_view, total
+from splatdistill.guidance.schedules import anneal, weights
 from splatdistill.priors.base import Prior
 from splatdistill.types import Cameras, NoisyBatch, Residual
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from splatdistill.config import CSDConfig
-from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate, weights
-from splatdistill.guidance.schedules import anneal
+from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate
+from splatdistill.guidance.schedules import anneal, weights
 from splatdistill.priors.base import Prior
 from splatdistill.types import NoisyBatch, Residual
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from splatdistill.config import MultiViewConfig
-from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate, per_view, total, weights
+from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate, per_view, total
+from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior
 from splatdistill.types import NoisyBatch, Residual
 

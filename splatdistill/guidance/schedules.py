@@ -1,4 +1,4 @@
-"""What changes over a run: the range of timesteps, and any number that moves from a first to a last value."""
+"""What follows the timestep or the progress of a run: ranges of timesteps, weights, numbers that move."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from splatdistill import rng
-from splatdistill.config import AnnealedConfig, Schedule
+from splatdistill.config import AnnealedConfig, Schedule, Weight
+from splatdistill.types import NoisyBatch
+
+MAX_SIGMA_OVER_ALPHA = 13.0  # SD's value at t = 980; a cosine schedule reaches 34 there
 
 
 def anneal(start: float, end: float, *, progress: float, over: float, schedule: Schedule = "linear") -> float:
@@ -39,3 +42,16 @@ def draw_timesteps(
     g = rng.generator(seed, step, "timestep")
     t = torch.randint(first, last + 1, (num_views // group,), generator=g)
     return t.repeat_interleave(group).to(device)
+
+
+def weights(name: Weight, batch: NoisyBatch) -> Tensor:
+    """[V] weight over timesteps: sigma2 is sigma^2, fantasia is alpha sigma^2, sigma_over_alpha is capped."""
+    alpha, sigma = batch.alpha, batch.sigma
+    if name == "sigma2":
+        return sigma**2
+    if name == "one":
+        return torch.ones_like(sigma)
+    if name == "sigma_over_alpha":
+        return (sigma / alpha).clamp(max=MAX_SIGMA_OVER_ALPHA)
+    assert name == "fantasia"
+    return alpha * sigma**2

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from splatdistill.cameras import view_words
 from splatdistill.config import SDSConfig
-from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, evaluate, per_view, total, weights
+from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, evaluate, per_view, total
 from splatdistill.guidance.perp_neg import NEGATIVE_VIEWS, perp_neg_coefficients, view_weights
+from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior
 from splatdistill.types import NoisyBatch, Residual
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from splatdistill.cameras import view_words
 from splatdistill.config import VSDConfig
-from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate, weights
+from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate
+from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior, Variational
 from splatdistill.types import NoisyBatch, Residual
 

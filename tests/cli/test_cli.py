@@ -225,6 +225,12 @@ def test_render_draws_a_run_and_a_file(run: Path, tmp_path: Path, capsys: pytest
     assert cli.main(["render", str(tmp_path)]) == cli.USAGE
 
 
+def test_particles_and_lambda_have_short_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "--method", "esd", "--particles", "3", "--lambda", "0.75"]) == cli.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert "  particles: 3  # flag" in lines and "  entropy: 0.75  # flag" in lines
+
+
 def test_config_says_where_values_come_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["config", "--config", "smoke", "--seed", "3", "--camera.fill", "0.5", "0.75"]) == cli.DONE
     printed = capsys.readouterr().out
@@ -255,6 +261,8 @@ def test_help_shows_the_flags_of_the_method_alone(method: str, capsys: pytest.Ca
             ["--method", "csd", "--sds.t-min", "0.1"],
             "--sds.t-min: --method csd does not read it; it is for --method sd",
         ),
+        (["--particles", "4"], "--particles: --method sds does not read it; it is for --method vsd and esd."),
+        (["--method", "vsd", "--lambda=0.5"], "--lambda: --method vsd does not read it; it is for --method esd."),
         (["--csd.weight=one"], "--csd.weight: --method sds does not read it; it is for --method csd."),
         (["--densify.prune-scale", "1"], "--densify.prune-scale: densify.prune_scale has no flag; set it in a file"),
     ],
