@@ -73,6 +73,7 @@ void copy_wide_rows(const char* in, const Places& p, int64_t bytes, char* out) {
 }
 
 void copy_table(const Rows& t, const Places& p, int64_t begin, int64_t target) {
+  if (t.bytes == 0) return;
   const char* in = t.in + begin * t.bytes;
   char* out = t.out + target * t.bytes;
   if (t.bytes == 4) {
@@ -121,8 +122,9 @@ void densify_accumulate(const float* probe_grad, const int32_t* radii, int64_t n
       const float* grad = probe_grad + 2 * (view * n + begin);
       const int32_t* radius = radii + 2 * (view * n + begin);
       for (int64_t i = 0; i < size; ++i) {
-        const bool seen = radius[2 * i] > 0 && radius[2 * i + 1] > 0;
-        sums[i] += seen ? finite_norm(grad[2 * i], grad[2 * i + 1]) : 0.0f;
+        const int32_t seen = (radius[2 * i] > 0) & (radius[2 * i + 1] > 0);
+        const float norm = finite_norm(grad[2 * i], grad[2 * i + 1]);
+        sums[i] += seen ? norm : 0.0f;
         views[i] += seen;
       }
     }

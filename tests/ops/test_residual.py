@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from splatdistill import ops
+
+ROOT = Path(__file__).resolve().parents[2]
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
@@ -130,6 +137,26 @@ def test_threads_do_not_change_a_bit():
         torch.set_num_threads(threads)
         for a, b in zip(one, torch.ops.splatdistill.residual_forward(x0, *kwargs.values(), None, 3), strict=True):
             assert torch.equal(a, b)
+
+
+HASH_OF_A_RESULT = """
+import hashlib, torch
+from splatdistill import ops
+g = torch.Generator().manual_seed(0)
+x0, *terms = (torch.randn(3, 3, 65, 63, generator=g).to(d) for d in (torch.bfloat16, torch.float16, torch.float32))
+arguments = torch.randn(2, 3, generator=g), torch.randn(3, generator=g), 0.7, 3
+results = torch.ops.splatdistill.residual_forward(x0, terms, *arguments)
+print(hashlib.sha256(b"".join(r.float().numpy().tobytes() for r in results)).hexdigest())
+"""
+
+
+def test_instruction_sets_do_not_change_a_bit():
+    hashes = set()
+    for level in ops.build_info()["simd_levels"]:
+        run = [sys.executable, "-c", HASH_OF_A_RESULT]
+        environment = os.environ | {"SPLATDISTILL_SIMD": level, "OMP_NUM_THREADS": "1"}
+        hashes.add(subprocess.run(run, check=True, capture_output=True, text=True, env=environment, cwd=ROOT).stdout)
+    assert len(hashes) == 1
 
 
 def test_reference_agrees():
