@@ -52,14 +52,14 @@ const Kernels& kernels();
 }  // namespace sd::cpu
 
 // The same functions are defined in one namespace for each level.
-#define SD_DECLARE_LEVEL(level)                                                                                        \
-  namespace sd::cpu::level {                                                                                           \
-  void project(const RasterConfig&, const Camera*, const SplatInputs&, ProjectedSplat*, float*, int32_t*);             \
-  void fill_tile_row(const TileRowJob&);                                                                               \
-  void blend(const RasterConfig&, const BlendInputs&, const Images&);                                                  \
-  void blend_backward(const RasterConfig&, const BlendInputs&, const Images&, const Images&, float*, float*);          \
-  void project_backward(const RasterConfig&, const Camera*, const SplatInputs&, const ProjectedSums&,                  \
-                        const SplatGradients&);                                                                        \
-  void residual_float(const ResidualArgs&);                                                                            \
-  void residual_double(const ResidualArgs&);                                                                           \
+#define SD_DECLARE_LEVEL(level)                                                                               \
+  namespace sd::cpu::level {                                                                                  \
+  void project(const RasterConfig&, const Camera*, const SplatInputs&, ProjectedSplat*, float*, int32_t*);    \
+  void fill_tile_row(const TileRowJob&);                                                                      \
+  void blend(const RasterConfig&, const BlendInputs&, const Images&);                                         \
+  void blend_backward(const RasterConfig&, const BlendInputs&, const Images&, const Images&, float*, float*); \
+  void project_backward(const RasterConfig&, const Camera*, const SplatInputs&, const ProjectedSums&,         \
+                        const SplatGradients&);                                                               \
+  void residual_float(const ResidualArgs&);                                                                   \
+  void residual_double(const ResidualArgs&);                                                                  \
   }
