@@ -13,9 +13,7 @@ from splatdistill.types import Cameras, RenderOutput
 
 
 class Renderer(Protocol):
-    def render(
-        self, splats: Splats, cameras: Cameras, *, background: Tensor, normals: bool = False
-    ) -> RenderOutput:
+    def render(self, splats: Splats, cameras: Cameras, *, background: Tensor, normals: bool = False) -> RenderOutput:
         """All views in one call. background: [V,3] in 0..1. normals: fill `RenderOutput.normal` too."""
         ...
 
@@ -23,9 +21,7 @@ class Renderer(Protocol):
 class CpuRenderer:
     """The C++ rasteriser of csrc/cpu."""
 
-    def render(
-        self, splats: Splats, cameras: Cameras, *, background: Tensor, normals: bool = False
-    ) -> RenderOutput:
+    def render(self, splats: Splats, cameras: Cameras, *, background: Tensor, normals: bool = False) -> RenderOutput:
         probe = torch.zeros(len(cameras), len(splats), 2, requires_grad=torch.is_grad_enabled())
         image, alpha, depth, means2d, radii = ops.rasterize(
             splats.means,
@@ -48,9 +44,7 @@ class CpuRenderer:
 class GsplatRenderer:
     """gsplat's CUDA rasteriser under the same constants (classic mode, eps2d 0.3, unpacked)."""
 
-    def render(
-        self, splats: Splats, cameras: Cameras, *, background: Tensor, normals: bool = False
-    ) -> RenderOutput:
+    def render(self, splats: Splats, cameras: Cameras, *, background: Tensor, normals: bool = False) -> RenderOutput:
         from gsplat import rasterization  # its first CUDA call may compile, so not at import
 
         device = splats.device
@@ -73,9 +67,7 @@ class GsplatRenderer:
         if means2d.requires_grad:
             means2d.retain_grad()
         normal = rendered[..., 3:6] if normals else None
-        return RenderOutput(
-            rendered[..., :3], alpha, rendered[..., -1:], means2d, info["radii"], means2d, normal
-        )
+        return RenderOutput(rendered[..., :3], alpha, rendered[..., -1:], means2d, info["radii"], means2d, normal)
 
 
 def make_renderer(device: torch.device) -> Renderer:

@@ -45,7 +45,7 @@ class RenderOutput:
     depth: [V,H,W,1] world units, alpha-weighted sum.
     means2d: [V,N,2] px. radii: [V,N,2] int32 px per axis, both > 0 where the splat is seen.
     probe: [V,N,2], the tensor whose `.grad` after backward is dL/dmeans2d, the densify statistic.
-    normal: [V,H,W,3] when asked for: alpha-weighted sum of each splat's shortest axis, turned to the camera, in world axes.
+    normal: [V,H,W,3] when asked for: alpha-weighted sum of the splats' shortest axes, turned to the camera, world axes.
     """
 
     rgb: Tensor

@@ -144,13 +144,19 @@ Backward rasterize_backward(const Tensor& v_color, const std::optional<Tensor>& 
          g_means2d = allocate<float>(means, {v, n, 2}), g_viewmats = allocate<float>(means, {cameras ? v : 0, 4, 4}),
          partial = allocate<float>(means, {cameras ? camera_partials(config) : 0});
   sum_background(config, data<float>(tile_background), data<float>(g_background));
-  const SplatGradients out = {data<float>(g_means),     data<float>(g_quats),  data<float>(g_scales),
-                              data<float>(g_opacities), data<float>(g_colors), data<float>(g_means2d),
-                              cameras ? data<float>(g_viewmats) : nullptr, data<float>(partial)};
+  const SplatGradients out = {data<float>(g_means),
+                              data<float>(g_quats),
+                              data<float>(g_scales),
+                              data<float>(g_opacities),
+                              data<float>(g_colors),
+                              data<float>(g_means2d),
+                              cameras ? data<float>(g_viewmats) : nullptr,
+                              data<float>(partial)};
   const float* v_means2d_data = v_means2d ? checked<float>(*v_means2d, "v_means2d", {v, n, 2}) : nullptr;
   kernels().project_backward(
       config, scene.cameras.data(), scene.splats,
-      {checked<int32_t>(radii, "radii", {v, n, 2}), lists, data<float>(sums), data<int32_t>(rows), v_means2d_data}, out);
+      {checked<int32_t>(radii, "radii", {v, n, 2}), lists, data<float>(sums), data<int32_t>(rows), v_means2d_data},
+      out);
   return {g_means, g_quats, g_scales, g_opacities, g_colors, g_viewmats, g_background, g_means2d};
 }
 
@@ -159,7 +165,8 @@ Backward rasterize_backward(const Tensor& v_color, const std::optional<Tensor>& 
 STABLE_TORCH_LIBRARY_FRAGMENT(splatdistill, m) {
   m.def(
       "rasterize_forward(Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, "
-      "Tensor Ks, Tensor background, Tensor? means2d_offset, int sh_degree, int width, int height, float near, float far, "
+      "Tensor Ks, Tensor background, Tensor? means2d_offset, int sh_degree, int width, int height, float near, float "
+      "far, "
       "float eps2d, bool antialiased) -> (Tensor color, Tensor alpha, Tensor depth, Tensor means2d, Tensor radii, "
       "Tensor records, Tensor tile_offsets, Tensor tile_ids, Tensor tile_hits)");
   m.def(

@@ -59,7 +59,8 @@ void blend_block(const BlendInputs& in, const ColorSource& source, int64_t tile,
       const int32_t row = in.lists.ids[list[i]];
       const ProjectedSplat& s = in.records[row];
       bool hit = false;
-      for (int k = 0; k < kParts; ++k) hit |= draw<C, kFirst>(s, color_of(source, row), s.x - x[k], s.y - y[k], k, state);
+      for (int k = 0; k < kParts; ++k)
+        hit |= draw<C, kFirst>(s, color_of(source, row), s.x - x[k], s.y - y[k], k, state);
       if (kFirst) in.lists.hits[list[i]] |= static_cast<uint16_t>(hit << bit);
       if (i % kCheckEvery == kCheckEvery - 1) done = saturated(state);
     }

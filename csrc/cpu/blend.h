@@ -24,8 +24,8 @@ SD_HD PixelGrid pixel_grid() {
   return grid;
 }
 
-// Pixels x .. x + kLanes - 1 of an image row that begins at `row`, C of D channels to a vector each; what lies at or past
-// `end` reads as 0 and is not written.
+// Pixels x .. x + kLanes - 1 of an image row that begins at `row`, C of D channels to a vector each; what lies at or
+// past `end` reads as 0 and is not written.
 template <int C>
 SD_HD void load_pixels(const float* row, int num_channels, int x, int end, vf columns[C]) {
   for (int c = 0; c < C; ++c) columns[c] = vf{};
@@ -60,8 +60,8 @@ SD_HD TilePlace tile_place(const RasterConfig& config, int64_t tile) {
           static_cast<int>(within / tiles_x(config)) * kTile};
 }
 
-// Where a splat meets one vector of pixels, at d = mean - pixel. `peak` is opacity * exp(-sigma), or 0 where the pair is
-// skipped, and may exceed kAlphaCap.
+// Where a splat meets one vector of pixels, at d = mean - pixel. `peak` is opacity * exp(-sigma), or 0 where the pair
+// is skipped, and may exceed kAlphaCap.
 struct Falloff {
   vf peak, alpha;
   vm drawn;

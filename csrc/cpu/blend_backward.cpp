@@ -9,8 +9,8 @@ namespace {
 
 constexpr int kBlockPixels = kBlock * kBlock;
 
-// The pixels of a block. Walking front to back, `rest` is what the splats behind still add to <grads, images>: it starts
-// as the whole of it and loses each pair's share, so no colours behind are stored.
+// The pixels of a block. Walking front to back, `rest` is what the splats behind still add to <grads, images>: it
+// starts as the whole of it and loses each pair's share, so no colours behind are stored.
 template <int C>
 struct BlockPixels {
   float t[kBlockPixels];  // transmittance, recomputed exactly as in the forward; 0 outside the image
@@ -131,7 +131,8 @@ inline void step(const ProjectedSplat& s, const float* color, vf dx, vf dy, int 
   const vf rest = load(block.rest + first) - along * weight;
   store(block.rest + first, rest);
   const vf v_log_alpha = along * drawn - f.alpha * rest * reciprocal(1.0f - f.alpha);
-  const vf g = select(both(counts, at_most(f.peak, broadcast(kAlphaCap))), v_log_alpha, vf{});  // a capped alpha does not move
+  const vf g =
+      select(both(counts, at_most(f.peak, broadcast(kAlphaCap))), v_log_alpha, vf{});  // a capped alpha does not move
   const vf gx = g * dx, gy = g * dy;
   sums[0] += g;
   sums[1] += gx;

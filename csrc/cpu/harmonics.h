@@ -3,7 +3,8 @@
 #include "raster.h"
 #include "transpose.h"
 
-// Real spherical harmonics up to degree 3 in the order and with the signs of 3DGS, for kLanes splats seen by one camera.
+// Real spherical harmonics up to degree 3 in the order and with the signs of 3DGS, for kLanes splats seen by one
+// camera.
 namespace sd::cpu::SD_LEVEL {
 
 constexpr int kMaxBases = 16;
@@ -126,7 +127,8 @@ SD_HD void sh_color(const RasterConfig& config, const Camera& camera, const vf m
   }
 }
 
-// Takes the gradient of the colour to the coefficients, which it adds to, and to the means. Lanes not seen may hold NaN.
+// Takes the gradient of the colour to the coefficients, which it adds to, and to the means. Lanes not seen may hold
+// NaN.
 SD_HD void sh_backward(const RasterConfig& config, const Camera& camera, const vf mean[3], vm seen,
                        const Coefficients& c, const vf v_color[3], Coefficients* v_coefficients, vf v_mean[3]) {
   const int bases = num_bases(config);

@@ -115,9 +115,8 @@ void scatter(const RasterConfig& config, const ViewSplat& p, const Footprint& f,
   const vm listed = both(drawn, both(less(f.x0, f.x1), less(f.y0, f.y1)));
   const vi box_start = f.x0 / kBlock | f.y0 / kBlock << 16;
   const vi box_end = (f.x1 + (kBlock - 1)) / kBlock | (f.y1 + (kBlock - 1)) / kBlock << 16;
-  vf fields[kRow] = {p.mean_x, p.mean_y,   f.xx,       f.xy,       f.yy,       f.log2_opacity,
-                     p.z,      color.v[0], color.v[1], color.v[2], color.v[3], (vf)box_start,
-                     (vf)box_end};
+  vf fields[kRow] = {p.mean_x,   p.mean_y,   f.xx,       f.xy,       f.yy,          f.log2_opacity, p.z,
+                     color.v[0], color.v[1], color.v[2], color.v[3], (vf)box_start, (vf)box_end};
   for (vf& field : fields) field = select(listed, field, vf{});
   const size_t rows = static_cast<size_t>(count - first < kLanes ? count - first : kLanes);
   float records[kLanes][kRow];

@@ -123,8 +123,8 @@ void view_backward(const RasterConfig& config, const Camera& c, const WorldSplat
   const vf v_v = select(p.v_free, -c.fy * p.inverse_z * dot(forward, v_jac_y), vf{}) + c.fy * mean2d[1];
   const vf v_x = v_u * p.inverse_z, v_y = v_v * p.inverse_z;
   // The Jacobian rows are proportional to 1/z at fixed u and v.
-  const vf v_z = sums.s[kGeometrySums] -
-                 p.inverse_z * (dot(p.jac_x, v_jac_x) + dot(p.jac_y, v_jac_y) + v_x * p.x + v_y * p.y);
+  const vf v_z =
+      sums.s[kGeometrySums] - p.inverse_z * (dot(p.jac_x, v_jac_x) + dot(p.jac_y, v_jac_y) + v_x * p.x + v_y * p.y);
 
   const vm seen = sums.seen;  // a lane not seen may hold NaN
   for (int i = 0; i < 3; ++i) {
@@ -231,8 +231,7 @@ void splats_backward(const RasterConfig& config, const Camera* cameras, const Sp
       for (int i = 0; i < 3; ++i) camera.v[12 + i] = -v_mean[i];
     }
     if (grads.viewmats)
-      horizontal_sums<kCameraSums>(camera.v,
-                                   grads.partial + (first / kLanes * config.num_views + view) * kCameraSums);
+      horizontal_sums<kCameraSums>(camera.v, grads.partial + (first / kLanes * config.num_views + view) * kCameraSums);
     for (int c = 0; c < kRowChannels; ++c) color[c] += sums.s[kColorSums + c];
     if (config.colors_per_view && narrow)
       store_channels(grads.colors + channels * base, sums.s + kColorSums, channels, first, n);

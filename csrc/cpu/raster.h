@@ -71,7 +71,8 @@ struct ProjectedSplat {
 };
 static_assert(sizeof(ProjectedSplat) == 64);
 
-// The splats that one view draws, from front to back, in arrays padded by kPadding zeros. Blocks are `first | end << 16`.
+// The splats that one view draws, from front to back, in arrays padded by kPadding zeros. Blocks are `first | end <<
+// 16`.
 struct DepthOrder {
   int32_t count;
   const int32_t *ids, *columns, *rows;

@@ -130,8 +130,9 @@ SD_HD void compress_store(int32_t* out, unsigned bits, vi v) {
 
 // 2^x for x in [-126, 126], relative error below 2e-7: 2^round(x) times a polynomial on the rest.
 SD_HD vf exp2(vf x) {
-#if defined(__AVX512DQ__)
-  const vf f = (vf)_mm512_reduce_ps((__m512)x, 0);
+#if defined(__AVX512F__)
+  const vf whole = (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const vf f = x - whole;
 #else
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves round(x) in the low bits
   const vf shifted = x + kRound;
@@ -142,8 +143,8 @@ SD_HD vf exp2(vf x) {
   p = p * f + 2.402212e-1f;
   p = p * f + 6.9314697e-1f;
   p = p * f + 1.00000007f;
-#if defined(__AVX512DQ__)
-  return (vf)_mm512_scalef_ps((__m512)p, (__m512)(x - f));
+#if defined(__AVX512F__)
+  return (vf)_mm512_scalef_ps((__m512)p, (__m512)whole);
 #else
   return (vf)((vu)p + ((vu)shifted << 23));
 #endif
@@ -201,10 +202,10 @@ SD_HD void horizontal_sums(const vf* v, float* out) {
   for (int i = 0; i < N; i += 4) {
     vf4 part[4] = {};
     for (int k = 0; k < 4 && i + k < N; ++k) part[k] = quarter(v[i + k]);
-    const vf4 ab = __builtin_shufflevector(part[0], part[1], 0, 4, 1, 5) +
-                   __builtin_shufflevector(part[0], part[1], 2, 6, 3, 7);
-    const vf4 cd = __builtin_shufflevector(part[2], part[3], 0, 4, 1, 5) +
-                   __builtin_shufflevector(part[2], part[3], 2, 6, 3, 7);
+    const vf4 ab =
+        __builtin_shufflevector(part[0], part[1], 0, 4, 1, 5) + __builtin_shufflevector(part[0], part[1], 2, 6, 3, 7);
+    const vf4 cd =
+        __builtin_shufflevector(part[2], part[3], 0, 4, 1, 5) + __builtin_shufflevector(part[2], part[3], 2, 6, 3, 7);
     const vf4 sums = __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
     memcpy(out + i, &sums, sizeof(float) * (N - i < 4 ? N - i : 4));
   }

@@ -100,8 +100,7 @@ void TileBinner::fill(const TileLists& lists) const {
       const size_t v = static_cast<size_t>(i / rows);
       const int row = static_cast<int>(i % rows);
       const int64_t entry = first[v] + views_[v].row_entries[row];
-      const TileLists part = {lists.offsets + i * columns + 1, lists.ids + entry, lists.masks + entry,
-                              nullptr};
+      const TileLists part = {lists.offsets + i * columns + 1, lists.ids + entry, lists.masks + entry, nullptr};
       kernels().fill_tile_row({views_[v].order, row, columns, static_cast<int32_t>(entry), part, scratch.get()});
     }
   }

@@ -9,12 +9,12 @@ namespace sd::cpu {
 
 // Sorts the views' splats by depth and lists them tile by tile.
 class TileBinner {
- public:
+public:
   TileBinner(const RasterConfig& config, const ProjectedSplat* records);
   int64_t num_entries() const { return num_entries_; }
   void fill(const TileLists& lists) const;
 
- private:
+private:
   struct View {
     std::unique_ptr<int32_t[]> arrays;
     std::unique_ptr<int64_t[]> row_entries;  // [tile rows + 1], counted within the view

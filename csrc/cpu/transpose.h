@@ -95,7 +95,8 @@ SD_HD void store_columns(float* base, const vf columns[W], int64_t first, int64_
     const vi row = number / W, column = number % W;
     vf v = W == 1 ? columns[0] : permute(columns[0], column % 2 == 0 ? row : row + 16, columns[1]);
     if (W == 3) v = permute(v, column < 2 ? lane_numbers() : row + 16, columns[2]);
-    if (W == 4) v = select(less(column, vi{} + 2), v, permute(columns[2], column % 2 == 0 ? row : row + 16, columns[3]));
+    if (W == 4)
+      v = select(less(column, vi{} + 2), v, permute(columns[2], column % 2 == 0 ? row : row + 16, columns[3]));
     store(rows + k * kLanes, v);
   }
 #else

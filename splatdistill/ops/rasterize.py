@@ -19,8 +19,8 @@ _RECORD_FLOATS = 16  # sizeof(ProjectedSplat) / sizeof(float) in csrc/cpu/raster
 class Raster(NamedTuple):
     """Legend: V views, N splats, H W pixels.
 
-    rgb: [V,H,W,D] over the background, D the channels of `colors`. alpha: [V,H,W,1] coverage in 0..1, without the background.
-    depth: [V,H,W,1] sum of weight times camera z, world units. means2d: [V,N,2] px, 0 where not seen.
+    rgb: [V,H,W,D] over the background, D the channels of `colors`. alpha: [V,H,W,1] coverage in 0..1, without the
+    background. depth: [V,H,W,1] sum of weight times camera z, world units. means2d: [V,N,2] px, 0 where not seen.
     radii: [V,N,2] int32 px per axis, 0 where not seen.
     """
 
@@ -81,7 +81,7 @@ def rasterize(
     colors = _check_colors(colors, sh_degree, num_views, num_splats)
     if means2d_offset is not None:
         means2d_offset = checked("means2d_offset", means2d_offset, num_views, num_splats, 2)
-    outputs = torch.ops.splatdistill.rasterize_forward(
+    arguments = (
         means,
         checked("quats", quats, num_splats, 4),
         checked("scales", scales, num_splats, 3),
@@ -99,6 +99,10 @@ def rasterize(
         eps2d,
         antialiased,
     )
+    if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
+        outputs = _Rasterize.apply(*arguments)
+    else:
+        outputs = torch.ops.splatdistill.rasterize_forward.default(*arguments)
     return Raster(*outputs[:5])
 
 
@@ -119,10 +123,10 @@ def _check_colors(colors: Tensor, sh_degree: int | None, num_views: int, num_spl
     elif isinstance(colors, Tensor) and colors.dim() == 3:
         shape = [num_views, num_splats, None]
     colors = _check.tensor("colors", colors, shape=shape, dtype=torch.float32, device=_CPU)
-    if sh_degree is not None and colors.shape[1] < (sh_degree + 1) ** 2:
+    if sh_degree is not None and not (sh_degree + 1) ** 2 <= colors.shape[1] <= MAX_CHANNELS:
         raise ValueError(f"colors must hold {(sh_degree + 1) ** 2} harmonics or more, got {colors.shape[1]}.")
-    if not 1 <= max(colors.shape[1:]) <= MAX_CHANNELS and num_splats > 0 or colors.shape[-1] == 0:
-        raise ValueError(f"colors must have from 1 to {MAX_CHANNELS} channels, got {list(colors.shape)}.")
+    if not 1 <= colors.shape[-1] <= MAX_CHANNELS:
+        raise ValueError(f"colors must have from 1 to {MAX_CHANNELS} channels, got {colors.shape[-1]}.")
     return colors
 
 
@@ -171,7 +175,9 @@ def _backward_fake(
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    means, quats, scales, opacities, colors, viewmats, Ks, _background, _offset, sh_degree, *_, eps2d, antialiased = inputs
+    means, quats, scales, opacities, colors, viewmats, Ks, _background, _offset, sh_degree, *_, eps2d, antialiased = (
+        inputs
+    )
     color, alpha, depth, _means2d, radii, records, *lists = output
     ctx.save_for_backward(
         means, quats, scales, opacities, colors, viewmats, Ks, color, alpha, depth, radii, records, *lists
@@ -185,12 +191,20 @@ def _backward(ctx, v_color, v_alpha, v_depth, v_means2d, *_):
     v_color = torch.zeros_like(ctx.saved_tensors[7]) if v_color is None else v_color
     grads = [None if grad is None else grad.contiguous() for grad in (v_color, v_alpha, v_depth, v_means2d)]
     cameras, has_offset = ctx.needs_input_grad[5], ctx.needs_input_grad[8]
-    means, quats, scales, opacities, colors, viewmats, background, offset = torch.ops.splatdistill.rasterize_backward(
-        *grads, *ctx.saved_tensors, *ctx.settings, cameras
+    means, quats, scales, opacities, colors, viewmats, background, offset = (
+        torch.ops.splatdistill.rasterize_backward.default(*grads, *ctx.saved_tensors, *ctx.settings, cameras)
     )
     viewmats = viewmats if cameras else None
     offset = offset if has_offset else None
     return means, quats, scales, opacities, colors, viewmats, None, background, offset, *[None] * 7
+
+
+class _Rasterize(torch.autograd.Function):
+    """The same as the op's own gradient below, without the time torch takes to fill in defaults of a long signature."""
+
+    forward = staticmethod(lambda *arguments: torch.ops.splatdistill.rasterize_forward.default(*arguments))
+    setup_context = staticmethod(_setup_context)
+    backward = staticmethod(_backward)
 
 
 torch.library.register_autograd("splatdistill::rasterize_forward", _backward, setup_context=_setup_context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -88,6 +89,11 @@ def test_no_splats_is_the_background(make_scene):
     assert out.radii.shape == (2, 0, 2)
 
 
+def test_colors_of_each_view_for_many_splats(make_scene):
+    scene = make_scene(1500, per_view_colors=True, scale=0.01)
+    assert ops.rasterize(**scene).rgb.shape == (2, 32, 32, 3)
+
+
 def test_no_views(make_scene):
     scene = make_scene(3, num_views=1)
     out = ops.rasterize(**(scene | {k: scene[k][:0] for k in ("viewmats", "Ks", "background", "means2d_offset")}))
@@ -124,7 +130,8 @@ def test_extreme_splats_do_no_harm(make_scene, key, value, antialiased, eps2d, s
 @pytest.mark.parametrize("channels", [1, 3, 6])
 def test_any_size_agrees_with_reference(make_scene, width, height, channels):
     scene = make_scene(60, num_views=1, width=width, height=height, channels=channels, scale=0.2)
-    want = ops.reference.rasterize(**{k: v.double() if isinstance(v, torch.Tensor) else v for k, v in scene.items()})
+    double: dict[str, Any] = {k: v.double() if isinstance(v, torch.Tensor) else v for k, v in scene.items()}
+    want = ops.reference.rasterize(**double)
     got = ops.rasterize(**scene)
     assert ((got.rgb - want.rgb).abs() * ~want.near_cut[..., None]).max() <= 4e-6
     for grad in render_and_grads(scene)[5:]:
@@ -144,7 +151,10 @@ def test_channels_do_not_depend_on_each_other(make_scene):
         alone = ops.rasterize(**(part | {"means": means[1]})).rgb
         assert torch.equal(alone, together[..., some])
         (alone * weights[..., some]).sum().backward()
-    assert (means[0].grad - means[1].grad).norm() <= 1e-5 * means[1].grad.norm()
+    one, many = means[0].grad, means[1].grad
+    assert one is not None
+    assert many is not None
+    assert (one - many).norm() <= 1e-5 * many.norm()
 
 
 def test_unused_harmonics_get_no_gradient(make_scene):
@@ -167,6 +177,8 @@ def test_camera_gradients_only_when_asked(make_scene):
     assert viewmats.grad[1].abs().max() == 0
     alone = scene["means"].clone().requires_grad_()
     ops.rasterize(**(scene | {"means": alone})).rgb[0].sum().backward()
+    assert means.grad is not None
+    assert alone.grad is not None
     assert torch.equal(means.grad, alone.grad)
 
 
@@ -207,7 +219,7 @@ BAD = {
         "Ks": torch.zeros(2, 3, 3, requires_grad=True)
     },
     "background must have shape [2, 5], got [2, 3].": {"colors": torch.zeros(30, 5)},
-    "colors must have from 1 to 1024 channels, got [30, 0].": {"colors": torch.zeros(30, 0)},
+    "colors must have from 1 to 1024 channels, got 0.": {"colors": torch.zeros(30, 0)},
     "sh_degree must be an integer from 0 to 3, got 4.": {"sh_degree": 4},
     "colors must have shape [30, any, 3], got [30, 3].": {"sh_degree": 0},
     "colors must hold 9 harmonics or more, got 8.": {"sh_degree": 2, "colors": torch.zeros(30, 8, 3)},
@@ -247,7 +259,9 @@ def test_opcheck_forward(make_scene, with_offset, sh_degree):
         scene[key].requires_grad_()
     if not with_offset:
         scene["means2d_offset"] = None
-    torch.library.opcheck(torch.ops.splatdistill.rasterize_forward.default, raw_arguments(scene, -1 if sh_degree is None else sh_degree))
+    torch.library.opcheck(
+        torch.ops.splatdistill.rasterize_forward.default, raw_arguments(scene, -1 if sh_degree is None else sh_degree)
+    )
 
 
 @pytest.mark.parametrize("cameras", [False, True])
