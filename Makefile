@@ -64,7 +64,7 @@ lint-style: venv
 	$(BIN)/ruff format --check .
 
 lint-types: venv
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 
 lint-imports: venv
 	$(BIN)/lint-imports

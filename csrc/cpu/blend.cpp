@@ -107,7 +107,7 @@ void blend_tile(const RasterConfig& config, const BlendInputs& in, int64_t t, in
   const PixelGrid grid = pixel_grid();
   const ColorSource source = color_source(config, in, place.view, first_channel);
   const int32_t begin = in.lists.offsets[t], end = in.lists.offsets[t + 1];
-  if (kFirst) memset(in.lists.hits + begin, 0, sizeof(uint16_t) * static_cast<size_t>(end - begin));
+  if (kFirst && begin < end) memset(in.lists.hits + begin, 0, sizeof(uint16_t) * static_cast<size_t>(end - begin));
   TileImage<C> tile;
   for (int bit = 0; bit < kBlocks; ++bit) {
     const int left = place.x + bit % kTileBlocks * kBlock, top = place.y + bit / kTileBlocks * kBlock;

@@ -84,6 +84,7 @@ struct ColorSource {
 };
 
 SD_HD ColorSource color_source(const RasterConfig& config, const BlendInputs& in, int64_t view, int first_channel) {
+  if (config.num_splats == 0) return {};  // then there are no records to point into
   if (config.num_channels <= kRecordChannels)
     return {in.records->color + first_channel, sizeof(ProjectedSplat) / sizeof(float), 0};
   return {in.colors + first_channel, config.num_channels, config.colors_per_view ? 0 : view * config.num_splats};

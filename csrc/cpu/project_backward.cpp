@@ -15,7 +15,7 @@ void merge_entries(const RasterConfig& config, const ProjectedSums& in) {
   const int64_t n = config.num_splats, stride = entry_sums(config), tiles = tiles_per_view(config);
 #pragma omp parallel for schedule(dynamic) num_threads(config.num_threads) if (config.num_threads > 1)
   for (int64_t view = 0; view < config.num_views; ++view) {
-    memset(in.rows + view * n, 0xff, sizeof(int32_t) * static_cast<size_t>(n));
+    if (n > 0) memset(in.rows + view * n, 0xff, sizeof(int32_t) * static_cast<size_t>(n));
     const int32_t end = in.lists.offsets[(view + 1) * tiles];
     for (int32_t begin = in.lists.offsets[view * tiles]; begin < end; begin += kChunk) {
       int32_t list[kChunk + kSlack];

@@ -19,8 +19,8 @@ struct List {
 
 // The bits first .. end - 1 of four, for blocks counted from the tile's first.
 SD_HD vi covered(vi first, vi end) {
-  const vi one = vi{} + 1;
-  return (one << min(end, vi{} + kTileBlocks)) - (one << max(first, vi{}));
+  const vi one = vi{} + 1, most = vi{} + kTileBlocks;
+  return (one << min(max(end, vi{}), most)) - (one << min(max(first, vi{}), most));
 }
 
 // Lists the splats that reach the row of tiles. There are few rows and a step takes a vector of splats, so looking at
@@ -59,6 +59,7 @@ int list_tile(const List& row, int count, int column, const List& out) {
 }
 
 void store_tile(const List& tile, int count, int column, int32_t* ids, uint16_t* masks) {
+  if (count == 0) return;  // with no entry at all, ids is null
   memcpy(ids, tile.ids, sizeof(int32_t) * static_cast<size_t>(count));
   for (int i = 0; i < count; i += kLanes) {
     const vi blocks = load(tile.blocks + i);
