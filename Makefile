@@ -12,7 +12,8 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer setup.py)
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-slow lint lint-style lint-types lint-imports lint-native lint-sizes format bench clean
+.PHONY: venv demo test test-slow sanitize instructions lint lint-style lint-types lint-imports lint-native lint-sizes \
+	format bench clean
 
 venv: $(STAMP)
 
@@ -27,15 +28,34 @@ $(STAMP): requirements-dev.lock pyproject.toml $(wildcard setup.py) $(NATIVE)
 # A run is never overwritten, so each demo takes the next free name. The command prints where the splats, the turntable
 # and the contact sheet are.
 demo: venv
-	@number=1; while [ -e "$(OUT)/purple-lamp-$$number" ]; do number=$$((number + 1)); done; set -x; \
-		HF_HUB_OFFLINE=1 $(BIN)/splatdistill train --method sds --prompt "a purple lamp" --out $(OUT) \
-		--name "purple-lamp-$$number"
+	@number=1; while [ -e "$(OUT)/red-lamp-$$number" ]; do number=$$((number + 1)); done; set -x; \
+		HF_HUB_OFFLINE=1 $(BIN)/splatdistill train --method sds --prompt "a red lamp" --out $(OUT) \
+		--name "red-lamp-$$number"
 
 test: venv
 	$(PYTEST) -m "not slow"
 
 test-slow: venv
 	$(PYTEST) -m slow
+
+# The tests of the operators at every instruction-set level, with address and undefined-behaviour checks in an extension
+# built beside the usual one. The C++ library is loaded early too, else the checker does not see exceptions. torch leaks
+# by design: no leak check. --capture=sys: pytest would swallow the report.
+SANITIZED := build/sanitize
+RUNTIMES = $(foreach name,asan ubsan stdc++,$(shell $${CXX:-c++} -print-file-name=lib$(name).so))
+sanitize: venv
+	@mkdir -p $(dir $(SANITIZED))
+	SPLATDISTILL_SANITIZE=1 $(BIN)/python setup.py --quiet build_py --build-lib $(SANITIZED)/lib \
+		build_ext --build-lib $(SANITIZED)/lib --build-temp $(SANITIZED)/temp >$(SANITIZED).log 2>&1 \
+		|| { cat $(SANITIZED).log; exit 1; }
+	for level in generic x86_64_v3 x86_64_v4; do \
+		LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 \
+		SPLATDISTILL_SIMD=$$level $(BIN)/python -m pytest -o pythonpath=$(SANITIZED)/lib -p no:cacheprovider \
+		--capture=sys tests/ops || exit 1; done
+
+# Compares with benchmarks/results/instructions.json. Exit code 77: nothing was compared, and the output says why.
+instructions: venv
+	@$(BIN)/python benchmarks/instructions.py || { code=$$?; [ $$code -eq 77 ] || exit $$code; }
 
 lint: lint-style lint-types lint-imports lint-native lint-sizes
 
@@ -44,7 +64,7 @@ lint-style: venv
 	$(BIN)/ruff format --check .
 
 lint-types: venv
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 
 lint-imports: venv
 	$(BIN)/lint-imports
@@ -62,9 +82,10 @@ format: venv
 	$(BIN)/ruff format .
 	$(if $(NATIVE),$(BIN)/clang-format -i $(NATIVE))
 
+# Writes benchmarks/results/cpu_*.json, then the plot and the table of the README from them. QUICK=1 only tries them out.
 bench: venv
-	@$(if $(BENCHES),,echo "There are no benchmarks yet: benchmarks/bm_*.py")
-	$(foreach bench,$(BENCHES),$(BIN)/python $(bench) &&) true
+	$(foreach bench,$(BENCHES),$(BIN)/python $(bench) $(if $(QUICK),--quick,--json benchmarks/results/cpu_$(bench:benchmarks/bm_%.py=%).json) &&) true
+	$(if $(QUICK),,$(BIN)/python benchmarks/report.py)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

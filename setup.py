@@ -5,6 +5,7 @@ instruction-set level, and the level is chosen when the extension is loaded. Onl
 stable ABI, so that one build serves every torch from 2.11 on. `splatdistill._build_info` records the build.
 
 SPLATDISTILL_CUDA = auto (default) | 0 | 1: whether to build CUDA kernels.
+SPLATDISTILL_SANITIZE = 1: find bad memory accesses and undefined behaviour at run time; for `make sanitize`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,18 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, include_path
 
 ROOT = Path(__file__).resolve().parent
 CPU = ROOT / "csrc" / "cpu"
-KERNELS = ["blend.cpp", "blend_backward.cpp", "project.cpp", "project_backward.cpp", "residual.cpp"]
-COMMON = ["levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
+KERNELS = ["blend.cpp", "blend_backward.cpp", "project.cpp", "project_backward.cpp", "residual.cpp", "tile_rows.cpp"]
+COMMON = ["densify.cpp", "levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
+# Rounded after every operation, as CUDA does it with -fmad=false and torch does it: densify masks are equal everywhere.
+UNFUSED = ["densify.cpp", "residual.cpp"]
 
 # Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.
 WARNINGS = ["-Wall", "-Wextra"]
 OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+SANITIZE = []
+if os.environ.get("SPLATDISTILL_SANITIZE") == "1":
+    SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+    OPTIMISE += [*SANITIZE, "-O1", "-g1", "-fno-omit-frame-pointer"]
 KERNEL_FLAGS = ["-std=c++17", *OPTIMISE, *WARNINGS, "-fopenmp", "-fPIC", "-fvisibility=hidden"]
 X86 = platform.machine() in ("x86_64", "AMD64")
 LEVELS = {"generic": []}
@@ -42,6 +49,8 @@ def kernel_objects(build: Path, compiler: str) -> list[str]:
     jobs = [(CPU / name, build / f"{name}.{level}.o", [f"-DSD_LEVEL={level}", *march])
             for name in KERNELS for level, march in LEVELS.items()]  # fmt: skip
     jobs += [(CPU / name, build / f"{name}.o", ["-DSD_X86_LEVELS"] if X86 else []) for name in COMMON]
+
+    jobs = [(file, out, [*extra, "-ffp-contract=off"] if file.name in UNFUSED else extra) for file, out, extra in jobs]
 
     def escaped(path: Path) -> str:
         return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
@@ -99,7 +108,7 @@ if os.environ.get("SPLATDISTILL_CUDA") == "1":
 
 # -isystem: the warnings are for our own files.
 BIND_FLAGS = [*OPTIMISE, *WARNINGS, "-fvisibility=hidden", "-g0", *(f"-isystem{path}" for path in include_paths())]
-SOURCES = [f"csrc/bind/{name}.cpp" for name in ("module", "philox", "rasterize", "residual")]
+SOURCES = [f"csrc/bind/{name}.cpp" for name in ("densify", "module", "philox", "rasterize", "residual")]
 DEPENDS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc").rglob("*")) if path.is_file()]
 
 setup(
@@ -110,7 +119,7 @@ setup(
             depends=[*DEPENDS, "setup.py"],
             define_macros=[("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)],
             extra_compile_args={"cxx": BIND_FLAGS},
-            extra_link_args=["-fopenmp"],
+            extra_link_args=["-fopenmp", *SANITIZE],
             py_limited_api=True,
         ),
         Extension(

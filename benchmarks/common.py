@@ -1,27 +1,139 @@
-"""What every benchmark records beside its figures."""
+"""What the benchmarks share: fair timing of A against B in one run, their flags, and the record they write.
+
+A record is {"bench", "machine", "commit", "command", "quick", "cells": [{"name", "ours_ms", "baseline_ms", "ratio",
+...}]}, ratio = baseline / ours. baseline_ms and ratio are null where the baseline was not run.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
+import shlex
+import statistics
 import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
+ROOT = Path(__file__).resolve().parents[1]
+MIN_SAMPLE = 5e-3  # seconds: shorter calls are repeated within a sample
+Clock = Callable[[], float]
+Samples = dict[str, list[float]]
+
+
+def alternate(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    budget: float = 30.0,
+    clock: Clock = time.process_time,
+) -> Samples:
+    """Seconds per call of each of `calls`, taken in turn, so that what slows the machine slows all of them alike.
+
+    One warm-up each, then `rounds` rounds, or at least three when they take longer than `budget` seconds. `clock`:
+    process CPU time, which other programs disturb least, or `time.perf_counter` where threads are compared.
+    """
+    repeats = {}
+    for name, call in calls.items():
+        call()
+        start = time.perf_counter()
+        call()
+        repeats[name] = max(1, round(MIN_SAMPLE / max(time.perf_counter() - start, 1e-6)))
+    samples: Samples = {name: [] for name in calls}
+    begun = time.perf_counter()
+    for done in range(rounds):
+        if done >= 3 and time.perf_counter() - begun > budget:
+            break
+        for name, call in calls.items():
+            start = clock()
+            for _ in range(repeats[name]):
+                call()
+            samples[name].append((clock() - start) / repeats[name])
+    return samples
+
+
+def cell(name: str, ours: list[float], baseline: list[float] | None, **more: Any) -> dict[str, Any]:
+    """One line of a record from samples in seconds: medians, and the median of the rounds' ratios."""
+    return {
+        "name": name,
+        "ours_ms": milliseconds(ours),
+        "baseline_ms": milliseconds(baseline) if baseline else None,
+        "ratio": ratio(baseline, ours) if baseline else None,
+        **more,
+    }
+
+
+def milliseconds(samples: list[float]) -> float:
+    return significant(1e3 * statistics.median(samples))
+
+
+def ratio(over: list[float], under: list[float]) -> float:
+    return significant(statistics.median(a / b for a, b in zip(over, under, strict=True)))
+
+
+def significant(value: float) -> float:
+    """Four digits: no timing here is better."""
+    return float(f"{value:.4g}")
+
+
+def parser(doc: str | None, *, threads: int = 1) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help="fewer and smaller cells, about a minute")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
+    made.add_argument("--threads", type=int, default=threads, help="of torch and the operators (default %(default)s)")
+    return made
+
+
+def record(bench: str, cells: list[dict[str, Any]], *, quick: bool, **more: Any) -> dict[str, Any]:
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    return {"bench": bench, "machine": machine(), "commit": commit(), "command": command, "quick": quick} | more | {
+        "cells": cells
+    }  # fmt: skip
+
+
+def write(result: dict[str, Any], path: Path | None) -> None:
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        progress(f"written: {path}")
+
+
+def progress(text: str) -> None:
+    """A line for who waits; the results of a long run appear as they come."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def shown(c: Mapping[str, Any]) -> str:
+    """A cell as a line of text."""
+    baseline = "n/a" if c["baseline_ms"] is None else f"{c['baseline_ms']:10.3f} ms  x{c['ratio']:.1f}"
+    return f"{c['name']:<28} {c['ours_ms']:10.3f} ms   baseline {baseline}"
+
 
 def commit() -> str:
-    """The commit of this working tree, with -dirty when it was changed since."""
-    line = ["git", "describe", "--always", "--dirty"]
-    shown = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603
-    return shown.stdout.strip()
+    """The commit of this working tree, with -dirty when more than results and README differ from it."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)  # noqa: S603, S607
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!README.md")
+    return git("describe", "--always") + ("-dirty" if changed else "")
 
 
 def machine() -> str:
-    """Processor, cores and torch version."""
+    """Processor, cores, torch version and the instruction-set level that the operators run on."""
+    from splatdistill import ops
+
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    model = next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
-    return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}"
+    known = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    model = known.get("model name", platform.machine())
+    if "cpu family" in known:
+        model += f" (family {known['cpu family']}, model {known['model']})"
+    return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}, {ops.build_info()['simd_level']}"

@@ -29,7 +29,7 @@ from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
 from splatdistill.train import render_frames, train
 
-PROMPTS = ["a hamburger", "a cactus", "a purple lamp", "a green lamp", "a christmas tree", "a red armchair"]
+PROMPTS = ["a hamburger", "a red lamp", "a blue lamp", "a christmas tree", "a cactus", "a traffic cone"]
 TILE = 112  # pixels
 
 

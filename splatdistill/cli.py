@@ -9,15 +9,15 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
+from tyro.conf import Fixed, FlagCreatePairsOff, Positional, Suppress, arg, subcommand
 
 from splatdistill import presets
-from splatdistill.config import TrainConfig
+from splatdistill.config import METHODS, TrainConfig
 from splatdistill.io import names
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 File = Annotated[Path | None, arg(metavar="FILE")]
 Folder = Annotated[Path | None, arg(metavar="FOLDER")]
+SHORT = {"particles": ("vsd", "esd"), "lambda": ("esd",)}  # flags without a section, and whose they are
 MAY_CHANGE = ("steps", "output.")  # on resume; everything else would make it another run
 
 
@@ -156,9 +157,34 @@ def _settings(kind: type[TrainConfig], args: list[str], *, verb: str) -> tuple[A
     else:
         values = presets.read(presets.find(asked.config)) if asked.config is not None else {}
         base, origins = presets.load(asked.method or values.get("method", "sds"), file=asked.config)
-    flags = _parse(kind, args, verb=verb, default=kind(**vars(base)))
+    _refuse_foreign(args, base)
+    only = _for_method(kind, base.method)
+    flags = _parse(only, args, verb=verb, default=only(**vars(base)))
     config = TrainConfig(**{field.name: getattr(flags, field.name) for field in fields(TrainConfig)})
     return flags, config, origins | dict.fromkeys(presets.differences(config, base), "flag")
+
+
+def _for_method(kind: type[TrainConfig], method: str) -> type[Any]:
+    """`kind` without flags for the sections that this method does not read."""
+    others = [field for field in fields(kind) if field.name in METHODS and field.name != method]
+    hidden = [(field.name, Suppress[Fixed[Any]], field) for field in others]
+    only = make_dataclass(kind.__name__, hidden, bases=(kind,), frozen=True)
+    only.__doc__ = f"{kind.__doc__}\n\nThese are the flags of --method {method}; `config` prints every setting."
+    return only
+
+
+def _refuse_foreign(args: list[str], config: TrainConfig) -> None:
+    """ValueError for a flag of another method's section, or of a setting that has no flag."""
+    for flag in (word.partition("=")[0] for word in args if word.startswith("--")):
+        name = flag.removeprefix("--").replace("-", "_")
+        section = name.partition(".")[0]
+        if "." in name and section in METHODS and section != config.method:
+            raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {section}.")
+        if name in SHORT and config.method not in SHORT[name]:
+            methods = " and ".join(SHORT[name])
+            raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {methods}.")
+        if name in presets.file_only():
+            raise ValueError(f"{flag}: {name} has no flag; set it in a file and name that with --config.")
 
 
 def _train(args: list[str]) -> int:
@@ -172,7 +198,7 @@ def _train(args: list[str]) -> int:
         if _is_done(folder, config):
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
-    for sentence in [*warnings, *_about_words(config)]:
+    for sentence in [*warnings, *_about_prior(config)]:
         print(f"Note: {sentence}", file=sys.stderr)
     from splatdistill.logs import Progress
     from splatdistill.train import train
@@ -187,7 +213,8 @@ def _train(args: list[str]) -> int:
             resume=resume,
             command=shlex.join(["splatdistill", "train", *args]),
         )
-    _print_results(folder, "splats.ply", "turntable.mp4", "turntable_frames", "contact.png")
+    more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
+    _print_results(folder, "splats.ply", "turntable.mp4", "turntable_frames", "contact.png", *more)
     return DONE
 
 
@@ -237,9 +264,10 @@ def _is_done(folder: Path, config: TrainConfig) -> bool:
     return last.get("kind") == "done" and last.get("step", 0) >= config.steps
 
 
-def _about_words(config: TrainConfig) -> list[str]:
-    """What the prior will make of the prompt's words; ValueError when it knows none of them."""
+def _about_prior(config: TrainConfig) -> list[str]:
+    """What the prior will make of the cameras and of the prompt's words; ValueError when it knows no word."""
     from splatdistill.priors import EMBEDDED
+    from splatdistill.priors.meta import about_cameras
     from splatdistill.priors.words import META_FILE, Vocabulary
 
     folder = EMBEDDED if config.prior == "embedded" else Path(config.prior)
@@ -251,7 +279,7 @@ def _about_words(config: TrainConfig) -> list[str]:
     messages = vocabulary.check(config.prompt)
     if not set(vocabulary.normalise(config.prompt).replace(",", " ").split()) & set(text.split()):
         raise ValueError(f"prompt: this prior knows no word of {config.prompt!r}. {messages[0]}")
-    return messages
+    return [*about_cameras(folder, config), *messages]
 
 
 def _config(args: list[str]) -> int:

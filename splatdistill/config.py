@@ -6,10 +6,19 @@ Presets and flags fill them; docstrings are the help texts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal, get_args
+
+from tyro.conf import Suppress as FileOnly  # few people change these: they have no flag and are set in a file
+from tyro.conf import arg
 
 Range = tuple[float, float]
 Weight = Literal["sigma2", "one", "sigma_over_alpha", "fantasia"]
+Schedule = Literal["uniform", "linear", "sqrt"]
+Method = Literal["sds", "vsd", "esd", "csd", "consistency", "multiview"]
+METHODS: tuple[str, ...] = get_args(Method)
+"""Each has a section of its own in TrainConfig; a run reads the section of its method only."""
+SINGLE_VIEW_METHODS = ("vsd", "esd")
+"""They score every view on its own, whatever the prior can see at once."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class CameraConfig:
     """Narrowest and widest vertical field of view, degrees."""
     fill: Range = (0.82, 0.92)
     """How much of the frame the object's bounding sphere fills, 0..1."""
-    object_radius: float = 1.0
+    object_radius: FileOnly[float] = 1.0
     """Radius of the object's bounding sphere, world units."""
     views_per_group: int = 4
     """Views of a group share elevation, field of view and timestep; their azimuths are evenly spaced."""
@@ -50,11 +59,11 @@ class OptimConfig:
     """World units per step."""
     scales: float = 1e-2
     """Log world units per step."""
-    quats: float = 1e-2
+    quats: FileOnly[float] = 1e-2
     opacities: float = 5e-2
     """Logits per step."""
     sh0: float = 3e-2
-    shN: float = 1.5e-3
+    shN: FileOnly[float] = 1.5e-3
     final: float = 0.1
     """Learning rates at the last step, as a fraction of the first."""
 
@@ -76,13 +85,13 @@ class DensifyConfig:
 
     Ignored when `grow_gradient` is above 0.
     """
-    grow_gradient: float = 0.0
+    grow_gradient: FileOnly[float] = 0.0
     """Absolute threshold of the mean screen-space gradient norm, per px; 0 uses the quantile."""
-    split_scale: float = 0.04
+    split_scale: FileOnly[float] = 0.04
     """Gaussians whose largest scale exceeds this split in two, smaller ones are cloned; world units."""
-    prune_opacity: float = 0.02
+    prune_opacity: FileOnly[float] = 0.02
     """Gaussians below this opacity are removed, 0..1."""
-    prune_scale: float = 0.5
+    prune_scale: FileOnly[float] = 0.5
     """Gaussians whose largest scale exceeds this are removed; world units."""
 
 
@@ -112,25 +121,125 @@ class RegularizeConfig:
 
 
 @dataclass(frozen=True)
-class SDSConfig:
-    """Score Distillation Sampling (DreamFusion)."""
+class MethodConfig:
+    """What every guidance method reads."""
 
-    guidance_scale: float = 7.5
-    """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
     negative_prompt: str = ""
     """Takes the place of the empty prompt in the unconditional branch."""
+    weight: Weight = "sigma2"
+    """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13) or alpha sigma^2 (fantasia)."""
+    clamp: Range = (0.0, 0.0)
+    """Largest absolute gradient per element at the first and at the last step; 0 0 leaves it alone."""
+
+
+@dataclass(frozen=True)
+class AnnealedConfig(MethodConfig):
+    """Timesteps drawn uniformly from a range whose ends move over the run."""
+
     t_min: float = 0.02
     """Lowest timestep, as a fraction of the schedule."""
+    t_min_first: float = 0.0
+    """Lowest timestep at the first step, from which it falls to t_min; 0 is t_min all along."""
     t_max: float = 0.98
     """Highest timestep at the first step, as a fraction of the schedule."""
     t_max_final: float = 0.5
     """Highest timestep once annealed, as a fraction of the schedule."""
     anneal: float = 1.0
-    """Fraction of the steps over which the highest timestep falls, 0..1; 0 starts at t_max_final."""
-    weight: Weight = "sigma2"
+    """Fraction of the steps over which the range moves, 0..1; 0 starts with the final range."""
+    schedule: Schedule = "linear"
+    """How the range moves: linear, sqrt (fast, then slow) or uniform (it stays as it is at the first step)."""
+
+
+@dataclass(frozen=True)
+class SDSConfig(AnnealedConfig):
+    """Score Distillation Sampling (DreamFusion)."""
+
+    guidance_scale: float = 7.5
+    """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
+    rescale: float = 0.0
+    """Pulls the guided score's standard deviation towards the conditional one's, 0..1; 0 leaves it alone."""
+    perp_neg: bool = False
+    """Perp-Neg: view words in the prompt, and the other views' words as negatives; two more scores per view."""
+
+
+@dataclass(frozen=True)
+class VSDConfig(AnnealedConfig):
+    """Variational Score Distillation (ProlificDreamer)."""
+
+    guidance_scale: float = 7.5
+    """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
+    particles: Annotated[int, arg(aliases=("--particles",))] = 1
+    """Objects that are made at once and share the learned score; each is rendered in every step."""
+    lora_rank: int = 16
+    """Rank of the adapters that turn the prior into the score of the renders."""
+    lora_lr: float = 1e-4
+    """Learning rate of the adapters and of their camera."""
+    camera_dropout: float = 0.1
+    """Chance of a render to come without its camera when the adapters learn, 0..1."""
+
+
+@dataclass(frozen=True)
+class ESDConfig(VSDConfig):
+    """Entropic Score Distillation: VSD with a part that pushes the views of one object apart."""
+
+    camera_dropout: float = 0.5
+    """Chance of a render to come without its camera when the adapters learn, 0..1."""
+    entropy: Annotated[float, arg(aliases=("--lambda",))] = 0.5
+    """Weight lambda of the score that knows no camera, 0..1.5; 0 is VSD."""
+
+
+@dataclass(frozen=True)
+class CSDConfig(AnnealedConfig):
+    """Classifier Score Distillation."""
+
+    negative_weight: float = 0.0
+    """Share of the negative prompt against the empty one at the first step, 0..1; without a negative prompt unused."""
+    negative_weight_final: float = 1.0
+    """Share of the negative prompt at the last step, 0..1."""
+
+
+@dataclass(frozen=True)
+class MultiViewConfig(AnnealedConfig):
+    """Multi-view score distillation with MVDream's reconstruction loss."""
+
+    weight: Weight = "sigma_over_alpha"
+    """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13, MVDream's) or alpha sigma^2 (fantasia)."""
+    t_min_first: float = 0.98
+    """Lowest timestep at the first step, from which it falls to t_min; 0 is t_min all along."""
+    anneal: float = 0.8
+    """Fraction of the steps over which the range moves, 0..1; 0 starts with the final range."""
+    guidance_scale: float = 7.5
+    """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
+    rescale: float = 0.5
+    """Pulls the reconstruction's standard deviation over a group towards the unguided one's, 0..1."""
+
+
+@dataclass(frozen=True)
+class ConsistencyConfig(MethodConfig):
+    """Consistency Distillation Sampling (Consistent3D)."""
+
+    weight: Weight = "one"
     """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13) or alpha sigma^2 (fantasia)."""
-    clamp: float = 0.0
-    """Largest absolute gradient per element; 0 leaves it alone."""
+    guidance_scale: float = 8.0
+    """Classifier-free guidance at the first step, in the diffusers form eps_u + s (eps_c - eps_u)."""
+    guidance_scale_final: float = 4.0
+    """Classifier-free guidance once annealed."""
+    t_min: float = 0.1
+    """No timestep lies below this, as a fraction of the schedule."""
+    t_max: float = 0.98
+    """No timestep lies above this, as a fraction of the schedule."""
+    target: float = 0.7
+    """Where the lower of the two timesteps starts, as a fraction of the schedule."""
+    target_final: float = 0.1
+    """Where the lower timestep ends, as a fraction of the schedule."""
+    gap: float = 0.1
+    """Smallest distance of the two timesteps, as a fraction of the schedule."""
+    gap_spread: float = 0.2
+    """Range of the random part of that distance, as a fraction of the schedule."""
+    anneal: float = 1.0
+    """Fraction of the steps over which the lower timestep and the guidance fall, 0..1."""
+    schedule: Literal["linear", "sqrt"] = "sqrt"
+    """How the lower timestep falls: linear, or sqrt (fast, then slow)."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +252,7 @@ class OutputConfig:
     """Steps between pictures in preview/."""
     save_every: int = 250
     """Steps between checkpoints."""
-    keep: int = 2
+    keep: FileOnly[int] = 2
     """Checkpoints kept."""
     size: int = 256
     """Side of turntable frames and contact-sheet tiles, pixels."""
@@ -157,7 +266,7 @@ class TrainConfig:
 
     prompt: str = ""
     """What to make, for example "a red armchair"."""
-    method: Literal["sds"] = "sds"
+    method: Method = "sds"
     """The guidance method; picks configs/METHOD.yaml."""
     seed: int = 0
     """Fixes every random draw of the run."""
@@ -183,4 +292,9 @@ class TrainConfig:
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     regularize: RegularizeConfig = field(default_factory=RegularizeConfig)
     sds: SDSConfig = field(default_factory=SDSConfig)
+    vsd: VSDConfig = field(default_factory=VSDConfig)
+    esd: ESDConfig = field(default_factory=ESDConfig)
+    csd: CSDConfig = field(default_factory=CSDConfig)
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    multiview: MultiViewConfig = field(default_factory=MultiViewConfig)
     output: OutputConfig = field(default_factory=OutputConfig)

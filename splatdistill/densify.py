@@ -47,7 +47,7 @@ class Densifier:
         splats = optimizer.splats.detach()
         mean_grad = self.grad_sum / self.count.clamp(min=1)
         growing = step + 1 <= self.last_growth
-        kind = op.classify(
+        plan = op.classify(
             mean_grad,
             scales=splats.scales,
             opacities=splats.opacities,
@@ -57,15 +57,13 @@ class Densifier:
             prune_opacity=math.log(c.prune_opacity / (1 - c.prune_opacity)),
             max_splats=c.max_splats if growing else 0,
         )
-        counts = {
-            name: int((kind == k).sum())
-            for name, k in (("cloned", op.CLONE), ("split", op.SPLIT), ("pruned", op.PRUNE))
-        }
+        _, cloned, split, pruned = plan.counts.tolist()
+        counts = {"cloned": cloned, "split": split, "pruned": pruned}
         if counts["pruned"] == len(splats):  # nothing would be left to optimise: keep all rather than end with nothing
             counts["pruned"] = 0
         elif any(counts.values()):
             tensors, moments = op.scatter(
-                splats.tensors, optimizer.moments(), kind=kind, key=rng.key(seed, step, "split")
+                splats.tensors, optimizer.moments(), plan=plan, key=rng.key(seed, step, "split")
             )
             optimizer.replace(Splats(**tensors), moments)
         self._reset(len(optimizer.splats), splats.device)

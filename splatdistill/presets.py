@@ -15,7 +15,15 @@ from typing import Any, Literal
 
 import yaml
 
-from splatdistill.config import TrainConfig
+from splatdistill.config import (
+    METHODS,
+    AnnealedConfig,
+    ConsistencyConfig,
+    ESDConfig,
+    FileOnly,
+    TrainConfig,
+    VSDConfig,
+)
 
 Origins = dict[str, str]
 """Dotted field name -> default, preset, file or flag."""
@@ -29,17 +37,20 @@ _FRACTION = {
     "camera.fill", "splats.opacity", "optim.final", "densify.start", "densify.stop", "densify.grow_quantile",
     "densify.prune_opacity", "background.white", "background.gray",
 }  # fmt: skip
-_FRACTION_ENDINGS = ("t_min", "t_max", "t_max_final", "anneal")  # of every method
+_FRACTION_ENDINGS = {
+    "t_min", "t_min_first", "t_max", "t_max_final", "anneal", "target", "target_final", "gap", "gap_spread",
+    "rescale", "negative_weight", "negative_weight_final", "camera_dropout",
+}  # fmt: skip  # of every method
 
 
 def load(method: str, *, file: Path | None = None) -> tuple[TrainConfig, Origins]:
     """The settings of a method before flags, and where each came from. file: YAML, or the name of a shipped preset.
 
-    ValueError, one sentence, for a file that is missing, an unknown key or a value of the wrong type.
+    ValueError, one sentence, for a file that is missing, an unknown key or a value of the wrong type. A file that
+    names its method may not hold settings of another; one that names none may hold settings for several.
     """
-    methods = typing.get_args(_hints(TrainConfig)["method"])
-    if method not in methods:
-        raise ValueError(f"method: {method!r} is unknown; the methods are {', '.join(methods)}.")
+    if method not in METHODS:
+        raise ValueError(f"method: {method!r} is unknown; the methods are {', '.join(METHODS)}.")
     config = replace(TrainConfig(), method=method)
     origins = dict.fromkeys(flatten(config), "default")
     sources = [("preset", shipped(method))] + ([("file", find(file))] if file is not None else [])
@@ -47,8 +58,10 @@ def load(method: str, *, file: Path | None = None) -> tuple[TrainConfig, Origins
         values = read(path)
         if values.get("method", method) != method:
             raise ValueError(f"{path}: its method is {values['method']!r}, but {method!r} was asked for.")
+        if foreign := [name for name in METHODS if name in values and name != method and "method" in values]:
+            raise ValueError(f"{path}: --method {method} does not read {foreign[0]!r}.")
         config = merge(config, values, where=str(path))
-        origins |= dict.fromkeys(_keys(values), origin)
+        origins |= {name: origin for name in _keys(values) if name in origins}
     return config, origins
 
 
@@ -126,9 +139,11 @@ def _convert(value: Any, hint: Any, *, name: str) -> Any:
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> value of every setting, in order."""
+    """Dotted name -> value of every setting that the run reads, in order: other methods' sections are left out."""
     out: dict[str, Any] = {}
     for field in fields(config):
+        if not prefix and field.name in METHODS and field.name != config.method:
+            continue
         value = getattr(config, field.name)
         name = prefix + field.name
         out |= flatten(value, f"{name}.") if is_dataclass(value) else {name: value}
@@ -138,7 +153,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 def differences(config: TrainConfig, other: TrainConfig) -> list[str]:
     """Dotted names of the settings in which two configurations differ."""
     values = flatten(other)
-    return [name for name, value in flatten(config).items() if value != values[name]]
+    return [name for name, value in flatten(config).items() if value != values.get(name)]
 
 
 def to_yaml(config: TrainConfig, origins: Origins | None = None) -> str:
@@ -178,10 +193,30 @@ def validate(config: TrainConfig) -> list[str]:
         raise ValueError(f"splats.sh_degree must be 0, 1, 2 or 3; it is {config.splats.sh_degree}.")
     if config.output.size % 2:
         raise ValueError(f"output.size must be even, for the film; it is {config.output.size}.")
-    method = getattr(config, config.method)
-    if not method.t_min < min(method.t_max, method.t_max_final):
-        raise ValueError(f"{config.method}.t_min must be below {config.method}.t_max and {config.method}.t_max_final.")
+    _check_method(config.method, getattr(config, config.method))
     return _warnings(config)
+
+
+def _check_method(name: str, method: Any) -> None:
+    """The settings of a method that depend on each other."""
+    if isinstance(method, AnnealedConfig):
+        if not method.t_min < min(method.t_max, method.t_max_final):
+            raise ValueError(f"{name}.t_min must be below {name}.t_max and {name}.t_max_final.")
+        if method.t_min_first > method.t_max:
+            raise ValueError(f"{name}.t_min_first must not exceed {name}.t_max.")
+    if isinstance(method, ConsistencyConfig) and not method.t_min + method.gap <= method.t_max:
+        raise ValueError(f"{name}.t_max must be at least {name}.t_min + {name}.gap.")
+    if isinstance(method, VSDConfig):
+        for key in ("particles", "lora_rank"):
+            if getattr(method, key) < 1:
+                raise ValueError(f"{name}.{key} must be at least 1; it is {getattr(method, key)}.")
+    if isinstance(method, ESDConfig):
+        if method.entropy > 1.5:
+            raise ValueError(f"{name}.entropy (lambda) must be within 0 and 1.5; it is {method.entropy:g}.")
+        if method.entropy and not method.camera_dropout:
+            raise ValueError(f"{name}.camera_dropout must be above 0: the score without a camera learns from it.")
+    if (method.clamp[0] == 0) != (method.clamp[1] == 0):
+        raise ValueError(f"{name}.clamp must be above 0 at both ends, or 0 0 for none.")
 
 
 def _check_number(name: str, value: float) -> None:
@@ -219,6 +254,17 @@ def _warnings(config: TrainConfig) -> list[str]:
     if densify.max_splats < config.splats.num_init:
         found.append("densify.max_splats is below splats.num_init: the splats will only be pruned.")
     return found
+
+
+def file_only() -> set[str]:
+    """Dotted names of the settings that have no flag."""
+    sections = {name: hint for name, hint in _hints(TrainConfig).items() if is_dataclass(hint)}
+    return {
+        f"{section}.{name}"
+        for section, kind in sections.items()
+        for name, hint in typing.get_type_hints(kind, include_extras=True).items()
+        if hint in (FileOnly[int], FileOnly[float])
+    }
 
 
 def _keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -20,10 +20,10 @@ from splatdistill.io import ply, video
 from splatdistill.lighting import sample_background
 from splatdistill.logs import Progress, RunLog
 from splatdistill.optim import MOMENTS, SplatOptimizer
-from splatdistill.priors.base import Condition, Prior
+from splatdistill.priors.base import Condition, Prior, Variational
 from splatdistill.renderer import Renderer, make_renderer
 from splatdistill.splats import Splats, init_ball, with_sh_degree
-from splatdistill.types import Cameras, RenderOutput
+from splatdistill.types import Cameras, NoisyBatch, RenderOutput
 
 
 def train(config: TrainConfig, *, folder: Path, progress: Progress, resume: bool = False, command: str = "") -> Splats:
@@ -69,42 +69,50 @@ class Trainer:
         self.prior = TimedPrior(prior, device)
         self.renderer = make_renderer(device)
         self.guidance = make_guidance(config)
-        self.optimizer = SplatOptimizer(initial_splats(config).to(device), config.optim, steps=config.steps)
-        self.densifier = self._densifier()
+        self.guidance.bind(self.prior)
+        count = getattr(getattr(config, config.method), "particles", 1)
+        self.particles = [Particle(config, index=index, device=device) for index in range(count)]
         self.step = 0
         self.seconds = 0.0
 
     @property
     def splats(self) -> Splats:
-        return self.optimizer.splats
+        """Those of the first particle: the result, where there is one only."""
+        return self.particles[0].splats
 
     def advance(self, log: RunLog) -> dict[str, float]:
         """One optimisation step; returns the logged numbers on log steps, else nothing."""
         start = time.perf_counter()
         config, step = self.config, self.step
-        output, norms, nonfinite = self._gradients(step)
-        self.densifier.accumulate(output)
-        self.optimizer.update(step)
-        if self.densifier.due(step):
-            counts = self.densifier.event(self.optimizer, seed=config.seed, step=step)
-            log.event("densify", step=step + 1, num_splats=len(self.splats), **counts)
+        logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
+        batch, outputs, norms, nonfinite = self._gradients(step)
+        for particle, output in zip(self.particles, outputs, strict=True):
+            counts = particle.update(output, step=step)
+            if counts is not None:
+                log.event("densify", step=step + 1, num_splats=len(particle.splats), **counts)
+        learned = self.guidance.update(batch, seed=config.seed, step=step, measure=logged)
         self.step = step + 1
         self.seconds += time.perf_counter() - start
-        if self.step % config.output.log_every and self.step < config.steps:
+        if not logged:
             return {}
         numbers = {
             "grad_norm": float(norms.mean()),
             "nonfinite": int(nonfinite),
-            "num_splats": len(self.splats),
+            "num_splats": self.num_splats,
             "network_share": self.prior.seconds / max(self.seconds, 1e-9),
+            **learned,
         }
         log.metrics(self.step, **{k: v for k, v in numbers.items() if k != "network_share"})
         log.summary(step=self.step, seconds_total=self.seconds, seconds_network=self.prior.seconds, **self._facts())
         return numbers
 
-    def _gradients(self, step: int) -> tuple[RenderOutput, Tensor, Tensor]:
-        """Fill the gradients of the splats; returns the render, per-view gradient norms [V] and the non-finite
-        count.
+    @property
+    def num_splats(self) -> int:
+        return sum(len(particle.splats) for particle in self.particles)
+
+    def _gradients(self, step: int) -> tuple[NoisyBatch, list[RenderOutput], Tensor, Tensor]:
+        """Fill the gradients of the splats; returns the noised renders, each particle's render, gradient norms per
+        view and the non-finite count. All particles are seen from the same cameras.
         """
         config, seed, group = self.config, self.config.seed, self.config.camera.views_per_group
         views = orbits.sample(
@@ -116,34 +124,38 @@ class Trainer:
             group=group,
             generator=rng.generator(seed, step, "background"),
         )
-        output = self.renderer.render(self.splats, views, background=background.to(self.device))
-        # The graph is cut at the picture: above it lies the prior's encoder, below it the rasteriser.
-        rgb = output.rgb.detach().requires_grad_()
+        outputs = [
+            self.renderer.render(particle.splats, views, background=background.to(self.device))
+            for particle in self.particles
+        ]
+        views = views.select(torch.arange(len(views)).repeat(len(outputs)))
+        # The graph is cut at the pictures: above them lies the prior's encoder, below them the rasteriser.
+        rgb = torch.cat([output.rgb.detach() for output in outputs]).requires_grad_()
         x0 = self.prior.encode(rgb)
         batch = self.guidance.noise(x0, views, self.prior, seed=seed, step=step)
         residual = self.guidance.residual(batch, self.prior, step=step)
-        clamp = getattr(config, config.method).clamp or None
         loss, norms, nonfinite = ops.residual(
-            x0, terms=residual.terms, coef=residual.coef, weight=residual.weight, clamp=clamp
+            x0,
+            terms=residual.terms,
+            coef=residual.coef,
+            weight=residual.weight,
+            clamp=self.guidance.clamp(step),
         )
         with self.prior.timed():
-            loss.backward()
+            (loss * len(outputs)).backward()  # a mean over each particle's own views
         assert rgb.grad is not None
-        extra = regularizer(config.regularize, output, self.splats, largest=config.densify.split_scale)
-        roots, grads = [output.rgb], [rgb.grad]
-        if extra is not None:
-            roots, grads = [output.rgb, extra], [rgb.grad, torch.ones_like(extra)]
-        torch.autograd.backward(roots, grads)
-        self.guidance.update(batch, self.prior, step=step)
-        return output, norms, nonfinite
-
-    def _densifier(self) -> Densifier:
-        return Densifier(self.config.densify, num_splats=len(self.splats), steps=self.config.steps, device=self.device)
+        for particle, output, grad in zip(self.particles, outputs, rgb.grad.chunk(len(outputs)), strict=True):
+            extra = regularizer(config.regularize, output, particle.splats, largest=config.densify.split_scale)
+            roots, grads = [output.rgb], [grad]
+            if extra is not None:
+                roots, grads = [output.rgb, extra], [grad, torch.ones_like(extra)]
+            torch.autograd.backward(roots, grads)
+        return batch, outputs, norms, nonfinite
 
     def _facts(self) -> dict[str, object]:
         share = self.prior.seconds / max(self.seconds, 1e-9)
         return {
-            "num_splats": len(self.splats),
+            "num_splats": self.num_splats,
             "network_share": round(share, 4),
             "dtype": self.prior.dtype,
             "threads": torch.get_num_threads(),
@@ -151,15 +163,16 @@ class Trainer:
 
     def save(self, root: Path) -> None:
         """Everything that the next step depends on, but for randomness, which follows from (seed, step)."""
-        tensors = {f"splats.{name}": value for name, value in self.splats.tensors.items()}
-        for name, state in self.optimizer.moments().items():
-            tensors |= {f"adam.{name}.{key}": value for key, value in state.items()}
-        tensors |= {"densify.grad_sum": self.densifier.grad_sum, "densify.count": self.densifier.count}
+        tensors = {
+            f"{index}.{name}": value
+            for index, particle in enumerate(self.particles)
+            for name, value in particle.state_dict().items()
+        }
         tensors |= {f"guidance.{name}": value for name, value in self.guidance.state_dict().items()}
         meta = {
             "seconds_total": self.seconds,
             "seconds_network": self.prior.seconds,
-            "num_updates": self.optimizer.num_updates,
+            "num_updates": self.particles[0].optimizer.num_updates,
             "threads": torch.get_num_threads(),
             "dtype": self.prior.dtype,
             "config": asdict(self.config),
@@ -170,16 +183,8 @@ class Trainer:
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
 
-        splats = Splats(**part("splats."))
-        moments = {
-            name: {key: tensors[f"adam.{name}.{key}"].to(self.device) for key in MOMENTS}
-            for name in splats.tensors
-            if f"adam.{name}.exp_avg" in tensors
-        }
-        self.optimizer.num_updates = meta["num_updates"]
-        self.optimizer.replace(splats, moments)
-        self.densifier = self._densifier()
-        self.densifier.grad_sum, self.densifier.count = part("densify.")["grad_sum"], part("densify.")["count"]
+        for index, particle in enumerate(self.particles):
+            particle.load_state_dict(part(f"{index}."), num_updates=meta["num_updates"])
         self.guidance.load_state_dict(part("guidance."))
         self.step = meta["step"]
         self.seconds, self.prior.seconds = meta["seconds_total"], meta["seconds_network"]
@@ -193,21 +198,69 @@ class Trainer:
             video.write_image(folder / f"{self.step:06d}-{name}.jpg", frames[index])
 
     def finish(self, folder: Path, log: RunLog, progress: Progress) -> None:
-        """The result: splats.ply, turntable.mp4 and contact.png."""
+        """The result: splats.ply, turntable.mp4 and contact.png; splats-N.ply and contact-N.png of more particles."""
         ply.write(folder / "splats.ply", self.splats.detach())
         write_views(self.renderer, self.splats, self.config, folder, progress)
-        log.event("done", step=self.step, num_splats=len(self.splats))
+        for index, particle in enumerate(self.particles[1:], 1):
+            ply.write(folder / f"splats-{index}.ply", particle.splats.detach())
+            write_contact_sheet(folder / f"contact-{index}.png", self.renderer, particle.splats, self.config)
+        log.event("done", step=self.step, num_splats=self.num_splats)
+
+
+class Particle:
+    """One object of a run: its splats with their optimiser and the statistics of densify."""
+
+    def __init__(self, config: TrainConfig, *, index: int, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.seed = rng.key(config.seed, index, "init") if index else config.seed
+        self.optimizer = SplatOptimizer(
+            initial_splats(config, seed=self.seed).to(device), config.optim, steps=config.steps
+        )
+        self.densifier = self._densifier()
+
+    @property
+    def splats(self) -> Splats:
+        return self.optimizer.splats
+
+    def update(self, output: RenderOutput, *, step: int) -> dict[str, int] | None:
+        """One step along the gradients, then densify if it is due: returns what that did."""
+        self.densifier.accumulate(output)
+        self.optimizer.update(step)
+        return self.densifier.event(self.optimizer, seed=self.seed, step=step) if self.densifier.due(step) else None
+
+    def _densifier(self) -> Densifier:
+        return Densifier(self.config.densify, num_splats=len(self.splats), steps=self.config.steps, device=self.device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        tensors = {f"splats.{name}": value for name, value in self.splats.tensors.items()}
+        for name, state in self.optimizer.moments().items():
+            tensors |= {f"adam.{name}.{key}": value for key, value in state.items()}
+        return tensors | {"densify.grad_sum": self.densifier.grad_sum, "densify.count": self.densifier.count}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], *, num_updates: int) -> None:
+        names = [name.removeprefix("splats.") for name in tensors if name.startswith("splats.")]
+        splats = Splats(**{name: tensors[f"splats.{name}"] for name in names})
+        moments = {
+            name: {key: tensors[f"adam.{name}.{key}"] for key in MOMENTS}
+            for name in names
+            if f"adam.{name}.{MOMENTS[0]}" in tensors
+        }
+        self.optimizer.num_updates = num_updates
+        self.optimizer.replace(splats, moments)
+        self.densifier = self._densifier()
+        self.densifier.grad_sum, self.densifier.count = tensors["densify.grad_sum"], tensors["densify.count"]
 
 
 class TimedPrior:
-    """A prior that adds up the seconds spent in its network and encoder."""
+    """A prior that adds up the seconds spent in its network, its encoder and the second score."""
 
     def __init__(self, prior: Prior, device: torch.device) -> None:
         self._prior = prior
         self._cuda = device.type == "cuda"
         self.seconds = 0.0
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
-        self.image_size, self.dtype = prior.image_size, prior.dtype
+        self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
         self.decode, self.embed = prior.decode, prior.embed
 
     @contextmanager
@@ -228,12 +281,35 @@ class TimedPrior:
         with self.timed():
             return self._prior.predict(xt, t, conditions)
 
+    def variational(
+        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
+    ) -> Variational:
+        score = self._prior.variational(prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)
+        return TimedScore(score, self)
 
-def initial_splats(config: TrainConfig) -> Splats:
+
+class TimedScore:
+    """A second score whose seconds are added to those of its prior."""
+
+    def __init__(self, score: Variational, prior: TimedPrior) -> None:
+        self._score = score
+        self._prior = prior
+        self.state_dict, self.load_state_dict = score.state_dict, score.load_state_dict
+
+    def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
+        with self._prior.timed():
+            return self._score.predict(batch, told)
+
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
+        with self._prior.timed():
+            return self._score.update(batch, seed=seed, step=step, measure=measure)
+
+
+def initial_splats(config: TrainConfig, *, seed: int) -> Splats:
     """The splats of step 0: the ball, or those of a file."""
     kind, _, path = config.init.partition(":")
     if kind == "ball":
-        return init_ball(config.splats, seed=config.seed)
+        return init_ball(config.splats, seed=seed)
     if kind != "ply" or not path:
         raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'ply:FILE'.")
     return with_sh_degree(ply.read(Path(path)), config.splats.sh_degree)
@@ -255,20 +331,21 @@ def regularizer(config: RegularizeConfig, output: RenderOutput, splats: Splats, 
 def render_frames(renderer: Renderer, splats: Splats, views: Cameras) -> Iterator[Tensor]:
     """One picture [H,W,3] in 0..1 per camera on white, a few cameras at a time."""
     for i in range(0, len(views), 4):
-        part = slice(i, i + 4)
-        some = Cameras(
-            views.viewmats[part], views.Ks[part], views.width, views.height,
-            views.azimuth[part], views.elevation[part], views.radius[part],
-        )  # fmt: skip
+        some = views.select(slice(i, i + 4))
         background = torch.ones(len(some), 3, device=splats.device)
         yield from renderer.render(splats, some, background=background).rgb.clamp(0, 1).cpu()
 
 
 def write_views(renderer: Renderer, splats: Splats, config: TrainConfig, folder: Path, progress: Progress) -> None:
-    """turntable.mp4 and contact.png (8 views) of `splats` into `folder`."""
+    """turntable.mp4 and contact.png of `splats` into `folder`."""
     out = config.output
     views = orbits.turntable(config.camera, num_frames=out.frames, size=out.size)
     frames = progress.track(render_frames(renderer, splats, views), total=out.frames, label="turntable")
     video.write_turntable(folder / "turntable.mp4", frames)
-    sheet = orbits.turntable(config.camera, num_frames=8, size=out.size)
-    video.write_contact_sheet(folder / "contact.png", list(render_frames(renderer, splats, sheet)))
+    write_contact_sheet(folder / "contact.png", renderer, splats, config)
+
+
+def write_contact_sheet(path: Path, renderer: Renderer, splats: Splats, config: TrainConfig) -> None:
+    """A picture of 8 views of `splats`."""
+    views = orbits.turntable(config.camera, num_frames=8, size=config.output.size)
+    video.write_contact_sheet(path, list(render_frames(renderer, splats, views)))

@@ -29,6 +29,13 @@ class Cameras:
     def __len__(self) -> int:
         return self.viewmats.shape[0]
 
+    def select(self, index: Tensor | slice) -> Cameras:
+        """These of the cameras, in this order; an index [any] may name one several times."""
+        return Cameras(
+            self.viewmats[index], self.Ks[index], self.width, self.height,
+            self.azimuth[index], self.elevation[index], self.radius[index],
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class RenderOutput:
@@ -38,6 +45,7 @@ class RenderOutput:
     depth: [V,H,W,1] world units, alpha-weighted sum.
     means2d: [V,N,2] px. radii: [V,N,2] int32 px per axis, both > 0 where the splat is seen.
     probe: [V,N,2], the tensor whose `.grad` after backward is dL/dmeans2d, the densify statistic.
+    normal: [V,H,W,3] when asked for: alpha-weighted sum of the splats' shortest axes, turned to the camera, world axes.
     """
 
     rgb: Tensor
@@ -46,6 +54,7 @@ class RenderOutput:
     means2d: Tensor
     radii: Tensor
     probe: Tensor
+    normal: Tensor | None = None
 
 
 @dataclass(frozen=True)

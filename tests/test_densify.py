@@ -11,6 +11,7 @@ from torch import Tensor
 from splatdistill.config import DensifyConfig, OptimConfig, SplatsConfig
 from splatdistill.densify import Densifier
 from splatdistill.ops import densify as op
+from splatdistill.ops import reference
 from splatdistill.optim import SplatOptimizer
 from splatdistill.splats import Splats, init_ball
 from splatdistill.types import RenderOutput
@@ -25,10 +26,14 @@ THRESHOLDS = {
 
 def classify(mean_grad: list[float], scale: list[float], opacity: list[float], *, max_splats: int) -> list[int]:
     scales = torch.tensor(scale).log()[:, None].expand(-1, 3) - torch.tensor([0.0, 0.5, 1.0])
-    kind = op.classify(
+    plan = op.classify(
         torch.tensor(mean_grad), scales=scales, opacities=torch.tensor(opacity), max_splats=max_splats, **THRESHOLDS
     )
-    return kind.tolist()
+    return plan.kind.tolist()
+
+
+def plan_of(kind: Tensor) -> op.Plan:
+    return op.Plan(kind.to(torch.int8), torch.bincount(kind.long(), minlength=4))
 
 
 def some_tensors(n: int, *, seed: int = 0) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
@@ -70,8 +75,8 @@ def test_budget_goes_to_the_largest_gradients_and_ties_to_the_lowest_index() -> 
 def test_nothing_grows_without_gradient() -> None:
     g = torch.tensor([0.0, math.nan])
     thresholds = {**THRESHOLDS, "grow_gradient": 0.0}
-    kind = op.classify(g, scales=torch.full((2, 3), -4.0), opacities=torch.zeros(2), max_splats=9, **thresholds)
-    assert kind.tolist() == [op.KEEP, op.KEEP]
+    plan = op.classify(g, scales=torch.full((2, 3), -4.0), opacities=torch.zeros(2), max_splats=9, **thresholds)
+    assert plan.kind.tolist() == [op.KEEP, op.KEEP]
 
 
 def test_statistics_sum_norms_so_opposing_views_do_not_cancel() -> None:
@@ -89,7 +94,7 @@ def test_statistics_sum_norms_so_opposing_views_do_not_cancel() -> None:
 def test_scatter_keeps_order_extra_tensors_and_survivors_moments() -> None:
     tensors, moments = some_tensors(5)
     kind = torch.tensor([op.KEEP, op.PRUNE, op.CLONE, op.SPLIT, op.KEEP], dtype=torch.int8)
-    out, moved = op.scatter(tensors, moments, kind=kind, key=7)
+    out, moved = op.scatter(tensors, moments, plan=plan_of(kind), key=7)
     source = [0, 2, 2, 3, 3, 4]
     assert torch.equal(out["extra"], tensors["extra"][source])
     for name in ("quats", "sh0", "shN"):
@@ -104,7 +109,7 @@ def test_scatter_keeps_order_extra_tensors_and_survivors_moments() -> None:
 def test_clone_and_split_share_the_opacity() -> None:
     tensors, moments = some_tensors(3)
     kind = torch.tensor([op.KEEP, op.CLONE, op.SPLIT], dtype=torch.int8)
-    out, _ = op.scatter(tensors, moments, kind=kind, key=7)
+    out, _ = op.scatter(tensors, moments, plan=plan_of(kind), key=7)
     before, after = torch.sigmoid(tensors["opacities"]), torch.sigmoid(out["opacities"])
     assert torch.equal(out["opacities"][0], tensors["opacities"][0])
     covered = 1 - (1 - after[[1, 3]]) * (1 - after[[2, 4]])
@@ -116,10 +121,10 @@ def test_split_children_are_samples_of_the_parent() -> None:
     n = 4000
     tensors, _ = some_tensors(1)
     tensors = {name: value.expand(n, *value.shape[1:]).clone() for name, value in tensors.items()}
-    out, _ = op.scatter(tensors, {}, kind=torch.full((n,), op.SPLIT, dtype=torch.int8), key=11)
+    out, _ = op.scatter(tensors, {}, plan=plan_of(torch.full((n,), op.SPLIT)), key=11)
     offset = out["means"] - tensors["means"][0]
     inverse = tensors["quats"][:1] * torch.tensor([1.0, -1, -1, -1])
-    white = op.rotate(inverse.expand(2 * n, 4), offset) / torch.exp(tensors["scales"][0])
+    white = reference.rotate(inverse.expand(2 * n, 4), offset) / torch.exp(tensors["scales"][0])
     assert torch.allclose(white.mean(0), torch.zeros(3), atol=0.05)
     assert torch.allclose(white.T.cov(), torch.eye(3), atol=0.08)
     assert not torch.equal(offset[0], offset[1])
@@ -129,7 +134,7 @@ def test_split_children_are_samples_of_the_parent() -> None:
 def test_scatter_is_a_function_of_its_key() -> None:
     tensors, moments = some_tensors(6)
     kind = torch.full((6,), op.SPLIT, dtype=torch.int8)
-    first, again, other = (op.scatter(tensors, moments, kind=kind, key=key)[0]["means"] for key in (3, 3, 4))
+    first, again, other = (op.scatter(tensors, moments, plan=plan_of(kind), key=key)[0]["means"] for key in (3, 3, 4))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -137,7 +142,7 @@ def test_scatter_is_a_function_of_its_key() -> None:
 @pytest.mark.parametrize("kind", [op.KEEP, op.CLONE, op.SPLIT, op.PRUNE])
 def test_scatter_at_the_edges(n: int, kind: int) -> None:
     tensors, moments = some_tensors(n)
-    out, moved = op.scatter(tensors, moments, kind=torch.full((n,), kind, dtype=torch.int8), key=1)
+    out, moved = op.scatter(tensors, moments, plan=plan_of(torch.full((n,), kind)), key=1)
     size = n * [1, 2, 2, 0][kind]
     assert all(len(v) == size for v in out.values())
     assert all(len(m) == size for state in moved.values() for m in state.values())
@@ -195,7 +200,7 @@ def test_moments_and_bias_correction_go_on_after_an_event() -> None:
                 value.grad = torch.randn(value.shape, generator=g)
             which.update(step)
         tensors, moments = op.scatter(
-            optimizer.splats.detach().tensors, optimizer.moments(), kind=torch.zeros(50, dtype=torch.int8), key=1
+            optimizer.splats.detach().tensors, optimizer.moments(), plan=plan_of(torch.zeros(50)), key=1
         )
         optimizer.replace(Splats(**tensors), moments)
     assert densifier.due(9)

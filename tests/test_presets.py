@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from splatdistill import presets
-from splatdistill.config import CameraConfig, DensifyConfig, TrainConfig
+from splatdistill.config import METHODS, CameraConfig, DensifyConfig, TrainConfig
 
+RECIPES = ("dreamfusion", "prolificdreamer")  # they name their method
 GOOD = TrainConfig(prompt="a red armchair")
 
 
@@ -22,11 +23,41 @@ def write(folder: Path, text: str) -> Path:
 
 def test_every_shipped_preset_loads_and_is_valid() -> None:
     names = sorted(path.stem for path in presets.shipped("sds").parent.glob("*.yaml"))
-    assert {"sds", "smoke"} <= set(names)
+    assert {*METHODS, *RECIPES, "smoke"} == set(names)
     for name in names:
-        config, origins = presets.load("sds", file=Path(name))
-        assert presets.validate(replace(config, prompt="a red ball")) == []
-        assert set(origins.values()) <= {"default", "preset", "file"}
+        for method in [presets.read(presets.shipped(name)).get("method")] if name in RECIPES else METHODS:
+            config, origins = presets.load(method, file=Path(name))
+            assert presets.validate(replace(config, prompt="a red ball")) == []
+            assert set(origins.values()) <= {"default", "preset", "file"}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in presets.shipped("sds").parent.glob("*.yaml")))
+def test_presets_state_only_differences(name: str) -> None:
+    """Those of a method against the defaults, the others against the preset of their method."""
+    values = presets.read(presets.shipped(name))
+    default = replace(TrainConfig(), method=name) if name in METHODS else presets.load(values.get("method", "sds"))[0]
+    before, after = (presets.flatten(c) for c in (default, presets.merge(default, values, where=name)))
+    assert [key for key in _named(values) - {"method"} if before[key] == after[key]] == []
+
+
+def _named(values: dict, prefix: str = "") -> set[str]:
+    return {
+        name
+        for key, value in values.items()
+        for name in (_named(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}"})
+    }
+
+
+def test_a_run_holds_the_section_of_its_method_alone(tmp_path: Path) -> None:
+    config, _ = presets.load("csd")
+    names = presets.flatten(config)
+    assert "csd.t_min" in names and not any(name.startswith(("sds.", "multiview.")) for name in names)
+    file = write(tmp_path, "method: csd\nsds: {t_min: 0.1}\n")
+    with pytest.raises(ValueError, match=r"my\.yaml: --method csd does not read 'sds'\."):
+        presets.load("csd", file=file)
+    shared = write(tmp_path, "sds: {t_min: 0.1}\ncsd: {t_min: 0.2}\n")
+    assert presets.load("csd", file=shared)[0].csd.t_min == 0.2
+    assert presets.load("csd", file=shared)[1]["csd.t_min"] == "file"
 
 
 def test_later_sources_win_and_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +141,14 @@ def test_the_dump_reads_back() -> None:
         ({"densify.interval": 0}, "densify.interval must be above 0"),
         ({"sds.t_min": 0.6}, "sds.t_min must be below sds.t_max and sds.t_max_final."),
         ({"sds.anneal": 2.0}, "sds.anneal must be within 0 and 1; it is 2."),
+        ({"sds.t_min_first": 0.99}, "sds.t_min_first must not exceed sds.t_max."),
+        ({"sds.clamp": (0.0, 2.0)}, "sds.clamp must be above 0 at both ends, or 0 0 for none."),
+        ({"method": "vsd", "vsd.particles": 0}, "vsd.particles must be at least 1; it is 0."),
+        ({"method": "esd", "esd.entropy": 1.6}, "esd.entropy (lambda) must be within 0 and 1.5; it is 1.6."),
+        ({"method": "esd", "esd.entropy": -0.1}, "esd.entropy must not be negative; it is -0.1."),
+        ({"method": "esd", "esd.camera_dropout": 0.0}, "esd.camera_dropout must be above 0"),
+        ({"sds.rescale": 1.5}, "sds.rescale must be within 0 and 1; it is 1.5."),
+        ({"method": "consistency", "consistency.t_min": 0.9}, "consistency.t_max must be at least consistency.t_min +"),
         (
             {"camera.elevation_deg": (-100.0, 0.0)},
             "camera.elevation_deg must be within -90 and 90 degrees",

@@ -7,7 +7,8 @@ import torch
 
 from splatdistill.cameras import turntable
 from splatdistill.config import CameraConfig, SplatsConfig
-from splatdistill.renderer import CpuRenderer, GsplatRenderer, colors, sh_basis
+from splatdistill.ops.reference import sh_basis
+from splatdistill.renderer import CpuRenderer, GsplatRenderer
 from splatdistill.splats import Splats, init_ball
 
 
@@ -29,13 +30,44 @@ def test_harmonics_equal_gsplats(degree: int) -> None:
     assert torch.allclose(ours, reference(degree, direction, coefficients), atol=1e-5)
 
 
-def test_colours_are_view_dependent_only_with_harmonics() -> None:
-    views = turntable(CameraConfig(), num_frames=4, size=16)
-    assert colors(scene(), views).shape == (100, 3)
-    assert colors(scene(degree=2), views).shape == (4, 100, 3)
-    flat = scene(degree=2)
-    flat.tensors["shN"] = torch.zeros_like(flat.shN)
-    assert torch.allclose(colors(flat, views), colors(scene(), views).expand(4, 100, 3), atol=1e-6)
+def test_higher_harmonics_of_zero_change_nothing() -> None:
+    views, white = turntable(CameraConfig(), num_frames=4, size=16), torch.ones(4, 3)
+    flat, curved = scene(), scene(degree=2)
+    plain = CpuRenderer().render(flat, views, background=white).rgb
+    assert not torch.allclose(CpuRenderer().render(curved, views, background=white).rgb, plain, atol=1e-2)
+    curved.tensors["shN"] = torch.zeros_like(curved.shN)
+    assert torch.allclose(CpuRenderer().render(curved, views, background=white).rgb, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("degree", [0, 2])
+def test_normals_come_with_the_same_picture(degree: int) -> None:
+    views, white = turntable(CameraConfig(), num_frames=3, size=24), torch.ones(3, 3)
+    splats = scene(degree=degree)
+    plain = CpuRenderer().render(splats, views, background=white)
+    assert plain.normal is None
+    output = CpuRenderer().render(splats, views, background=white, normals=True)
+    assert output.normal is not None
+    assert output.normal.shape == (3, 24, 24, 3)
+    assert torch.allclose(output.rgb, plain.rgb, atol=2e-6)
+    assert torch.equal(output.depth, plain.depth)
+
+
+def test_normal_of_a_disc_faces_every_camera() -> None:
+    """A flat disc across the z axis has the normal +z from the front and -z from behind, weighted by alpha."""
+    views = turntable(CameraConfig(), num_frames=2, size=16, elevation_deg=0.0)
+    disc = Splats(
+        means=torch.zeros(1, 3),
+        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
+        scales=torch.tensor([[-1.0, -1.0, -5.0]]),
+        opacities=torch.tensor([3.0]),
+        sh0=torch.zeros(1, 1, 3),
+        shN=torch.zeros(1, 0, 3),
+    )
+    output = CpuRenderer().render(disc, views, background=torch.zeros(2, 3), normals=True)
+    assert output.normal is not None
+    signs = torch.tensor([0.0, 0.0, 1.0]) * torch.tensor([1.0, -1.0])[:, None, None, None]
+    assert torch.allclose(output.normal, output.alpha * signs, atol=1e-6)
+    assert output.alpha.max() > 0.5
 
 
 def test_background_shows_where_nothing_is() -> None:
@@ -64,8 +96,11 @@ def test_probe_gradient_is_the_screen_space_gradient() -> None:
 def test_gsplat_draws_the_same_picture() -> None:
     views = turntable(CameraConfig(), num_frames=4, size=64)
     splats = scene(2000, degree=1)
-    ours = CpuRenderer().render(splats, views, background=torch.ones(4, 3))
-    theirs = GsplatRenderer().render(splats.to("cuda"), views, background=torch.ones(4, 3))
+    ours = CpuRenderer().render(splats, views, background=torch.ones(4, 3), normals=True)
+    theirs = GsplatRenderer().render(splats.to("cuda"), views, background=torch.ones(4, 3), normals=True)
+    assert ours.normal is not None
+    assert theirs.normal is not None
+    assert (ours.normal - theirs.normal.cpu()).abs().mean() <= 1e-3
     difference = (ours.rgb - theirs.rgb.cpu()).abs()
     assert difference.mean() <= 1e-4
     assert (difference.amax(-1) > 2e-3).float().mean() <= 1e-3

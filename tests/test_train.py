@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from splatdistill import checkpoint
+from splatdistill import checkpoint, priors
 from splatdistill.config import (
+    METHODS,
     BackgroundConfig,
     DensifyConfig,
+    ESDConfig,
     OutputConfig,
     RegularizeConfig,
     SDSConfig,
     SplatsConfig,
     TrainConfig,
+    VSDConfig,
 )
+from splatdistill.embedded import network
 from splatdistill.logs import Progress
 from splatdistill.priors import load
+from splatdistill.priors.analytic import AnalyticPrior, beach_ball
+from splatdistill.priors.multiview import MultiViewPrior
 from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
 from splatdistill.train import Trainer, regularizer, train
@@ -62,8 +70,10 @@ def test_it_learns_the_ball(tmp_path: Path) -> None:
     assert error < 0.02
 
 
-def test_resume_equals_not_stopping_across_densify(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole")
+@pytest.mark.parametrize("method", METHODS)
+def test_resume_equals_not_stopping_across_densify(tmp_path: Path, method: Any) -> None:
+    small = replace(SMALL, method=method)
+    whole = run(tmp_path / "whole", small)
     steps = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     events = [json.loads(line)["kind"] for line in (tmp_path / "whole" / "events.jsonl").read_text().splitlines()]
     assert events.count("densify") >= 2
@@ -77,9 +87,9 @@ def test_resume_equals_not_stopping_across_densify(tmp_path: Path) -> None:
                 raise Stop
 
     with pytest.raises(Stop), Interrupted(total=SMALL.steps) as progress:
-        train(SMALL, folder=tmp_path / "parts", progress=progress)
+        train(small, folder=tmp_path / "parts", progress=progress)
     assert checkpoint.load(tmp_path / "parts" / "checkpoints")[1]["step"] == 15  # before the event at step 20
-    parts = run(tmp_path / "parts", resume=True)
+    parts = run(tmp_path / "parts", small, resume=True)
     assert len(parts) == len(whole) != SMALL.splats.num_init
     for name, value in whole.tensors.items():
         assert torch.equal(value, parts.tensors[name]), name
@@ -89,6 +99,97 @@ def test_resume_equals_not_stopping_across_densify(tmp_path: Path) -> None:
         {k: v for k, v in s.items() if k not in drop} for s in steps
     ]
     assert (tmp_path / "whole" / "splats.ply").read_bytes() == (tmp_path / "parts" / "splats.ply").read_bytes()
+
+
+def interrupted(config: TrainConfig, *, prior: Any, at: int) -> dict[str, torch.Tensor]:
+    """The checkpoint of a run of `config` that was saved at step `at` and taken up by another trainer."""
+    folder = tempfile.TemporaryDirectory()
+    first, second = (Trainer(config, prior=prior(), device=torch.device("cpu")) for _ in range(2))
+    for _ in range(at):
+        first.advance(Silent())  # type: ignore[arg-type]
+    first.save(Path(folder.name))
+    second.restore(*checkpoint.load(Path(folder.name)))
+    return finished(second)
+
+
+def finished(trainer: Trainer) -> dict[str, torch.Tensor]:
+    with tempfile.TemporaryDirectory() as folder:
+        while trainer.step < trainer.config.steps:
+            trainer.advance(Silent())  # type: ignore[arg-type]
+        trainer.save(Path(folder))
+        return checkpoint.load(Path(folder))[0]
+
+
+class Silent:
+    def metrics(self, *args: Any, **values: Any) -> None: ...
+
+    event = summary = metrics
+
+
+def linear_prior() -> AnalyticPrior:
+    return AnalyticPrior(beach_ball(image_size=8), image_size=8, learned=True)
+
+
+def unet_prior() -> MultiViewPrior:
+    torch.manual_seed(0)
+    parts = network.create(channels=(16, 32, 32), text_width=16)
+    return MultiViewPrior(
+        parts.unet.eval(),
+        text_encoder=parts.text_encoder.eval(),
+        tokenizer=parts.tokenizer,
+        scheduler=parts.scheduler,
+        meta=network.meta(image_size=16),
+    )
+
+
+@pytest.mark.parametrize("prior", [linear_prior, unet_prior])
+def test_particles_and_what_is_learned_resume_bit_for_bit(prior: Any) -> None:
+    config = replace(
+        SMALL,
+        method="esd",
+        steps=6,
+        size=16,
+        splats=SplatsConfig(num_init=30),
+        densify=replace(SMALL.densify, start=0.6, interval=1, max_splats=50),
+        esd=ESDConfig(particles=2, lora_rank=2, lora_lr=1e-2),
+    )
+    whole = finished(Trainer(config, prior=prior(), device=torch.device("cpu")))
+    parts = interrupted(config, prior=prior, at=3)
+    assert whole.keys() == parts.keys()
+    assert {name.split(".")[0] for name in whole} == {"0", "1", "guidance"}
+    assert not torch.equal(whole["0.splats.means"][:10], whole["1.splats.means"][:10])
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+
+
+def test_every_particle_is_exported_and_what_is_learned_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(priors, "load", lambda *args, **kwargs: linear_prior())
+    config = replace(SMALL, method="vsd", steps=5, vsd=VSDConfig(particles=3, lora_lr=1e-2))
+    run(tmp_path / "run", config)
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"splats.ply", "splats-1.ply", "splats-2.ply", "contact.png", "contact-1.png", "contact-2.png"} <= files
+    assert (tmp_path / "run" / "splats.ply").read_bytes() != (tmp_path / "run" / "splats-1.ply").read_bytes()
+    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert {"lora_loss", "frozen_loss", "camera_ratio"} <= json.loads(line).keys()
+
+
+def test_one_particle_is_the_same_object_however_many_there_are() -> None:
+    """Particles share cameras and noise streams only; each gradient is the mean over its own views."""
+    config = replace(SMALL, method="vsd", steps=1, vsd=VSDConfig(guidance_scale=1.0))
+    alone, pair = (
+        Trainer(
+            replace(config, vsd=replace(config.vsd, particles=count)), prior=linear_prior(), device=torch.device("cpu")
+        )
+        for count in (1, 2)
+    )
+    assert torch.equal(alone.splats.means, pair.splats.means)
+    assert not torch.equal(pair.particles[0].splats.means, pair.particles[1].splats.means)
+    norms = [trainer._gradients(0)[2] for trainer in (alone, pair)]
+    assert norms[0].shape == (4,) and norms[1].shape == (8,)
+    grads = [trainer.splats.sh0.grad.norm().item() for trainer in (alone, pair)]  # type: ignore[union-attr]
+    assert 0.5 < grads[0] / grads[1] < 2.0
 
 
 def test_run_folder_holds_what_it_promises(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "../cpu/levels.h"
+#include "../cpu/tiles.h"
 #include "tensors.h"
 
 namespace sd::bind {
@@ -10,8 +11,8 @@ namespace {
 using namespace sd::cpu;
 
 constexpr int64_t kRecordFloats = sizeof(ProjectedSplat) / sizeof(float);
-constexpr int64_t kSlotFloats = sizeof(GradientSlot) / sizeof(float);
-constexpr int64_t kMaxSide = 65536;  // block coordinates are 16 bits
+constexpr int64_t kMaxSide = 16384;  // block coordinates are 13 bits in tile_rows.cpp
+constexpr int64_t kMaxChannels = 1024;
 
 // The inputs of both passes, checked.
 struct Scene {
@@ -22,14 +23,19 @@ struct Scene {
 
 Scene make_scene(const Tensor& means, const Tensor& quats, const Tensor& scales, const Tensor& opacities,
                  const Tensor& colors, const Tensor& viewmats, const Tensor& Ks,
-                 const std::optional<Tensor>& means2d_offset, int64_t width, int64_t height, double near_plane,
-                 double far_plane, double eps2d, bool antialiased) {
+                 const std::optional<Tensor>& means2d_offset, int64_t sh_degree, int64_t width, int64_t height,
+                 double near_plane, double far_plane, double eps2d, bool antialiased) {
   STD_TORCH_CHECK(means.dim() == 2 && viewmats.dim() == 3, "means must be [N,3] and viewmats [V,4,4]");
   STD_TORCH_CHECK(width > 0 && width <= kMaxSide && height > 0 && height <= kMaxSide, "bad image size");
   const int64_t n = means.size(0), v = viewmats.size(0);
   STD_TORCH_CHECK(n * v < INT32_MAX, "too many splats times views");
   Scene scene;
-  const bool per_view = colors.dim() == 3;
+  STD_TORCH_CHECK(sh_degree >= -1 && sh_degree <= 3, "sh_degree must be 0..3, or -1 for colours");
+  const bool harmonics = sh_degree >= 0, per_view = !harmonics && colors.dim() == 3;
+  STD_TORCH_CHECK(colors.dim() == (per_view || harmonics ? 3 : 2), "colors must be [N,D], [V,N,D] or [N,K,3]");
+  const int64_t d = colors.size(colors.dim() - 1), rows = harmonics ? colors.size(1) : 0;
+  STD_TORCH_CHECK(d > 0 && d <= kMaxChannels && rows <= kMaxChannels, "too many channels");
+  STD_TORCH_CHECK(!harmonics || (d == 3 && rows >= (sh_degree + 1) * (sh_degree + 1)), "too few harmonics");
   scene.config = {n,
                   v,
                   static_cast<int>(width),
@@ -38,14 +44,18 @@ Scene make_scene(const Tensor& means, const Tensor& quats, const Tensor& scales,
                   static_cast<float>(far_plane),
                   static_cast<float>(eps2d),
                   antialiased,
+                  static_cast<int>(d),
                   per_view,
+                  static_cast<int>(sh_degree),
+                  static_cast<int>(rows),
                   num_threads()};
   scene.splats.means = checked<float>(means, "means", {n, 3});
   scene.splats.quats = checked<float>(quats, "quats", {n, 4});
   scene.splats.scales = checked<float>(scales, "scales", {n, 3});
   scene.splats.opacities = checked<float>(opacities, "opacities", {n});
-  scene.splats.colors =
-      per_view ? checked<float>(colors, "colors", {v, n, 3}) : checked<float>(colors, "colors", {n, 3});
+  scene.splats.colors = harmonics  ? checked<float>(colors, "colors", {n, rows, 3})
+                        : per_view ? checked<float>(colors, "colors", {v, n, d})
+                                   : checked<float>(colors, "colors", {n, d});
   scene.splats.means2d_offset = means2d_offset ? checked<float>(*means2d_offset, "means2d_offset", {v, n, 2}) : nullptr;
   const float* viewmat = checked<float>(viewmats, "viewmats", {v, 4, 4});
   const float* K = checked<float>(Ks, "Ks", {v, 3, 3});
@@ -58,13 +68,13 @@ using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
 
 Forward rasterize_forward(const Tensor& means, const Tensor& quats, const Tensor& scales, const Tensor& opacities,
                           const Tensor& colors, const Tensor& viewmats, const Tensor& Ks, const Tensor& background,
-                          const std::optional<Tensor>& means2d_offset, int64_t width, int64_t height, double near_plane,
-                          double far_plane, double eps2d, bool antialiased) {
-  const Scene scene = make_scene(means, quats, scales, opacities, colors, viewmats, Ks, means2d_offset, width, height,
-                                 near_plane, far_plane, eps2d, antialiased);
+                          const std::optional<Tensor>& means2d_offset, int64_t sh_degree, int64_t width, int64_t height,
+                          double near_plane, double far_plane, double eps2d, bool antialiased) {
+  const Scene scene = make_scene(means, quats, scales, opacities, colors, viewmats, Ks, means2d_offset, sh_degree,
+                                 width, height, near_plane, far_plane, eps2d, antialiased);
   const RasterConfig& config = scene.config;
-  const int64_t n = config.num_splats, v = config.num_views;
-  const float* background_data = checked<float>(background, "background", {v, 3});
+  const int64_t n = config.num_splats, v = config.num_views, d = config.num_channels;
+  const float* background_data = checked<float>(background, "background", {v, d});
 
   Tensor means2d = allocate<float>(means, {v, n, 2});
   Tensor radii = allocate<int32_t>(means, {v, n, 2});
@@ -72,64 +82,82 @@ Forward rasterize_forward(const Tensor& means, const Tensor& quats, const Tensor
   ProjectedSplat* records = data<ProjectedSplat>(records_tensor);
   kernels().project(config, scene.cameras.data(), scene.splats, records, data<float>(means2d), data<int32_t>(radii));
 
-  const int64_t num_entries = assign_slots(config, records);
-  STD_TORCH_CHECK(num_entries < INT32_MAX, "the splats cover too many tiles: use smaller splats or images");
+  const TileBinner tiles(config, records);
+  const int64_t e = tiles.num_entries();
+  STD_TORCH_CHECK(e < INT32_MAX, "the splats cover too many tiles: use smaller splats or images");
   Tensor tile_offsets = allocate<int32_t>(means, {num_tiles(config) + 1});
-  Tensor tile_ids = allocate<int32_t>(means, {num_entries});
-  Tensor tile_masks = allocate<uint16_t>(means, {num_entries});
-  fill_tiles(config, records, data<int32_t>(tile_offsets), data<int32_t>(tile_ids), data<uint16_t>(tile_masks));
+  Tensor tile_ids = allocate<int32_t>(means, {e});
+  Tensor tile_masks = allocate<uint16_t>(means, {e}), tile_hits = allocate<uint16_t>(means, {e});
+  const TileLists lists = {data<int32_t>(tile_offsets), data<int32_t>(tile_ids), data<uint16_t>(tile_masks),
+                           data<uint16_t>(tile_hits)};
+  tiles.fill(lists);
 
-  Tensor rgb = allocate<float>(means, {v, height, width, 3});
+  Tensor color = allocate<float>(means, {v, height, width, d});
   Tensor alpha = allocate<float>(means, {v, height, width, 1});
   Tensor depth = allocate<float>(means, {v, height, width, 1});
-  const TileLists lists = {data<int32_t>(tile_offsets), data<int32_t>(tile_ids), data<uint16_t>(tile_masks)};
-  const Images images = {data<float>(rgb), data<float>(alpha), data<float>(depth)};
-  kernels().blend(config, records, lists, background_data, images);
-  return {rgb, alpha, depth, means2d, radii, records_tensor, tile_offsets, tile_ids, tile_masks};
+  kernels().blend(config, {records, scene.splats.colors, background_data, lists},
+                  {data<float>(color), data<float>(alpha), data<float>(depth)});
+  return {color, alpha, depth, means2d, radii, records_tensor, tile_offsets, tile_ids, tile_hits};
 }
 
-using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-Backward rasterize_backward(const Tensor& v_rgb, const Tensor& v_alpha, const Tensor& v_depth,
-                            const std::optional<Tensor>& v_means2d, const Tensor& means, const Tensor& quats,
-                            const Tensor& scales, const Tensor& opacities, const Tensor& colors, const Tensor& viewmats,
-                            const Tensor& Ks, const Tensor& rgb, const Tensor& alpha, const Tensor& depth,
-                            const Tensor& radii, const Tensor& records_tensor, const Tensor& tile_offsets,
-                            const Tensor& tile_ids, const Tensor& tile_masks, double eps2d, bool antialiased) {
-  STD_TORCH_CHECK(rgb.dim() == 4 && tile_ids.dim() == 1, "rgb must be [V,H,W,3] and tile_ids [E]");
-  const int64_t height = rgb.size(1), width = rgb.size(2);
-  const Scene scene = make_scene(means, quats, scales, opacities, colors, viewmats, Ks, std::nullopt, width, height,
-                                 0.0, 0.0, eps2d, antialiased);
+// An image's gradient, or null where nothing depends on it.
+float* image_gradient(const std::optional<Tensor>& grad, const char* name, std::initializer_list<int64_t> sizes) {
+  return grad ? checked<float>(*grad, name, sizes) : nullptr;
+}
+
+Backward rasterize_backward(const Tensor& v_color, const std::optional<Tensor>& v_alpha,
+                            const std::optional<Tensor>& v_depth, const std::optional<Tensor>& v_means2d,
+                            const Tensor& means, const Tensor& quats, const Tensor& scales, const Tensor& opacities,
+                            const Tensor& colors, const Tensor& viewmats, const Tensor& Ks, const Tensor& color,
+                            const Tensor& alpha, const Tensor& depth, const Tensor& radii, const Tensor& records_tensor,
+                            const Tensor& tile_offsets, const Tensor& tile_ids, const Tensor& tile_hits,
+                            int64_t sh_degree, double eps2d, bool antialiased, bool cameras) {
+  STD_TORCH_CHECK(color.dim() == 4 && tile_ids.dim() == 1, "color must be [V,H,W,D] and tile_ids [E]");
+  const int64_t height = color.size(1), width = color.size(2);
+  const Scene scene = make_scene(means, quats, scales, opacities, colors, viewmats, Ks, std::nullopt, sh_degree, width,
+                                 height, 0.0, 0.0, eps2d, antialiased);
   const RasterConfig& config = scene.config;
-  const int64_t n = config.num_splats, v = config.num_views, num_entries = tile_ids.size(0);
+  const int64_t n = config.num_splats, v = config.num_views, d = config.num_channels, e = tile_ids.size(0);
   check_layout(records_tensor, "records", {v, n, kRecordFloats});
   const ProjectedSplat* records = data<ProjectedSplat>(records_tensor);
   const TileLists lists = {checked<int32_t>(tile_offsets, "tile_offsets", {num_tiles(config) + 1}),
-                           checked<int32_t>(tile_ids, "tile_ids", {num_entries}),
-                           checked<uint16_t>(tile_masks, "tile_masks", {num_entries})};
-  const Images images = {checked<float>(rgb, "rgb", {v, height, width, 3}),
+                           checked<int32_t>(tile_ids, "tile_ids", {e}), nullptr,
+                           checked<uint16_t>(tile_hits, "tile_hits", {e})};
+  const Images images = {checked<float>(color, "color", {v, height, width, d}),
                          checked<float>(alpha, "alpha", {v, height, width, 1}),
                          checked<float>(depth, "depth", {v, height, width, 1})};
-  const Images grads = {checked<float>(v_rgb, "v_rgb", {v, height, width, 3}),
-                        checked<float>(v_alpha, "v_alpha", {v, height, width, 1}),
-                        checked<float>(v_depth, "v_depth", {v, height, width, 1})};
+  const Images grads = {checked<float>(v_color, "v_color", {v, height, width, d}),
+                        image_gradient(v_alpha, "v_alpha", {v, height, width, 1}),
+                        image_gradient(v_depth, "v_depth", {v, height, width, 1})};
 
-  Tensor slots_tensor = allocate<float>(means, {num_entries, kSlotFloats});
-  Tensor tile_background = allocate<float>(means, {num_tiles(config), 3});
-  GradientSlot* slots = data<GradientSlot>(slots_tensor);
-  kernels().blend_backward(config, records, lists, images, grads, slots, data<float>(tile_background));
+  Tensor sums = allocate<float>(means, {e * entry_sums(config) + kPadding});
+  Tensor rows = allocate<int32_t>(means, {v, n});
+  Tensor tile_background = allocate<float>(means, {num_tiles(config), d});
+  kernels().blend_backward(config, {records, scene.splats.colors, nullptr, lists}, images, grads, data<float>(sums),
+                           data<float>(tile_background));
 
   Tensor g_means = allocate<float>(means, {n, 3}), g_quats = allocate<float>(means, {n, 4}),
          g_scales = allocate<float>(means, {n, 3}), g_opacities = allocate<float>(means, {n}),
-         g_colors = torch::stable::empty_like(colors), g_background = allocate<float>(means, {v, 3}),
-         g_means2d = allocate<float>(means, {v, n, 2});
+         g_colors = torch::stable::empty_like(colors), g_background = allocate<float>(means, {v, d}),
+         g_means2d = allocate<float>(means, {v, n, 2}), g_viewmats = allocate<float>(means, {cameras ? v : 0, 4, 4}),
+         partial = allocate<float>(means, {cameras ? camera_partials(config) : 0});
   sum_background(config, data<float>(tile_background), data<float>(g_background));
-  const SplatGradients out = {data<float>(g_means),     data<float>(g_quats),  data<float>(g_scales),
-                              data<float>(g_opacities), data<float>(g_colors), data<float>(g_means2d)};
+  const SplatGradients out = {data<float>(g_means),
+                              data<float>(g_quats),
+                              data<float>(g_scales),
+                              data<float>(g_opacities),
+                              data<float>(g_colors),
+                              data<float>(g_means2d),
+                              cameras ? data<float>(g_viewmats) : nullptr,
+                              data<float>(partial)};
   const float* v_means2d_data = v_means2d ? checked<float>(*v_means2d, "v_means2d", {v, n, 2}) : nullptr;
-  kernels().project_backward(config, scene.cameras.data(), scene.splats, records,
-                             checked<int32_t>(radii, "radii", {v, n, 2}), slots, v_means2d_data, out);
-  return {g_means, g_quats, g_scales, g_opacities, g_colors, g_background, g_means2d};
+  kernels().project_backward(
+      config, scene.cameras.data(), scene.splats,
+      {checked<int32_t>(radii, "radii", {v, n, 2}), lists, data<float>(sums), data<int32_t>(rows), v_means2d_data},
+      out);
+  return {g_means, g_quats, g_scales, g_opacities, g_colors, g_viewmats, g_background, g_means2d};
 }
 
 }  // namespace
@@ -137,15 +165,16 @@ Backward rasterize_backward(const Tensor& v_rgb, const Tensor& v_alpha, const Te
 STABLE_TORCH_LIBRARY_FRAGMENT(splatdistill, m) {
   m.def(
       "rasterize_forward(Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, "
-      "Tensor Ks, Tensor background, Tensor? means2d_offset, int width, int height, float near, float far, "
-      "float eps2d, bool antialiased) -> (Tensor rgb, Tensor alpha, Tensor depth, Tensor means2d, Tensor radii, "
-      "Tensor records, Tensor tile_offsets, Tensor tile_ids, Tensor tile_masks)");
+      "Tensor Ks, Tensor background, Tensor? means2d_offset, int sh_degree, int width, int height, float near, float "
+      "far, "
+      "float eps2d, bool antialiased) -> (Tensor color, Tensor alpha, Tensor depth, Tensor means2d, Tensor radii, "
+      "Tensor records, Tensor tile_offsets, Tensor tile_ids, Tensor tile_hits)");
   m.def(
-      "rasterize_backward(Tensor v_rgb, Tensor v_alpha, Tensor v_depth, Tensor? v_means2d, Tensor means, "
-      "Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor Ks, Tensor rgb, "
+      "rasterize_backward(Tensor v_color, Tensor? v_alpha, Tensor? v_depth, Tensor? v_means2d, Tensor means, "
+      "Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor Ks, Tensor color, "
       "Tensor alpha, Tensor depth, Tensor radii, Tensor records, Tensor tile_offsets, Tensor tile_ids, "
-      "Tensor tile_masks, float eps2d, bool antialiased) -> (Tensor means, Tensor quats, Tensor scales, "
-      "Tensor opacities, Tensor colors, Tensor background, Tensor means2d_offset)");
+      "Tensor tile_hits, int sh_degree, float eps2d, bool antialiased, bool cameras) -> (Tensor means, Tensor quats, "
+      "Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor background, Tensor means2d_offset)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(splatdistill, CPU, m) {

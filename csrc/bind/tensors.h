@@ -26,6 +26,8 @@ inline constexpr ScalarType dtype_of<int64_t> = ScalarType::Long;
 template <>
 inline constexpr ScalarType dtype_of<int32_t> = ScalarType::Int;
 template <>
+inline constexpr ScalarType dtype_of<int8_t> = ScalarType::Char;
+template <>
 inline constexpr ScalarType dtype_of<uint16_t> = ScalarType::Short;  // bit patterns; torch's uint16 can do little
 
 inline void check_layout(const Tensor& t, const char* name, std::initializer_list<int64_t> sizes) {

@@ -28,17 +28,32 @@ SD_HD PhiloxWords philox4x32(PhiloxWords counter, uint32_t key0, uint32_t key1) 
 // The middle of one of 2^23 equal cells of (0, 1): exact in float and never 0 or 1.
 SD_HD double philox_uniform(uint32_t word) { return (static_cast<double>(word >> 9) + 0.5) * 0x1p-23; }
 
-// Four standard normals for draw number `block` of the stream (key, id), by Box-Muller. In double, so that every
-// device rounds to the same float up to its last bit.
-SD_HD void philox_normal4(uint64_t key, uint64_t id, uint32_t block, float out[4]) {
+// Two standard normals of two words, by Box-Muller. In double, so that every device rounds to the same float up to its
+// last bit.
+SD_HD void philox_box_muller(uint32_t first, uint32_t second, float out[2]) {
+  const double radius = sqrt(-2.0 * log(philox_uniform(first)));
+  const double angle = 6.283185307179586 * philox_uniform(second);
+  out[0] = static_cast<float>(radius * cos(angle));
+  out[1] = static_cast<float>(radius * sin(angle));
+}
+
+// Draw number `block` of the stream (key, id).
+SD_HD PhiloxWords philox_draw(uint64_t key, uint64_t id, uint32_t block) {
   const PhiloxWords counter = {{static_cast<uint32_t>(id), static_cast<uint32_t>(id >> 32), block, 0u}};
-  const PhiloxWords w = philox4x32(counter, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
-  for (int pair = 0; pair < 2; ++pair) {
-    const double radius = sqrt(-2.0 * log(philox_uniform(w.v[2 * pair])));
-    const double angle = 6.283185307179586 * philox_uniform(w.v[2 * pair + 1]);
-    out[2 * pair] = static_cast<float>(radius * cos(angle));
-    out[2 * pair + 1] = static_cast<float>(radius * sin(angle));
-  }
+  return philox4x32(counter, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
+}
+
+// The draw's four standard normals.
+SD_HD void philox_normal4(uint64_t key, uint64_t id, uint32_t block, float out[4]) {
+  const PhiloxWords w = philox_draw(key, id, block);
+  philox_box_muller(w.v[0], w.v[1], out);
+  philox_box_muller(w.v[2], w.v[3], out + 2);
+}
+
+// The first two of them.
+SD_HD void philox_normal2(uint64_t key, uint64_t id, uint32_t block, float out[2]) {
+  const PhiloxWords w = philox_draw(key, id, block);
+  philox_box_muller(w.v[0], w.v[1], out);
 }
 
 }  // namespace sd

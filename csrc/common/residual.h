@@ -2,6 +2,7 @@
 
 #include "macros.h"
 
+// Files that use it are compiled without contraction: an element is the same bits at every level, and in torch.
 namespace sd {
 
 constexpr int kMaxTerms = 8;
@@ -24,6 +25,12 @@ SD_HD ResidualElement<T> residual_element(const T* const* terms, long long index
   const T kept = finite ? raw : T(0);
   const T upper = kept < limit ? kept : limit;
   return {upper > -limit ? upper : -limit, finite};
+}
+
+// One element of x_t.
+template <class T>
+SD_HD T noised_element(T x0, T eps, T alpha, T sigma) {
+  return alpha * x0 + sigma * eps;
 }
 
 }  // namespace sd

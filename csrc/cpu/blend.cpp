@@ -7,104 +7,148 @@ SD_DECLARE_LEVEL(SD_LEVEL)
 namespace sd::cpu::SD_LEVEL {
 namespace {
 
-constexpr int kChunk = 128;     // entries listed at a time: a block that saturates early lists no more
 constexpr int kCheckEvery = 8;  // pairs between two looks at whether the block has saturated
 
-// The ids of those of `count` entries whose mask has the bit.
-int list_block(const int32_t* ids, const uint16_t* masks, int count, int bit, int32_t* list) {
-  int n = 0;
-#if defined(__AVX512F__)
-  for (int i = 0; i < count; i += 16) {
-    const unsigned tail = count - i >= 16 ? 0xffffu : (1u << (count - i)) - 1u;
-    const __mmask16 valid = static_cast<__mmask16>(tail);
-    const __m512i mask = _mm512_maskz_cvtepu16_epi32(valid, _mm256_maskz_loadu_epi16(valid, masks + i));
-    const __mmask16 hit = _mm512_test_epi32_mask(mask, _mm512_set1_epi32(1 << bit));
-    const __m512i id = _mm512_maskz_loadu_epi32(valid, ids + i);
-    _mm512_storeu_si512(list + n, _mm512_maskz_compress_epi32(hit, id));
-    n += __builtin_popcount(hit);
-  }
-#else
-  for (int i = 0; i < count; ++i) {
-    list[n] = ids[i];
-    n += masks[i] >> bit & 1;
-  }
-#endif
-  return n;
-}
-
+// The pixels of a block.
+template <int C>
 struct BlockState {
   vf t[kParts];       // transmittance, falling freely past kTransmittanceMin
   vf t_last[kParts];  // the last above it
-  vf color[3][kParts];
+  vf color[C][kParts];
   vf depth[kParts];
 };
 
-inline bool saturated(const BlockState& s) {
+template <int C>
+inline bool saturated(const BlockState<C>& s) {
   vf most = s.t[0];
   for (int k = 1; k < kParts; ++k) most = max(most, s.t[k]);
   return !any_above(most, kTransmittanceMin);
 }
 
 // Since t never rises, "a pair counts iff t stays above the threshold" stops each pixel where gsplat stops it.
-inline void draw(const ProjectedSplat& s, vf dx, vf dy, int k, BlockState& state) {
-  const vf alpha = min(falloff(s, dx, dy), broadcast(kAlphaCap));
+// Returns whether a pixel that had not stopped met the splat.
+template <int C, bool kFirst>
+inline bool draw(const ProjectedSplat& s, const float* color, vf dx, vf dy, int k, BlockState<C>& state) {
+  const Falloff f = falloff(s, dx, dy);
   const vf t = state.t[k];
-  const vf next = t - alpha * t;
-  const vi counts = next > kTransmittanceMin;
-  const vf weight = select(counts, alpha * t, vf{});
+  const vf next = t - f.alpha * t;
+  const vm counts = less(broadcast(kTransmittanceMin), next);
+  const vf weight = select(counts, f.alpha * t, vf{});
   state.t_last[k] = select(counts, next, state.t_last[k]);
   state.t[k] = next;
-  for (int c = 0; c < 3; ++c) state.color[c][k] += weight * s.color[c];
-  state.depth[k] += weight * s.depth;
+  for (int c = 0; c < C; ++c) state.color[c][k] += weight * color[c];
+  if (kFirst) state.depth[k] += weight * s.depth;
+  return kFirst && any(both(f.drawn, less(broadcast(kTransmittanceMin), t)));
 }
 
-BlockState blend_block(const ProjectedSplat* records, const TileLists& lists, int64_t tile, int bit, float x, float y) {
-  const PixelGrid grid = pixel_grid();
-  BlockState state = {};
+// The first pass notes the hits; the others walk along them.
+template <int C, bool kFirst>
+void blend_block(const BlendInputs& in, const ColorSource& source, int64_t tile, int bit, const vf* x, const vf* y,
+                 BlockState<C>* out) {
+  BlockState<C> state = {};
   for (int k = 0; k < kParts; ++k) state.t[k] = state.t_last[k] = broadcast(1.0f);
-  const int32_t end = lists.offsets[tile + 1];
-  for (int32_t begin = lists.offsets[tile]; begin < end; begin += kChunk) {
-    int32_t list[kChunk + kLanes];
+  const uint16_t* masks = kFirst ? in.lists.masks : in.lists.hits;
+  const int32_t end = in.lists.offsets[tile + 1];
+  bool done = false;
+  for (int32_t begin = in.lists.offsets[tile]; begin < end && !done; begin += kChunk) {
+    int32_t list[kChunk + kSlack];
     const int count = end - begin < kChunk ? end - begin : kChunk;
-    const int n = list_block(lists.ids + begin, lists.masks + begin, count, bit, list);
-    for (int i = 0; i < n; ++i) {
-      if (i + kPrefetch < n) __builtin_prefetch(records + list[i + kPrefetch]);
-      const ProjectedSplat& s = records[list[i]];
-      const float mean_x = s.x - x, mean_y = s.y - y;
-      for (int k = 0; k < kParts; ++k) draw(s, mean_x - grid.x[k], mean_y - grid.y[k], k, state);
-      if (i % kCheckEvery == kCheckEvery - 1 && saturated(state)) return state;
+    const int n = list_entries(masks, begin, count, 1u << bit, list);
+    for (int i = 0; i < n && !done; ++i) {
+      __builtin_prefetch(in.records + in.lists.ids[list[i + kPrefetch]]);
+      const int32_t row = in.lists.ids[list[i]];
+      const ProjectedSplat& s = in.records[row];
+      bool hit = false;
+      for (int k = 0; k < kParts; ++k)
+        hit |= draw<C, kFirst>(s, color_of(source, row), s.x - x[k], s.y - y[k], k, state);
+      if (kFirst) in.lists.hits[list[i]] |= static_cast<uint16_t>(hit << bit);
+      if (i % kCheckEvery == kCheckEvery - 1) done = saturated(state);
     }
   }
-  return state;
+  *out = state;
 }
 
-void store_block(const RasterConfig& config, const BlockState& s, const float* background, int64_t view, int x, int y,
-                 const Images& out) {
-  for (int p = 0; p < kBlock * kBlock; ++p) {
-    const int column = x + p % kBlock, row = y + p / kBlock;
-    if (column >= config.width || row >= config.height) continue;
-    const int64_t pixel = (view * config.height + row) * config.width + column;
-    const int k = p / kLanes, lane = p % kLanes;
-    const float t = s.t_last[k][lane];
-    for (int c = 0; c < 3; ++c) out.rgb[3 * pixel + c] = s.color[c][k][lane] + t * background[3 * view + c];
-    out.alpha[pixel] = 1.0f - t;
-    out.depth[pixel] = s.depth[k][lane];
+// A tile on its way to the images.
+template <int C>
+struct alignas(64) TileImage {
+  float t[kTile][kTile], depth[kTile][kTile], color[C][kTile][kTile];
+};
+
+// The lanes of a block, four pixels a row.
+inline void store_block(const vf* v, int bit, float (*plane)[kTile]) {
+  const int x = bit % kTileBlocks * kBlock, y = bit / kTileBlocks * kBlock;
+  for (int row = 0; row < kBlock; ++row)
+    memcpy(&plane[y + row][x], reinterpret_cast<const float*>(v) + row * kBlock, sizeof(float) * kBlock);
+}
+
+template <int C, bool kFirst>
+void store_tile(const RasterConfig& config, const TileImage<C>& tile, const TilePlace& place, const float* background,
+                int first_channel, const Images& out) {
+  const int columns = config.width - place.x < kTile ? config.width - place.x : kTile;
+  const int rows = config.height - place.y < kTile ? config.height - place.y : kTile;
+  for (int y = 0; y < rows; ++y) {
+    const int64_t pixel = (place.view * config.height + place.y + y) * config.width + place.x;
+    float* color = out.color + pixel * config.num_channels + first_channel;
+    for (int x = 0; x < kTile; x += kLanes) {
+      const vf t = load(tile.t[y] + x), alpha = 1.0f - t, depth = load(tile.depth[y] + x);
+      vf blended[C];
+      for (int c = 0; c < C; ++c) blended[c] = load(tile.color[c][y] + x) + t * background[c];
+      store_pixels<C>(color, config.num_channels, x, columns, blended);
+      if (!kFirst) continue;
+      store_pixels<1>(out.alpha + pixel, 1, x, columns, &alpha);
+      store_pixels<1>(out.depth + pixel, 1, x, columns, &depth);
+    }
+  }
+}
+
+template <int C, bool kFirst>
+void blend_tile(const RasterConfig& config, const BlendInputs& in, int64_t t, int first_channel, const Images& out) {
+  const TilePlace place = tile_place(config, t);
+  const PixelGrid grid = pixel_grid();
+  const ColorSource source = color_source(config, in, place.view, first_channel);
+  const int32_t begin = in.lists.offsets[t], end = in.lists.offsets[t + 1];
+  if (kFirst && begin < end) memset(in.lists.hits + begin, 0, sizeof(uint16_t) * static_cast<size_t>(end - begin));
+  TileImage<C> tile;
+  for (int bit = 0; bit < kBlocks; ++bit) {
+    const int left = place.x + bit % kTileBlocks * kBlock, top = place.y + bit / kTileBlocks * kBlock;
+    if (left >= config.width || top >= config.height) continue;
+    vf x[kParts], y[kParts];
+    for (int k = 0; k < kParts; ++k) {
+      x[k] = grid.x[k] + static_cast<float>(left);
+      y[k] = grid.y[k] + static_cast<float>(top);
+    }
+    BlockState<C> state;
+    blend_block<C, kFirst>(in, source, t, bit, x, y, &state);
+    store_block(state.t_last, bit, tile.t);
+    if (kFirst) store_block(state.depth, bit, tile.depth);
+    for (int c = 0; c < C; ++c) store_block(state.color[c], bit, tile.color[c]);
+  }
+  store_tile<C, kFirst>(config, tile, place, in.background + place.view * config.num_channels + first_channel,
+                        first_channel, out);
+}
+
+template <int C>
+void blend_pass(const RasterConfig& config, const BlendInputs& in, int first_channel, const Images& out) {
+#pragma omp parallel for schedule(dynamic) num_threads(config.num_threads) if (config.num_threads > 1)
+  for (int64_t t = 0; t < num_tiles(config); ++t) {
+    if (first_channel == 0)
+      blend_tile<C, true>(config, in, t, first_channel, out);
+    else
+      blend_tile<C, false>(config, in, t, first_channel, out);
   }
 }
 
 }  // namespace
 
-void blend(const RasterConfig& config, const ProjectedSplat* records, const TileLists& lists, const float* background,
-           const Images& out) {
-#pragma omp parallel for schedule(dynamic) num_threads(config.num_threads) if (config.num_threads > 1)
-  for (int64_t tile = 0; tile < num_tiles(config); ++tile) {
-    const TilePlace place = tile_place(config, tile);
-    for (int bit = 0; bit < kBlocks; ++bit) {
-      const int x = place.x + bit % kTileBlocks * kBlock, y = place.y + bit / kTileBlocks * kBlock;
-      if (x >= config.width || y >= config.height) continue;
-      const BlockState state = blend_block(records, lists, tile, bit, static_cast<float>(x), static_cast<float>(y));
-      store_block(config, state, background, place.view, x, y, out);
-    }
+void blend(const RasterConfig& config, const BlendInputs& in, const Images& out) {
+  for (ChannelPass pass = channel_pass(0, config.num_channels); pass.first < config.num_channels;
+       pass = channel_pass(pass.first + pass.count, config.num_channels)) {
+    if (pass.count == 4)
+      blend_pass<4>(config, in, pass.first, out);
+    else if (pass.count == 3)
+      blend_pass<3>(config, in, pass.first, out);
+    else
+      blend_pass<1>(config, in, pass.first, out);
   }
 }
 

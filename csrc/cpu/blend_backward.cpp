@@ -7,89 +7,132 @@ SD_DECLARE_LEVEL(SD_LEVEL)
 namespace sd::cpu::SD_LEVEL {
 namespace {
 
-constexpr int kSums = 12;  // the floats of a GradientSlot
 constexpr int kBlockPixels = kBlock * kBlock;
 
-// The pixels of a tile, block by block. Walking front to back, `rest` is what the splats behind still add to
-// <grads, images>: it starts as the whole of it and loses each pair's share, so no colours behind are stored.
+// The pixels of a block. Walking front to back, `rest` is what the splats behind still add to <grads, images>: it
+// starts as the whole of it and loses each pair's share, so no colours behind are stored.
+template <int C>
+struct BlockPixels {
+  float t[kBlockPixels];  // transmittance, recomputed exactly as in the forward; 0 outside the image
+  float rest[kBlockPixels];
+  float v_color[C][kBlockPixels];
+  float v_depth[kBlockPixels];
+};
+
+template <int C>
 struct alignas(64) TileState {
-  float t[kBlocks][kBlockPixels];  // transmittance, recomputed exactly as in the forward; 0 outside the image
-  float rest[kBlocks][kBlockPixels];
-  float v_color[3][kBlocks][kBlockPixels];
-  float v_depth[kBlocks][kBlockPixels];
-  unsigned alive;  // blocks with a pixel still above kTransmittanceMin
+  BlockPixels<C> blocks[kBlocks];
+  float x[kTileBlocks][kBlockPixels], y[kTileBlocks][kBlockPixels];  // px, pixel centres
 };
 
-// One row of a tile; pixels outside the image are 0.
-struct TileRow {
-  float t[kTile], rest[kTile], v_color[3][kTile], v_depth[kTile];
+// Which pass over the channels this is, with all it reads.
+struct Pass {
+  const RasterConfig& config;
+  const BlendInputs& in;
+  const Images& images;
+  const Images& grads;
+  int first_channel;
 };
 
-// Reads `count` pixels from `pixel` on and adds up their shares of the background's gradient.
-TileRow load_row(const Images& images, const Images& grads, int64_t pixel, int count, TileRow* background) {
-  TileRow row = {};
-  for (int x = 0; x < count; ++x) {
-    const int64_t p = pixel + x;
-    const float t = 1.0f - images.alpha[p];
-    const float r = grads.rgb[3 * p], g = grads.rgb[3 * p + 1], b = grads.rgb[3 * p + 2];
-    row.t[x] = 1.0f;
-    row.v_color[0][x] = r;
-    row.v_color[1][x] = g;
-    row.v_color[2][x] = b;
-    row.v_depth[x] = grads.depth[p];
-    row.rest[x] = r * images.rgb[3 * p] + g * images.rgb[3 * p + 1] + b * images.rgb[3 * p + 2] +
-                  images.depth[p] * grads.depth[p] - t * grads.alpha[p];
-    background->v_color[0][x] += r * t;
-    background->v_color[1][x] += g * t;
-    background->v_color[2][x] += b * t;
+// A vector of pixels as they come from the images.
+template <int C>
+struct Pixels {
+  vf rest, v_depth, v_color[C];
+};
+
+template <int C, bool kDepth>
+Pixels<C> load_row(const Pass& pass, int64_t pixel, int x, int end, vf background[C]) {
+  const int channels = pass.config.num_channels;
+  const int64_t at = pixel * channels + pass.first_channel;
+  Pixels<C> p;
+  vf alpha, color[C];
+  load_pixels<C>(pass.images.color + at, channels, x, end, color);
+  load_pixels<C>(pass.grads.color + at, channels, x, end, p.v_color);
+  load_pixels<1>(pass.images.alpha + pixel, 1, x, end, &alpha);
+  p.rest = p.v_depth = vf{};
+  if (pass.first_channel == 0 && pass.grads.alpha) {
+    vf v_alpha;
+    load_pixels<1>(pass.grads.alpha + pixel, 1, x, end, &v_alpha);
+    p.rest = (alpha - 1.0f) * v_alpha;
   }
-  return row;
+  if (kDepth) {
+    vf depth;
+    load_pixels<1>(pass.images.depth + pixel, 1, x, end, &depth);
+    load_pixels<1>(pass.grads.depth + pixel, 1, x, end, &p.v_depth);
+    p.rest += depth * p.v_depth;
+  }
+  for (int c = 0; c < C; ++c) {
+    p.rest += color[c] * p.v_color[c];
+    background[c] += p.v_color[c] * (1.0f - alpha);
+  }
+  return p;
 }
 
-void load_tile(const RasterConfig& config, const TilePlace& place, const Images& images, const Images& grads,
-               TileState* tile, float background[3]) {
-  const int columns = config.width - place.x < kTile ? config.width - place.x : kTile;
-  TileRow sums = {};
-  tile->alive = 0;
+// Pixels x .. x + kLanes - 1 of row y to the blocks; `first` is where the first block keeps them.
+template <int C>
+inline void to_blocks(vf pixels, int x, int y, float* first) {
+  constexpr int kStride = sizeof(BlockPixels<C>) / sizeof(float);
+  float* row = first + (y / kBlock * kTileBlocks + x / kBlock) * kStride + y % kBlock * kBlock;
+  for (int i = 0; i < kLanes / kBlock; ++i)
+    memcpy(row + i * kStride, reinterpret_cast<const float*>(&pixels) + i * kBlock, sizeof(float) * kBlock);
+}
+
+// Fills the tile and its share of the background's gradient.
+template <int C, bool kDepth>
+void load_tile(const Pass& pass, const TilePlace& place, TileState<C>* tile, float background[C]) {
+  const RasterConfig& config = pass.config;
+  const PixelGrid grid = pixel_grid();
+  for (int i = 0; i < kTileBlocks; ++i)
+    for (int k = 0; k < kParts; ++k) {
+      store(tile->x[i] + k * kLanes, grid.x[k] + static_cast<float>(place.x + i * kBlock));
+      store(tile->y[i] + k * kLanes, grid.y[k] + static_cast<float>(place.y + i * kBlock));
+    }
+  BlockPixels<C>& first = tile->blocks[0];
+  vf sums[C] = {};
   for (int y = 0; y < kTile; ++y) {
-    const bool inside = place.y + y < config.height;
+    const int inside = place.y + y < config.height ? config.width - place.x : 0;
+    const int end = inside < kTile ? inside : kTile;
     const int64_t pixel = (place.view * config.height + place.y + y) * config.width + place.x;
-    const TileRow row = load_row(images, grads, pixel, inside ? columns : 0, &sums);
-    for (int column = 0; column < kTileBlocks; ++column) {
-      const int block = y / kBlock * kTileBlocks + column, from = column * kBlock, to = y % kBlock * kBlock;
-      memcpy(tile->t[block] + to, row.t + from, sizeof(float) * kBlock);
-      memcpy(tile->rest[block] + to, row.rest + from, sizeof(float) * kBlock);
-      memcpy(tile->v_depth[block] + to, row.v_depth + from, sizeof(float) * kBlock);
-      for (int c = 0; c < 3; ++c) memcpy(tile->v_color[c][block] + to, row.v_color[c] + from, sizeof(float) * kBlock);
-      if (row.t[from] > 0.0f) tile->alive |= 1u << block;
+    for (int x = 0; x < kTile; x += kLanes) {
+      const Pixels<C> p = load_row<C, kDepth>(pass, end > 0 ? pixel : 0, x, end, sums);
+      to_blocks<C>(select(less(lane_numbers() + x, vi{} + end), broadcast(1.0f), vf{}), x, y, first.t);
+      to_blocks<C>(p.rest, x, y, first.rest);
+      for (int c = 0; c < C; ++c) to_blocks<C>(p.v_color[c], x, y, first.v_color[c]);
+      if (kDepth) to_blocks<C>(p.v_depth, x, y, first.v_depth);
     }
   }
-  for (int c = 0; c < 3; ++c) {
-    background[c] = 0.0f;
-    for (int x = 0; x < kTile; ++x) background[c] += sums.v_color[c][x];
-  }
+  horizontal_sums<C>(sums, background);
 }
 
-// Takes one splat through one vector of pixels, adding to its sums. Returns whether a pixel is still alive.
-inline bool step(const ProjectedSplat& s, vf dx, vf dy, int block, int first, TileState& tile, vf sums[kSums]) {
-  const vf peak = falloff(s, dx, dy);
-  const vf alpha = min(peak, broadcast(kAlphaCap));
-  const vf t = load(tile.t[block] + first);
-  const vf next = t - alpha * t;
-  const vi counts = next > kTransmittanceMin;
-  const vf weight = select(counts, alpha * t, vf{});
-  store(tile.t[block] + first, next);
-  if (!any_above(weight, 0.0f)) return any_above(next, kTransmittanceMin);
+// Takes one splat through one vector of pixels, adding to its sums: there is no branch, because which pixels count is
+// not to be predicted.
+template <int C, bool kDepth>
+inline void step(const ProjectedSplat& s, const float* color, vf dx, vf dy, int first, BlockPixels<C>& block,
+                 vf sums[kColorSums + C]) {
+  const Falloff f = falloff(s, dx, dy);
+  const vf t = load(block.t + first);
+  const vf next = t - f.alpha * t;
+  const vm counts = less(broadcast(kTransmittanceMin), next);
+  const vf drawn = f.alpha * t;
+  const vf weight = select(counts, drawn, vf{});
+  store(block.t + first, next);
 
-  const vf v_depth = load(tile.v_depth[block] + first);
-  vf v_color[3];
-  for (int c = 0; c < 3; ++c) v_color[c] = load(tile.v_color[c][block] + first);
-  // <gradient, what this splat adds per unit of weight>
-  const vf along = s.depth * v_depth + s.color[0] * v_color[0] + s.color[1] * v_color[1] + s.color[2] * v_color[2];
-  const vf rest = load(tile.rest[block] + first) - along * weight;
-  store(tile.rest[block] + first, rest);
-  const vf v_log_alpha = alpha * (along * t - rest / (1.0f - alpha));
-  const vf g = select(counts & (peak <= kAlphaCap), v_log_alpha, vf{});  // a capped alpha does not move
+  vf along = {};  // <gradient, what this splat adds per unit of weight>
+  for (int c = 0; c < C; ++c) {
+    const vf v_color = load(block.v_color[c] + first);
+    along += color[c] * v_color;
+    sums[kColorSums + c] += weight * v_color;
+  }
+  if (kDepth) {
+    const vf v_depth = load(block.v_depth + first);
+    along += s.depth * v_depth;
+    sums[kGeometrySums] += weight * v_depth;
+  }
+  const vf rest = load(block.rest + first) - along * weight;
+  store(block.rest + first, rest);
+  const vf v_log_alpha = along * drawn - f.alpha * rest * reciprocal(1.0f - f.alpha);
+  const vf g =
+      select(both(counts, at_most(f.peak, broadcast(kAlphaCap))), v_log_alpha, vf{});  // a capped alpha does not move
   const vf gx = g * dx, gy = g * dy;
   sums[0] += g;
   sums[1] += gx;
@@ -97,59 +140,79 @@ inline bool step(const ProjectedSplat& s, vf dx, vf dy, int block, int first, Ti
   sums[3] += gx * dx;
   sums[4] += gx * dy;
   sums[5] += gy * dy;
-  for (int c = 0; c < 3; ++c) sums[6 + c] += weight * v_color[c];
-  sums[9] += weight * v_depth;
-  return true;
 }
 
-void store_slot(const vf sums[kSums], GradientSlot* slot) {
-  for (int i = 0; i < kSums; i += 4) {
-    const vf4 part = horizontal_sums(sums + i);
-    memcpy(reinterpret_cast<char*>(slot) + 4 * i, &part, sizeof part);
-  }
-}
-
-// The slot of one splat in this tile.
-inline GradientSlot* slot_of(const ProjectedSplat& s, const TilePlace& place, GradientSlot* slots) {
-  const int column = place.x / kTile - first_tile(s.box.x0), row = place.y / kTile - first_tile(s.box.y0);
-  return slots + s.slot + row * tile_columns(s.box) + column;
-}
-
-void splat_backward(const ProjectedSplat& s, unsigned blocks, const TilePlace& place, const PixelGrid& grid,
-                    TileState& tile, GradientSlot* slot) {
-  vf sums[kSums] = {};
+// Takes one splat through its blocks of a tile.
+template <int C, bool kDepth>
+inline void splat_backward(const ProjectedSplat& s, const float* color, unsigned blocks, TileState<C>& tile,
+                           vf sums[kColorSums + C]) {
   for (; blocks != 0; blocks &= blocks - 1) {
-    const int block = __builtin_ctz(blocks);
-    const float x = s.x - static_cast<float>(place.x + block % kTileBlocks * kBlock);
-    const float y = s.y - static_cast<float>(place.y + block / kTileBlocks * kBlock);
-    bool alive = false;
-    for (int k = 0; k < kParts; ++k) alive |= step(s, x - grid.x[k], y - grid.y[k], block, k * kLanes, tile, sums);
-    if (!alive) tile.alive &= ~(1u << block);
+    const unsigned bit = static_cast<unsigned>(__builtin_ctz(blocks));
+    const float* x = tile.x[bit % kTileBlocks];
+    const float* y = tile.y[bit / kTileBlocks];
+    for (int k = 0; k < kBlockPixels; k += kLanes)
+      step<C, kDepth>(s, color, s.x - load(x + k), s.y - load(y + k), k, tile.blocks[bit], sums);
   }
-  store_slot(sums, slot);
+}
+
+// Every pass adds to the geometry and owns its channels.
+template <int C>
+void store_sums(const vf sums[kColorSums + C], int first_channel, float* entry) {
+  if (first_channel == 0) return horizontal_sums<kColorSums + C>(sums, entry);
+  float total[kColorSums + C];
+  horizontal_sums<kColorSums + C>(sums, total);
+  for (int i = 0; i < kGeometrySums; ++i) entry[i] += total[i];
+  memcpy(entry + kColorSums + first_channel, total + kColorSums, sizeof(float) * C);
+}
+
+template <int C, bool kDepth>
+void tile_backward(const Pass& pass, int64_t t, float* sums, float* background) {
+  const BlendInputs& in = pass.in;
+  const TilePlace place = tile_place(pass.config, t);
+  const ColorSource source = color_source(pass.config, in, place.view, pass.first_channel);
+  TileState<C> tile;
+  load_tile<C, kDepth>(pass, place, &tile, background);
+  const int64_t stride = entry_sums(pass.config);
+  const int32_t end = in.lists.offsets[t + 1];
+  for (int32_t begin = in.lists.offsets[t]; begin < end; begin += kChunk) {
+    int32_t list[kChunk + kSlack];
+    const int n = list_entries(in.lists.hits, begin, end - begin < kChunk ? end - begin : kChunk, 0xffffu, list);
+    for (int i = 0; i < n; ++i) {
+      __builtin_prefetch(in.records + in.lists.ids[list[i + kPrefetch]]);
+      vf part[kColorSums + C] = {};
+      const int32_t row = in.lists.ids[list[i]];
+      splat_backward<C, kDepth>(in.records[row], color_of(source, row), in.lists.hits[list[i]], tile, part);
+      store_sums<C>(part, pass.first_channel, sums + list[i] * stride);
+    }
+  }
+}
+
+template <int C>
+void backward_pass(const Pass& pass, float* sums, float* tile_background) {
+  const RasterConfig& config = pass.config;
+#pragma omp parallel for schedule(dynamic) num_threads(config.num_threads) if (config.num_threads > 1)
+  for (int64_t t = 0; t < num_tiles(config); ++t) {
+    float* background = tile_background + t * config.num_channels + pass.first_channel;
+    if (pass.first_channel == 0 && pass.grads.depth)
+      tile_backward<C, true>(pass, t, sums, background);
+    else
+      tile_backward<C, false>(pass, t, sums, background);
+  }
 }
 
 }  // namespace
 
-void blend_backward(const RasterConfig& config, const ProjectedSplat* records, const TileLists& lists,
-                    const Images& images, const Images& grads, GradientSlot* slots, float* tile_background) {
-  const PixelGrid grid = pixel_grid();
-#pragma omp parallel for schedule(dynamic) num_threads(config.num_threads) if (config.num_threads > 1)
-  for (int64_t t = 0; t < num_tiles(config); ++t) {
-    const TilePlace place = tile_place(config, t);
-    TileState tile;
-    load_tile(config, place, images, grads, &tile, tile_background + 3 * t);
-    const int32_t end = lists.offsets[t + 1];
-    for (int32_t entry = lists.offsets[t]; entry < end; ++entry) {
-      if (entry + kPrefetch < end) __builtin_prefetch(records + lists.ids[entry + kPrefetch]);
-      const ProjectedSplat& s = records[lists.ids[entry]];
-      const unsigned blocks = lists.masks[entry] & tile.alive;
-      GradientSlot* slot = slot_of(s, place, slots);
-      if (blocks == 0)
-        *slot = {};
-      else
-        splat_backward(s, blocks, place, grid, tile, slot);
-    }
+void blend_backward(const RasterConfig& config, const BlendInputs& in, const Images& images, const Images& grads,
+                    float* sums, float* tile_background) {
+  for (ChannelPass pass = channel_pass(0, config.num_channels); pass.first < config.num_channels;
+       pass = channel_pass(pass.first + pass.count, config.num_channels)) {
+    const Pass all = {config, in, images, grads, pass.first};
+    if (pass.count == 4)
+      backward_pass<4>(all, sums, tile_background);
+    else if (pass.count == 3)
+      backward_pass<3>(all, sums, tile_background);
+    else
+      backward_pass<1>(all, sums, tile_background);
   }
 }
 

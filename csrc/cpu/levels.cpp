@@ -12,14 +12,11 @@ SD_DECLARE_LEVEL(x86_64_v4)
 namespace sd::cpu {
 namespace {
 
-#define SD_KERNELS(level)   \
-  {#level,                  \
-   level::project,          \
-   level::blend,            \
-   level::blend_backward,   \
-   level::project_backward, \
-   level::residual_float,   \
-   level::residual_double}
+#define SD_KERNELS(level)                                              \
+  {                                                                    \
+      #level,          level::project,        level::fill_tile_row,    \
+      level::blend,    level::blend_backward, level::project_backward, \
+      level::residual, level::noising}
 
 struct Level {
   Kernels kernels;

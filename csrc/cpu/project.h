@@ -2,20 +2,10 @@
 
 #include "../common/constants.h"
 #include "raster.h"
-#include "simd.h"
+#include "transpose.h"
 
 // The projection of kLanes splats at once, shared by the forward and the backward pass of one level.
 namespace sd::cpu::SD_LEVEL {
-
-// Component `offset` of rows first .. first + kLanes - 1; rows past the end repeat the last one.
-SD_HD vf load_rows(const float* base, int64_t stride, int64_t offset, int64_t first, int64_t count) {
-  vf v;
-  for (int i = 0; i < kLanes; ++i) {
-    const int64_t row = first + i < count ? first + i : count - 1;
-    v[i] = base[row * stride + offset];
-  }
-  return v;
-}
 
 // A splat in the world, before any camera. `shape` is rotation times diag(scale), so covariance = shape shape^T.
 struct WorldSplat {
@@ -29,9 +19,9 @@ struct WorldSplat {
 
 SD_HD WorldSplat load_world(const SplatInputs& in, int64_t first, int64_t count) {
   WorldSplat s;
-  for (int i = 0; i < 3; ++i) s.mean[i] = load_rows(in.means, 3, i, first, count);
-  for (int i = 0; i < 3; ++i) s.scale[i] = load_rows(in.scales, 3, i, first, count);
-  for (int i = 0; i < 4; ++i) s.quat[i] = load_rows(in.quats, 4, i, first, count);
+  load_columns<3>(in.means, first, count, s.mean);
+  load_columns<3>(in.scales, first, count, s.scale);
+  load_columns<4>(in.quats, first, count, s.quat);
   vf norm2 = s.quat[0] * s.quat[0];
   for (int i = 1; i < 4; ++i) norm2 += s.quat[i] * s.quat[i];
   s.inverse_norm = 1.0f / sqrt(norm2);
@@ -56,7 +46,7 @@ struct ViewSplat {
   vf x, y, z;  // camera space
   vf inverse_z;
   vf u, v;                // x/z and y/z, clamped
-  vi u_free, v_free;      // where they were not
+  vm u_free, v_free;      // where they were not
   vf jac_x[3], jac_y[3];  // rows of the projection's Jacobian times the camera rotation
   vf axis_x[3], axis_y[3];
   vf cov_xx, cov_xy, cov_yy;  // px^2, before eps2d
@@ -76,8 +66,8 @@ SD_HD ViewSplat project_lanes(const Camera& c, const WorldSplat& s, float eps2d)
   const vf u = p.x * p.inverse_z, v = p.y * p.inverse_z;
   p.u = min(max(u, broadcast(c.u_min)), broadcast(c.u_max));
   p.v = min(max(v, broadcast(c.v_min)), broadcast(c.v_max));
-  p.u_free = p.u == u;
-  p.v_free = p.v == v;
+  p.u_free = both(at_most(p.u, u), at_most(u, p.u));
+  p.v_free = both(at_most(p.v, v), at_most(v, p.v));
   p.mean_x = c.fx * u + c.cx;
   p.mean_y = c.fy * v + c.cy;
   for (int i = 0; i < 3; ++i) {

@@ -5,12 +5,14 @@
 #include "../common/macros.h"
 
 // The rasteriser in four stages: project -> tiles -> blend forward, and blend -> project backward. Every function works
-// on raw pointers to contiguous memory owned by the caller. V views, N splats, E entries of all tile lists together.
+// on raw pointers to contiguous memory owned by the caller. V views, N splats, D channels of colour, E entries of all
+// tile lists together.
 namespace sd::cpu {
 
 constexpr int kTile = 16;  // pixels across a tile
 constexpr int kBlock = 4;  // pixels across a block; a tile holds 4x4 blocks
 constexpr int kTileBlocks = kTile / kBlock;
+constexpr int kRecordChannels = 4;  // of colour kept in a splat's record
 
 struct RasterConfig {
   int64_t num_splats;
@@ -19,7 +21,10 @@ struct RasterConfig {
   float near_plane, far_plane;
   float eps2d;           // px^2 added to the diagonal of the projected covariance
   bool antialiased;      // scale the opacity by what eps2d takes from the peak
-  bool colors_per_view;  // colors are [V,N,3] instead of [N,3]
+  int num_channels;      // D
+  bool colors_per_view;  // colors are [V,N,D] instead of [N,D]
+  int sh_degree;         // 0..3: colors are harmonics [N,sh_rows,3] and D is 3; -1: colors are colours
+  int sh_rows;
   int num_threads;
 };
 
@@ -32,6 +37,7 @@ struct Camera {
   float rotation[9], translation[3];  // world to camera
   float fx, fy, cx, cy;               // px
   float u_min, u_max, v_min, v_max;   // where x/z and y/z are clamped in the Jacobian
+  float inverse[9], centre[3];        // of the rotation; of the camera in the world
 };
 
 struct SplatInputs {
@@ -39,7 +45,7 @@ struct SplatInputs {
   const float* quats;           // [N,4] wxyz
   const float* scales;          // [N,3]
   const float* opacities;       // [N]
-  const float* colors;          // [N,3] or [V,N,3]
+  const float* colors;          // [N,D], [V,N,D] or [N,sh_rows,3]
   const float* means2d_offset;  // [V,N,2] or null
 };
 
@@ -55,39 +61,68 @@ SD_HD int tile_rows(const BlockBox& b) { return end_tile(b.y1) - first_tile(b.y0
 
 // What one view needs to know of one splat: 64 bytes, one cache line. All zero where the splat is not seen.
 struct ProjectedSplat {
-  float x, y;                          // px
-  float conic_xx, conic_xy, conic_yy;  // alpha = 2^(log2_opacity - conic_xx dx^2 - conic_xy dx dy - conic_yy dy^2)
+  float x, y;        // px
+  float xx, xy, yy;  // root of the conic: alpha = 2^(log2_opacity - (xx dx + xy dy)^2 - (yy dy)^2)
   float log2_opacity;
-  float color[3];
   float depth;
-  int32_t slot;  // first of its gradient slots: one for each tile it touches, row by row
+  float color[kRecordChannels];  // where D <= kRecordChannels
   BlockBox box;
   int32_t unused[3];
 };
 static_assert(sizeof(ProjectedSplat) == 64);
 
+// The splats that one view draws, from front to back, in arrays padded by kPadding zeros. Blocks are `first | end <<
+// 16`.
+struct DepthOrder {
+  int32_t count;
+  const int32_t *ids, *columns, *rows;
+};
+constexpr int kPadding = 16;  // no less than the lanes of a vector
+
 // Per tile, the splats that touch it from front to back.
 struct TileLists {
-  const int32_t* offsets;  // [V*tiles + 1]
-  const int32_t* ids;      // [E] row in the [V,N] records
-  const uint16_t* masks;   // [E] one bit for each 4x4 block the splat may touch
+  int32_t* offsets;  // [V*tiles + 1]
+  int32_t* ids;      // [E] row in the [V,N] records
+  uint16_t* masks;   // [E] one bit for each 4x4 block the splat may touch; known to the forward only
+  uint16_t* hits;    // [E] the blocks where a pixel that had not stopped met the splat: written by blend
+};
+
+// One row of one view's tiles. `lists` starts at its first entry, the offsets at the end of its first tile.
+struct TileRowJob {
+  DepthOrder order;
+  int row, columns;     // of tiles
+  int32_t first_entry;  // of the row
+  TileLists lists;
+  int32_t* scratch;  // 4 (order.count + kPadding)
 };
 
 struct Images {
-  float* rgb;    // [V,H,W,3]
-  float* alpha;  // [V,H,W,1]
-  float* depth;  // [V,H,W,1]
+  float* color;  // [V,H,W,D]
+  float* alpha;  // [V,H,W,1], may be null among gradients
+  float* depth;  // [V,H,W,1], may be null among gradients
 };
 
-// The sums over pixels that one (splat, tile) pair hands to the projection's backward. With g = d loss / d ln(alpha)
-// and d = mean - pixel: g, g dx, g dy, g dx^2, g dx dy, g dy^2, then the gradients of color and depth.
-struct GradientSlot {
-  float g, gx, gy, gxx, gxy, gyy;
-  float color[3];
-  float depth;
-  float unused[2];
+struct BlendInputs {
+  const ProjectedSplat* records;  // [V,N]
+  const float* colors;            // as SplatInputs
+  const float* background;        // [V,D], forward only
+  TileLists lists;
 };
-static_assert(sizeof(GradientSlot) == 48);
+
+// The sums over pixels that one entry hands to the projection's backward, as floats. With g = d loss / d ln(alpha) and
+// d = mean - pixel: g, g dx, g dy, g dx^2, g dx dy, g dy^2, then the gradients of depth and of the D channels.
+constexpr int kGeometrySums = 6;
+constexpr int kColorSums = kGeometrySums + 1;  // where the channels start
+SD_HD int entry_sums(const RasterConfig& c) { return (kColorSums + c.num_channels + 3) / 4 * 4; }
+
+// What the projection's backward reads of the forward and of the blending's backward.
+struct ProjectedSums {
+  const int32_t* radii;  // [V,N,2]
+  TileLists lists;
+  float* sums;             // [E, entry_sums] and kPadding more; entries without hits are not written
+  int32_t* rows;           // [V,N] workspace: the first entry of each splat, where its sums are added up, or -1
+  const float* v_means2d;  // [V,N,2] gradient of the means2d output, or null
+};
 
 struct SplatGradients {
   float* means;      // [N,3]
@@ -96,16 +131,17 @@ struct SplatGradients {
   float* opacities;  // [N]
   float* colors;     // as the input
   float* means2d;    // [V,N,2]
+  float* viewmats;   // [V,4,4], or null if nobody asks
+  float* partial;    // [camera_partials] workspace where viewmats is not null
 };
+
+// One row of sums for each view and vector of splats.
+constexpr int kCameraSums = 16;
+SD_HD int64_t camera_partials(const RasterConfig& c) { return (c.num_splats + 3) / 4 * c.num_views * kCameraSums; }
 
 Camera make_camera(const float* viewmat, const float* K, int width, int height);
 
-// Gives every record its slots and returns how many there are, which is also E.
-int64_t assign_slots(const RasterConfig& config, ProjectedSplat* records);
-void fill_tiles(const RasterConfig& config, const ProjectedSplat* records, int32_t* offsets, int32_t* ids,
-                uint16_t* masks);
-
-// Adds up the tiles' shares of the background gradient in a fixed order: [V*tiles,3] -> [V,3].
+// Adds up the tiles' shares of the background gradient in a fixed order: [V*tiles,D] -> [V,D].
 void sum_background(const RasterConfig& config, const float* tile_background, float* background);
 
 }  // namespace sd::cpu

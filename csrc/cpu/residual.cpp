@@ -1,44 +1,47 @@
 #include "../common/residual.h"
 
 #include "levels.h"
+#include "residual_convert.h"
 
 SD_DECLARE_LEVEL(SD_LEVEL)
 
 namespace sd::cpu::SD_LEVEL {
 namespace {
 
-// <a, b> in double, in a fixed order: independent sums, so that the loop vectorises, then the rest.
+constexpr int64_t kBlock = 512;  // elements converted at a time: ten buffers stay in the first cache
+constexpr int kSums = 32;        // independent sums, so that the loop vectorises; they add up in a fixed order
+
+// Adds <x0, g> and |g|^2.
 template <class T>
-double inner_product(const T* a, const T* b, int64_t size) {
-  constexpr int kLanes = 8;
-  double lanes[kLanes] = {}, sum = 0.0;
-  const int64_t whole = size - size % kLanes;
-  for (int64_t i = 0; i < whole; i += kLanes)
-    for (int j = 0; j < kLanes; ++j) lanes[j] += static_cast<double>(a[i + j]) * static_cast<double>(b[i + j]);
-  for (int64_t i = whole; i < size; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-  for (int j = 0; j < kLanes; ++j) sum += lanes[j];
-  return sum;
+void add_products(const T* x0, const T* g, int64_t size, ResidualSums& total) {
+  T inner[kSums] = {}, squared[kSums] = {};
+  const int64_t whole = size - size % kSums;
+  for (int64_t i = 0; i < whole; i += kSums) {
+    for (int j = 0; j < kSums; ++j) {
+      inner[j] += x0[i + j] * g[i + j];
+      squared[j] += g[i + j] * g[i + j];
+    }
+  }
+  for (int64_t i = whole; i < size; ++i) {
+    inner[i - whole] += x0[i] * g[i];
+    squared[i - whole] += g[i] * g[i];
+  }
+  for (int j = 0; j < kSums; ++j) {
+    total.inner += static_cast<double>(inner[j]);
+    total.squared += static_cast<double>(squared[j]);
+  }
 }
 
-// One chunk of one view: writes the gradient and the chunk's sums.
+// `size` elements of one view from `offset` on: writes the gradient and adds to the chunk's sums.
 template <int K, class T>
-void chunk(const ResidualArgs& a, int64_t view, int64_t index) {
+void block(const ResidualArgs& a, const T* coef, T weight, int64_t offset, int64_t size, ResidualSums& sums) {
   constexpr T kLargest = sizeof(T) == 4 ? T(__FLT_MAX__) : T(__DBL_MAX__);
-  const int64_t begin = index * kResidualChunk;
-  const int64_t size = a.view_size - begin < kResidualChunk ? a.view_size - begin : kResidualChunk;
-  const int64_t offset = view * a.view_size + begin;
+  T buffers[K + 1][kBlock], g[kBlock], narrowed[kBlock];
   const T* terms[K];
-  T coef[K];
-  for (int k = 0; k < K; ++k) {
-    terms[k] = static_cast<const T*>(a.terms[k]) + offset;
-    coef[k] = static_cast<const T*>(a.coef)[k * a.num_views + view];
-  }
-  const T weight = static_cast<const T*>(a.weight)[view];
-  const T* x0 = static_cast<const T*>(a.x0) + offset;
-  T* grad = static_cast<T*>(a.grad) + offset;
+  for (int k = 0; k < K; ++k) terms[k] = load(a.terms[k], offset, size, buffers[k]);
+  const T* x0 = load(a.x0, offset, size, buffers[K]);
+  T* grad = is_native<T>(a.x0.dtype) ? static_cast<T*>(a.grad) + offset : narrowed;
   const T limit = static_cast<T>(a.clamp), scale = static_cast<T>(a.inverse_views);
-
-  T g[kResidualChunk];
   int nonfinite = 0;
   for (int64_t i = 0; i < size; ++i) {
     const ResidualElement<T> element = residual_element<K, T>(terms, i, coef, weight, limit, kLargest);
@@ -46,14 +49,26 @@ void chunk(const ResidualArgs& a, int64_t view, int64_t index) {
     g[i] = element.value;
     grad[i] = element.value * scale;
   }
-  a.chunks[view * num_chunks(a.view_size) + index] = {inner_product(x0, g, size), inner_product(g, g, size), nonfinite};
+  if (grad == narrowed) narrow(narrowed, a.grad, a.x0.dtype, offset, size);
+  add_products(x0, g, size, sums);
+  sums.nonfinite += nonfinite;
 }
 
 template <int K, class T>
 void all_chunks(const ResidualArgs& a) {
   const int64_t chunks = num_chunks(a.view_size);
 #pragma omp parallel for schedule(static) num_threads(a.num_threads) if (a.num_threads > 1)
-  for (int64_t i = 0; i < a.num_views * chunks; ++i) chunk<K, T>(a, i / chunks, i % chunks);
+  for (int64_t index = 0; index < a.num_views * chunks; ++index) {
+    const int64_t view = index / chunks, begin = index % chunks * kResidualChunk;
+    const int64_t end = a.view_size - begin < kResidualChunk ? a.view_size : begin + kResidualChunk;
+    T coef[K];
+    for (int k = 0; k < K; ++k) coef[k] = static_cast<const T*>(a.coef)[k * a.num_views + view];
+    const T weight = static_cast<const T*>(a.weight)[view];
+    ResidualSums sums = {};
+    for (int64_t i = begin; i < end; i += kBlock)
+      block<K, T>(a, coef, weight, view * a.view_size + i, end - i < kBlock ? end - i : kBlock, sums);
+    a.chunks[index] = sums;
+  }
 }
 
 // Adds up the chunks, in order.
@@ -75,7 +90,7 @@ void finish(const ResidualArgs& a) {
 }
 
 template <class T>
-void residual(const ResidualArgs& a) {
+void all_terms(const ResidualArgs& a) {
   static_assert(kMaxTerms == 8);
   constexpr void (*kByTerms[])(const ResidualArgs&) = {all_chunks<1, T>, all_chunks<2, T>, all_chunks<3, T>,
                                                        all_chunks<4, T>, all_chunks<5, T>, all_chunks<6, T>,
@@ -84,9 +99,28 @@ void residual(const ResidualArgs& a) {
   finish<T>(a);
 }
 
+template <class T>
+void noise_views(const NoisingArgs& a) {
+  const int64_t blocks = (a.view_size + kBlock - 1) / kBlock;
+#pragma omp parallel for schedule(static) num_threads(a.num_threads) if (a.num_threads > 1)
+  for (int64_t index = 0; index < a.num_views * blocks; ++index) {
+    const int64_t view = index / blocks, begin = index % blocks * kBlock;
+    const int64_t size = a.view_size - begin < kBlock ? a.view_size - begin : kBlock;
+    const int64_t offset = view * a.view_size + begin;
+    T buffers[2][kBlock], narrowed[kBlock];
+    const T* x0 = load(a.x0, offset, size, buffers[0]);
+    const T* eps = load(a.eps, offset, size, buffers[1]);
+    const T alpha = static_cast<const T*>(a.alpha)[view], sigma = static_cast<const T*>(a.sigma)[view];
+    T* noised = is_native<T>(a.x0.dtype) ? static_cast<T*>(a.noised) + offset : narrowed;
+    for (int64_t i = 0; i < size; ++i) noised[i] = noised_element(x0[i], eps[i], alpha, sigma);
+    if (noised == narrowed) narrow(narrowed, a.noised, a.x0.dtype, offset, size);
+  }
+}
+
 }  // namespace
 
-void residual_float(const ResidualArgs& a) { residual<float>(a); }
-void residual_double(const ResidualArgs& a) { residual<double>(a); }
+void residual(const ResidualArgs& a) { (a.x0.dtype == Dtype::kDouble ? all_terms<double> : all_terms<float>)(a); }
+
+void noising(const NoisingArgs& a) { (a.x0.dtype == Dtype::kDouble ? noise_views<double> : noise_views<float>)(a); }
 
 }  // namespace sd::cpu::SD_LEVEL

@@ -4,7 +4,15 @@
 #include <cstring>
 
 #if defined(__AVX2__)
+#if defined(__GNUC__) && !defined(__clang__)  // GCC 12 warns of its own header
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 #endif
 
 #include "../common/macros.h"
@@ -37,9 +45,55 @@ SD_HD vf load(const float* p) {
 
 SD_HD void store(float* p, vf v) { memcpy(p, &v, sizeof v); }
 
-SD_HD vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
+SD_HD vi load(const int32_t* p) {
+  vi v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+SD_HD vi lane_numbers() {
+  vi v;
+  for (int i = 0; i < kLanes; ++i) v[i] = i;
+  return v;
+}
+
+// The result of a comparison: one bit for each lane where the machine has such registers, else all bits of the lane.
+#if defined(__AVX512F__)
+typedef __mmask16 vm;
+SD_HD vm less(vf a, vf b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
+SD_HD vm at_most(vf a, vf b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ); }
+SD_HD vm less(vi a, vi b) { return _mm512_cmplt_epi32_mask((__m512i)a, (__m512i)b); }
+SD_HD vm both(vm a, vm b) { return _kand_mask16(a, b); }
+SD_HD vm either(vm a, vm b) { return _kor_mask16(a, b); }
+SD_HD vf select(vm mask, vf yes, vf no) { return (vf)_mm512_mask_blend_ps(mask, (__m512)no, (__m512)yes); }
+SD_HD unsigned mask_bits(vm mask) { return mask; }
+SD_HD vf min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+SD_HD vf max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+#else
+typedef vi vm;
+SD_HD vm less(vf a, vf b) { return a < b; }
+SD_HD vm at_most(vf a, vf b) { return a <= b; }
+SD_HD vm less(vi a, vi b) { return a < b; }
+SD_HD vm both(vm a, vm b) { return a & b; }
+SD_HD vm either(vm a, vm b) { return a | b; }
+SD_HD vf select(vm mask, vf yes, vf no) { return mask ? yes : no; }
+#if defined(__AVX2__)
+SD_HD unsigned mask_bits(vm mask) { return static_cast<unsigned>(_mm256_movemask_ps((__m256)mask)); }
+SD_HD vf min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+SD_HD vf max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+#else
+SD_HD unsigned mask_bits(vm mask) {
+  const vm lanes = mask & vm{1, 2, 4, 8};
+  return static_cast<unsigned>(lanes[0] | lanes[1] | lanes[2] | lanes[3]);
+}
 SD_HD vf min(vf a, vf b) { return a < b ? a : b; }
 SD_HD vf max(vf a, vf b) { return a > b ? a : b; }
+#endif
+#endif
+SD_HD vi min(vi a, vi b) { return a < b ? a : b; }
+SD_HD vi max(vi a, vi b) { return a > b ? a : b; }
+SD_HD bool any(vm mask) { return mask_bits(mask) != 0; }
+SD_HD bool any_above(vf v, float threshold) { return any(less(broadcast(threshold), v)); }
 
 SD_HD vf sqrt(vf v) {
   vf r;
@@ -47,31 +101,53 @@ SD_HD vf sqrt(vf v) {
   return r;
 }
 
-// Whether a lane exceeds the threshold.
-SD_HD bool any_above(vf v, float threshold) {
+// 1 / v within 2e-7 for normal v.
+SD_HD vf reciprocal(vf v) {
 #if defined(__AVX512F__)
-  return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(threshold), _CMP_GT_OQ) != 0;
-#elif defined(__AVX2__)
-  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_set1_ps(threshold), _CMP_GT_OQ)) != 0;
+  const vf r = (vf)_mm512_rcp14_ps((__m512)v);
+  return r * (2.0f - v * r);
 #else
-  const vi mask = v > threshold;
-  uint64_t half[2];
-  memcpy(half, &mask, sizeof half);
-  return (half[0] | half[1]) != 0;
+  return 1.0f / v;
 #endif
 }
 
-// 2^x for x in [-126, 126], relative error below 2e-7: 2^round(x) by the exponent bits times a polynomial on the rest.
+// Stores the lanes that have a bit one after another. May write kLanes numbers.
+SD_HD void compress_store(int32_t* out, unsigned bits, vi v) {
+#if defined(__AVX512F__)
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), (__m512i)v));
+#elif defined(__AVX2__)
+  const uint64_t bytes = _pdep_u64(bits, 0x0101010101010101u) * 0xff;
+  const __m128i order = _mm_cvtsi64_si128(static_cast<int64_t>(_pext_u64(0x0706050403020100u, bytes)));
+  const __m256i packed = _mm256_permutevar8x32_epi32((__m256i)v, _mm256_cvtepu8_epi32(order));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), packed);
+#else
+  for (int i = 0; i < kLanes; ++i) {
+    *out = v[i];
+    out += bits >> i & 1u;
+  }
+#endif
+}
+
+// 2^x for x in [-126, 126], relative error below 2e-7: 2^round(x) times a polynomial on the rest.
 SD_HD vf exp2(vf x) {
+#if defined(__AVX512F__)
+  const vf whole = (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const vf f = x - whole;
+#else
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves round(x) in the low bits
   const vf shifted = x + kRound;
   const vf f = x - (shifted - kRound);
+#endif
   vf p = f * 1.32765e-3f + 9.67554e-3f;
   p = p * f + 5.550713e-2f;
   p = p * f + 2.402212e-1f;
   p = p * f + 6.9314697e-1f;
   p = p * f + 1.00000007f;
+#if defined(__AVX512F__)
+  return (vf)_mm512_scalef_ps((__m512)p, (__m512)whole);
+#else
   return (vf)((vu)p + ((vu)shifted << 23));
+#endif
 }
 
 // log2(x) for normal x > 0, by 2/ln2 * atanh((m - 1) / (m + 1)) with the mantissa m in [sqrt(1/2), sqrt(2)).
@@ -87,6 +163,30 @@ SD_HD vf log2(vf x) {
   return s * p + __builtin_convertvector(exponent, vf);
 }
 
+#if defined(__AVX512F__)
+// Halves the lanes each of two vectors needs for its sum, so that both fit in one.
+template <int kStep>
+SD_HD __m512 fold(__m512 a, __m512 b) {
+  if (kStep == 0) return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  if (kStep == 1) return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+}
+
+// The sum over lanes of each of N <= 16 vectors, as N floats.
+template <int N>
+SD_HD void horizontal_sums(const vf* v, float* out) {
+  __m512 a[16];
+  for (int i = 0; i < 16; ++i) a[i] = i < N ? (__m512)v[i] : _mm512_setzero_ps();
+  for (int i = 0; i < (N + 1) / 2; ++i) a[i] = fold<0>(a[2 * i], a[2 * i + 1]);
+  for (int i = (N + 1) / 2; i < 8; ++i) a[i] = _mm512_setzero_ps();
+  for (int i = 0; i < (N + 3) / 4; ++i) a[i] = fold<1>(a[2 * i], a[2 * i + 1]);
+  for (int i = (N + 3) / 4; i < 4; ++i) a[i] = _mm512_setzero_ps();
+  const __m512 sums = fold<2>(fold<2>(a[0], a[1]), fold<2>(a[2], a[3]));
+  // Sum 4 k + l has come to lie in lane 4 l + k.
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_mask_storeu_ps(out, static_cast<__mmask16>((1u << N) - 1u), _mm512_permutexvar_ps(order, sums));
+}
+#else
 // The lanes added up modulo 4.
 SD_HD vf4 quarter(vf v) {
   vf4 part[kLanes / 4];
@@ -96,12 +196,20 @@ SD_HD vf4 quarter(vf v) {
   return sum;
 }
 
-// The sum over lanes of each of four vectors.
-SD_HD vf4 horizontal_sums(const vf* v) {
-  const vf4 a = quarter(v[0]), b = quarter(v[1]), c = quarter(v[2]), d = quarter(v[3]);
-  const vf4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
-  const vf4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
-  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+// The sum over lanes of each of N <= 16 vectors, as N floats.
+template <int N>
+SD_HD void horizontal_sums(const vf* v, float* out) {
+  for (int i = 0; i < N; i += 4) {
+    vf4 part[4] = {};
+    for (int k = 0; k < 4 && i + k < N; ++k) part[k] = quarter(v[i + k]);
+    const vf4 ab =
+        __builtin_shufflevector(part[0], part[1], 0, 4, 1, 5) + __builtin_shufflevector(part[0], part[1], 2, 6, 3, 7);
+    const vf4 cd =
+        __builtin_shufflevector(part[2], part[3], 0, 4, 1, 5) + __builtin_shufflevector(part[2], part[3], 2, 6, 3, 7);
+    const vf4 sums = __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    memcpy(out + i, &sums, sizeof(float) * (N - i < 4 ? N - i : 4));
+  }
 }
+#endif
 
 }  // namespace sd::cpu::SD_LEVEL

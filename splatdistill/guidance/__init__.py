@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from splatdistill.config import TrainConfig
+from splatdistill.config import SINGLE_VIEW_METHODS, TrainConfig
 from splatdistill.guidance.base import Guidance
+from splatdistill.guidance.consistency import Consistency
+from splatdistill.guidance.csd import CSD
+from splatdistill.guidance.esd import ESD
+from splatdistill.guidance.multiview import MultiView
 from splatdistill.guidance.sds import SDS
+from splatdistill.guidance.vsd import VSD
+
+METHODS: dict[str, type[Guidance]] = {
+    "sds": SDS,
+    "vsd": VSD,
+    "esd": ESD,
+    "csd": CSD,
+    "consistency": Consistency,
+    "multiview": MultiView,
+}
 
 
 def make_guidance(config: TrainConfig) -> Guidance:
-    return SDS(config.sds, prompt=config.prompt, group=config.camera.views_per_group, steps=config.steps)
+    return METHODS[config.method](
+        getattr(config, config.method),
+        prompt=config.prompt,
+        group=1 if config.method in SINGLE_VIEW_METHODS else config.camera.views_per_group,
+        steps=config.steps,
+        seed=config.seed,
+    )

@@ -1,29 +1,41 @@
-"""What every guidance method shares: its contract, the timestep schedule, the weights and the skipping of idle
-branches.
-"""
+"""What every guidance method shares: its contract, noising, and rows of coefficients over scores."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from splatdistill import rng
-from splatdistill.config import Weight
+from splatdistill import ops, rng
+from splatdistill.config import AnnealedConfig, MethodConfig
+from splatdistill.guidance.schedules import anneal, draw_timesteps, timestep_range
 from splatdistill.priors.base import Condition, Prior
 from splatdistill.types import Cameras, NoisyBatch, Residual
 
-MAX_SIGMA_OVER_ALPHA = 13.0  # SD's value at t = 980; a cosine schedule reaches 34 there
+C = TypeVar("C", bound=MethodConfig)
+A = TypeVar("A", bound=AnnealedConfig)
+Term = tuple[float | Tensor, Tensor]
+"""A coefficient, one number or [V], and the tensor [V,C,h,w] that it multiplies."""
 
 
-class Guidance(ABC):
+class Guidance(ABC, Generic[C]):
     """A method: how renders are noised and which combination of scores is their gradient.
 
-    Methods with state override the rest.
+    group: views that share a timestep. steps: of the whole run. Methods with state override the rest.
     """
+
+    def __init__(self, config: C, *, prompt: str, group: int, steps: int, seed: int = 0) -> None:
+        self.config = config
+        self.prompt = prompt
+        self.group = group
+        self.steps = steps
+        self.seed = seed
+
+    def bind(self, prior: Prior) -> None:
+        """Called once, before the first step. ValueError, one sentence, when the method cannot use this prior."""
 
     @abstractmethod
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
@@ -33,8 +45,19 @@ class Guidance(ABC):
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         """The scores that make up the gradient of x0, with their coefficients and weight."""
 
-    def update(self, batch: NoisyBatch, prior: Prior, *, step: int) -> dict[str, float]:
-        """Train whatever the method itself learns, after the splats' own step; returns numbers for the log."""
+    def clamp(self, step: int) -> float | None:
+        """Largest absolute gradient per element at this step."""
+        first, last = self.config.clamp
+        return anneal(first, last, progress=self.progress(step), over=1.0) or None
+
+    def progress(self, step: int) -> float:
+        """How much of the run is done, 0..1."""
+        return step / max(1, self.steps)
+
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
+        """Train whatever the method itself learns, after the splats' own step; returns numbers for the log, if asked
+        to `measure`.
+        """
         return {}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -44,62 +67,51 @@ class Guidance(ABC):
         assert not state
 
 
+class AnnealedGuidance(Guidance[A]):
+    """Methods whose timesteps are drawn from a range that narrows, with fresh noise for every view and step."""
+
+    def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
+        low, high = timestep_range(self.config, progress=self.progress(step))
+        t = draw_timesteps(
+            num_views=len(x0), group=self.group, num_train=len(prior.alphas_cumprod), low=low, high=high,
+            seed=seed, step=step, device=x0.device,
+        )  # fmt: skip
+        return noisy_batch(x0, cameras, prior, t=t, eps=draw_noise(x0.shape, seed=seed, step=step).to(x0))
+
+
 def noisy_batch(x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: Tensor) -> NoisyBatch:
     """Noise x0 [V,C,h,w] to timesteps t [V] with eps like x0."""
     alphas_cumprod = prior.alphas_cumprod.to(x0.device)[t]
     alpha, sigma = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
-    xt = alpha.view(-1, 1, 1, 1) * x0.detach() + sigma.view(-1, 1, 1, 1) * eps
+    xt = ops.noising(x0.detach(), eps=eps, alpha=alpha, sigma=sigma)
     return NoisyBatch(x0=x0, t=t, eps=eps, xt=xt, alpha=alpha, sigma=sigma, cameras=cameras)
 
 
-def draw_noise(x0: Tensor, *, seed: int, step: int) -> Tensor:
-    """Standard normal noise like x0, the same numbers on every device."""
-    return torch.randn(x0.shape, generator=rng.generator(seed, step, "noise")).to(x0.device)
+def draw_noise(shape: Sequence[int], *, seed: int, step: int) -> Tensor:
+    """Standard normal noise on the CPU, the same numbers for every device."""
+    return torch.randn(tuple(shape), generator=rng.generator(seed, step, "noise"))
 
 
-def draw_timesteps(
-    *, num_views: int, group: int, num_train: int, low: float, high: float, seed: int, step: int, device: torch.device
-) -> Tensor:
-    """[num_views] int64 uniform in [low, high] x num_train, inclusive; views of a group share one."""
-    first, last = int(low * num_train), int(high * num_train)
-    g = rng.generator(seed, step, "timestep")
-    t = torch.randint(first, last + 1, (num_views // group,), generator=g)
-    return t.repeat_interleave(group).to(device)
-
-
-def anneal(start: float, end: float, *, progress: float, over: float) -> float:
-    """Linear from start to end while progress (0..1) runs to `over`, then constant; `over` = 0 is the end at once."""
-    return end if over <= 0 else start + (end - start) * min(1.0, progress / over)
-
-
-def weights(name: Weight, batch: NoisyBatch) -> Tensor:
-    """[V] weight over timesteps: sigma2 is sigma^2, fantasia is alpha sigma^2, sigma_over_alpha is capped."""
-    alpha, sigma = batch.alpha, batch.sigma
-    if name == "sigma2":
-        return sigma**2
-    if name == "one":
-        return torch.ones_like(sigma)
-    if name == "sigma_over_alpha":
-        return (sigma / alpha).clamp(max=MAX_SIGMA_OVER_ALPHA)
-    assert name == "fantasia"
-    return alpha * sigma**2
-
-
-def combine(
-    batch: NoisyBatch,
-    prior: Prior,
-    *,
-    scores: Sequence[tuple[float, Condition]],
-    constants: Sequence[tuple[float, Tensor]],
-    weight: Tensor,
-) -> Residual:
-    """The residual weight * (sum of coefficient x score + sum of coefficient x given tensor).
-
-    Scores with coefficient 0 are never evaluated; the others take one network call.
+def evaluate(batch: NoisyBatch, prior: Prior, scores: Sequence[tuple[float | Tensor, Condition]]) -> list[Term]:
+    """The prior's scores at x_t, each with its coefficient, in one network call; those with coefficient 0 are left
+    out and never evaluated.
     """
-    used = [(c, condition) for c, condition in scores if c != 0.0]
+    used = [(c, condition) for c, condition in scores if isinstance(c, Tensor) or c != 0.0]
     predicted = prior.predict(batch.xt, batch.t, [condition for _, condition in used]) if used else []
-    row = [c for c, _ in used] + [c for c, _ in constants]
-    coef = torch.tensor(row, device=batch.xt.device)[:, None].expand(-1, len(batch.t)).contiguous()
-    assert all(math.isfinite(c) for c in row)
-    return Residual(terms=[*predicted, *(tensor for _, tensor in constants)], coef=coef, weight=weight)
+    return [(c, eps) for (c, _), eps in zip(used, predicted, strict=True)]
+
+
+def assemble(terms: Sequence[Term], *, weight: Tensor) -> Residual:
+    """The residual weight * (sum of coefficient x tensor)."""
+    rows = [torch.as_tensor(c, dtype=torch.float32, device=weight.device).expand(len(weight)) for c, _ in terms]
+    return Residual(terms=[tensor for _, tensor in terms], coef=torch.stack(rows), weight=weight)
+
+
+def total(terms: Sequence[Term]) -> Tensor:
+    """[V,C,h,w] sum of coefficient x tensor, for methods that measure a score before they use it."""
+    return torch.stack([per_view(c) * x if isinstance(c, Tensor) else c * x for c, x in terms]).sum(0)
+
+
+def per_view(x: Tensor) -> Tensor:
+    """[V] as [V,1,1,1]."""
+    return x.view(-1, 1, 1, 1)

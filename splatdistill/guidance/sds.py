@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from splatdistill.cameras import view_words
 from splatdistill.config import SDSConfig
-from splatdistill.guidance.base import Guidance, anneal, combine, draw_noise, draw_timesteps, noisy_batch, weights
+from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, evaluate, per_view, total
+from splatdistill.guidance.perp_neg import NEGATIVE_VIEWS, perp_neg_coefficients, view_weights
+from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior
-from splatdistill.types import Cameras, NoisyBatch, Residual
+from splatdistill.types import NoisyBatch, Residual
 
 
-class SDS(Guidance):
-    """Classifier-free guided score minus the noise that was added. The highest timestep falls over the run."""
-
-    def __init__(self, config: SDSConfig, *, prompt: str, group: int, steps: int) -> None:
-        self.config = config
-        self.prompt = prompt
-        self.group = group
-        self.steps = steps
-
-    def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
-        c = self.config
-        t = draw_timesteps(
-            num_views=len(x0),
-            group=self.group,
-            num_train=len(prior.alphas_cumprod),
-            low=c.t_min,
-            high=anneal(c.t_max, c.t_max_final, progress=step / max(1, self.steps), over=c.anneal),
-            seed=seed,
-            step=step,
-            device=x0.device,
-        )
-        return noisy_batch(x0, cameras, prior, t=t, eps=draw_noise(x0, seed=seed, step=step))
+class SDS(AnnealedGuidance[SDSConfig]):
+    """Classifier-free guided score minus the noise that was added. The range of timesteps narrows over the run."""
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
-        s = self.config.guidance_scale
-        cond = prior.embed(self.prompt, batch.cameras)
-        uncond = prior.embed(self.config.negative_prompt, batch.cameras)
-        return combine(
-            batch,
-            prior,
-            scores=[(s, cond), (1.0 - s, uncond)],
-            constants=[(-1.0, batch.eps)],
-            weight=weights(self.config.weight, batch),
-        )
+        guided = self._guided(batch, prior)
+        if self.config.rescale and len(guided) > 1:
+            guided = rescaled(guided, amount=self.config.rescale)
+        return assemble([*guided, (-1.0, batch.eps)], weight=weights(self.config.weight, batch))
+
+    def _guided(self, batch: NoisyBatch, prior: Prior) -> list[Term]:
+        """The guided score; the first term is the conditional one."""
+        s, cameras = self.config.guidance_scale, batch.cameras
+        uncond = prior.embed(self.config.negative_prompt, cameras)
+        if not self.config.perp_neg:
+            return evaluate(batch, prior, [(s, prior.embed(self.prompt, cameras)), (1.0 - s, uncond)])
+        cond = prior.embed([f"{self.prompt}, {word} view" for word in view_words(cameras)], cameras)
+        negatives = [prior.embed(f"{self.prompt}, {word} view", cameras) for word in NEGATIVE_VIEWS]
+        scores = prior.predict(batch.xt, batch.t, [cond, uncond, *negatives])
+        row = perp_neg_coefficients(scores, scale=s, weights=view_weights(cameras).to(batch.xt))
+        return list(zip(row, scores, strict=True))
+
+
+def rescaled(guided: list[Term], *, amount: float) -> list[Term]:
+    """Guidance rescale (Lin et al., arXiv 2305.08891, sec. 3.4), per view: the guided score gets `amount` of the
+    way to the standard deviation of the conditional one, the first term.
+    """
+    factor = _std(guided[0][1]) / _std(total(guided)).clamp(min=1e-8)
+    factor = amount * factor + 1 - amount
+    return [(torch.as_tensor(c, device=factor.device) * factor, x) for c, x in guided]
+
+
+def _std(x: Tensor) -> Tensor:
+    return (x - per_view(x.flatten(1).mean(1))).flatten(1).square().mean(1).sqrt()

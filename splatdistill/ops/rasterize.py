@@ -11,6 +11,7 @@ from torch import Tensor
 from splatdistill.ops import _check, _library  # noqa: F401  _library registers the ops
 
 MAX_SIDE = 16384
+MAX_CHANNELS = 1024
 _CPU = torch.device("cpu")
 _RECORD_FLOATS = 16  # sizeof(ProjectedSplat) / sizeof(float) in csrc/cpu/raster.h
 
@@ -18,8 +19,8 @@ _RECORD_FLOATS = 16  # sizeof(ProjectedSplat) / sizeof(float) in csrc/cpu/raster
 class Raster(NamedTuple):
     """Legend: V views, N splats, H W pixels.
 
-    rgb: [V,H,W,3] over the background. alpha: [V,H,W,1] coverage in 0..1, without the background.
-    depth: [V,H,W,1] sum of weight times camera z, world units. means2d: [V,N,2] px, 0 where not seen.
+    rgb: [V,H,W,D] over the background, D the channels of `colors`. alpha: [V,H,W,1] coverage in 0..1, without the
+    background. depth: [V,H,W,1] sum of weight times camera z, world units. means2d: [V,N,2] px, 0 where not seen.
     radii: [V,N,2] int32 px per axis, 0 where not seen.
     """
 
@@ -43,6 +44,7 @@ def rasterize(
     height: int,
     background: Tensor,
     means2d_offset: Tensor | None = None,
+    sh_degree: int | None = None,
     near: float = 0.01,
     far: float = 1e10,
     eps2d: float = 0.3,
@@ -51,14 +53,16 @@ def rasterize(
     """Draws N Gaussians into V views, front to back. Everything is float32 on the CPU.
 
     means: [N,3] world units. quats: [N,4] wxyz, any norm but 0. scales: [N,3] standard deviations, world units.
-    opacities: [N] in 0..1. colors: [N,3], or [V,N,3] when they depend on the view. viewmats: [V,4,4] world to camera,
-    OpenCV axes. Ks: [V,3,3] px, pixel centres at +0.5. background: [V,3].
+    opacities: [N] in 0..1. colors: [N,D] with any number of channels, or [V,N,D] when they depend on the view.
+    viewmats: [V,4,4] world to camera, OpenCV axes. Ks: [V,3,3] px, pixel centres at +0.5. background: [V,D].
+    sh_degree: 0..3 makes `colors` spherical harmonics [N,K,3], K >= (sh_degree + 1)^2, in the order of 3DGS: the colour
+    is max(0.5 + their sum in the direction from the camera's centre to the mean, 0), and D is 3.
     means2d_offset: [V,N,2] px, added to the projected means. Pass zeros that require grad: their gradient is the one
     with respect to means2d, the densify statistic.
     near, far: world units; splats outside are not drawn. eps2d: px^2, added to the projected variances.
     antialiased: scale each opacity by what eps2d takes from its peak.
 
-    Gradients reach every tensor but the cameras. They are bitwise the same for any number of threads. A splat that is
+    Gradients reach every tensor but Ks. They are bitwise the same for any number of threads. A splat that is
     not finite is not drawn. gsplat's rules: alpha capped at 0.999, pairs below 1/255 skipped, a pixel stops before the
     splat that would leave a transmittance of 1e-4 or less, ties in depth go by index.
     """
@@ -74,19 +78,20 @@ def rasterize(
     num_splats, num_views = means.shape[0], viewmats.shape[0]
     Ks = checked("Ks", Ks, num_views, 3, 3)
     _check_cameras(viewmats, Ks)
-    per_view = isinstance(colors, Tensor) and colors.dim() == 3
+    colors = _check_colors(colors, sh_degree, num_views, num_splats)
     if means2d_offset is not None:
         means2d_offset = checked("means2d_offset", means2d_offset, num_views, num_splats, 2)
-    outputs = torch.ops.splatdistill.rasterize_forward(
+    arguments = (
         means,
         checked("quats", quats, num_splats, 4),
         checked("scales", scales, num_splats, 3),
         checked("opacities", opacities, num_splats),
-        checked("colors", colors, *([num_views] if per_view else []), num_splats, 3),
+        colors,
         viewmats,
         Ks,
-        checked("background", background, num_views, 3),
+        checked("background", background, num_views, colors.shape[-1]),
         means2d_offset,
+        -1 if sh_degree is None else sh_degree,
         width,
         height,
         near,
@@ -94,6 +99,10 @@ def rasterize(
         eps2d,
         antialiased,
     )
+    if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
+        outputs = _Rasterize.apply(*arguments)
+    else:
+        outputs = torch.ops.splatdistill.rasterize_forward.default(*arguments)
     return Raster(*outputs[:5])
 
 
@@ -106,24 +115,40 @@ def _check_numbers(width: int, height: int, near: float, far: float, eps2d: floa
         raise ValueError(f"eps2d must be finite and at least 0, got {eps2d}.")
 
 
+def _check_colors(colors: Tensor, sh_degree: int | None, num_views: int, num_splats: int) -> Tensor:
+    shape: list[int | None] = [num_splats, None]
+    if sh_degree is not None:
+        _check.integer("sh_degree", sh_degree, low=0, high=3)
+        shape = [num_splats, None, 3]
+    elif isinstance(colors, Tensor) and colors.dim() == 3:
+        shape = [num_views, num_splats, None]
+    colors = _check.tensor("colors", colors, shape=shape, dtype=torch.float32, device=_CPU)
+    if sh_degree is not None and not (sh_degree + 1) ** 2 <= colors.shape[1] <= MAX_CHANNELS:
+        raise ValueError(f"colors must hold {(sh_degree + 1) ** 2} harmonics or more, got {colors.shape[1]}.")
+    if not 1 <= colors.shape[-1] <= MAX_CHANNELS:
+        raise ValueError(f"colors must have from 1 to {MAX_CHANNELS} channels, got {colors.shape[-1]}.")
+    return colors
+
+
 def _check_cameras(viewmats: Tensor, Ks: Tensor) -> None:
-    if viewmats.requires_grad or Ks.requires_grad:
-        raise ValueError("viewmats and Ks must not require grad: this rasteriser gives no camera gradients.")
-    _check.finite("viewmats", viewmats)
-    _check.finite("Ks", Ks)
-    if bool((Ks[:, 0, 0] <= 0).any()) or bool((Ks[:, 1, 1] <= 0).any()):
+    if Ks.requires_grad:
+        raise ValueError("Ks must not require grad: this rasteriser gives no gradient of the intrinsics.")
+    for name, matrices in (("viewmats", viewmats), ("Ks", Ks)):  # plain Python: they are few, and torch costs more
+        if not all(map(math.isfinite, matrices.detach().flatten().tolist())):
+            raise ValueError(f"{name} must be finite.")
+    if any(K[0][0] <= 0 or K[1][1] <= 0 for K in Ks.tolist()):
         raise ValueError("Ks must have positive focal lengths.")
 
 
 @torch.library.register_fake("splatdistill::rasterize_forward")
 def _forward_fake(
-    means, quats, scales, opacities, colors, viewmats, Ks, background, means2d_offset, width, height, *_
+    means, quats, scales, opacities, colors, viewmats, Ks, background, means2d_offset, sh_degree, width, height, *_
 ) -> tuple[Tensor, ...]:
     views, splats = viewmats.shape[0], means.shape[0]
     tiles = views * ((width + 15) // 16) * ((height + 15) // 16)
     entries = torch.library.get_ctx().new_dynamic_size()
     return (
-        means.new_empty(views, height, width, 3),
+        means.new_empty(views, height, width, colors.shape[-1]),
         means.new_empty(views, height, width, 1),
         means.new_empty(views, height, width, 1),
         means.new_empty(views, splats, 2),
@@ -137,36 +162,49 @@ def _forward_fake(
 
 @torch.library.register_fake("splatdistill::rasterize_backward")
 def _backward_fake(
-    v_rgb, v_alpha, v_depth, v_means2d, means, quats, scales, opacities, colors, viewmats, *_
+    v_color, v_alpha, v_depth, v_means2d, means, quats, scales, opacities, colors, viewmats, *args
 ) -> tuple[Tensor, ...]:
     like = [torch.empty_like(t) for t in (means, quats, scales, opacities, colors)]
-    views, splats = viewmats.shape[0], means.shape[0]
-    return (*like, means.new_empty(views, 3), means.new_empty(views, splats, 2))
+    views, splats, cameras = viewmats.shape[0], means.shape[0], args[-1]
+    return (
+        *like,
+        means.new_empty(views if cameras else 0, 4, 4),
+        means.new_empty(views, colors.shape[-1]),
+        means.new_empty(views, splats, 2),
+    )
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    means, quats, scales, opacities, colors, viewmats, Ks, _background, offset, *_, eps2d, antialiased = inputs
-    rgb, alpha, depth, _means2d, radii, records, *lists = output
-    ctx.save_for_backward(
-        means, quats, scales, opacities, colors, viewmats, Ks, rgb, alpha, depth, radii, records, *lists
+    means, quats, scales, opacities, colors, viewmats, Ks, _background, _offset, sh_degree, *_, eps2d, antialiased = (
+        inputs
     )
-    ctx.eps2d, ctx.antialiased, ctx.has_offset = eps2d, antialiased, offset is not None
+    color, alpha, depth, _means2d, radii, records, *lists = output
+    ctx.save_for_backward(
+        means, quats, scales, opacities, colors, viewmats, Ks, color, alpha, depth, radii, records, *lists
+    )
+    ctx.settings = sh_degree, eps2d, antialiased
     ctx.mark_non_differentiable(radii, records, *lists)
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, v_rgb, v_alpha, v_depth, v_means2d, *_):
-    rgb, alpha, depth = ctx.saved_tensors[7:10]
-    grads = [
-        torch.zeros_like(image) if grad is None else grad.contiguous()
-        for grad, image in ((v_rgb, rgb), (v_alpha, alpha), (v_depth, depth))
-    ]
-    v_means2d = None if v_means2d is None else v_means2d.contiguous()
-    means, quats, scales, opacities, colors, background, offset = torch.ops.splatdistill.rasterize_backward(
-        *grads, v_means2d, *ctx.saved_tensors, ctx.eps2d, ctx.antialiased
+def _backward(ctx, v_color, v_alpha, v_depth, v_means2d, *_):
+    v_color = torch.zeros_like(ctx.saved_tensors[7]) if v_color is None else v_color
+    grads = [None if grad is None else grad.contiguous() for grad in (v_color, v_alpha, v_depth, v_means2d)]
+    cameras, has_offset = ctx.needs_input_grad[5], ctx.needs_input_grad[8]
+    means, quats, scales, opacities, colors, viewmats, background, offset = (
+        torch.ops.splatdistill.rasterize_backward.default(*grads, *ctx.saved_tensors, *ctx.settings, cameras)
     )
-    offset = offset if ctx.has_offset else None
-    return means, quats, scales, opacities, colors, None, None, background, offset, *[None] * 6
+    viewmats = viewmats if cameras else None
+    offset = offset if has_offset else None
+    return means, quats, scales, opacities, colors, viewmats, None, background, offset, *[None] * 7
+
+
+class _Rasterize(torch.autograd.Function):
+    """The same as the op's own gradient below, without the time torch takes to fill in defaults of a long signature."""
+
+    forward = staticmethod(lambda *arguments: torch.ops.splatdistill.rasterize_forward.default(*arguments))
+    setup_context = staticmethod(_setup_context)
+    backward = staticmethod(_backward)
 
 
 torch.library.register_autograd("splatdistill::rasterize_forward", _backward, setup_context=_setup_context)

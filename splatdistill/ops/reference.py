@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ ALPHA_MIN = 1 / 255
 TRANSMITTANCE_MIN = 1e-4
 MAX_EXTENT = 3.33
 FOV_MARGIN = 0.3
+SH_C0 = 0.28209479177387814  # Y_0^0, the constant spherical harmonic
 
 
 class DenseRaster(NamedTuple):
@@ -50,6 +52,7 @@ def rasterize(
     height: int,
     background: Tensor,
     means2d_offset: Tensor | None = None,
+    sh_degree: int | None = None,
     near: float = 0.01,
     far: float = 1e10,
     eps2d: float = 0.3,
@@ -68,12 +71,47 @@ def rasterize(
         keys = p.depth.detach().float() if depth_keys is None else depth_keys[view]
         order = torch.argsort(keys, stable=True)
         order = order[p.seen[order]]
-        values = torch.cat([colors[view] if colors.dim() == 3 else colors, p.depth[:, None]], dim=1)
+        if sh_degree is not None:
+            color = harmonic_colors(means, colors, viewmat, sh_degree)
+        else:
+            color = colors[view] if colors.dim() == 3 else colors
+        values = torch.cat([color, p.depth[:, None]], dim=1)
         image, transmittance, near_cut = composite(p, values, order, width, height)
-        rgb = image[..., :3] + transmittance * background[view]
+        rgb = image[..., :-1] + transmittance * background[view]
         mean = torch.where(p.seen[:, None], p.mean, 0.0)
-        views.append((rgb, 1 - transmittance, image[..., 3:], mean, p.radii, near_cut))
+        views.append((rgb, 1 - transmittance, image[..., -1:], mean, p.radii, near_cut))
     return DenseRaster(*(torch.stack(part) for part in zip(*views, strict=True)))
+
+
+def harmonic_colors(means: Tensor, coefficients: Tensor, viewmat: Tensor, degree: int) -> Tensor:
+    """Colour [N,3], >= 0, of splats with spherical harmonics [N,K,3] seen by one camera."""
+    basis = sh_basis(torch.nn.functional.normalize(means - camera_centre(viewmat), dim=-1, eps=0), degree)
+    return torch.relu(0.5 + torch.einsum("ns,nsc->nc", basis, coefficients[:, : basis.shape[-1]]))
+
+
+def camera_centre(viewmat: Tensor) -> Tensor:
+    """[3], in the world, of a camera [4,4]."""
+    return -torch.linalg.solve(viewmat[:3, :3], viewmat[:3, 3])
+
+
+def sh_basis(direction: Tensor, degree: int) -> Tensor:
+    """Real spherical harmonics of unit directions [...,3] up to `degree` 0..3, [..., (degree+1)^2], signs and order
+    of 3DGS.
+    """
+    x, y, z = direction.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    basis = [torch.full_like(x, SH_C0)]
+    if degree > 0:
+        basis += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
+    if degree > 1:
+        basis += [1.0925484305920792 * x * y, -1.0925484305920792 * y * z, 0.31539156525252005 * (2 * zz - xx - yy)]
+        basis += [-1.0925484305920792 * x * z, 0.5462742152960396 * (xx - yy)]
+    if degree > 2:
+        basis += [-0.5900435899266435 * y * (3 * xx - yy), 2.890611442640554 * x * y * z]
+        basis += [-0.4570457994644658 * y * (4 * zz - xx - yy), 0.3731763325901154 * z * (2 * zz - 3 * xx - 3 * yy)]
+        basis += [-0.4570457994644658 * x * (4 * zz - xx - yy), 1.445305721320277 * z * (xx - yy)]
+        basis += [-0.5900435899266435 * x * (xx - 3 * yy)]
+    return torch.stack(basis, -1)
 
 
 def rotation_matrices(quats: Tensor) -> Tensor:
@@ -159,21 +197,36 @@ def residual(
     x0: Tensor, terms: Sequence[Tensor], coef: Tensor, weight: Tensor, clamp: float | None, total_views: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`splatdistill.ops.residual`: loss, norms [V], number of non-finite elements."""
-
-    def per_view(v: Tensor) -> Tensor:
-        return v.reshape(-1, *[1] * (x0.dim() - 1))
-
+    dtype = compute_dtype(x0)
+    x0 = x0.to(dtype)
     with torch.no_grad():
-        total = per_view(coef[0]) * terms[0]
+        total = per_view(coef[0].to(dtype), x0) * terms[0].to(dtype)
         for k in range(1, len(terms)):
-            total = total + per_view(coef[k]) * terms[k]
-        g = per_view(weight) * total
+            total = total + per_view(coef[k].to(dtype), x0) * terms[k].to(dtype)
+        g = per_view(weight.to(dtype), x0) * total
         finite = torch.isfinite(g)
         g = torch.where(finite, g, torch.zeros_like(g))
         if clamp is not None:
             g = g.clamp(-clamp, clamp)
         norms = g.flatten(1).norm(dim=1) if g.dim() > 1 else g.abs()
     return (x0 * g).sum() / total_views, norms, (~finite).sum()
+
+
+def noising(x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """`splatdistill.ops.noising`: alpha_v x0_v + sigma_v eps_v, in x0's dtype."""
+    dtype = compute_dtype(x0)
+    noised = per_view(alpha.to(dtype), x0) * x0.to(dtype) + per_view(sigma.to(dtype), x0) * eps.to(dtype)
+    return noised.to(x0.dtype)
+
+
+def compute_dtype(x0: Tensor) -> torch.dtype:
+    """Half types are computed in float32."""
+    return torch.float64 if x0.dtype == torch.float64 else torch.float32
+
+
+def per_view(v: Tensor, like: Tensor) -> Tensor:
+    """[V] to [V,1,...] with the number of sides of `like`."""
+    return v.reshape(-1, *[1] * (like.dim() - 1))
 
 
 def philox_words(counter: Tensor, key: Tensor) -> Tensor:
@@ -201,3 +254,80 @@ def philox_normal(key: int, ids: Tensor, num: int) -> Tensor:
     angle = 2 * torch.pi * uniform[..., 1::2]
     pairs = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1)
     return pairs.flatten(1)[:, :num].float()
+
+
+KEEP, CLONE, SPLIT, PRUNE = range(4)
+SPLIT_SHRINK = 1.6  # 3DGS: children of a split are this much smaller
+
+
+def densify_accumulate(grad_sum: Tensor, count: Tensor, probe_grad: Tensor, radii: Tensor) -> None:
+    """`splatdistill.ops.densify.accumulate`, in place."""
+    seen = (radii > 0).all(-1)
+    norms = torch.where(seen, probe_grad.square().sum(-1).sqrt(), 0.0)  # vector_norm is slow over two numbers
+    grad_sum += torch.nan_to_num(norms, nan=0.0, posinf=0.0, neginf=0.0).sum(0)
+    count += seen.sum(0)
+
+
+def densify_classify(
+    mean_grad: Tensor,
+    *,
+    scales: Tensor,
+    opacities: Tensor,
+    grow_gradient: float,
+    split_scale: float,
+    prune_scale: float,
+    prune_opacity: float,
+    max_splats: int,
+) -> Tensor:
+    """`splatdistill.ops.densify.classify`: kind [N] int8."""
+    largest = scales.amax(-1)
+    prune = (opacities < prune_opacity) | (largest > prune_scale)
+    want = (mean_grad >= grow_gradient) & (mean_grad > 0) & ~prune & ~largest.isnan()
+    room = max(0, max_splats - int((~prune).sum()))
+    order = torch.argsort(torch.where(want, mean_grad, -1.0), descending=True, stable=True)[:room]
+    grow = torch.zeros_like(want)
+    grow[order] = True
+    grow &= want
+    kind = torch.full_like(mean_grad, KEEP, dtype=torch.int8)
+    kind[grow & (largest <= split_scale)] = CLONE
+    kind[grow & (largest > split_scale)] = SPLIT
+    kind[prune] = PRUNE
+    return kind
+
+
+def densify_scatter(
+    tensors: dict[str, Tensor], moments: dict[str, dict[str, Tensor]], *, kind: Tensor, key: int
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """`splatdistill.ops.densify.scatter`: new tensors and moments."""
+    copies = torch.tensor([1, 2, 2, 0], device=kind.device)[kind.long()]
+    source = torch.repeat_interleave(torch.arange(len(kind), device=kind.device), copies)
+    child = torch.zeros_like(source)
+    child[1:] = (source[1:] == source[:-1]).long()
+    kind = kind[source]
+    out = {name: value[source] for name, value in tensors.items()}
+
+    split = torch.nonzero(kind == SPLIT)[:, 0]
+    normals = philox_normal(key, source[split], num=6).view(-1, 2, 3)
+    normals = normals[torch.arange(len(split), device=kind.device), child[split]]
+    offset = rotate(out["quats"][split], torch.exp(out["scales"][split]) * normals)
+    out["means"] = out["means"].index_add(0, split, offset)
+    out["scales"] = torch.where((kind == SPLIT)[:, None], out["scales"] - math.log(SPLIT_SHRINK), out["scales"])
+    grown = (kind == CLONE) | (kind == SPLIT)
+    # In float64: 1 - sqrt(1 - o) loses most digits of a small o. sigmoid(-x) is 1 - sigmoid(x).
+    shared = torch.logit(1 - torch.sqrt(torch.sigmoid(-out["opacities"].double())), eps=1e-6)
+    out["opacities"] = torch.where(grown, shared.to(out["opacities"].dtype), out["opacities"])
+
+    fresh = (kind == SPLIT) | (child == 1)
+    moved = {
+        name: {which: torch.where(fresh.view(-1, *[1] * (m.dim() - 1)), 0.0, m[source]) for which, m in state.items()}
+        for name, state in moments.items()
+    }
+    return out, moved
+
+
+def rotate(quats: Tensor, vectors: Tensor) -> Tensor:
+    """Vectors [N,3] turned by quaternions [N,4] wxyz of any length."""
+    quats = torch.nn.functional.normalize(quats, dim=-1)
+    w, axis = quats[:, :1], quats[:, 1:]
+    cross = 2 * torch.linalg.cross(axis, vectors)
+    return vectors + w * cross + torch.linalg.cross(axis, cross)

@@ -1,4 +1,4 @@
-"""The distillation gradient as a loss: one fused pass over all score terms."""
+"""The distillation gradient as a loss, and the noising before it: one fused pass each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from torch import Tensor
 from splatdistill.ops import _check, _library, reference  # noqa: F401  _library registers the ops
 
 MAX_TERMS = 8
+_FLOATS = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
+_residual = torch.ops.splatdistill.residual_forward.default
+_noising = torch.ops.splatdistill.noising_forward.default
 
 
 class ResidualLoss(NamedTuple):
@@ -33,59 +36,104 @@ def residual(
 ) -> ResidualLoss:
     """A loss with d loss / d x0_v = g_v / total_views, where g_v = clamp(nan0(weight_v * sum_k coef_kv * terms_kv)).
 
-    x0: [V,...] float32 or float64 (float16 and bfloat16 are computed in float32). terms: 1 to 8 tensors like x0, any of
-    these dtypes, treated as constants. coef: [K,V]. weight: [V]. clamp: largest |element| of g, or None.
+    x0: [V,...]. terms: 1 to 8 tensors like x0, treated as constants. Each of them may be float32, float64, float16 or
+    bfloat16; all is computed in float32, or in float64 if x0 is. The gradient has the type of x0, the results that
+    computed in. coef: [K,V]. weight: [V]. clamp: largest |element| of g, or None.
     total_views: views over all ranks, V when None: the loss is a mean over views of sums over elements.
 
     Returns the loss, norms [V] = ||g_v||_2 and the number of elements that were not finite. Those are set to 0, before
     the clamp. The loss is sum_v <x0_v, g_v> / total_views, a linear surrogate: it is not a measure of quality.
     """
-    if not isinstance(x0, Tensor) or x0.dim() < 1 or not x0.is_floating_point():
-        raise ValueError("x0 must be a floating-point tensor of shape [V,...].")
+    num_views = _num_views(x0)
     if not 1 <= len(terms) <= MAX_TERMS:
         raise ValueError(f"terms must hold 1 to {MAX_TERMS} tensors, got {len(terms)}.")
     if clamp is not None and not 0 < clamp < math.inf:
         raise ValueError(f"clamp must be positive and finite, or None, got {clamp}.")
-    num_views = x0.shape[0]
     if total_views is None:
         total_views = max(num_views, 1)
-    _check.integer("total_views", total_views, low=max(num_views, 1), high=2**31)
-
-    dtype = torch.float64 if x0.dtype == torch.float64 else torch.float32
-
-    def constant(name: str, value: Tensor, shape: Sequence[int]) -> Tensor:
-        if isinstance(value, Tensor) and value.is_floating_point():
-            value = value.detach().to(dtype)
-        return _check.tensor(name, value, shape=shape, dtype=dtype, device=x0.device)
-
-    x0 = x0.to(dtype).contiguous()
-    constants = [constant(f"terms[{k}]", term, x0.shape) for k, term in enumerate(terms)]
-    coef = constant("coef", coef, (len(terms), num_views))
-    weight = constant("weight", weight, (num_views,))
+    else:
+        _check.integer("total_views", total_views, low=max(num_views, 1), high=2**31)
+    terms = [_like(f"terms[{k}]", term, x0) for k, term in enumerate(terms)]
+    coef = _constant("coef", coef, (len(terms), num_views), x0)
+    weight = _constant("weight", weight, (num_views,), x0)
     if x0.device.type != "cpu":
-        return ResidualLoss(*reference.residual(x0, constants, coef, weight, clamp, total_views))
-    loss, norms, num_nonfinite, _grad = torch.ops.splatdistill.residual_forward(
-        x0, constants, coef, weight, clamp, total_views
-    )
-    return ResidualLoss(loss, norms, num_nonfinite)
+        return ResidualLoss(*reference.residual(x0, terms, coef, weight, clamp, total_views))
+    return ResidualLoss(*_Residual.apply(x0.contiguous(), (terms, coef, weight, clamp, total_views)))
+
+
+def noising(x0: Tensor, *, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """x_t = alpha_v x0_v + sigma_v eps_v, in x0's type and differentiable in x0.
+
+    x0, eps: [V,...], each float32, float64, float16 or bfloat16; all is computed in float32, or in float64 if x0 is.
+    alpha, sigma: [V].
+    """
+    num_views = _num_views(x0)
+    eps = _like("eps", eps, x0)
+    alpha, sigma = _constant("alpha", alpha, (num_views,), x0), _constant("sigma", sigma, (num_views,), x0)
+    if x0.device.type != "cpu":
+        return reference.noising(x0, eps, alpha, sigma)
+    return _Noising.apply(x0.contiguous(), (eps, alpha, sigma))
+
+
+# Functions rather than gradients registered with the operators: those would take longer than the kernels at 64x64. What
+# is constant comes as a tuple, which autograd does not look into.
+class _Residual(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x0, constants):
+        loss, norms, num_nonfinite, grad = _residual(x0, *constants)
+        ctx.save_for_backward(grad)
+        ctx.mark_non_differentiable(norms, num_nonfinite)
+        ctx.set_materialize_grads(False)
+        return loss, norms, num_nonfinite
+
+    @staticmethod
+    def backward(ctx, v_loss, *_):
+        return None if v_loss is None else v_loss * ctx.saved_tensors[0], None
+
+
+class _Noising(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x0, constants):
+        ctx.save_for_backward(constants[1])
+        return _noising(x0, *constants)
+
+    @staticmethod
+    def backward(ctx, v_noised):
+        (alpha,) = ctx.saved_tensors
+        return (reference.per_view(alpha, v_noised) * v_noised).to(v_noised.dtype), None
+
+
+def _num_views(x0: object) -> int:
+    if not isinstance(x0, Tensor) or x0.dtype not in _FLOATS or x0.dim() < 1:
+        raise ValueError("x0 must be a floating-point tensor of shape [V,...].")
+    return x0.shape[0]
+
+
+def _like(name: str, value: Tensor, x0: Tensor) -> Tensor:
+    """`value`, contiguous, if it is on x0's device, has its shape and a floating-point type."""
+    known = isinstance(value, Tensor) and value.dtype in _FLOATS
+    if known and value.shape == x0.shape and value.device == x0.device:
+        return value.contiguous()
+    dtype = value.dtype if known else reference.compute_dtype(x0)
+    return _check.tensor(name, value, shape=x0.shape, dtype=dtype, device=x0.device)
+
+
+def _constant(name: str, value: Tensor, shape: Sequence[int], x0: Tensor) -> Tensor:
+    """`value` [V] or [K,V], contiguous, in the type computed in."""
+    dtype = torch.float64 if x0.dtype == torch.float64 else torch.float32
+    if isinstance(value, Tensor) and value.dtype in _FLOATS:
+        value = value.to(dtype)
+        if value.shape == shape and value.device == x0.device:
+            return value.contiguous()
+    return _check.tensor(name, value, shape=shape, dtype=dtype, device=x0.device)
 
 
 @torch.library.register_fake("splatdistill::residual_forward")
-def _fake(x0, terms, coef, weight, clamp, total_views) -> tuple[Tensor, ...]:
-    views = x0.shape[0]
-    return x0.new_empty(()), x0.new_empty(views), x0.new_empty((), dtype=torch.int64), torch.empty_like(x0)
+def _residual_fake(x0, terms, coef, weight, clamp, total_views) -> tuple[Tensor, ...]:
+    count = x0.new_empty((), dtype=torch.int64)
+    return coef.new_empty(()), coef.new_empty(x0.shape[0]), count, torch.empty_like(x0)
 
 
-def _setup_context(ctx, inputs, output) -> None:
-    _loss, norms, num_nonfinite, grad = output
-    ctx.num_terms = len(inputs[1])
-    ctx.save_for_backward(grad)
-    ctx.mark_non_differentiable(norms, num_nonfinite, grad)
-
-
-def _backward(ctx, v_loss, *_):
-    (grad,) = ctx.saved_tensors
-    return v_loss * grad, [None] * ctx.num_terms, None, None, None, None
-
-
-torch.library.register_autograd("splatdistill::residual_forward", _backward, setup_context=_setup_context)
+@torch.library.register_fake("splatdistill::noising_forward")
+def _noising_fake(x0, eps, alpha, sigma) -> Tensor:
+    return torch.empty_like(x0)

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splatdistill.priors.base import Condition
+from splatdistill.priors.base import Condition, Variational
+from splatdistill.priors.particles import GaussianScore, ParticleScore
 from splatdistill.types import Cameras
 
 COLOURS = {
@@ -80,6 +81,19 @@ class Equicorrelated:
         return (sigma * (common / along + (d - common) / across)).flatten(0, 1)
 
 
+@dataclass(frozen=True)
+class PerView:
+    """Another density for each view: `densities` holds one for each name in `names` [V], in order of appearance."""
+
+    densities: Sequence[Density]
+    names: Sequence[str]
+
+    def epsilon(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        all_views = torch.stack([density.epsilon(x, alpha, sigma) for density in self.densities])
+        order = list(dict.fromkeys(self.names))
+        return all_views[[order.index(name) for name in self.names], torch.arange(len(x))]
+
+
 Scene = Callable[[str, Cameras | None], Density]
 
 
@@ -94,9 +108,12 @@ class AnalyticPrior:
     """
 
     dtype = "fp32"
+    knows_cameras = True
 
-    def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1) -> None:
+    def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1, learned: bool = False) -> None:
+        """learned: the second score of VSD and ESD is a linear network that learns, and not the exact one."""
         self.scene = scene
+        self.learned = learned
         self.image_size = image_size
         self.num_views = num_views
         betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000, dtype=torch.float64) ** 2
@@ -111,9 +128,14 @@ class AnalyticPrior:
     def decode(self, x0: Tensor) -> Tensor:
         return (0.5 * x0 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
-    def embed(self, prompt: str, cameras: Cameras | None) -> AnalyticCondition:
+    def embed(self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True) -> AnalyticCondition:
+        """`token` changes nothing: a density is given for each camera."""
         views = 1 if cameras is None else len(cameras)
-        return AnalyticCondition(text=torch.zeros(views, 1, 1), camera=None, density=self.scene(prompt, cameras))
+        if isinstance(prompt, str):
+            density = self.scene(prompt, cameras)
+        else:
+            density = PerView([self.scene(p, cameras) for p in dict.fromkeys(prompt)], list(prompt))
+        return AnalyticCondition(text=torch.zeros(views, 1, 1), camera=None, density=density)
 
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         alphas_cumprod = self.alphas_cumprod.to(xt)[t].view(-1, 1, 1, 1)
@@ -123,6 +145,14 @@ class AnalyticPrior:
             assert isinstance(condition, AnalyticCondition)
             out.append(condition.density.epsilon(xt, alpha, sigma))
         return out
+
+    def variational(
+        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
+    ) -> Variational:
+        if not self.learned:
+            return ParticleScore(particles=particles)
+        shape = (3, self.image_size, self.image_size)
+        return GaussianScore(shape, alphas_cumprod=self.alphas_cumprod, lr=lr, dropout=dropout, particles=particles)
 
 
 def two_view(front: Tensor, back: Tensor, *, std: float, told: bool) -> Scene:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
-from splatdistill.types import Cameras
+from splatdistill.types import Cameras, NoisyBatch
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,35 @@ class Condition:
     camera: Tensor | None
 
 
+class Variational(Protocol):
+    """The score of a run's own noised renders, which VSD and ESD subtract from the prior's."""
+
+    def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
+        """fp32 epsilon at x_t for each entry of `told`, with the cameras of the batch or without any; no gradient."""
+        ...
+
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
+        """Learns from the renders batch.x0; returns numbers for the log if asked to `measure`."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
+
 class Prior(Protocol):
     """A pretrained denoiser with a frozen network.
 
     alphas_cumprod: [1000] of its schedule. num_views: views it sees jointly (1 for single-view priors).
     image_size: its native render side in pixels. dtype: fp32 or bf16, the precision its network runs in.
+    knows_cameras: whether conditions can tell it where a view is seen from.
     """
 
     alphas_cumprod: Tensor
     num_views: int
     image_size: int
     dtype: str
+    knows_cameras: bool
 
     def encode(self, rgb: Tensor) -> Tensor:
         """[V,H,W,3] in 0..1 to x0 [V,C,h,w], differentiable; resizes to the native size."""
@@ -41,9 +59,9 @@ class Prior(Protocol):
         """x0 [V,C,h,w] to [V,H,W,3] in 0..1; for previews only."""
         ...
 
-    def embed(self, prompt: str, cameras: Cameras | None) -> Condition:
-        """The condition for a prompt seen by these cameras (None: no camera is told); text is encoded once per
-        string.
+    def embed(self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True) -> Condition:
+        """The condition for a prompt, or one prompt for each view, seen by these cameras; text is encoded once per
+        string. With cameras=None or token=False the network is not told the camera, and views do not see each other.
         """
         ...
 
@@ -51,5 +69,13 @@ class Prior(Protocol):
         """fp32 epsilon for each of K conditions, K tensors like xt [V,C,h,w], in one network call; t: [V] int64.
 
         No gradient.
+        """
+        ...
+
+    def variational(
+        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
+    ) -> Variational:
+        """The score of renders of `particles` objects made for a prompt. rank, lr: of what learns it; dropout: chance
+        of a render to come without its camera.
         """
         ...

@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from splatdistill.cameras import camera_token
-from splatdistill.priors.base import Condition
+from splatdistill.priors.base import Condition, Variational
 from splatdistill.priors.words import META_FILE, Vocabulary
 from splatdistill.types import Cameras
 
@@ -81,6 +81,8 @@ def has_fast_bf16() -> bool:
 class MultiViewPrior:
     """The `Prior` protocol on a diffusers folder with unet, scheduler, text_encoder and tokenizer, all frozen."""
 
+    knows_cameras = True
+
     def __init__(
         self,
         unet: UNet2DConditionModel,
@@ -100,7 +102,7 @@ class MultiViewPrior:
         self.vocabulary = Vocabulary.from_meta(meta) if "words" in meta else None
         self.views = install_view_attention(unet)
         self.dtype = dtype
-        self._predicts_v = scheduler.config["prediction_type"] == "v_prediction"
+        self.predicts_v = scheduler.config["prediction_type"] == "v_prediction"
         self._text: dict[str, Tensor] = {}
 
     @classmethod
@@ -132,6 +134,8 @@ class MultiViewPrior:
         except OSError as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise ValueError(f"The prior in {folder} is not whole: {reason}.") from error
+        if unet.config.class_embed_type != "projection":
+            raise ValueError(f"The prior in {folder} has no camera token, so it cannot tell views apart.")
         return cls(
             unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False),
             text_encoder=text_encoder.to(device).eval().requires_grad_(False),
@@ -153,17 +157,23 @@ class MultiViewPrior:
         """x0 [V,C,h,w] to [V,H,W,3] in 0..1."""
         return pixel_shuffle(x0, self.patch)
 
+    def embed(self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True) -> Condition:
+        """One condition for V cameras, or for as many views as there are prompts when no camera is told; `predict`
+        spreads a single one.
+        """
+        text = torch.cat([self._encode(p) for p in ([prompt] if isinstance(prompt, str) else prompt)])
+        if cameras is None or not token:
+            return Condition(text=text, camera=None)
+        return Condition(text=text.expand(len(cameras), -1, -1), camera=camera_token(cameras).to(self.device))
+
     @torch.no_grad()
-    def embed(self, prompt: str, cameras: Cameras | None) -> Condition:
-        """One condition for V cameras, or for a single view when no camera is told (`predict` spreads it)."""
+    def _encode(self, prompt: str) -> Tensor:
+        """[1,T,D] token states, computed once per prompt."""
         if self.vocabulary is not None:
             prompt = self.vocabulary.normalise(prompt)
         if prompt not in self._text:
             self._text[prompt] = encode_text([prompt], text_encoder=self.text_encoder, tokenizer=self.tokenizer)
-        text = self._text[prompt]
-        if cameras is None:
-            return Condition(text=text, camera=None)
-        return Condition(text=text.expand(len(cameras), -1, -1), camera=camera_token(cameras).to(self.device))
+        return self._text[prompt]
 
     @torch.no_grad()
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
@@ -178,19 +188,36 @@ class MultiViewPrior:
         if with_camera and num % self.num_views:
             raise ValueError(f"The number of views ({num}) must be a multiple of {self.num_views} for this prior.")
         text = torch.cat([conditions[k].text.expand(num, -1, -1) for k in order])
-        zeros = xt.new_zeros(num, 16)
+        zeros = xt.new_zeros(num, 16)  # no camera
         cameras = torch.cat([c if (c := conditions[k].camera) is not None else zeros for k in order])
-        self.views.num_views, self.views.joint_rows = self.num_views, with_camera * num
         repeat = (len(conditions), 1, 1, 1)
-        noisy = xt.detach().repeat(repeat).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
-            out = self.unet(noisy, t.repeat(len(conditions)), text, class_labels=cameras, return_dict=False)[0]
-        eps = out.float()
-        if self._predicts_v:
+        rows = t.repeat(len(conditions))
+        eps = self.denoise(xt.detach().repeat(repeat), rows, text=text, cameras=cameras, joint_rows=with_camera * num)
+        if self.predicts_v:
             alpha, sigma = self._alpha_sigma(t)
             eps = alpha.repeat(repeat) * eps + sigma.repeat(repeat) * xt.repeat(repeat)
         chunks = eps.chunk(len(conditions))
         return [chunks[order.index(k)] for k in range(len(conditions))]
+
+    def denoise(self, xt: Tensor, t: Tensor, *, text: Tensor, cameras: Tensor | None, joint_rows: int = 0) -> Tensor:
+        """The network's own answer in fp32, epsilon or v, at R rows xt [R,C,h,w]; differentiable.
+
+        text: [R,T,D] or [1,T,D]. cameras: [R,16], None or zeros for no camera. The first `joint_rows` rows see each
+        other in groups.
+        """
+        self.views.num_views, self.views.joint_rows = self.num_views, joint_rows
+        cameras = cameras if cameras is not None else xt.new_zeros(len(xt), 16)
+        xt, text = xt.contiguous(memory_format=torch.channels_last), text.expand(len(xt), -1, -1)
+        with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
+            return self.unet(xt, t, text, class_labels=cameras, return_dict=False)[0].float()
+
+    def variational(
+        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
+    ) -> Variational:
+        """Adapters on this prior's own network, which `predict` leaves out."""
+        from splatdistill.priors.lora import LoRAScore  # peft loads here only
+
+        return LoRAScore(self, prompt=prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)
 
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         signal = self.alphas_cumprod[t].view(-1, 1, 1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import yaml
 from PIL import Image
 
 from splatdistill import cli, train
+from splatdistill.config import METHODS
 from splatdistill.io import ply
 
 TINY = [
@@ -223,6 +225,12 @@ def test_render_draws_a_run_and_a_file(run: Path, tmp_path: Path, capsys: pytest
     assert cli.main(["render", str(tmp_path)]) == cli.USAGE
 
 
+def test_particles_and_lambda_have_short_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "--method", "esd", "--particles", "3", "--lambda", "0.75"]) == cli.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert "  particles: 3  # flag" in lines and "  entropy: 0.75  # flag" in lines
+
+
 def test_config_says_where_values_come_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["config", "--config", "smoke", "--seed", "3", "--camera.fill", "0.5", "0.75"]) == cli.DONE
     printed = capsys.readouterr().out
@@ -232,6 +240,39 @@ def test_config_says_where_values_come_from(tmp_path: Path, capsys: pytest.Captu
     again.write_text(printed)
     assert cli.main(["config", "--config", str(again)]) == cli.DONE
     assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(printed)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_help_shows_the_flags_of_the_method_alone(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--method", method, "--help"]) == cli.DONE
+    flags = re.findall(r"^[^\w-]*(--[a-z][\w.-]*)", capsys.readouterr().out, flags=re.M)
+    assert len(flags) <= 60
+    sections = {flag.removeprefix("--").partition(".")[0] for flag in flags if "." in flag}
+    assert sections & set(METHODS) == {method}
+    assert cli.main(["config", "--method", method]) == cli.DONE
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["method"] == method and set(printed) & set(METHODS) == {method}
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (
+            ["--method", "csd", "--sds.t-min", "0.1"],
+            "--sds.t-min: --method csd does not read it; it is for --method sd",
+        ),
+        (["--particles", "4"], "--particles: --method sds does not read it; it is for --method vsd and esd."),
+        (["--method", "vsd", "--lambda=0.5"], "--lambda: --method vsd does not read it; it is for --method esd."),
+        (["--csd.weight=one"], "--csd.weight: --method sds does not read it; it is for --method csd."),
+        (["--densify.prune-scale", "1"], "--densify.prune-scale: densify.prune_scale has no flag; set it in a file"),
+    ],
+)
+def test_flags_that_the_method_does_not_read_are_refused_by_name(
+    capsys: pytest.CaptureFixture[str], flags: list[str], sentence: str
+) -> None:
+    for verb in ("train", "config"):
+        assert cli.main([verb, "--prompt", "x", *flags]) == cli.USAGE
+        assert sentence in said(capsys)
 
 
 @pytest.fixture
@@ -268,6 +309,32 @@ def test_unknown_words_are_told_before_training(
     assert cli.main([*arguments, "--prompt", "a zyzzyva"]) == cli.USAGE
     assert "prompt: this prior knows no word of 'a zyzzyva'" in said(capsys)
     assert seen == ["a red zyzzyva chair"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "note"),
+    [
+        (
+            ["--camera.fovy-deg", "20", "45"],
+            "camera.fovy_deg (20 to 45) leaves what this prior was trained on (30 to 45)",
+        ),
+        (["--camera.elevation-deg", "-20", "45"], "camera.elevation_deg (-20 to 45) leaves"),
+        (["--camera.fovy-deg", "32", "45"], ""),
+    ],
+)
+def test_cameras_that_the_prior_has_not_seen_are_told(
+    prior: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: list[str], note: str
+) -> None:
+    meta = json.loads((prior / "splatdistill.json").read_text())
+    meta["cameras"] = {"elevation_deg": [0, 40], "elevation_deg_rare": [-10, 60], "fovy_deg": [30, 45]}
+    (prior / "splatdistill.json").write_text(json.dumps({**meta, "num_views": 4}))
+    monkeypatch.setattr(train, "train", lambda config, **rest: None)
+    base = ["train", "--prior", str(prior), "--prompt", "a red chair", "--out", str(prior.parent / "runs")]
+    assert cli.main([*base, *flags]) == cli.DONE
+    err = capsys.readouterr().err
+    assert (note in err) if note else ("Note: camera" not in err)
+    assert cli.main([*base, "--camera.views-per-group", "2"]) == cli.USAGE
+    assert "camera.views_per_group must be 4, the number of views that this prior sees at once" in said(capsys)
 
 
 def test_info_names_versions_and_devices(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,48 +4,28 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from splatdistill import ops
-from splatdistill.cameras import orbit
 from splatdistill.config import SDSConfig, TrainConfig
 from splatdistill.guidance import make_guidance
-from splatdistill.guidance.base import anneal, noisy_batch
+from splatdistill.guidance.base import noisy_batch
+from splatdistill.guidance.schedules import anneal, timestep_range
 from splatdistill.guidance.sds import SDS
-from splatdistill.priors.analytic import AnalyticPrior, Gaussian
-from splatdistill.types import Cameras, Residual
-
-
-def cameras(num_views: int) -> Cameras:
-    full = torch.ones(num_views)
-    return orbit(azimuth=0 * full, elevation=0 * full, radius=3 * full, fovy=0.7 * full, size=1)
+from splatdistill.priors.analytic import AnalyticPrior, Gaussian, Mixture
+from tests.guidance import toys
+from tests.guidance.toys import assemble, cameras, gaussian, hermite, prompt_prior, scalar
 
 
 def gaussian_prior(*, cond: float, uncond: float, std: float) -> AnalyticPrior:
-    def scene(prompt: str, cameras: Cameras | None) -> Gaussian:
-        return Gaussian(torch.tensor(cond if prompt else uncond, dtype=torch.float64), std)
-
-    return AnalyticPrior(scene, image_size=1)
+    return prompt_prior(x=gaussian(cond, std), empty=gaussian(uncond, std))
 
 
 def gradient(prior: AnalyticPrior, *, z: Tensor, eps: Tensor, t: int, scale: float, weight: str = "one") -> Tensor:
-    """The assembled residual per element, before the mean over views; z, eps: [V,C,1,1]."""
     method = SDS(SDSConfig(guidance_scale=scale, weight=weight), prompt="x", group=1, steps=1)  # type: ignore[arg-type]
-    timesteps = torch.full((len(z),), t)
-    batch = noisy_batch(z, cameras(len(z)), prior, t=timesteps, eps=eps)
-    return assemble(method.residual(batch, prior, step=0))
-
-
-def assemble(residual: Residual) -> Tensor:
-    total = sum(c.view(-1, 1, 1, 1) * term for c, term in zip(residual.coef.double(), residual.terms, strict=True))
-    return residual.weight.view(-1, 1, 1, 1) * total
-
-
-def scalar(x: float) -> Tensor:
-    return torch.full((1, 1, 1, 1), x, dtype=torch.float64)
+    return toys.gradient(method, prior, z=z, eps=eps, t=t)
 
 
 @pytest.mark.parametrize(
@@ -79,11 +59,10 @@ def test_dirac_data_has_no_variance() -> None:
 @pytest.mark.parametrize("t", [100, 500, 900])
 def test_mean_and_std_by_quadrature(t: int) -> None:
     """One Gaussian: mean sigma alpha (z - mu) / c and std alpha^2 s^2 / c over the noise, c = alpha^2 s^2 + sigma^2."""
-    nodes, mass = (torch.from_numpy(x) for x in np.polynomial.hermite_e.hermegauss(20))
-    mass = mass / mass.sum()
+    nodes, mass = hermite(20)
     prior = gaussian_prior(cond=1.3, uncond=1.3, std=0.7)
     z = torch.full((20, 1, 1, 1), -0.4, dtype=torch.float64)
-    g = gradient(prior, z=z, eps=nodes.view(-1, 1, 1, 1), t=t, scale=1.0).flatten()
+    g = gradient(prior, z=z, eps=nodes, t=t, scale=1.0).flatten()
     ac = prior.alphas_cumprod[t].double()
     alpha, sigma = ac.sqrt(), (1 - ac).sqrt()
     c = alpha**2 * 0.49 + sigma**2
@@ -106,12 +85,45 @@ def test_guided_fixed_point_is_linear_in_scale() -> None:
 
 def test_idle_branch_is_never_evaluated() -> None:
     prior = gaussian_prior(cond=1.0, uncond=0.2, std=0.7)
-    asked: list[int] = []
-    predict = prior.predict
-    prior.predict = lambda xt, t, conditions: (asked.append(len(conditions)), predict(xt, t, conditions))[1]  # type: ignore[method-assign]
+    counting = toys.Counting(prior)
     for scale in (1.0, 0.0, 7.5):
         gradient(prior, z=scalar(0.1), eps=scalar(0.2), t=300, scale=scale)
-    assert asked == [1, 1, 2]
+    assert counting.calls == [1, 1, 2]
+
+
+def two_modes() -> AnalyticPrior:
+    modes = [torch.full((1, 1, 1), m, dtype=torch.float64) for m in (-2.0, 2.0)]
+    density = Mixture(modes, 0.3, [0.5, 0.5])
+    return prompt_prior(x=density, empty=density)
+
+
+def mean_gradient(prior: AnalyticPrior, z: float, t: int) -> float:
+    nodes, mass = hermite(120)
+    g = gradient(prior, z=torch.full_like(nodes, z), eps=nodes, t=t, scale=1.0).flatten()
+    return (mass * g).sum().item()
+
+
+@pytest.mark.parametrize(("t", "golden"), [(200, -1.111970), (500, 0.091169), (800, 0.118151)])
+def test_two_modes_are_sought_at_low_and_averaged_at_high_timesteps(t: int, golden: float) -> None:
+    assert mean_gradient(two_modes(), 0.7, t) == pytest.approx(golden, abs=1e-5)
+    # The middle repels while t <= 400 and attracts from 450 on.
+    assert (mean_gradient(two_modes(), 0.05, 400) < 0) and (mean_gradient(two_modes(), 0.05, 450) > 0)
+
+
+def test_mean_gradient_is_the_slope_of_the_smoothed_log_density() -> None:
+    """E[g] = d/dz of -(sigma / alpha) E log p_t(alpha z + sigma eps), by finite differences."""
+    prior, t, h = two_modes(), 300, 1e-4
+    alpha, sigma, _ = toys.levels(prior, t)
+    nodes, mass = hermite(120)
+
+    def loss(z: float) -> float:
+        x = alpha * z + sigma * nodes.flatten()
+        variance = alpha**2 * 0.09 + sigma**2
+        exponents = torch.stack([-((x - alpha * m) ** 2) / (2 * variance) for m in (-2.0, 2.0)])
+        return (-(sigma / alpha) * (mass * torch.logsumexp(exponents, 0)).sum()).item()
+
+    slope = (loss(0.7 + h) - loss(0.7 - h)) / (2 * h)
+    assert mean_gradient(prior, 0.7, t) == pytest.approx(slope, abs=1e-5)
 
 
 def test_coefficients_sum_to_zero() -> None:
@@ -160,3 +172,19 @@ def test_anneal() -> None:
     assert anneal(1.0, 0.0, progress=0.9, over=0.5) == 0.0
     assert anneal(1.0, 0.0, progress=0.0, over=0.0) == 0.0
     assert math.isclose(anneal(0.98, 0.5, progress=1.0, over=1.0), 0.5)
+    assert anneal(1.0, 0.0, progress=0.25, over=1.0, schedule="sqrt") == 0.5
+    assert anneal(1.0, 0.0, progress=0.25, over=1.0, schedule="uniform") == 1.0
+
+
+def test_ranges_of_timesteps() -> None:
+    stays = SDSConfig(schedule="uniform")
+    assert timestep_range(stays, progress=0.0) == timestep_range(stays, progress=1.0) == (0.02, 0.98)
+    one = SDSConfig(t_min_first=0.98, t_max_final=0.02, schedule="sqrt")  # HiFA: no chance in it
+    low, high = timestep_range(one, progress=0.25)
+    assert low == high == pytest.approx(0.98 - 0.96 * 0.5)
+
+
+def test_the_clamp_moves_over_the_run() -> None:
+    method = SDS(SDSConfig(clamp=(2.0, 8.0)), prompt="x", group=1, steps=100)
+    assert [method.clamp(step) for step in (0, 50, 100)] == [2.0, 5.0, 8.0]
+    assert SDS(SDSConfig(), prompt="x", group=1, steps=100).clamp(50) is None

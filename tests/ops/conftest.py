@@ -46,17 +46,19 @@ def build_scene(
     opacity: tuple[float, float] = (0.05, 0.95),
     radius: float = 2.5,
     per_view_colors: bool = False,
+    channels: int = 3,
+    sh_degree: int | None = None,
     seed: int = 0,
 ) -> Scene:
     """Keyword arguments of `rasterize`: a ball of splats of radius 0.5, seen from around it."""
     g = torch.Generator().manual_seed(seed)
     direction = torch.randn(num_splats, 3, generator=g)
     means = direction / direction.norm(dim=1, keepdim=True) * torch.rand(num_splats, 1, generator=g) ** (1 / 3) * 0.5
-    color_shape = (num_views, num_splats, 3) if per_view_colors else (num_splats, 3)
+    color_shape = (num_views, num_splats, channels) if per_view_colors else (num_splats, channels)
     focal = 0.5 * width / math.tan(math.radians(22.5))
     K = torch.tensor([[focal, 0.0, width / 2], [0.0, 1.1 * focal, height / 2 - 0.7], [0.0, 0.0, 1.0]])
     low, high = opacity
-    return {
+    scene = {
         "means": means,
         "quats": 1.5 * torch.randn(num_splats, 4, generator=g),
         "scales": scale * torch.exp(0.5 * torch.randn(num_splats, 3, generator=g)),
@@ -66,9 +68,13 @@ def build_scene(
         "Ks": K.repeat(num_views, 1, 1),
         "width": width,
         "height": height,
-        "background": torch.rand(num_views, 3, generator=g),
+        "background": torch.rand(num_views, channels, generator=g),
         "means2d_offset": torch.zeros(num_views, num_splats, 2),
     }
+    if sh_degree is not None:
+        scene["sh_degree"] = sh_degree
+        scene["colors"] = torch.randn(num_splats, 16, 3, generator=g) * 0.4  # some are cut at 0
+    return scene
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 
 from splatdistill import ops
 
-INPUTS = ("means", "quats", "scales", "opacities", "colors", "background", "means2d_offset")
+INPUTS = ("means", "quats", "scales", "opacities", "colors", "viewmats", "background", "means2d_offset")
 SCENES = {
     "plain": {"num_splats": 300},
     "one view": {"num_splats": 200, "num_views": 1},
@@ -18,6 +18,15 @@ SCENES = {
     "smaller than a pixel": {"num_splats": 300, "scale": 0.002},
     "camera among the splats": {"num_splats": 150, "radius": 0.3, "scale": 0.03},
     "one splat": {"num_splats": 1, "scale": 0.2},
+    "one channel": {"num_splats": 150, "channels": 1},
+    "two channels": {"num_splats": 150, "channels": 2},
+    "four channels": {"num_splats": 150, "channels": 4},
+    "nine channels": {"num_splats": 150, "channels": 9},
+    "eleven channels of each view": {"num_splats": 150, "channels": 11, "per_view_colors": True},
+    "harmonics of degree 0": {"num_splats": 200, "sh_degree": 0},
+    "harmonics of degree 1": {"num_splats": 200, "sh_degree": 1},
+    "harmonics of degree 2": {"num_splats": 200, "sh_degree": 2},
+    "harmonics of degree 3": {"num_splats": 200, "sh_degree": 3},
 }
 
 
@@ -27,12 +36,12 @@ def to_double(scene):
 
 def depth_keys(scene):
     """The float32 depths of the op itself: a tie broken otherwise would be a difference of order, not of arithmetic."""
-    s = scene
+    s, sh = scene, scene.get("sh_degree", -1)
     records = torch.ops.splatdistill.rasterize_forward(
         s["means"], s["quats"], s["scales"], s["opacities"], s["colors"], s["viewmats"], s["Ks"], s["background"],
-        s["means2d_offset"], s["width"], s["height"], 0.01, 1e10, 0.3, False,
+        s["means2d_offset"], sh, s["width"], s["height"], 0.01, 1e10, 0.3, False,
     )[5]  # fmt: skip
-    return records[..., 9]
+    return records[..., 6]
 
 
 def relative_error(got, want):

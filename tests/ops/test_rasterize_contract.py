@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 
 from splatdistill import ops
 
-INPUTS = ("means", "quats", "scales", "opacities", "colors", "background", "means2d_offset")
+INPUTS = ("means", "quats", "scales", "opacities", "colors", "viewmats", "background", "means2d_offset")
 GEOMETRY = ("means", "quats", "scales", "opacities", "colors")
 
 
@@ -27,8 +28,9 @@ def render_and_grads(scene, threads=1, **options):
 
 
 @pytest.mark.parametrize("antialiased", [False, True])
-def test_threads_do_not_change_a_bit(make_scene, antialiased):
-    scene = make_scene(400, num_views=3, width=75, height=50)
+@pytest.mark.parametrize("colors", [{}, {"channels": 7}, {"sh_degree": 3}, {"num_views": 1}])
+def test_threads_do_not_change_a_bit(make_scene, antialiased, colors):
+    scene = make_scene(400, **({"num_views": 3, "width": 75, "height": 50} | colors))
     one = render_and_grads(scene, antialiased=antialiased)
     for threads in (2, 4):
         for a, b in zip(one, render_and_grads(scene, threads, antialiased=antialiased), strict=True):
@@ -87,6 +89,11 @@ def test_no_splats_is_the_background(make_scene):
     assert out.radii.shape == (2, 0, 2)
 
 
+def test_colors_of_each_view_for_many_splats(make_scene):
+    scene = make_scene(1500, per_view_colors=True, scale=0.01)
+    assert ops.rasterize(**scene).rgb.shape == (2, 32, 32, 3)
+
+
 def test_no_views(make_scene):
     scene = make_scene(3, num_views=1)
     out = ops.rasterize(**(scene | {k: scene[k][:0] for k in ("viewmats", "Ks", "background", "means2d_offset")}))
@@ -95,7 +102,7 @@ def test_no_views(make_scene):
 
 def test_splats_behind_the_camera_are_not_drawn_and_get_no_gradient(make_scene):
     scene = make_scene(20, num_views=1, radius=0.3)
-    *out, _means, quats, scales, opacities, colors, _background, offset = render_and_grads(scene, near=0.3)
+    *out, _means, quats, scales, opacities, colors, _, _, offset = render_and_grads(scene, near=0.3)
     hidden = (out[4][0] == 0).all(-1)
     assert hidden.any()
     assert not hidden.all()
@@ -107,15 +114,72 @@ def test_splats_behind_the_camera_are_not_drawn_and_get_no_gradient(make_scene):
     ("key", "value"),
     [("scales", 1e-12), ("scales", 1e4), ("scales", 1e30), ("means", 1e30), ("means", float("inf")),
      ("means", float("nan")), ("scales", float("nan")), ("quats", 0.0), ("quats", float("nan")),
-     ("opacities", 0.0), ("opacities", float("nan")), ("quats", 1e-12), ("colors", float("nan"))],
+     ("opacities", 0.0), ("opacities", 1.0), ("opacities", float("nan")), ("quats", 1e-12), ("colors", float("nan"))],
 )  # fmt: skip
 @pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize("eps2d", [0.0, 0.3])
-def test_extreme_splats_do_no_harm(make_scene, key, value, antialiased, eps2d):
-    scene = make_scene(40)
+@pytest.mark.parametrize("sh_degree", [None, 3])
+def test_extreme_splats_do_no_harm(make_scene, key, value, antialiased, eps2d, sh_degree):
+    scene = make_scene(40, sh_degree=sh_degree)
     scene[key][::3] = value
     for tensor in render_and_grads(scene, antialiased=antialiased, eps2d=eps2d):
         assert torch.isfinite(tensor).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 40), (16, 16), (17, 3), (15, 33)])
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_any_size_agrees_with_reference(make_scene, width, height, channels):
+    scene = make_scene(60, num_views=1, width=width, height=height, channels=channels, scale=0.2)
+    double: dict[str, Any] = {k: v.double() if isinstance(v, torch.Tensor) else v for k, v in scene.items()}
+    want = ops.reference.rasterize(**double)
+    got = ops.rasterize(**scene)
+    assert ((got.rgb - want.rgb).abs() * ~want.near_cut[..., None]).max() <= 4e-6
+    for grad in render_and_grads(scene)[5:]:
+        assert torch.isfinite(grad).all()
+
+
+def test_channels_do_not_depend_on_each_other(make_scene):
+    """However many there are and however they are grouped, geometry's gradient is the sum of theirs."""
+    scene = make_scene(120, channels=9, width=40)
+    means = [scene["means"].clone().requires_grad_() for _ in range(2)]
+    together = ops.rasterize(**(scene | {"means": means[0]})).rgb
+    weights = torch.randn(together.shape, generator=torch.Generator().manual_seed(2))
+    (together * weights).sum().backward()
+    for first, count in ((0, 3), (3, 1), (4, 2), (6, 3)):
+        some = slice(first, first + count)
+        part = scene | {"colors": scene["colors"][:, some], "background": scene["background"][:, some]}
+        alone = ops.rasterize(**(part | {"means": means[1]})).rgb
+        assert torch.equal(alone, together[..., some])
+        (alone * weights[..., some]).sum().backward()
+    one, many = means[0].grad, means[1].grad
+    assert one is not None
+    assert many is not None
+    assert (one - many).norm() <= 1e-5 * many.norm()
+
+
+def test_unused_harmonics_get_no_gradient(make_scene):
+    scene = make_scene(30, sh_degree=1)
+    colors = scene["colors"].clone().requires_grad_()
+    ops.rasterize(**(scene | {"colors": colors})).rgb.sum().backward()
+    assert colors.grad is not None
+    assert colors.grad[:, :4].abs().max() > 0
+    assert colors.grad[:, 4:].abs().max() == 0
+
+
+def test_camera_gradients_only_when_asked(make_scene):
+    scene = make_scene(30)
+    means = scene["means"].clone().requires_grad_()
+    viewmats = scene["viewmats"].clone().requires_grad_()
+    ops.rasterize(**(scene | {"means": means, "viewmats": viewmats})).rgb[0].sum().backward()
+    assert viewmats.grad is not None
+    assert viewmats.grad[0, :3].abs().max() > 0
+    assert viewmats.grad[0, 3].abs().max() == 0
+    assert viewmats.grad[1].abs().max() == 0
+    alone = scene["means"].clone().requires_grad_()
+    ops.rasterize(**(scene | {"means": alone})).rgb[0].sum().backward()
+    assert means.grad is not None
+    assert alone.grad is not None
+    assert torch.equal(means.grad, alone.grad)
 
 
 def test_inputs_need_not_be_contiguous(make_scene):
@@ -141,7 +205,7 @@ BAD = {
     "quats must have shape [30, 4], got [30, 3].": {"quats": torch.zeros(30, 3)},
     "scales must be a tensor, got float.": {"scales": 1.0},
     "opacities must have shape [30], got [30, 1].": {"opacities": torch.zeros(30, 1)},
-    "colors must have shape [2, 30, 3], got [1, 30, 3].": {"colors": torch.zeros(1, 30, 3)},
+    "colors must have shape [2, 30, any], got [1, 30, 3].": {"colors": torch.zeros(1, 30, 3)},
     "colors must be on cpu, got meta.": {"colors": torch.zeros(30, 3, device="meta")},
     "viewmats must have shape [any, 4, 4], got [4, 4].": {"viewmats": torch.eye(4)},
     "viewmats must be a tensor, got NoneType.": {"viewmats": None},
@@ -151,9 +215,14 @@ BAD = {
     "Ks must have positive focal lengths.": {"Ks": torch.zeros(2, 3, 3)},
     "background must have shape [2, 3], got [3].": {"background": torch.zeros(3)},
     "means2d_offset must have shape [2, 30, 2], got [30, 2].": {"means2d_offset": torch.zeros(30, 2)},
-    "viewmats and Ks must not require grad: this rasteriser gives no camera gradients.": {
-        "viewmats": torch.zeros(2, 4, 4, requires_grad=True)
+    "Ks must not require grad: this rasteriser gives no gradient of the intrinsics.": {
+        "Ks": torch.zeros(2, 3, 3, requires_grad=True)
     },
+    "background must have shape [2, 5], got [2, 3].": {"colors": torch.zeros(30, 5)},
+    "colors must have from 1 to 1024 channels, got 0.": {"colors": torch.zeros(30, 0)},
+    "sh_degree must be an integer from 0 to 3, got 4.": {"sh_degree": 4},
+    "colors must have shape [30, any, 3], got [30, 3].": {"sh_degree": 0},
+    "colors must hold 9 harmonics or more, got 8.": {"sh_degree": 2, "colors": torch.zeros(30, 8, 3)},
     "width must be an integer from 1 to 16384, got 0.": {"width": 0},
     "height must be an integer from 1 to 16384, got 2.5.": {"height": 2.5},
     "near and far must satisfy 0 < near < far, got 0 and 10000000000.0.": {"near": 0},
@@ -169,9 +238,10 @@ def test_bad_inputs_name_the_argument(make_scene, message):
     assert str(error.value) == message
 
 
-def raw_arguments(scene):
-    keys = (*GEOMETRY, "viewmats", "Ks", "background", "means2d_offset", "width", "height")
-    return (*(scene[k] for k in keys), 0.01, 1e10, 0.3, False)
+def raw_arguments(scene, sh_degree=-1):
+    keys = (*GEOMETRY, "viewmats", "Ks", "background", "means2d_offset")
+    size = scene["width"], scene["height"]
+    return (*(scene[k] for k in keys), sh_degree, *size, 0.01, 1e10, 0.3, False)
 
 
 def test_raw_op_refuses_what_it_cannot_read(make_scene):
@@ -182,22 +252,26 @@ def test_raw_op_refuses_what_it_cannot_read(make_scene):
 
 
 @pytest.mark.parametrize("with_offset", [True, False])
-def test_opcheck_forward(make_scene, with_offset):
-    scene = make_scene(12, width=20, height=18)
+@pytest.mark.parametrize("sh_degree", [None, 2])
+def test_opcheck_forward(make_scene, with_offset, sh_degree):
+    scene = make_scene(12, width=20, height=18, sh_degree=sh_degree)
     for key in INPUTS:
         scene[key].requires_grad_()
     if not with_offset:
         scene["means2d_offset"] = None
-    torch.library.opcheck(torch.ops.splatdistill.rasterize_forward.default, raw_arguments(scene))
+    torch.library.opcheck(
+        torch.ops.splatdistill.rasterize_forward.default, raw_arguments(scene, -1 if sh_degree is None else sh_degree)
+    )
 
 
-def test_opcheck_backward(make_scene):
+@pytest.mark.parametrize("cameras", [False, True])
+def test_opcheck_backward(make_scene, cameras):
     scene = make_scene(12, width=20, height=18)
-    rgb, alpha, depth, means2d, radii, *saved = torch.ops.splatdistill.rasterize_forward(*raw_arguments(scene))
+    color, alpha, depth, means2d, radii, *saved = torch.ops.splatdistill.rasterize_forward(*raw_arguments(scene))
     inputs = [scene[k] for k in (*GEOMETRY, "viewmats", "Ks")]
     torch.library.opcheck(
         torch.ops.splatdistill.rasterize_backward.default,
-        (rgb, alpha, depth, means2d, *inputs, rgb, alpha, depth, radii, *saved, 0.3, False),
+        (color, alpha, depth, means2d, *inputs, color, alpha, depth, radii, *saved, -1, 0.3, False, cameras),
         test_utils=("test_schema", "test_faketensor"),
     )
 

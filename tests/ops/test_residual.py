@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from splatdistill import ops
+
+ROOT = Path(__file__).resolve().parents[2]
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
 
 def problem(num_terms, num_views=3, shape=(4, 8, 8), seed=0, dtype=torch.float32):
@@ -90,18 +99,26 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda x: ops.residual(x, **kwargs, clamp=0.7).loss, (x0,))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_terms_are_computed_in_float32(dtype):
-    x0, kwargs = problem(2)
-    kwargs["terms"] = [t.to(dtype) for t in kwargs["terms"]]
-    x0.requires_grad_()
-    ops.residual(x0, **kwargs).loss.backward()
-    torch.testing.assert_close(x0.grad.double(), expected(x0, **kwargs) / 3, rtol=1e-5, atol=1e-6)
-    half = x0.detach().to(dtype).requires_grad_()
-    loss = ops.residual(half, **kwargs).loss
+@pytest.mark.parametrize("x0_dtype", DTYPES)
+@pytest.mark.parametrize("term_dtype", DTYPES)
+def test_any_mix_of_types_is_computed_in_float32_or_better(x0_dtype, term_dtype):
+    """Inputs are read without error, so all that is left is the rounding of float32 and of the gradient's type."""
+    x0, kwargs = problem(3, shape=(3, 20, 20), dtype=torch.float64)
+    kwargs["terms"] = [t.to(d) for t, d in zip(kwargs["terms"], (term_dtype, *DTYPES[2:]), strict=True)]
+    kwargs |= {"coef": kwargs["coef"].float(), "weight": kwargs["weight"].float()}
+    x0 = x0.to(x0_dtype).requires_grad_()
+    loss, norms, num_nonfinite = ops.residual(x0, **kwargs, clamp=2.0)
     loss.backward()
-    assert loss.dtype == torch.float32
-    assert half.grad.dtype == dtype
+    g = expected(x0, **kwargs, clamp=2.0)
+    assert x0.grad.dtype == x0_dtype
+    assert loss.dtype == norms.dtype == (torch.float64 if x0_dtype == torch.float64 else torch.float32)
+    rounding = 0.5 * torch.finfo(x0_dtype).eps
+    torch.testing.assert_close(x0.grad.double(), g / 3, rtol=1.01 * rounding + 1e-6, atol=1e-6)
+    torch.testing.assert_close(norms.double(), g.flatten(1).norm(dim=1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(loss.double(), (x0.double() * g).sum() / 3, rtol=1e-5, atol=1e-4)
+    assert int(num_nonfinite) == 0
+    for a, b in zip((loss, norms), ops.reference.residual(x0, **kwargs, clamp=2.0, total_views=3), strict=False):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
 
 
 def test_terms_get_no_gradient_and_may_be_strided():
@@ -122,6 +139,26 @@ def test_threads_do_not_change_a_bit():
             assert torch.equal(a, b)
 
 
+HASH_OF_A_RESULT = """
+import hashlib, torch
+from splatdistill import ops
+g = torch.Generator().manual_seed(0)
+x0, *terms = (torch.randn(3, 3, 65, 63, generator=g).to(d) for d in (torch.bfloat16, torch.float16, torch.float32))
+arguments = torch.randn(2, 3, generator=g), torch.randn(3, generator=g), 0.7, 3
+results = torch.ops.splatdistill.residual_forward(x0, terms, *arguments)
+print(hashlib.sha256(b"".join(r.float().numpy().tobytes() for r in results)).hexdigest())
+"""
+
+
+def test_instruction_sets_do_not_change_a_bit():
+    hashes = set()
+    for level in ops.build_info()["simd_levels"]:
+        run = [sys.executable, "-c", HASH_OF_A_RESULT]
+        environment = os.environ | {"SPLATDISTILL_SIMD": level, "OMP_NUM_THREADS": "1"}
+        hashes.add(subprocess.run(run, check=True, capture_output=True, text=True, env=environment, cwd=ROOT).stdout)
+    assert len(hashes) == 1
+
+
 def test_reference_agrees():
     x0, kwargs = problem(4)
     kwargs["terms"][2][0, 0, 0, 0] = float("nan")
@@ -132,12 +169,12 @@ def test_reference_agrees():
 
 def test_opcheck():
     x0, kwargs = problem(2)
-    x0.requires_grad_()
     torch.library.opcheck(torch.ops.splatdistill.residual_forward.default, (x0, *kwargs.values(), 0.5, 3))
 
 
 BAD = {
     "x0 must be a floating-point tensor of shape [V,...].": {"x0": torch.zeros(3, dtype=torch.int64)},
+    "terms[1] must be float32, got int64.": {"terms": [torch.zeros(3, 4, 8, 8), torch.zeros(3, 4, 8, 8).long()]},
     "terms must hold 1 to 8 tensors, got 0.": {"terms": []},
     "terms must hold 1 to 8 tensors, got 9.": {"terms": [torch.zeros(3, 4, 8, 8)] * 9},
     "terms[1] must have shape [3, 4, 8, 8], got [3, 4, 8].": {"terms": [torch.zeros(3, 4, 8, 8), torch.zeros(3, 4, 8)]},
@@ -155,4 +192,78 @@ def test_bad_inputs_name_the_argument(message):
     x0, kwargs = problem(2)
     with pytest.raises(ValueError) as error:  # noqa: PT011  the whole message is compared below
         ops.residual(**({"x0": x0} | kwargs | BAD[message]))
+    assert str(error.value) == message
+
+
+def noise_problem(num_views=3, shape=(3, 16, 16), x0_dtype=torch.float32, eps_dtype=torch.float32):
+    g = torch.Generator().manual_seed(0)
+    x0, eps = (torch.randn(num_views, *shape, generator=g).to(d) for d in (x0_dtype, eps_dtype))
+    return x0, {"eps": eps, "alpha": torch.rand(num_views, generator=g), "sigma": torch.rand(num_views, generator=g)}
+
+
+@pytest.mark.parametrize("x0_dtype", DTYPES)
+@pytest.mark.parametrize("eps_dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (1,), (700,), (3, 16, 16)])
+def test_noising_is_torchs_expression_to_the_bit(x0_dtype, eps_dtype, shape):
+    x0, kwargs = noise_problem(shape=shape, x0_dtype=x0_dtype, eps_dtype=eps_dtype)
+    noised = ops.noising(x0, **kwargs)
+    assert noised.dtype == x0_dtype
+    assert torch.equal(noised, ops.reference.noising(x0, **kwargs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("alpha", [1.0, 0.3, 1.7, 6e-5, 1e-7, 300.0])
+def test_every_half_number_is_read_and_rounded_as_torch_does(dtype, alpha):
+    """All 65536, subnormal, infinite and NaN among them, and results on both sides of every limit."""
+    x0 = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)[None]
+    alpha, zero = torch.tensor([alpha]), torch.zeros(1)
+    noised = ops.noising(x0, eps=torch.zeros_like(x0), alpha=alpha, sigma=zero)
+    torch.testing.assert_close(noised, (alpha * x0.float()).to(dtype), rtol=0, atol=0, equal_nan=True)
+
+
+def test_noising_gradient_is_alpha_times_upstream():
+    x0, kwargs = noise_problem(num_views=2, shape=(2, 3), x0_dtype=torch.float64)
+    x0.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: ops.noising(x, **kwargs), (x0,))
+    half = x0.detach().to(torch.bfloat16).requires_grad_()
+    kwargs["eps"].requires_grad_()
+    kwargs["alpha"].requires_grad_()
+    upstream = torch.ones_like(half)
+    ops.noising(half, **kwargs).backward(upstream)
+    assert torch.equal(half.grad, kwargs["alpha"].detach()[:, None, None].to(torch.bfloat16).expand(2, 2, 3))
+    assert kwargs["eps"].grad is None and kwargs["alpha"].grad is None
+
+
+def test_noising_of_nothing_and_of_strides():
+    x0, kwargs = noise_problem(num_views=0)
+    assert ops.noising(x0, **kwargs).shape == x0.shape
+    x0, kwargs = noise_problem()
+    strided = torch.stack([x0, x0], -1)[..., 0]
+    assert torch.equal(ops.noising(strided, **kwargs), ops.noising(x0, **kwargs))
+
+
+def test_noising_threads_and_opcheck():
+    x0, kwargs = noise_problem(shape=(3, 100, 100))
+    one = ops.noising(x0, **kwargs)
+    for threads in (2, 4):
+        torch.set_num_threads(threads)
+        assert torch.equal(ops.noising(x0, **kwargs), one)
+    torch.library.opcheck(torch.ops.splatdistill.noising_forward.default, (x0, *kwargs.values()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x0": [1.0]}, "x0 must be a floating-point tensor of shape [V,...]."),
+        ({"eps": torch.zeros(3, 16, 16)}, "eps must have shape [3, 3, 16, 16], got [3, 16, 16]."),
+        ({"eps": torch.zeros(3, 3, 16, 16, device="meta")}, "eps must be on cpu, got meta."),
+        ({"alpha": 0.5}, "alpha must be a tensor, got float."),
+        ({"alpha": torch.zeros(3, dtype=torch.int32)}, "alpha must be float32, got int32."),
+        ({"sigma": torch.zeros(3, 1)}, "sigma must have shape [3], got [3, 1]."),
+    ],
+)
+def test_noising_bad_inputs_name_the_argument(change, message):
+    x0, kwargs = noise_problem()
+    with pytest.raises(ValueError) as error:  # noqa: PT011  the whole message is compared below
+        ops.noising(**({"x0": x0} | kwargs | change))
     assert str(error.value) == message

@@ -103,3 +103,11 @@ def test_encode_decode_are_inverse_at_the_native_size() -> None:
     assert torch.allclose(prior.decode(prior.encode(rgb)), rgb, atol=1e-6)
     assert prior.encode(torch.rand(2, 40, 40, 3)).shape == (2, 3, 16, 16)
     assert prior.alphas_cumprod[500].item() == pytest.approx(0.27633, abs=1e-5)
+
+
+def test_every_view_may_have_a_prompt_of_its_own() -> None:
+    means = {"a": 0.2, "b": -0.7}
+    prior = AnalyticPrior(lambda prompt, cameras: Gaussian(torch.tensor(means[prompt]), 0.3), image_size=2)
+    xt, t = draw(3, 3, 2, 2).float(), torch.tensor([100, 400, 900])
+    mixed, a, b = prior.predict(xt, t, [prior.embed(p, None) for p in (["b", "a", "b"], "a", "b")])
+    assert torch.equal(mixed, torch.stack([b[0], a[1], b[2]]))

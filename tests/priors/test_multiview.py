@@ -152,3 +152,26 @@ def test_messages(prior, tmp_path):
         MultiViewPrior.load(tmp_path / "torn")
     with pytest.raises(ValueError, match="must be a multiple of 4"):
         prior.predict(noise(3), steps(3), [prior.embed("a dog", ring(3))])
+
+
+def test_every_view_may_have_words_of_its_own(prior):
+    words = ["a car, front view", "a car, side view", "a car, back view", "a car, side view"]
+    for token in (True, False):
+        told = prior.embed(words, ring(), token=token)
+        (together,) = prior.predict(noise(), steps(), [told])
+        swapped = prior.embed([words[1], *words[1:]], ring(), token=token)
+        (other,) = prior.predict(noise(), steps(), [swapped])
+        assert (together[0] - other[0]).abs().amax() > 1e-5
+        assert ((together[1:] - other[1:]).abs().amax() > 1e-6) == token  # joint views notice, single ones do not
+    alone = prior.embed(words[0], None)
+    (first,) = prior.predict(noise()[:1], steps(1), [alone])
+    (rows,) = prior.predict(noise(), steps(), [prior.embed(words, ring(), token=False)])
+    torch.testing.assert_close(rows[:1], first, atol=1e-5, rtol=1e-4)
+
+
+def test_a_network_without_a_camera_token_is_refused(tmp_path):
+    network.save(network.create(channels=(16, 32, 32), text_width=16), tmp_path / "plain", image_size=16)
+    config = tmp_path / "plain" / "unet" / "config.json"
+    config.write_text(config.read_text().replace('"class_embed_type": "projection"', '"class_embed_type": null'))
+    with pytest.raises(ValueError, match=r"The prior in .*plain has no camera token, so it cannot tell views apart\."):
+        MultiViewPrior.load(tmp_path / "plain")

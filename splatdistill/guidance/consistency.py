@@ -1,0 +1,67 @@
+"""CDS: Consistent3D (Wu et al., arXiv 2401.09050), as its code has it: g = w(t) (eps_cfg(x_t) - eps_cfg(x_t')), t' < t.
+
+x_t' lies one DDIM step below x_t = alpha x_0 + sigma eps*, with noise eps* that is fixed for the whole run.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from splatdistill import rng
+from splatdistill.config import ConsistencyConfig
+from splatdistill.guidance.base import Guidance, assemble, draw_noise, evaluate, noisy_batch, per_view, total
+from splatdistill.guidance.schedules import anneal, weights
+from splatdistill.priors.base import Prior
+from splatdistill.types import Cameras, NoisyBatch, Residual
+
+
+class Consistency(Guidance[ConsistencyConfig]):
+    """Score at t minus score at the lower t'. Descending the paper's own difference of x_0 estimates diverges: it has
+    the opposite sign.
+    """
+
+    fixed: Tensor | None = None  # eps* [C,h,w], shared by all views and steps
+
+    def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
+        if self.fixed is None:
+            self.fixed = draw_noise(x0.shape[1:], seed=seed, step=0)
+        c, num_train = self.config, len(prior.alphas_cumprod)
+        g = rng.generator(seed, step, "timestep")
+        first, last = int(c.gap * num_train), int((c.gap + c.gap_spread) * num_train)
+        gap = torch.randint(first, max(first + 1, last), (len(x0) // self.group,), generator=g)
+        t = (self.target(step, num_train) + gap).clamp(int(c.t_min * num_train), int(c.t_max * num_train))
+        t = t.repeat_interleave(self.group).to(x0.device)
+        return noisy_batch(x0, cameras, prior, t=t, eps=self.fixed.to(x0).expand_as(x0))
+
+    def target(self, step: int, num_train: int) -> int:
+        """t', the same for all views of a step."""
+        c = self.config
+        first, last = c.target * num_train, c.target_final * num_train
+        t = int(anneal(first, last, progress=self.progress(step), over=c.anneal, schedule=c.schedule))
+        return min(max(t, int(c.t_min * num_train)), int((c.t_max - c.gap) * num_train))
+
+    def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
+        c = self.config
+        s = anneal(c.guidance_scale, c.guidance_scale_final, progress=self.progress(step), over=c.anneal)
+        cond = prior.embed(self.prompt, batch.cameras)
+        uncond = prior.embed(c.negative_prompt, batch.cameras)
+        here = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
+        t = torch.full_like(batch.t, self.target(step, len(prior.alphas_cumprod)))
+        lower = _ddim_step(batch, prior, eps=total(here), t=t)
+        below = evaluate(lower, prior, [(-s, cond), (s - 1.0, uncond)])
+        return assemble([*here, *below], weight=weights(c.weight, batch))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {} if self.fixed is None else {"fixed_noise": self.fixed}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.fixed = state.get("fixed_noise")
+
+
+def _ddim_step(batch: NoisyBatch, prior: Prior, *, eps: Tensor, t: Tensor) -> NoisyBatch:
+    """`batch` moved to timesteps t [V] along eps: x_t / alpha changes by eps times the change of sigma / alpha."""
+    moved = noisy_batch(batch.x0, batch.cameras, prior, t=t, eps=batch.eps)
+    change = moved.sigma / moved.alpha - batch.sigma / batch.alpha
+    xt = per_view(moved.alpha) * (batch.xt / per_view(batch.alpha) + per_view(change) * eps)
+    return NoisyBatch(batch.x0, t, batch.eps, xt, moved.alpha, moved.sigma, batch.cameras)

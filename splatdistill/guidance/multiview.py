@@ -1,0 +1,43 @@
+"""MV: MVDream (Shi et al., arXiv 2308.16512), reconstruction loss: g = w(t) (alpha / sigma) (x_0 - k x_0').
+
+With the guided estimate x_0' = x_0 - (sigma / alpha) (eps_cfg - eps) this is
+g = w (k (eps_cfg - eps) + (1 - k) (alpha / sigma) x_0).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from splatdistill.config import MultiViewConfig
+from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate, per_view, total
+from splatdistill.guidance.schedules import weights
+from splatdistill.priors.base import Prior
+from splatdistill.types import NoisyBatch, Residual
+
+
+class MultiView(AnnealedGuidance[MultiViewConfig]):
+    """Views of a group are scored together. k keeps guidance from stretching their common contrast."""
+
+    def bind(self, prior: Prior) -> None:
+        if not prior.knows_cameras:
+            raise ValueError("method: multiview needs a prior with a camera token; this one has none.")
+
+    def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
+        s, amount = self.config.guidance_scale, self.config.rescale
+        cond = prior.embed(self.prompt, batch.cameras)
+        uncond = prior.embed(self.config.negative_prompt, batch.cameras)
+        guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
+        row = [*guided, (-1.0, batch.eps)]
+        weight = weights(self.config.weight, batch)
+        if not amount or len(guided) < 2:
+            return assemble(row, weight=weight)
+        plain, stretched = (self._contrast(batch, eps) for eps in (guided[0][1], total(guided)))
+        k = amount * (plain + 1e-8) / (stretched + 1e-8) + 1 - amount
+        terms = [(c * k, x) for c, x in row]
+        return assemble([*terms, ((1 - k) * batch.alpha / batch.sigma, batch.x0.detach())], weight=weight)
+
+    def _contrast(self, batch: NoisyBatch, eps: Tensor) -> Tensor:
+        """[V] standard deviation of the estimate of x_0, over all views and pixels of each group."""
+        x0 = (batch.xt - per_view(batch.sigma) * eps) / per_view(batch.alpha)
+        std = x0.reshape(len(x0) // self.group, -1).std(1, correction=0)
+        return std.repeat_interleave(self.group)

@@ -1,0 +1,49 @@
+"""Perp-Neg (Armandpour et al., arXiv 2304.04968): negatives act only across the direction of the prompt.
+
+eps = eps_u + s (e + sum_i w_i e_i'), e = eps_c - eps_u, e_i = eps_i - eps_u, e_i' = e_i - <e_i, e> / <e, e> e.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from splatdistill.types import Cameras
+
+NEGATIVE_VIEWS = ("front", "side")
+OVERHEAD_DEG = 60.0
+# threestudio's decays: the strength of a view's negative is a exp(-b r) + c.
+_FRONT, _SIDE = (4.0, 0.5, -2.426), (4.0, 0.5, -2.426)  # seen from the front half
+_FRONT_BEHIND, _SIDE_BEHIND = (1.0, 0.5, 0.967), (1.0, 0.5, -0.606)  # seen from the back half
+
+
+def view_weights(cameras: Cameras) -> Tensor:
+    """[2,V] weights, at most 0, of the words in NEGATIVE_VIEWS: the further a view is from them, the stronger; 0 from
+    overhead.
+    """
+    away = torch.rad2deg(cameras.azimuth.abs()) / 90
+    r = torch.where(away < 1, 1 - away, 2 - away)
+    front = torch.where(away < 1, _strength(_FRONT, r), _strength(_FRONT_BEHIND, r))
+    side = torch.where(away < 1, _strength(_SIDE, 1 - r), _strength(_SIDE_BEHIND, r))
+    told = cameras.elevation <= math.radians(OVERHEAD_DEG)
+    return -torch.stack([front, side]) * told
+
+
+def perp_neg_coefficients(scores: Sequence[Tensor], *, scale: float, weights: Tensor) -> list[Tensor]:
+    """Coefficients [V] that make the guided score out of `scores` = prompt, unconditional, then the negatives
+    [V,C,h,w]; weights: one row [V] for each negative. Products are over each view alone.
+    """
+    positive = (scores[0] - scores[1]).flatten(1)
+    norm = positive.square().sum(1).clamp(min=1e-6)
+    parallel = torch.stack([((e - scores[1]).flatten(1) * positive).sum(1) / norm for e in scores[2:]])
+    cond = scale * (1 - (weights * parallel).sum(0))
+    uncond = 1 - scale * (1 + (weights * (1 - parallel)).sum(0))
+    return [cond, uncond, *(scale * weights)]
+
+
+def _strength(decay: tuple[float, float, float], r: Tensor) -> Tensor:
+    a, b, c = decay
+    return a * torch.exp(-b * r) + c

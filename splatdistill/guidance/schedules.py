@@ -1,0 +1,57 @@
+"""What follows the timestep or the progress of a run: ranges of timesteps, weights, numbers that move."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from splatdistill import rng
+from splatdistill.config import AnnealedConfig, Schedule, Weight
+from splatdistill.types import NoisyBatch
+
+MAX_SIGMA_OVER_ALPHA = 13.0  # SD's value at t = 980; a cosine schedule reaches 34 there
+
+
+def anneal(start: float, end: float, *, progress: float, over: float, schedule: Schedule = "linear") -> float:
+    """From start to end while progress (0..1) runs to `over`, then constant; `over` = 0 is the end at once.
+
+    schedule: linear, sqrt (the square root of the part that is done, HiFA's and Consistent3D's) or uniform (start).
+    """
+    if schedule == "uniform":
+        return start
+    part = 1.0 if over <= 0 else min(1.0, progress / over)
+    return start + (end - start) * (part**0.5 if schedule == "sqrt" else part)
+
+
+def timestep_range(config: AnnealedConfig, *, progress: float) -> tuple[float, float]:
+    """Lowest and highest timestep, as fractions of the schedule, at `progress` 0..1 of the run."""
+    first = (config.t_min_first or config.t_min, config.t_max)
+    last = (config.t_min, config.t_max_final)
+    low, high = (
+        anneal(a, b, progress=progress, over=config.anneal, schedule=config.schedule)
+        for a, b in zip(first, last, strict=True)
+    )
+    return low, high
+
+
+def draw_timesteps(
+    *, num_views: int, group: int, num_train: int, low: float, high: float, seed: int, step: int, device: torch.device
+) -> Tensor:
+    """[num_views] int64 uniform in [low, high] x num_train, inclusive; views of a group share one."""
+    first, last = int(low * num_train), int(high * num_train)
+    g = rng.generator(seed, step, "timestep")
+    t = torch.randint(first, last + 1, (num_views // group,), generator=g)
+    return t.repeat_interleave(group).to(device)
+
+
+def weights(name: Weight, batch: NoisyBatch) -> Tensor:
+    """[V] weight over timesteps: sigma2 is sigma^2, fantasia is alpha sigma^2, sigma_over_alpha is capped."""
+    alpha, sigma = batch.alpha, batch.sigma
+    if name == "sigma2":
+        return sigma**2
+    if name == "one":
+        return torch.ones_like(sigma)
+    if name == "sigma_over_alpha":
+        return (sigma / alpha).clamp(max=MAX_SIGMA_OVER_ALPHA)
+    assert name == "fantasia"
+    return alpha * sigma**2

@@ -1,0 +1,57 @@
+"""What VSD and ESD share: the guided score of the prior minus scores of the run's own renders."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TypeVar
+
+from torch import Tensor
+
+from splatdistill.cameras import view_words
+from splatdistill.config import VSDConfig
+from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate
+from splatdistill.guidance.schedules import weights
+from splatdistill.priors.base import Prior, Variational
+from splatdistill.types import NoisyBatch, Residual
+
+V = TypeVar("V", bound=VSDConfig)
+
+
+class VariationalGuidance(AnnealedGuidance[V]):
+    """Every view is scored on its own: the prior is told the view in words, the second score by its own camera."""
+
+    score: Variational
+
+    def bind(self, prior: Prior) -> None:
+        c = self.config
+        self.score = prior.variational(
+            self.prompt,
+            particles=c.particles,
+            rank=c.lora_rank,
+            lr=c.lora_lr,
+            dropout=c.camera_dropout,
+            seed=self.seed,
+        )
+
+    @abstractmethod
+    def row(self) -> list[tuple[float, bool]]:
+        """Coefficients of the second score, each with whether the cameras are told."""
+
+    def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
+        s, cameras = self.config.guidance_scale, batch.cameras
+        cond = prior.embed([f"{self.prompt}, {word} view" for word in view_words(cameras)], cameras, token=False)
+        uncond = prior.embed(self.config.negative_prompt, cameras, token=False)
+        guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
+        row = [(c, told) for c, told in self.row() if c != 0.0]
+        second = self.score.predict(batch, [told for _, told in row])
+        terms = [*guided, *((c, eps) for (c, _), eps in zip(row, second, strict=True))]
+        return assemble(terms, weight=weights(self.config.weight, batch))
+
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
+        return self.score.update(batch, seed=seed, step=step, measure=measure)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.score.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.score.load_state_dict(state)

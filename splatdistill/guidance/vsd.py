@@ -1,0 +1,16 @@
+"""VSD: ProlificDreamer (Wang et al., arXiv 2305.16213): g = w(t) (eps_cfg(x_t, view words) - eps_phi(x_t, camera)).
+
+eps_phi is the score of the run's own renders: adapters on the prior's network that learn while the splats do.
+"""
+
+from __future__ import annotations
+
+from splatdistill.config import VSDConfig
+from splatdistill.guidance.variational import VariationalGuidance
+
+
+class VSD(VariationalGuidance[VSDConfig]):
+    """The prior's score minus the renders' own, so that several particles spread as the prior's samples do."""
+
+    def row(self) -> list[tuple[float, bool]]:
+        return [(-1.0, True)]

@@ -1,0 +1,99 @@
+"""VSD's second score on a UNet prior: low-rank adapters on the prior's own network and a camera of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from splatdistill import rng
+from splatdistill.priors.variational import LearnedScore
+
+if TYPE_CHECKING:
+    from splatdistill.priors.multiview import MultiViewPrior
+
+# Small UNets attend at their lowest resolutions only: without the convolutions nothing else could adapt.
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "conv1", "conv2"]
+ADAPTER = "second_score"
+
+
+class LoRAScore(LearnedScore):
+    """One network, two states: with the adapters it is the score of the renders, without them the prior.
+
+    It starts as the prior: the adapters and the camera's last layer are zero. The prior's own camera token is silent
+    here, or the score without camera would be told it all the same.
+    """
+
+    def __init__(
+        self,
+        prior: MultiViewPrior,
+        *,
+        prompt: str,
+        rank: int,
+        lr: float,
+        dropout: float,
+        particles: int,
+        seed: int,
+    ) -> None:
+        self.prior = prior
+        self.predicts_v = prior.predicts_v
+        self.text = prior.embed(prompt, None).text
+        unet: Any = prior.unet.requires_grad_(False)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(rng.key(seed, 0, "lora"))
+            config = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS)
+            inject_adapter_in_model(config, unet, adapter_name=ADAPTER)
+            self.camera = _camera_mlp(unet.time_embedding)
+        unet.to(prior.device)
+        self.camera.to(prior.device)
+        self._tokens: Tensor | None = None  # of the call that is running; None leaves the prior as it is
+        unet.time_embedding.register_forward_hook(self._add_camera)
+        lora = {name: p for name, p in unet.named_parameters() if f".{ADAPTER}." in name}
+        parameters = lora | {f"camera.{name}": p for name, p in self.camera.named_parameters()}
+        super().__init__(parameters, alphas_cumprod=prior.alphas_cumprod, lr=lr, dropout=dropout, particles=particles)
+        self._switch(False)
+
+    def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        with self._active(tokens):
+            return self.frozen(xt, t)
+
+    def frozen(self, xt: Tensor, t: Tensor) -> Tensor:
+        return self.prior.denoise(xt, t, text=self.text, cameras=None)
+
+    @contextmanager
+    def _active(self, tokens: Tensor) -> Iterator[None]:
+        self._switch(True)
+        self._tokens = tokens
+        try:
+            yield
+        finally:
+            self._tokens = None
+            self._switch(False)
+
+    def _switch(self, on: bool) -> None:
+        for module in self.prior.unet.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.enable_adapters(on)
+        for parameter in self.parameters.values():  # peft freezes what it switches off
+            parameter.requires_grad_()
+
+    def _add_camera(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if self._tokens is None:
+            return output
+        told = (self._tokens != 0).any(-1, keepdim=True)
+        return output + self.camera(self._tokens) * told
+
+
+def _camera_mlp(time_embedding: nn.Module) -> nn.Sequential:
+    """Token [R,16] to an addition to the time embedding, at first zero."""
+    last = time_embedding.linear_2
+    assert isinstance(last, nn.Linear)
+    mlp = nn.Sequential(nn.Linear(16, last.out_features), nn.SiLU(), nn.Linear(last.out_features, last.out_features))
+    for parameter in mlp[2].parameters():
+        nn.init.zeros_(parameter)
+    return mlp

@@ -1,0 +1,32 @@
+"""What a prior's folder says about the cameras it was trained on. No torch here, so that asking is instant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from splatdistill.config import SINGLE_VIEW_METHODS, TrainConfig
+from splatdistill.priors.words import META_FILE
+
+
+def about_cameras(folder: Path, config: TrainConfig) -> list[str]:
+    """Plain sentences about cameras that the prior has not seen; ValueError when its views cannot be grouped so."""
+    meta = json.loads((folder / META_FILE).read_text())
+    group, views = config.camera.views_per_group, meta.get("num_views", config.camera.views_per_group)
+    if group != views and config.method not in SINGLE_VIEW_METHODS:
+        raise ValueError(
+            f"camera.views_per_group must be {views}, the number of views that this prior sees at once; it is {group}."
+        )
+    trained = meta.get("cameras", {})
+    # Elevations further out were rare in training, but they were there.
+    seen = {"elevation_deg": "elevation_deg_rare", "fovy_deg": "fovy_deg", "fill": "fill"}
+    found = []
+    for name, key in seen.items():
+        low, high = getattr(config.camera, name)
+        if key in trained and not (trained[key][0] <= low and high <= trained[key][1]):
+            first, last = trained[key]
+            found.append(
+                f"camera.{name} ({low:g} to {high:g}) leaves what this prior was trained on ({first:g} to {last:g}); "
+                "it may not know such views."
+            )
+    return found

@@ -1,0 +1,119 @@
+"""The second score of VSD and ESD when it is learned: a denoiser of the run's own renders, with or without camera."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from splatdistill import rng
+from splatdistill.cameras import camera_token
+from splatdistill.types import NoisyBatch
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class LearnedScore(ABC):
+    """Denoising regression on the renders of each step, with its own timesteps, noise, camera dropout and optimiser.
+
+    A camera row of zeros is "no camera": those rows learn the score of renders from all cameras.
+    """
+
+    predicts_v = False
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        *,
+        alphas_cumprod: Tensor,
+        lr: float,
+        dropout: float,
+        particles: int,
+    ) -> None:
+        """dropout: chance of a render to come without its camera. particles: that many objects share the score; an
+        update learns from as many renders as there are cameras.
+        """
+        self.parameters = dict(parameters)
+        self.alphas_cumprod = alphas_cumprod
+        self.dropout = dropout
+        self.particles = particles
+        self.num_updates = 0
+        self._adam = torch.optim.Adam(self.parameters.values(), lr=lr, betas=(0.9, 0.99))
+
+    @abstractmethod
+    def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """The network's answer, epsilon or v, at xt [R,C,h,w], t [R], camera tokens [R,16]; differentiable."""
+
+    @abstractmethod
+    def frozen(self, xt: Tensor, t: Tensor) -> Tensor:
+        """What `forward` answered without a camera before anything was learned."""
+
+    @torch.no_grad()
+    def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
+        """fp32 epsilon at x_t, one tensor [V,C,h,w] for each entry of `told`: with or without the cameras. One network
+        call.
+        """
+        tokens = camera_token(batch.cameras).to(batch.xt)
+        rows = torch.cat([tokens if tell else torch.zeros_like(tokens) for tell in told])
+        xt, t = batch.xt.repeat(len(told), 1, 1, 1), batch.t.repeat(len(told))
+        return list(self._epsilon(self.forward(xt, t, rows), xt, t).chunk(len(told)))
+
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
+        """One step of regression on the renders of `batch`, which it has not learned from yet."""
+        g = rng.generator(seed, step, "lora")
+        picked = torch.randperm(len(batch.x0), generator=g)[: len(batch.x0) // self.particles]
+        t = torch.randint(0, len(self.alphas_cumprod), (len(picked),), generator=g)
+        eps = torch.randn((len(picked), *batch.x0.shape[1:]), generator=g).to(batch.xt)
+        told = (torch.rand(len(picked), 1, generator=g) >= self.dropout).to(batch.xt)
+        tokens = camera_token(batch.cameras.select(picked)).to(batch.xt)
+        t, x0 = t.to(batch.xt.device), batch.x0.detach()[picked.to(batch.xt.device)]
+        alpha, sigma = self._levels(t)
+        xt = alpha * x0 + sigma * eps
+        target = alpha * eps - sigma * x0 if self.predicts_v else eps
+        numbers = self._measure(xt, t, tokens, target) if measure else {}
+        with torch.enable_grad():
+            loss = (self.forward(xt, t, tokens * told) - target).square().mean()
+            grads = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
+        for parameter, grad in zip(self.parameters.values(), grads, strict=True):
+            parameter.grad = grad
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+        self.num_updates += 1
+        return numbers
+
+    @torch.no_grad()
+    def _measure(self, xt: Tensor, t: Tensor, tokens: Tensor, target: Tensor) -> dict[str, float]:
+        """Losses on renders not learned from yet, against the frozen network's; how much the camera changes."""
+        both = self.forward(xt.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([tokens, torch.zeros_like(tokens)]))
+        told, untold = self._epsilon(both, xt.repeat(2, 1, 1, 1), t.repeat(2)).chunk(2)
+        return {
+            "lora_loss": (both[: len(xt)] - target).square().mean().item(),
+            "frozen_loss": (self.frozen(xt, t) - target).square().mean().item(),
+            "camera_ratio": ((told - untold).norm() / told.norm()).item(),
+        }
+
+    def _epsilon(self, out: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = self._levels(t)
+        return alpha * out + sigma * xt if self.predicts_v else out
+
+    def _levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        signal = self.alphas_cumprod.to(t.device)[t].view(-1, 1, 1, 1)
+        return signal.sqrt(), (1 - signal).sqrt()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters, moments and the number of updates."""
+        state = {f"parameter.{name}": value.detach() for name, value in self.parameters.items()}
+        for name, value in self.parameters.items():
+            state |= {f"{key}.{name}": self._adam.state[value][key] for key in MOMENTS if value in self._adam.state}
+        return {**state, "num_updates": torch.tensor(self.num_updates)}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.num_updates = int(state["num_updates"])
+        for name, value in self.parameters.items():
+            value.copy_(state[f"parameter.{name}"])
+            if f"{MOMENTS[0]}.{name}" in state:
+                moments = {key: state[f"{key}.{name}"].to(value).clone() for key in MOMENTS}
+                self._adam.state[value] = {"step": torch.tensor(float(self.num_updates)), **moments}

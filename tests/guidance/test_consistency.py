@@ -1,0 +1,119 @@
+"""CDS against Gaussian closed forms: golden draw, fixed point, the sign that converges, timesteps, fixed noise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from splatdistill.config import ConsistencyConfig
+from splatdistill.guidance.consistency import Consistency
+from splatdistill.priors.analytic import AnalyticPrior
+from tests.guidance.toys import Counting, assemble, cameras, draw, gaussian, levels, prompt_prior, scalar
+
+
+def cds(*, at: int | None = None, steps: int = 3000, **settings) -> Consistency:
+    """`at`: t' for the whole run."""
+    if at is not None:
+        settings |= {"target": at / 1000, "target_final": at / 1000}
+    scales = {"guidance_scale": 1.0, "guidance_scale_final": 1.0}
+    return Consistency(ConsistencyConfig(**{**scales, **settings}), prompt="x", group=1, steps=steps)
+
+
+def gradient(method: Consistency, prior: AnalyticPrior, *, z: Tensor, eps: Tensor, t: int) -> Tensor:
+    from tests.guidance.toys import gradient as assembled
+
+    return assembled(method, prior, z=z, eps=eps, t=t)
+
+
+@pytest.fixture
+def prior() -> AnalyticPrior:
+    return prompt_prior(x=gaussian(1.3, 0.7), empty=gaussian(0.2, 0.7))
+
+
+def test_golden_draw(prior: AnalyticPrior) -> None:
+    g = gradient(cds(at=450), prior, z=scalar(-0.4), eps=scalar(0.8), t=620)
+    assert g.item() == pytest.approx(0.00910424, abs=1e-6)
+
+
+def closed_form(prior: AnalyticPrior, z: Tensor, eps: Tensor, t: int, lower: int) -> Tensor:
+    (_, _, high), (_, _, low) = levels(prior, t), levels(prior, lower)
+    return (z - 1.3 + high * eps) * 0.49 * (high - low) / ((0.49 + high**2) * (0.49 + low**2))
+
+
+@pytest.mark.parametrize(("t", "lower"), [(300, 100), (620, 450), (980, 700)])
+def test_it_is_the_closed_form(prior: AnalyticPrior, t: int, lower: int) -> None:
+    z, eps = draw(6, 2, 1, 1), draw(2, 1, 1, seed=1).expand(6, 2, 1, 1)
+    g = gradient(cds(at=lower), prior, z=z, eps=eps, t=t)
+    assert torch.allclose(g, closed_form(prior, z, eps, t, lower), atol=1e-5)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_descent_reaches_the_fixed_point_and_the_other_sign_leaves_it(prior: AnalyticPrior, sign: int) -> None:
+    """The fixed point mu - S_t eps* carries the fixed noise. Taking the paper's x_0 difference literally diverges."""
+    z = scalar(-0.6)
+    for _ in range(3000):
+        z = z - sign * gradient(cds(at=450), prior, z=z, eps=scalar(0.8), t=620)
+        if z.abs() > 10:
+            break
+    if sign > 0:
+        assert z.item() == pytest.approx(-0.665009, abs=1e-5)
+    else:
+        assert z.abs().item() > 10
+
+
+def test_guidance_moves_the_fixed_point_linearly(prior: AnalyticPrior) -> None:
+    _, _, high = levels(prior, 620)
+    expected = 0.2 + 3.0 * (1.3 - 0.2) - high * 0.8
+    method = cds(at=450, guidance_scale=3.0, guidance_scale_final=3.0)
+    assert gradient(method, prior, z=expected.view(1, 1, 1, 1), eps=scalar(0.8), t=620).item() == pytest.approx(
+        0, abs=1e-5
+    )
+    assert abs(gradient(method, prior, z=expected.view(1, 1, 1, 1) + 1, eps=scalar(0.8), t=620).item()) > 1e-3
+
+
+def test_equal_timesteps_and_data_at_one_point_push_nothing(prior: AnalyticPrior) -> None:
+    z, eps = draw(3, 1, 1, 1), scalar(0.8).expand(3, 1, 1, 1)
+    assert gradient(cds(at=450), prior, z=z, eps=eps, t=450).abs().max() < 1e-6
+    dirac = prompt_prior(x=gaussian(1.3, 0.0), empty=gaussian(1.3, 0.0))
+    assert gradient(cds(at=450), dirac, z=z, eps=eps, t=620).abs().max() < 1e-5
+
+
+def test_timesteps_fall_as_published(prior: AnalyticPrior) -> None:
+    method = cds(target=0.7, target_final=0.1)
+    assert [method.target(step, 1000) for step in (100, 750, 1500, 3000)] == [590, 400, 275, 100]
+    linear = cds(schedule="linear")
+    assert linear.target(1500, 1000) == 400
+    seen: set[int] = set()
+    for step in range(0, 3000, 5):
+        t = method.noise(torch.zeros(4, 1, 1, 1), cameras(4), prior, seed=0, step=step).t
+        gap = t - method.target(step, 1000)
+        assert gap.min() >= 100 and gap.max() <= 299 and t.max() <= 980
+        seen |= set(gap.tolist())
+    assert min(seen) < 103 and max(seen) > 296
+
+
+def test_views_of_a_group_share_their_timestep(prior: AnalyticPrior) -> None:
+    method = Consistency(ConsistencyConfig(), prompt="x", group=4, steps=10)
+    t = method.noise(torch.zeros(8, 1, 1, 1), cameras(8), prior, seed=0, step=3).t
+    assert t[:4].unique().numel() == t[4:].unique().numel() == 1 and t[0] != t[4]
+
+
+def test_the_noise_is_fixed_saved_and_restored(prior: AnalyticPrior) -> None:
+    method = cds()
+    first = method.noise(torch.zeros(4, 3, 2, 2), cameras(4), prior, seed=5, step=0)
+    later = method.noise(torch.zeros(4, 3, 2, 2), cameras(4), prior, seed=5, step=77)
+    assert torch.equal(first.eps, later.eps) and torch.equal(first.eps[0], first.eps[3])
+    again = cds()
+    again.load_state_dict(method.state_dict())
+    assert torch.equal(again.noise(torch.zeros(4, 3, 2, 2), cameras(4), prior, seed=99, step=77).eps, first.eps)
+
+
+def test_two_network_calls_of_two_scores_and_coefficients_that_sum_to_zero(prior: AnalyticPrior) -> None:
+    counting = Counting(prior)
+    method = cds(guidance_scale=7.5, guidance_scale_final=4.0)
+    batch = method.noise(draw(3, 1, 1, 1), cameras(3), prior, seed=0, step=700)
+    residual = method.residual(batch, prior, step=700)
+    assert counting.calls == [6, 6]
+    assert residual.coef.sum().item() == pytest.approx(0, abs=1e-5)
+    assert torch.isfinite(assemble(residual)).all()

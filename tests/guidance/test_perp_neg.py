@@ -1,0 +1,115 @@
+"""Perp-Neg and guidance rescale: what they leave alone, what they remove, and views that do not mix."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from splatdistill.cameras import view_words
+from splatdistill.config import SDSConfig
+from splatdistill.guidance.base import total
+from splatdistill.guidance.perp_neg import perp_neg_coefficients, view_weights
+from splatdistill.guidance.sds import SDS, rescaled
+from splatdistill.priors.analytic import AnalyticPrior
+from splatdistill.types import Cameras
+from tests.guidance.toys import Counting, assemble, batch_at, cameras, draw, gaussian, noisy_batch
+
+
+def row(scores: list[torch.Tensor], *, scale: float, weights: torch.Tensor) -> torch.Tensor:
+    coefficients = perp_neg_coefficients(scores, scale=scale, weights=weights)
+    return sum((c.view(-1, 1, 1, 1) * e for c, e in zip(coefficients, scores, strict=True)), torch.zeros(()))
+
+
+@pytest.fixture
+def scores() -> list[torch.Tensor]:
+    """Prompt, unconditional, two negatives."""
+    return [draw(3, 2, 4, 4, seed=s) for s in range(4)]
+
+
+def test_zero_weights_are_plain_guidance(scores) -> None:
+    c, u, *_ = scores
+    assert torch.allclose(row(scores, scale=7.5, weights=torch.zeros(2, 3).double()), u + 7.5 * (c - u))
+
+
+def test_only_the_part_across_the_prompt_acts(scores) -> None:
+    c, u, *_ = scores
+    e = (c - u).flatten(1)
+    weights = -torch.rand(2, 3, generator=torch.Generator().manual_seed(0)).double()
+    change = (row(scores, scale=7.5, weights=weights) - (u + 7.5 * (c - u))).flatten(1)
+    assert (change * e).sum(1).abs().max() < 1e-9 < change.abs().max()
+    along = [c, u, u - 0.7 * (c - u), u + 2.0 * (c - u)]
+    assert torch.allclose(row(along, scale=7.5, weights=weights), u + 7.5 * (c - u))
+
+
+def test_views_do_not_mix(scores) -> None:
+    """Two views at once are the same as each alone (threestudio's negatives were swapped between samples)."""
+    weights = -torch.tensor([[0.3, 1.2, 0.7], [0.9, 0.1, 0.4]]).double()
+    together = row(scores, scale=5.0, weights=weights)
+    for i in range(3):
+        alone = row([e[i : i + 1] for e in scores], scale=5.0, weights=weights[:, i : i + 1])
+        assert torch.allclose(together[i : i + 1], alone)
+
+
+def test_weights_follow_the_published_decays() -> None:
+    degrees = [0.0, 22.5, 45.0, 67.5, 89.999, 90.001, 112.5, 135.0, 157.5, 180.0, -45.0]
+    front, side = view_weights(cameras(len(degrees), azimuth=[math.radians(a) for a in degrees])).tolist()
+    assert front[:5] == pytest.approx([-0.0001, -0.323, -0.689, -1.104, -1.574], abs=1e-3)
+    assert side[:5] == pytest.approx([-1.574, -1.104, -0.689, -0.323, -0.0001], abs=1e-3)
+    assert (front[5], front[9]) == pytest.approx((-1.574, -1.967), abs=1e-3)
+    assert side[5:10] == pytest.approx([-0.0005, -0.081, -0.173, -0.277, -0.394], abs=1e-3)
+    assert (front[10], side[10]) == (front[2], side[2])
+    assert view_weights(cameras(2, elevation=math.radians(61))).eq(0).all()
+
+
+def janus(prompt: str, seen: Cameras | None):
+    """Fronts, sides and backs have their own look; an unworded prompt means the front."""
+    look = {"front": 1.0, "side": 0.2, "back": -1.0}
+    word = next((w for w in look if w in prompt), "front")
+    return gaussian(look[word] if prompt else 0.0, 0.5)
+
+
+def test_sds_asks_for_every_views_own_words_in_one_call() -> None:
+    prior = AnalyticPrior(janus, image_size=1)
+    counting = Counting(prior)
+    ring = cameras(4, azimuth=[0.1, 1.5, 3.0, -1.5])
+    assert view_words(ring) == ["front", "side", "back", "side"]
+    z, eps = draw(4, 1, 2, 2), draw(4, 1, 2, 2, seed=1)
+    method = SDS(SDSConfig(perp_neg=True, guidance_scale=5.0, weight="one"), prompt="x", group=1, steps=1)
+    batch = noisy_batch(z, ring, prior, t=torch.tensor([100, 300, 500, 700]), eps=eps)
+    residual = method.residual(batch, prior, step=0)
+    assert counting.calls == [16]
+    assert residual.coef.sum(0).abs().max() < 1e-5
+    for i, word in enumerate(view_words(ring)):
+        conditions = [prior.embed(p, None) for p in (f"x, {word} view", "", "x, front view", "x, side view")]
+        alone = prior.predict(batch.xt[i : i + 1], batch.t[i : i + 1], conditions)
+        expected = row(alone, scale=5.0, weights=view_weights(ring)[:, i : i + 1].double()) - eps[i : i + 1]
+        assert torch.allclose(assemble(residual)[i : i + 1], expected, atol=1e-5)
+
+
+def test_rescale_reaches_the_conditional_deviation() -> None:
+    c, u = draw(3, 2, 4, 4), draw(3, 2, 4, 4, seed=1)
+    guided = [(6.0, c), (-5.0, u)]
+
+    def std(x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1).std(1, correction=0)
+
+    assert torch.allclose(std(total(rescaled(guided, amount=1.0))), std(c))
+    half = 0.5 * std(c) + 0.5 * std(total(guided))
+    assert torch.allclose(std(total(rescaled(guided, amount=0.5))), half)
+    assert torch.allclose(total(rescaled(guided, amount=0.0)), total(guided))
+
+
+def test_sds_with_rescale_subtracts_the_noise_unscaled() -> None:
+    prior = AnalyticPrior(lambda prompt, cameras: gaussian(draw(2, 3, 3) if prompt else 0.0, 0.5), image_size=3)
+    batch = batch_at(prior, z=draw(3, 2, 3, 3, seed=1), eps=draw(3, 2, 3, 3, seed=2), t=400)
+    for scale, same in ((6.0, False), (1.0, True)):
+        plain, scaled = (
+            SDS(SDSConfig(guidance_scale=scale, rescale=phi), prompt="x", group=1, steps=1).residual(
+                batch, prior, step=0
+            )
+            for phi in (0.0, 0.7)
+        )
+        assert scaled.coef[-1].eq(-1).all() and scaled.terms[-1] is batch.eps
+        assert torch.allclose(assemble(plain), assemble(scaled)) is same

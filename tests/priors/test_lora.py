@@ -1,0 +1,130 @@
+"""Adapters on a tiny random network: they start as the prior, leave it alone, know their own camera and go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from splatdistill.config import ESDConfig, VSDConfig
+from splatdistill.guidance.base import noisy_batch
+from splatdistill.guidance.esd import ESD
+from splatdistill.guidance.vsd import VSD
+from splatdistill.priors.lora import LoRAScore
+from splatdistill.priors.multiview import MultiViewPrior
+from tests.priors.test_multiview import noise, ring, steps, tiny
+
+PROMPT = "a red car"
+
+
+def score_of(prior: MultiViewPrior, **settings: Any) -> LoRAScore:
+    score = prior.variational(PROMPT, **{"particles": 1, "rank": 4, "lr": 3e-3, "dropout": 0.3, "seed": 0, **settings})
+    assert isinstance(score, LoRAScore)
+    return score
+
+
+def batch_of(prior: MultiViewPrior, x0: torch.Tensor | None = None) -> Any:
+    eps = torch.randn(4, 12, 8, 8, generator=torch.Generator().manual_seed(2))
+    return noisy_batch(noise() if x0 is None else x0, ring(), prior, t=steps(), eps=eps)
+
+
+def learn(score: LoRAScore, batch: Any, *, first: int = 0, last: int = 5, measure: bool = False) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for step in range(first, last):
+        numbers = score.update(batch, seed=0, step=step, measure=measure and step == last - 1)
+    return numbers
+
+
+@pytest.mark.parametrize("prediction_type", ["v_prediction", "epsilon"])
+def test_it_starts_as_the_prior_without_camera_and_leaves_the_prior_alone(prediction_type: str) -> None:
+    prior = tiny(prediction_type=prediction_type)
+    told, untold = prior.embed(PROMPT, ring()), prior.embed(PROMPT, None)
+    batch = batch_of(prior)
+    before = prior.predict(batch.xt, batch.t, [told, untold])
+    score = score_of(prior)
+    for a in score.predict(batch, [True, False]):
+        torch.testing.assert_close(a, before[1])
+    learn(score, batch)
+    after = prior.predict(batch.xt, batch.t, [told, untold])
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    with_camera, without = score.predict(batch, [True, False])
+    assert (without - before[1]).abs().max() > 1e-4
+    assert (with_camera - without).abs().max() > 1e-6
+
+
+def test_the_priors_own_camera_token_is_silent_and_views_do_not_see_each_other() -> None:
+    prior = tiny()
+    score = score_of(prior)
+    batch = batch_of(prior)
+    learn(score, batch)
+    before = score.predict(batch, [True, False])
+    with torch.no_grad():
+        for p in prior.unet.class_embedding.parameters():  # type: ignore[union-attr]
+            p.add_(1.0)
+    after = score.predict(batch, [True, False])
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    x0 = noise()
+    x0[3] += 1.0
+    changed = score.predict(batch_of(prior, x0), [True, False])
+    torch.testing.assert_close(changed[0][:3], after[0][:3], atol=1e-5, rtol=1e-4)
+    assert (changed[0][3] - after[0][3]).abs().max() > 1e-4
+
+
+def test_attention_and_convolutions_adapt() -> None:
+    score = score_of(tiny())
+    for part in ("attn1.to_q", "attn2.to_v", "to_out.0", "proj_in", "proj_out", "resnets.0.conv1", "resnets.0.conv2"):
+        assert any(f"{part}.lora_A" in name for name in score.parameters), part
+    moved = {name: value.detach().clone() for name, value in score.parameters.items()}
+    learn(score, batch_of(score.prior), last=2)
+    still = [name for name, value in score.parameters.items() if torch.equal(value, moved[name])]
+    assert still == []
+
+
+def test_it_learns_the_renders_faster_than_the_frozen_network_knows_them() -> None:
+    prior = tiny()
+    score = score_of(prior, lr=1e-2)
+    sign = torch.tensor([1.0, -1.0, 1.0, -1.0]).view(4, 1, 1, 1)
+    numbers = learn(score, batch_of(prior, sign.expand(4, 12, 8, 8)), last=60, measure=True)
+    assert numbers["lora_loss"] < 0.92 * numbers["frozen_loss"]
+    assert numbers["camera_ratio"] > 0.01
+
+
+def test_it_goes_on_from_its_state_bit_for_bit() -> None:
+    whole, first, second = (score_of(tiny()) for _ in range(3))
+    learn(whole, batch_of(whole.prior), last=4, measure=True)
+    learn(first, batch_of(first.prior), last=2)
+    second.load_state_dict(first.state_dict())
+    learn(second, batch_of(second.prior), first=2, last=4)
+    assert whole.state_dict().keys() == second.state_dict().keys()
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+    batch = batch_of(whole.prior)
+    for a, b in zip(whole.predict(batch, [True, False]), second.predict(batch, [True, False]), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_seed_fixes_the_adapters() -> None:
+    a, b, c = (score_of(tiny(), seed=seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+@pytest.mark.parametrize(("entropy", "rows"), [(None, [8, 4]), (0.0, [8, 4]), (1.0, [8, 4]), (0.5, [8, 8])])
+def test_one_network_call_for_each_state_of_the_adapters(entropy: float | None, rows: list[int]) -> None:
+    """VSD evaluates 3 pictures per view and ESD 4, or 3 at lambda 0 and 1."""
+    prior = tiny()
+    if entropy is None:
+        method: Any = VSD(VSDConfig(), prompt=PROMPT, group=1, steps=10)
+    else:
+        method = ESD(ESDConfig(entropy=entropy), prompt=PROMPT, group=1, steps=10)
+    method.bind(prior)
+    seen: list[int] = []
+    forward = prior.unet.forward
+    prior.unet.forward = lambda xt, *a, **k: (seen.append(len(xt)), forward(xt, *a, **k))[1]  # type: ignore[method-assign]
+    batch = method.noise(noise(), ring(), prior, seed=0, step=0)
+    method.residual(batch, prior, step=0)
+    assert seen == rows
+    seen.clear()
+    method.update(batch, seed=0, step=0, measure=False)
+    assert seen == [4]
