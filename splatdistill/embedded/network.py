@@ -77,7 +77,7 @@ def create(*, channels: tuple[int, ...] = CHANNELS, text_width: int = TEXT_WIDTH
 
 
 def _speak_up(unet: UNet2DConditionModel) -> None:
-    """Starts the paths of timestep and words at unit gain, the camera's above it: at torch's defaults they are whispers.
+    """Starts the paths of timestep and words at unit gain, the camera's above it: torch's defaults make them whispers.
 
     With it, scale and shift, and noisy timesteps preferred, captions begin to matter after some 10,000 images.
     """

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 from splatdistill import _C, ops
@@ -25,7 +23,6 @@ def test_loading_leaves_subnormal_numbers_alone():
     assert float(torch.tensor([1e-40] * 64).mul(1.0).max()) != 0.0
 
 
-@pytest.mark.skipif(shutil.which("nm") is None, reason="needs binutils")
 def test_extension_uses_the_stable_interface_of_torch_alone():
     command = ["nm", "--dynamic", "--undefined-only", "--demangle", _C.__file__]
     symbols = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")
