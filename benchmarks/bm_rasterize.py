@@ -123,10 +123,10 @@ def shape_cell(shape: Shape, level: str, peak: float | None, *, quick: bool) -> 
 
 
 def step(rasterize: Picture, scene: dict[str, Any], weights: torch.Tensor, **options: Any) -> None:
-    """Forward and backward."""
+    """Forward and backward of <weights, picture>; the product itself is not the rasteriser's work."""
     for name in LEAVES:
         scene[name].grad = None
-    (rasterize(**scene, **options).rgb * weights).sum().backward()
+    rasterize(**scene, **options).rgb.backward(weights)
 
 
 def plain_ms(scene: dict[str, Any], weights: torch.Tensor) -> float:

@@ -7,7 +7,7 @@ SD_DECLARE_LEVEL(SD_LEVEL)
 namespace sd::cpu::SD_LEVEL {
 namespace {
 
-constexpr int kCheckEvery = 8;  // pairs between two looks at whether the block has saturated
+constexpr int kPairs = kLanes == 8 ? 2 : 4;  // drawn at a time: as many as the registers hold
 
 // The pixels of a block.
 template <int C>
@@ -25,20 +25,46 @@ inline bool saturated(const BlockState<C>& s) {
   return !any_above(most, kTransmittanceMin);
 }
 
-// Since t never rises, "a pair counts iff t stays above the threshold" stops each pixel where gsplat stops it.
-// Returns whether a pixel that had not stopped met the splat.
-template <int C, bool kFirst>
-inline bool draw(const ProjectedSplat& s, const float* color, vf dx, vf dy, int k, BlockState<C>& state) {
-  const Falloff f = falloff(s, dx, dy);
-  const vf t = state.t[k];
-  const vf next = t - f.alpha * t;
-  const vm counts = less(broadcast(kTransmittanceMin), next);
-  const vf weight = select(counts, f.alpha * t, vf{});
-  state.t_last[k] = select(counts, next, state.t_last[k]);
-  state.t[k] = next;
-  for (int c = 0; c < C; ++c) state.color[c][k] += weight * color[c];
-  if (kFirst) state.depth[k] += weight * s.depth;
-  return kFirst && any(both(f.drawn, less(broadcast(kTransmittanceMin), t)));
+// Takes kCount splats through one vector of pixels. Their falloffs come first, because only the transmittance makes one
+// wait for another. Since t never rises, "a pair counts iff t stays above the threshold" stops each pixel where gsplat
+// stops it. Bit i of the result tells whether a pixel that had not stopped met splat i.
+template <int C, bool kFirst, int kCount>
+inline unsigned draw(const BlendInputs& in, const ColorSource& source, const int32_t* rows, vf x, vf y, int k,
+                     BlockState<C>& state) {
+  Falloff f[kCount];
+  for (int i = 0; i < kCount; ++i) {
+    const ProjectedSplat& s = in.records[rows[i]];
+    f[i] = falloff(s, s.x - x, s.y - y);
+  }
+  unsigned hits = 0;
+  for (int i = 0; i < kCount; ++i) {
+    const vf t = state.t[k], drawn = f[i].alpha * t;
+    const vf next = t - drawn;
+    const vm counts = less(broadcast(kTransmittanceMin), next);
+    const vf weight = select(counts, drawn, vf{});
+    if (kFirst) hits |= static_cast<unsigned>(any(both(f[i].drawn, less(broadcast(kTransmittanceMin), t)))) << i;
+    state.t_last[k] = select(counts, next, state.t_last[k]);
+    state.t[k] = next;
+    const float* color = color_of(source, rows[i]);
+    for (int c = 0; c < C; ++c) state.color[c][k] += weight * color[c];
+    if (kFirst) state.depth[k] += weight * in.records[rows[i]].depth;
+  }
+  return hits;
+}
+
+// Takes kCount entries of a list through a block, and notes the hits.
+template <int C, bool kFirst, int kCount>
+inline void draw(const BlendInputs& in, const ColorSource& source, const int32_t* list, int bit, const vf* x,
+                 const vf* y, BlockState<C>& state) {
+  int32_t rows[kCount];
+  for (int i = 0; i < kCount; ++i) {
+    __builtin_prefetch(in.records + in.lists.ids[list[i + kPrefetch]]);
+    rows[i] = in.lists.ids[list[i]];
+  }
+  unsigned hits = 0;
+  for (int k = 0; k < kParts; ++k) hits |= draw<C, kFirst, kCount>(in, source, rows, x[k], y[k], k, state);
+  if (kFirst)
+    for (int i = 0; i < kCount; ++i) in.lists.hits[list[i]] |= static_cast<uint16_t>((hits >> i & 1u) << bit);
 }
 
 // The first pass notes the hits; the others walk along them.
@@ -54,16 +80,12 @@ void blend_block(const BlendInputs& in, const ColorSource& source, int64_t tile,
     int32_t list[kChunk + kSlack];
     const int count = end - begin < kChunk ? end - begin : kChunk;
     const int n = list_entries(masks, begin, count, 1u << bit, list);
-    for (int i = 0; i < n && !done; ++i) {
-      __builtin_prefetch(in.records + in.lists.ids[list[i + kPrefetch]]);
-      const int32_t row = in.lists.ids[list[i]];
-      const ProjectedSplat& s = in.records[row];
-      bool hit = false;
-      for (int k = 0; k < kParts; ++k)
-        hit |= draw<C, kFirst>(s, color_of(source, row), s.x - x[k], s.y - y[k], k, state);
-      if (kFirst) in.lists.hits[list[i]] |= static_cast<uint16_t>(hit << bit);
-      if (i % kCheckEvery == kCheckEvery - 1) done = saturated(state);
+    int i = 0;
+    for (; i + kPairs <= n && !done; i += kPairs) {
+      draw<C, kFirst, kPairs>(in, source, list + i, bit, x, y, state);
+      done = saturated(state);
     }
+    for (; i < n && !done; ++i) draw<C, kFirst, 1>(in, source, list + i, bit, x, y, state);
   }
   *out = state;
 }

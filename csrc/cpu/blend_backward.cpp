@@ -12,17 +12,12 @@ constexpr int kBlockPixels = kBlock * kBlock;
 // The pixels of a block. Walking front to back, `rest` is what the splats behind still add to <grads, images>: it
 // starts as the whole of it and loses each pair's share, so no colours behind are stored.
 template <int C>
-struct BlockPixels {
-  float t[kBlockPixels];  // transmittance, recomputed exactly as in the forward; 0 outside the image
+struct alignas(64) BlockPixels {
+  float x[kBlockPixels], y[kBlockPixels];  // px, centres
+  float t[kBlockPixels];                   // transmittance, recomputed exactly as in the forward; 0 outside the image
   float rest[kBlockPixels];
   float v_color[C][kBlockPixels];
   float v_depth[kBlockPixels];
-};
-
-template <int C>
-struct alignas(64) TileState {
-  BlockPixels<C> blocks[kBlocks];
-  float x[kTileBlocks][kBlockPixels], y[kTileBlocks][kBlockPixels];  // px, pixel centres
 };
 
 // Which pass over the channels this is, with all it reads.
@@ -79,15 +74,15 @@ inline void to_blocks(vf pixels, int x, int y, float* first) {
 
 // Fills the tile and its share of the background's gradient.
 template <int C, bool kDepth>
-void load_tile(const Pass& pass, const TilePlace& place, TileState<C>* tile, float background[C]) {
+void load_tile(const Pass& pass, const TilePlace& place, BlockPixels<C> blocks[kBlocks], float background[C]) {
   const RasterConfig& config = pass.config;
   const PixelGrid grid = pixel_grid();
-  for (int i = 0; i < kTileBlocks; ++i)
+  for (int i = 0; i < kBlocks; ++i)
     for (int k = 0; k < kParts; ++k) {
-      store(tile->x[i] + k * kLanes, grid.x[k] + static_cast<float>(place.x + i * kBlock));
-      store(tile->y[i] + k * kLanes, grid.y[k] + static_cast<float>(place.y + i * kBlock));
+      store(blocks[i].x + k * kLanes, grid.x[k] + static_cast<float>(place.x + i % kTileBlocks * kBlock));
+      store(blocks[i].y + k * kLanes, grid.y[k] + static_cast<float>(place.y + i / kTileBlocks * kBlock));
     }
-  BlockPixels<C>& first = tile->blocks[0];
+  BlockPixels<C>& first = blocks[0];
   vf sums[C] = {};
   for (int y = 0; y < kTile; ++y) {
     const int inside = place.y + y < config.height ? config.width - place.x : 0;
@@ -104,23 +99,23 @@ void load_tile(const Pass& pass, const TilePlace& place, TileState<C>* tile, flo
   horizontal_sums<C>(sums, background);
 }
 
-// Takes one splat through one vector of pixels, adding to its sums: there is no branch, because which pixels count is
-// not to be predicted.
+// Takes one splat through one vector of pixels, where its falloff peaks at `peak`, adding to its sums: there is no
+// branch, because which pixels count is not to be predicted.
 template <int C, bool kDepth>
-inline void step(const ProjectedSplat& s, const float* color, vf dx, vf dy, int first, BlockPixels<C>& block,
+inline void step(const ProjectedSplat& s, const float* color, vf peak, int first, BlockPixels<C>& block,
                  vf sums[kColorSums + C]) {
-  const Falloff f = falloff(s, dx, dy);
+  const vf dx = s.x - load(block.x + first), dy = s.y - load(block.y + first);
+  const vf alpha = min(peak, broadcast(kAlphaCap));
   const vf t = load(block.t + first);
-  const vf next = t - f.alpha * t;
+  const vf drawn = alpha * t, next = t - drawn;
   const vm counts = less(broadcast(kTransmittanceMin), next);
-  const vf drawn = f.alpha * t;
   const vf weight = select(counts, drawn, vf{});
   store(block.t + first, next);
 
-  vf along = {};  // <gradient, what this splat adds per unit of weight>
+  vf along;  // <gradient, what this splat adds per unit of weight>
   for (int c = 0; c < C; ++c) {
     const vf v_color = load(block.v_color[c] + first);
-    along += color[c] * v_color;
+    along = c == 0 ? color[c] * v_color : along + color[c] * v_color;
     sums[kColorSums + c] += weight * v_color;
   }
   if (kDepth) {
@@ -130,9 +125,9 @@ inline void step(const ProjectedSplat& s, const float* color, vf dx, vf dy, int 
   }
   const vf rest = load(block.rest + first) - along * weight;
   store(block.rest + first, rest);
-  const vf v_log_alpha = along * drawn - f.alpha * rest * reciprocal(1.0f - f.alpha);
+  const vf v_log_alpha = along * drawn - alpha * rest * reciprocal(1.0f - alpha);
   const vf g =
-      select(both(counts, at_most(f.peak, broadcast(kAlphaCap))), v_log_alpha, vf{});  // a capped alpha does not move
+      select(both(counts, at_most(peak, broadcast(kAlphaCap))), v_log_alpha, vf{});  // a capped alpha does not move
   const vf gx = g * dx, gy = g * dy;
   sums[0] += g;
   sums[1] += gx;
@@ -142,16 +137,22 @@ inline void step(const ProjectedSplat& s, const float* color, vf dx, vf dy, int 
   sums[5] += gy * dy;
 }
 
-// Takes one splat through its blocks of a tile.
+// Takes one splat through its blocks of a tile. All falloffs come first, since they wait for nothing and all else waits
+// for them: the processor looks too few instructions ahead to find that out.
 template <int C, bool kDepth>
-inline void splat_backward(const ProjectedSplat& s, const float* color, unsigned blocks, TileState<C>& tile,
+inline void splat_backward(const ProjectedSplat& s, const float* color, unsigned hits, BlockPixels<C> blocks[kBlocks],
                            vf sums[kColorSums + C]) {
-  for (; blocks != 0; blocks &= blocks - 1) {
-    const unsigned bit = static_cast<unsigned>(__builtin_ctz(blocks));
-    const float* x = tile.x[bit % kTileBlocks];
-    const float* y = tile.y[bit / kTileBlocks];
+  vf peaks[kBlocks * kParts];
+  vf* peak = peaks;
+  for (unsigned left = hits; left != 0; left &= left - 1) {
+    const BlockPixels<C>& block = blocks[__builtin_ctz(left)];
     for (int k = 0; k < kBlockPixels; k += kLanes)
-      step<C, kDepth>(s, color, s.x - load(x + k), s.y - load(y + k), k, tile.blocks[bit], sums);
+      *peak++ = falloff(s, s.x - load(block.x + k), s.y - load(block.y + k)).peak;
+  }
+  peak = peaks;
+  for (unsigned left = hits; left != 0; left &= left - 1) {
+    BlockPixels<C>& block = blocks[__builtin_ctz(left)];
+    for (int k = 0; k < kBlockPixels; k += kLanes) step<C, kDepth>(s, color, *peak++, k, block, sums);
   }
 }
 
@@ -170,8 +171,8 @@ void tile_backward(const Pass& pass, int64_t t, float* sums, float* background) 
   const BlendInputs& in = pass.in;
   const TilePlace place = tile_place(pass.config, t);
   const ColorSource source = color_source(pass.config, in, place.view, pass.first_channel);
-  TileState<C> tile;
-  load_tile<C, kDepth>(pass, place, &tile, background);
+  BlockPixels<C> blocks[kBlocks];
+  load_tile<C, kDepth>(pass, place, blocks, background);
   const int64_t stride = entry_sums(pass.config);
   const int32_t end = in.lists.offsets[t + 1];
   for (int32_t begin = in.lists.offsets[t]; begin < end; begin += kChunk) {
@@ -181,7 +182,7 @@ void tile_backward(const Pass& pass, int64_t t, float* sums, float* background) 
       __builtin_prefetch(in.records + in.lists.ids[list[i + kPrefetch]]);
       vf part[kColorSums + C] = {};
       const int32_t row = in.lists.ids[list[i]];
-      splat_backward<C, kDepth>(in.records[row], color_of(source, row), in.lists.hits[list[i]], tile, part);
+      splat_backward<C, kDepth>(in.records[row], color_of(source, row), in.lists.hits[list[i]], blocks, part);
       store_sums<C>(part, pass.first_channel, sums + list[i] * stride);
     }
   }

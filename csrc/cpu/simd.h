@@ -138,11 +138,10 @@ SD_HD vf exp2(vf x) {
   const vf shifted = x + kRound;
   const vf f = x - (shifted - kRound);
 #endif
-  vf p = f * 1.32765e-3f + 9.67554e-3f;
-  p = p * f + 5.550713e-2f;
-  p = p * f + 2.402212e-1f;
-  p = p * f + 6.9314697e-1f;
-  p = p * f + 1.00000007f;
+  const vf f2 = f * f;  // in pairs: the exponent waits half as long as in a row
+  const vf low = f * 6.9314697e-1f + 1.00000007f, mid = f * 5.550713e-2f + 2.402212e-1f;
+  const vf high = f * 1.32765e-3f + 9.67554e-3f;
+  const vf p = (high * f2 + mid) * f2 + low;
 #if defined(__AVX512F__)
   return (vf)_mm512_scalef_ps((__m512)p, (__m512)whole);
 #else
