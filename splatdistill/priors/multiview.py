@@ -17,6 +17,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from splatdistill.cameras import camera_token
+from splatdistill.device import send
 from splatdistill.priors.base import Condition, Variational
 from splatdistill.priors.words import META_FILE, Vocabulary
 from splatdistill.types import Cameras
@@ -102,6 +103,10 @@ class MultiViewPrior:
         self.vocabulary = Vocabulary.from_meta(meta) if "words" in meta else None
         self.views = install_view_attention(unet)
         self.dtype = dtype
+        if dtype == "bf16":  # autocast would convert these anew in every call
+            for module in unet.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    module.bfloat16()
         self.predicts_v = scheduler.config["prediction_type"] == "v_prediction"
         self._text: dict[str, Tensor] = {}
 
@@ -164,7 +169,7 @@ class MultiViewPrior:
         text = torch.cat([self._encode(p) for p in ([prompt] if isinstance(prompt, str) else prompt)])
         if cameras is None or not token:
             return Condition(text=text, camera=None)
-        return Condition(text=text.expand(len(cameras), -1, -1), camera=camera_token(cameras).to(self.device))
+        return Condition(text=text.expand(len(cameras), -1, -1), camera=send(camera_token(cameras), self.device))
 
     @torch.no_grad()
     def _encode(self, prompt: str) -> Tensor:
