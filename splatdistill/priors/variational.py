@@ -118,4 +118,7 @@ class LearnedScore(ABC):
             value.copy_(state[f"parameter.{name}"])
             if f"{MOMENTS[0]}.{name}" in state:
                 moments = {key: state[f"{key}.{name}"].to(value).clone() for key in MOMENTS}
-                self._adam.state[value] = {"step": torch.full((), float(self.num_updates), device=value.device), **moments}
+                self._adam.state[value] = {
+                    "step": torch.full((), float(self.num_updates), device=value.device),
+                    **moments,
+                }
