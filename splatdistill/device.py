@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def send(x: Tensor, device: torch.device) -> Tensor:
-    """`x` on `device`. A plain copy from the CPU waits for all that is queued there; one from pinned memory does not."""
+    """`x` on `device`: from pinned memory, as a plain copy from the CPU waits for all that is queued there."""
     if device.type == "cpu" or x.device.type != "cpu":
         return x.to(device)
     return x.pin_memory().to(device, non_blocking=True)

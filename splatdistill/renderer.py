@@ -99,7 +99,7 @@ def make_renderer(device: torch.device, name: RendererName = "auto") -> Renderer
         raise ValueError("renderer: gsplat draws on CUDA devices only, and this is a CPU; use --renderer cpu.")
     if find_spec("gsplat") is None:
         raise ValueError(
-            "renderer: gsplat is not installed; install splatdistill[gsplat], or use --renderer cpu, which is slow here."
+            "renderer: gsplat is not installed; install splatdistill[gsplat], or take the slower --renderer cpu."
         )
     return GsplatRenderer()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,11 +23,10 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.fixture
-def _fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests import fake_gsplat
 
     monkeypatch.setattr(gsplat, "rasterization", fake_gsplat.rasterization)
-    yield
 
 
 def drawn(by: Any, *, degree: int, normals: bool) -> tuple[RenderOutput, dict[str, torch.Tensor]]:
@@ -89,9 +87,11 @@ def test_a_run_through_gsplat_is_the_run_through_ours() -> None:
         for trainer in (ours, theirs):
             trainer.advance(Silent())  # type: ignore[arg-type]
     assert len(ours.splats) == len(theirs.splats) > SMALL.splats.num_init
-    for name, value in ours.splats.tensors.items():
-        # Adam makes whole steps of gradients that are rounding errors, so single splats may part.
-        assert (value - theirs.splats.tensors[name]).abs().mean() <= 1e-3, name
+    # Pictures, not splats: Adam makes whole steps of gradients that are rounding errors, as those of round splats' turns.
+    views, white = turntable(config.camera, num_frames=4, size=32), torch.ones(4, 3)
+    pictures = [CpuRenderer().render(trainer.splats, views, background=white).rgb for trainer in (ours, theirs)]
+    assert (pictures[0] - pictures[1]).abs().mean() <= 1e-3
+    assert (pictures[0] - 1).abs().mean() > 0.01
 
 
 def test_the_device_chooses_the_renderer_and_a_name_overrules_it() -> None:
