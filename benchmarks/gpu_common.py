@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -72,16 +72,20 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower().removeprefix("nvidia ")).strip("-")
 
 
-def write(bench: str, device: torch.device, out: Path, **found: Any) -> Path:
-    """Writes OUT/gpu_<device>_<bench>.json."""
-    known = facts(device)
-    record = {"bench": bench, **known, "commit": common.commit(), "command": common.command(), **found}
-    path = out / f"gpu_{slug(known['device'])}_{bench}.json"
-    common.write(record, path)
-    return path
+def path_of(bench: str, device: torch.device, out: Path) -> Path:
+    """OUT/gpu_<device>_<bench>.json."""
+    return out / f"gpu_{slug(facts(device)['device'])}_{bench}.json"
 
 
-def device_seconds(calls: Mapping[str, Call], device: torch.device, *, rounds: int = 9, inner: int = 20) -> common.Samples:
+def write(bench: str, device: torch.device, out: Path, **found: Any) -> None:
+    """Writes the record of a bench, over one that is there."""
+    known = {"commit": common.commit() or os.environ.get("COMMIT", "unknown"), "command": common.command()}
+    common.write({"bench": bench, **facts(device), **known, **found}, path_of(bench, device, out))
+
+
+def device_seconds(
+    calls: Mapping[str, Call], device: torch.device, *, rounds: int = 9, inner: int = 20
+) -> common.Samples:
     """Seconds per call on the device, taken in turn, without the time that Python takes to queue them."""
     for call in calls.values():
         for _ in range(3):
@@ -110,33 +114,41 @@ def _queued(call: Call, inner: int) -> float:
     return 1e-3 * start.elapsed_time(end) / inner
 
 
-def wall_seconds(calls: Mapping[str, Call], device: torch.device, *, rounds: int = 9, inner: int = 20) -> common.Samples:
+def wall_seconds(
+    calls: Mapping[str, Call], device: torch.device, *, rounds: int = 9, inner: int = 20
+) -> common.Samples:
     """Seconds per call as a program sees them: queued one after another, with one wait at the end."""
     samples: common.Samples = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             call()
-            _wait(device)
+            wait(device)
             begun = time.perf_counter()
             for _ in range(inner):
                 call()
-            _wait(device)
+            wait(device)
             samples[name].append((time.perf_counter() - begun) / inner)
     return samples
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def launches(call: Call, device: torch.device) -> dict[str, int] | None:
     """Kernels, copies and fills, and waits of one call, as torch.profiler sees them; None on a CPU."""
+    call()
+    return launches_of_one(lambda: call, device)
+
+
+def launches_of_one(make: Callable[[], Call], device: torch.device) -> dict[str, int] | None:
+    """The same for a call that works once only and is made outside the count."""
     if device.type != "cuda":
         return None
     from torch.profiler import ProfilerActivity, profile
 
-    call()
+    call = make()
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as trace:
         call()
@@ -150,7 +162,7 @@ def launches(call: Call, device: torch.device) -> dict[str, int] | None:
 
 def rotating(make: Callable[[], Sequence[Tensor]], *, num_bytes: float) -> Callable[[], Sequence[Tensor]]:
     """A function that gives one set of buffers after another, so that none is still in a cache when it comes again."""
-    sets = [make() for _ in range(max(2, int(ROTATED // max(num_bytes, 1)) + 1))]
+    sets = [make() for _ in range(min(256, max(2, int(ROTATED // max(num_bytes, 1)) + 1)))]
     return itertools.cycle(sets).__next__
 
 
@@ -168,7 +180,3 @@ def copy_call(num_bytes: int, device: torch.device) -> Call:
         target.copy_(source)
 
     return copy
-
-
-def median(samples: Sequence[float]) -> float:
-    return statistics.median(samples)

@@ -59,6 +59,10 @@ class Stopwatch:
         yield
         end.record()
         self._running.append((start, end))
+        self.collect()
+
+    def collect(self) -> None:
+        """Takes over what has finished since."""
         while self._running and self._running[0][1].query():
             start, end = self._running.popleft()
             self.seconds += 1e-3 * start.elapsed_time(end)

@@ -87,7 +87,7 @@ def test_a_run_through_gsplat_is_the_run_through_ours() -> None:
         for trainer in (ours, theirs):
             trainer.advance(Silent())  # type: ignore[arg-type]
     assert len(ours.splats) == len(theirs.splats) > SMALL.splats.num_init
-    # Pictures, not splats: Adam makes whole steps of gradients that are rounding errors, as those of round splats' turns.
+    # Pictures, not splats: Adam makes whole steps of rounding errors, such as the gradients of round splats' turns.
     views, white = turntable(config.camera, num_frames=4, size=32), torch.ones(4, 3)
     pictures = [CpuRenderer().render(trainer.splats, views, background=white).rgb for trainer in (ours, theirs)]
     assert (pictures[0] - pictures[1]).abs().mean() <= 1e-3

@@ -17,6 +17,7 @@ from splatdistill import ops
 from splatdistill.config import METHODS, OutputConfig, RegularizeConfig, TrainConfig
 from splatdistill.device import Readback, send
 from splatdistill.ops import Raster
+from splatdistill.priors import load
 from splatdistill.renderer import GsplatRenderer
 from splatdistill.train import Trainer
 from tests.pretend import DEVICE, There, Watch
@@ -112,6 +113,33 @@ def test_a_log_step_waits_for_its_own_numbers_alone(name: Any, watch: Watch) -> 
     assert {"grad_norm", "nonfinite", "num_splats", "network_share"} <= numbers.keys()
     assert ("lora_loss" in numbers) == (name == "vsd")
     assert all(isinstance(value, float | int) for value in numbers.values())
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_step_waits_for_nothing_but_gsplat() -> None:
+    device = torch.device("cuda")
+    config = replace(
+        SMALL, prior="embedded", output=OutputConfig(log_every=100), densify=replace(SMALL.densify, start=0.9)
+    )
+    trainer = Trainer(config, prior=load("embedded", device=device, dtype="auto"), device=device)
+    render = trainer.renderer.render
+
+    def unwatched(*args: Any, **kwargs: Any) -> Any:
+        torch.cuda.set_sync_debug_mode("default")
+        try:
+            return render(*args, **kwargs)
+        finally:
+            torch.cuda.set_sync_debug_mode("error")
+
+    trainer.advance(Silent())  # type: ignore[arg-type]
+    trainer.renderer.render = unwatched  # type: ignore[method-assign]
+    torch.cuda.set_sync_debug_mode("error")  # a wait raises
+    try:
+        for _ in range(3):
+            trainer.advance(Silent())  # type: ignore[arg-type]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert trainer.step == 4
 
 
 WAITS: dict[str, Callable[[Tensor], object]] = {
