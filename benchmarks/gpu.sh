@@ -90,6 +90,10 @@ run_sanitizer() {
 }
 
 if [ -n "$inner" ]; then # the process of one stage, under its time limit
+  if [[ $device == cuda && $inner != build ]] && ! compgen -G "$lib/splatdistill/_C*.so" >/dev/null; then
+    echo "The extension was not built, and no other will do." >&2
+    exit 1
+  fi
   case $inner in
     build) run_build ;;
     tests) run_tests ;;

@@ -103,10 +103,6 @@ class MultiViewPrior:
         self.vocabulary = Vocabulary.from_meta(meta) if "words" in meta else None
         self.views = install_view_attention(unet)
         self.dtype = dtype
-        if dtype == "bf16":  # autocast would convert these anew in every call
-            for module in unet.modules():
-                if isinstance(module, nn.Conv2d | nn.Linear):
-                    module.bfloat16()
         self.predicts_v = scheduler.config["prediction_type"] == "v_prediction"
         self._text: dict[str, Tensor] = {}
 
@@ -141,6 +137,10 @@ class MultiViewPrior:
             raise ValueError(f"The prior in {folder} is not whole: {reason}.") from error
         if unet.config.class_embed_type != "projection":
             raise ValueError(f"The prior in {folder} has no camera token, so it cannot tell views apart.")
+        if dtype == "bf16":  # autocast would convert these anew in every call
+            for module in unet.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    module.bfloat16()
         return cls(
             unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False),
             text_encoder=text_encoder.to(device).eval().requires_grad_(False),
