@@ -14,13 +14,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import optimizer
 
 from splatdistill import ops
-from splatdistill.config import METHODS, OutputConfig, RegularizeConfig, TrainConfig
+from splatdistill.cameras import turntable
+from splatdistill.config import METHODS, CameraConfig, OutputConfig, RegularizeConfig, TrainConfig
 from splatdistill.device import Readback, send
 from splatdistill.ops import Raster
 from splatdistill.priors import load
-from splatdistill.renderer import GsplatRenderer
+from splatdistill.renderer import CpuRenderer, GsplatRenderer
 from splatdistill.train import Trainer
 from tests.pretend import DEVICE, There, Watch
+from tests.test_renderer import scene
 from tests.test_train import SMALL, Silent, unet_prior
 
 gsplat = pytest.importorskip("gsplat")
@@ -140,6 +142,21 @@ def test_on_cuda_a_step_waits_for_nothing_but_gsplat() -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert trainer.step == 4
+
+
+def test_our_rasteriser_draws_splats_of_another_device(watch: Watch) -> None:
+    """--renderer cpu on CUDA: there and back, which waits, with the gradients that a CPU gives."""
+    views, white = turntable(CameraConfig(), num_frames=2, size=16), torch.ones(2, 3)
+    grads = []
+    with watch.allowed():
+        for device in (torch.device("cpu"), DEVICE):
+            splats = scene(degree=1).to(device).requires_grad_()
+            output = CpuRenderer().render(splats, views, background=white.to(device), normals=True)
+            assert {x.device for x in vars(output).values()} == {device}
+            output.rgb.square().sum().backward()
+            grads.append([x.cpu() for x in (output.probe.grad, *(value.grad for value in splats.tensors.values()))])  # type: ignore[union-attr]
+    for here, there in zip(*grads, strict=True):
+        assert torch.equal(here, there)
 
 
 WAITS: dict[str, Callable[[Tensor], object]] = {

@@ -103,7 +103,7 @@ def test_probe_gradient_is_the_screen_space_gradient() -> None:
 def test_gsplat_draws_the_same_picture_with_the_same_gradients(size: int, degree: int, normals: bool) -> None:
     """The bounds of a pixel are those of rounding: at a cut at 1/255 or at 1e-4 the two may differ by one splat."""
     pytest.importorskip("gsplat")
-    result = parity.compare(scene(2000, degree=degree), size=size, normals=normals)
+    result = parity.compare(parity.ball(2000, degree), size=size, normals=normals)
     assert result["mean_abs"] <= 1e-4 and result["share_above_2e-3"] <= 1e-3
     assert result["alpha_mean_abs"] <= 1e-4 and result["depth_mean_abs"] <= 1e-3 and result["radii_equal"] >= 0.999
     if normals:
