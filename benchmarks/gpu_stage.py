@@ -29,11 +29,15 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device(args.device)
     path = gpu_common.path_of(args.stage, device, args.out)
+    tests = {name: counts(args.junit / f"{name}.xml") for name in REPORTS.get(args.stage, [])}
+    outcome = OUTCOMES.get(args.code, "failed")
+    if outcome == "passed" and any(found is None or found["passed"] == 0 for found in tests.values()):
+        outcome = "not run"  # all were skipped, and the log says why
     ending = {
-        "outcome": OUTCOMES.get(args.code, "failed"),
+        "outcome": outcome,
         "exit_code": args.code,
         "seconds": round(time.time() - args.begun),
-        "tests": {name: counts(args.junit / f"{name}.xml") for name in REPORTS.get(args.stage, [])},
+        "tests": tests,
         "log": args.log.read_text(errors="replace").splitlines()[-TAIL:] if args.log.exists() else [],
     }
     if path.exists() and path.stat().st_mtime >= args.begun:  # else it is of another call
