@@ -91,10 +91,14 @@ def parser(doc: str | None, *, threads: int = 1) -> argparse.ArgumentParser:
 
 
 def record(bench: str, cells: list[dict[str, Any]], *, quick: bool, **more: Any) -> dict[str, Any]:
-    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    return {"bench": bench, "machine": machine(), "commit": commit(), "command": command, "quick": quick} | more | {
+    return {"bench": bench, "machine": machine(), "commit": commit(), "command": command(), "quick": quick} | more | {
         "cells": cells
     }  # fmt: skip
+
+
+def command() -> str:
+    """The command line of this process, as typed in the repository."""
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def write(result: dict[str, Any], path: Path | None) -> None:

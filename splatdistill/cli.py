@@ -17,7 +17,7 @@ import tyro
 from tyro.conf import Fixed, FlagCreatePairsOff, Positional, Suppress, arg, subcommand
 
 from splatdistill import presets
-from splatdistill.config import METHODS, TrainConfig
+from splatdistill.config import METHODS, RendererName, TrainConfig
 from splatdistill.io import names
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Train(TrainConfig):
     """YAML file of settings, or the name of a shipped preset such as smoke."""
     resume: Folder = None
     """Run folder to go on with; only steps and output may differ from its settings."""
+    profile: bool = False
+    """Write trace.json.gz, a torch.profiler trace of a few steps, into the run folder."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Render:
     """Frames of the turntable."""
     size: int = 256
     """Side of the frames and tiles, pixels."""
+    renderer: RendererName = "auto"
+    """What draws: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,7 @@ def _train(args: list[str]) -> int:
             folder=folder,
             progress=progress,
             resume=resume,
+            profile=flags.profile,
             command=shlex.join(["splatdistill", "train", *args]),
         )
     more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
@@ -316,7 +321,7 @@ def _render(flags: Render) -> int:
     device = pick_device("auto")
     folder.mkdir(parents=True, exist_ok=True)
     with Progress(total=flags.frames) as progress:
-        write_views(make_renderer(device), splats.to(device), config, folder, progress)
+        write_views(make_renderer(device, flags.renderer), splats.to(device), config, folder, progress)
     _print_results(folder, "turntable.mp4", "turntable_frames", "contact.png")
     return DONE
 

@@ -15,6 +15,7 @@ Range = tuple[float, float]
 Weight = Literal["sigma2", "one", "sigma_over_alpha", "fantasia"]
 Schedule = Literal["uniform", "linear", "sqrt"]
 Method = Literal["sds", "vsd", "esd", "csd", "consistency", "multiview"]
+RendererName = Literal["auto", "cpu", "gsplat"]
 METHODS: tuple[str, ...] = get_args(Method)
 """Each has a section of its own in TrainConfig; a run reads the section of its method only."""
 SINGLE_VIEW_METHODS = ("vsd", "esd")
@@ -281,6 +282,8 @@ class TrainConfig:
     init: str = "ball"
     """Where the Gaussians start: ball, or ply:FILE."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    renderer: RendererName = "auto"
+    """What draws the Gaussians: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the prior's network; auto takes bf16 where the processor has it."""
     threads: int = 0

@@ -31,9 +31,7 @@ class SplatOptimizer:
         # eps far below the gradients' size: distillation gradients have no natural scale.
         self._adam = torch.optim.Adam(groups, lr=0.0, betas=(0.9, 0.99), eps=1e-15, fused=True)
         for name, state in moments.items():
-            step = torch.tensor(
-                float(self.num_updates), device=splats.device if splats.device.type == "cuda" else "cpu"
-            )
+            step = torch.full((), float(self.num_updates), device=splats.device)
             self._adam.state[splats.tensors[name]] = {"step": step, **state}
 
     def update(self, step: int) -> None:

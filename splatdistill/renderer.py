@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from splatdistill import ops
+from splatdistill.config import RendererName
+from splatdistill.device import send
 from splatdistill.splats import Splats
 from splatdistill.types import Cameras, RenderOutput
+
+NEAR, FAR, EPS2D = 0.01, 1e10, 0.3  # of both renderers: world units, and px^2 added to the projected variances
 
 
 class Renderer(Protocol):
@@ -19,59 +24,84 @@ class Renderer(Protocol):
 
 
 class CpuRenderer:
-    """The C++ rasteriser of csrc/cpu."""
+    """The C++ rasteriser of csrc/cpu. Splats of another device are drawn here all the same, and sent back."""
 
     def render(self, splats: Splats, cameras: Cameras, *, background: Tensor, normals: bool = False) -> RenderOutput:
-        probe = torch.zeros(len(cameras), len(splats), 2, requires_grad=torch.is_grad_enabled())
-        image, alpha, depth, means2d, radii = ops.rasterize(
-            splats.means,
-            quats=splats.quats,
-            scales=torch.exp(splats.scales),
-            opacities=torch.sigmoid(splats.opacities),
-            colors=with_normals(splats, cameras) if normals else harmonics(splats),
+        device = splats.device
+        here = Splats(**{name: value.cpu() for name, value in splats.tensors.items()})
+        probe = torch.zeros(len(cameras), len(splats), 2, device=device, requires_grad=torch.is_grad_enabled())
+        background = background.cpu()
+        drawn = ops.rasterize(
+            here.means,
+            quats=here.quats,
+            scales=torch.exp(here.scales),
+            opacities=torch.sigmoid(here.opacities),
+            colors=with_normals(here, cameras) if normals else harmonics(here),
             sh_degree=None if normals else splats.sh_degree,
             viewmats=cameras.viewmats,
             Ks=cameras.Ks,
             width=cameras.width,
             height=cameras.height,
             background=pad(background, 3) if normals else background,
-            means2d_offset=probe,
+            means2d_offset=probe.cpu(),
+            near=NEAR,
+            far=FAR,
+            eps2d=EPS2D,
         )
+        image, alpha, depth, means2d, radii = (x.to(device) for x in drawn)
         normal = image[..., 3:] if normals else None
         return RenderOutput(image[..., :3], alpha, depth, means2d, radii, probe, normal)
 
 
 class GsplatRenderer:
-    """gsplat's CUDA rasteriser under the same constants (classic mode, eps2d 0.3, unpacked)."""
+    """gsplat's CUDA rasteriser under the same rules. gsplat itself waits for the device once in each call, to learn how
+    long its tile lists are.
+    """
 
     def render(self, splats: Splats, cameras: Cameras, *, background: Tensor, normals: bool = False) -> RenderOutput:
         from gsplat import rasterization  # its first CUDA call may compile, so not at import
 
         device = splats.device
-        rendered, alpha, info = rasterization(
+        background = send(background, device)
+        image, alpha, info = rasterization(
             splats.means,
             splats.quats,
             torch.exp(splats.scales),
             torch.sigmoid(splats.opacities),
             with_normals(splats, cameras) if normals else harmonics(splats),
-            cameras.viewmats.to(device),
-            cameras.Ks.to(device),
+            send(cameras.viewmats, device),
+            send(cameras.Ks, device),
             cameras.width,
             cameras.height,
+            near_plane=NEAR,
+            far_plane=FAR,
+            radius_clip=0.0,
+            eps2d=EPS2D,
             sh_degree=None if normals else splats.sh_degree,
             packed=False,
-            backgrounds=pad(background, 4 if normals else 1).to(device),
+            backgrounds=pad(background, 3) if normals else background,  # gsplat adds the one of depth itself
             render_mode="RGB+D",
+            rasterize_mode="classic",
         )
         means2d = info["means2d"]
         if means2d.requires_grad:
             means2d.retain_grad()
-        normal = rendered[..., 3:6] if normals else None
-        return RenderOutput(rendered[..., :3], alpha, rendered[..., -1:], means2d, info["radii"], means2d, normal)
+        normal = image[..., 3:6] if normals else None
+        return RenderOutput(image[..., :3], alpha, image[..., -1:], means2d, info["radii"], means2d, normal)
 
 
-def make_renderer(device: torch.device) -> Renderer:
-    return GsplatRenderer() if device.type == "cuda" else CpuRenderer()
+def make_renderer(device: torch.device, name: RendererName = "auto") -> Renderer:
+    """The renderer of that name; auto is gsplat on CUDA and ours elsewhere. ValueError when it cannot draw here."""
+    if name == "cpu" or (name == "auto" and device.type != "cuda"):
+        return CpuRenderer()
+    # Never asked by calling it: without a CUDA device gsplat's own errors speak of something else.
+    if device.type != "cuda":
+        raise ValueError("renderer: gsplat draws on CUDA devices only, and this is a CPU; use --renderer cpu.")
+    if find_spec("gsplat") is None:
+        raise ValueError(
+            "renderer: gsplat is not installed; install splatdistill[gsplat], or take the slower --renderer cpu."
+        )
+    return GsplatRenderer()
 
 
 def harmonics(splats: Splats) -> Tensor:
@@ -84,13 +114,13 @@ def with_normals(splats: Splats, cameras: Cameras) -> Tensor:
     rotations = ops.reference.rotation_matrices(splats.quats)
     shortest = splats.scales.argmin(-1)[:, None, None].expand(-1, 3, 1)
     axis = torch.gather(rotations, 2, shortest)[..., 0]
-    views = []
-    for viewmat in cameras.viewmats.to(splats.device):
-        color = ops.reference.harmonic_colors(splats.means, harmonics(splats), viewmat, splats.sh_degree)
-        centre = ops.reference.camera_centre(viewmat)
-        away = (axis * (centre - splats.means)).sum(-1, keepdim=True) < 0
-        views.append(torch.cat([color, torch.where(away, -axis, axis)], -1))
-    return torch.stack(views)
+    # Solved on the CPU, where the cameras are: a solver checks its result, and would wait for the device.
+    centres = torch.stack([ops.reference.camera_centre(viewmat) for viewmat in cameras.viewmats])
+    outwards = splats.means - send(centres, splats.device)[:, None]
+    basis = ops.reference.sh_basis(torch.nn.functional.normalize(outwards, dim=-1, eps=0), splats.sh_degree)
+    color = torch.relu(0.5 + torch.einsum("vns,nsc->vnc", basis, harmonics(splats)))
+    away = (axis * outwards).sum(-1, keepdim=True) > 0
+    return torch.cat([color, torch.where(away, -axis, axis)], -1)
 
 
 def pad(background: Tensor, channels: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from splatdistill import cameras as orbits
 from splatdistill import checkpoint, ops, priors, rng
 from splatdistill.config import RegularizeConfig, TrainConfig
 from splatdistill.densify import Densifier
+from splatdistill.device import Readback, Stopwatch, send
 from splatdistill.guidance import make_guidance
 from splatdistill.io import ply, video
 from splatdistill.lighting import sample_background
@@ -26,11 +27,19 @@ from splatdistill.splats import Splats, init_ball, with_sh_degree
 from splatdistill.types import Cameras, NoisyBatch, RenderOutput
 
 
-def train(config: TrainConfig, *, folder: Path, progress: Progress, resume: bool = False, command: str = "") -> Splats:
+def train(
+    config: TrainConfig,
+    *,
+    folder: Path,
+    progress: Progress,
+    resume: bool = False,
+    command: str = "",
+    profile: bool = False,
+) -> Splats:
     """Run (or go on with) the run in `folder` to its last step; writes everything a run folder holds.
 
     ValueError, one sentence, for anything the user can put right; nothing is written before the prior and the
-    initial splats have loaded.
+    initial splats have loaded. profile: trace a few steps into trace.json.gz.
     """
     tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
     # Bits depend on these two, so a resumed run takes them from its checkpoint.
@@ -42,14 +51,19 @@ def train(config: TrainConfig, *, folder: Path, progress: Progress, resume: bool
         trainer.restore(tensors, meta)
     log = RunLog(folder, config, command=command, start_step=trainer.step)
     progress.update(trainer.step)
-    while trainer.step < config.steps:
-        numbers = trainer.advance(log)
-        if numbers:
-            progress.update(trainer.step, **numbers)
-        if trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
-            trainer.save(folder / "checkpoints")
-        if trainer.step % config.output.preview_every == 0:
-            trainer.preview(folder / "preview")
+    with ExitStack() as stack:
+        trace = stack.enter_context(tracer(folder / "trace.json.gz")) if profile else None
+        while trainer.step < config.steps:
+            numbers = trainer.advance(log)
+            if numbers:
+                progress.update(trainer.step, **numbers)
+            if trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
+                trainer.report(log)
+                trainer.save(folder / "checkpoints")
+            if trainer.step % config.output.preview_every == 0:
+                trainer.preview(folder / "preview")
+            if trace is not None:
+                trace.step()
     trainer.finish(folder, log, progress)
     return trainer.splats
 
@@ -60,6 +74,14 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
+def tracer(path: Path) -> torch.profiler.profile:
+    """Traces four steps, once the first four are over, and writes them to `path` for chrome://tracing or Perfetto."""
+    return torch.profiler.profile(
+        schedule=torch.profiler.schedule(wait=2, warmup=2, active=4, repeat=1),
+        on_trace_ready=lambda trace: trace.export_chrome_trace(str(path)),
+    )
+
+
 class Trainer:
     """The state of a run between steps. `step` counts the steps done."""
 
@@ -67,13 +89,14 @@ class Trainer:
         self.config = config
         self.device = device
         self.prior = TimedPrior(prior, device)
-        self.renderer = make_renderer(device)
+        self.renderer = make_renderer(device, config.renderer)
         self.guidance = make_guidance(config)
         self.guidance.bind(self.prior)
         count = getattr(getattr(config, config.method), "particles", 1)
         self.particles = [Particle(config, index=index, device=device) for index in range(count)]
         self.step = 0
         self.seconds = 0.0
+        self._measured: tuple[int, Readback] | None = None  # of a logged step, not yet in the log
 
     @property
     def splats(self) -> Splats:
@@ -81,7 +104,9 @@ class Trainer:
         return self.particles[0].splats
 
     def advance(self, log: RunLog) -> dict[str, float]:
-        """One optimisation step; returns the logged numbers on log steps, else nothing."""
+        """One optimisation step; returns the numbers that it logged, or nothing. On CUDA those of a log step are
+        logged a step later, when they have arrived by themselves.
+        """
         start = time.perf_counter()
         config, step = self.config, self.step
         logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
@@ -91,20 +116,23 @@ class Trainer:
             if counts is not None:
                 log.event("densify", step=step + 1, num_splats=len(particle.splats), **counts)
         learned = self.guidance.update(batch, seed=config.seed, step=step, measure=logged)
+        numbers = self.report(log)
         self.step = step + 1
+        if logged:
+            measured = {"grad_norm": norms.mean(), "nonfinite": nonfinite, "num_splats": self.num_splats, **learned}
+            self._measured = self.step, Readback(measured)
         self.seconds += time.perf_counter() - start
-        if not logged:
+        return numbers if self.device.type == "cuda" else self.report(log)
+
+    def report(self, log: RunLog) -> dict[str, float]:
+        """Writes what the last log step measured, if that was not done yet, and returns it."""
+        if self._measured is None:
             return {}
-        numbers = {
-            "grad_norm": float(norms.mean()),
-            "nonfinite": int(nonfinite),
-            "num_splats": self.num_splats,
-            "network_share": self.prior.seconds / max(self.seconds, 1e-9),
-            **learned,
-        }
-        log.metrics(self.step, **{k: v for k, v in numbers.items() if k != "network_share"})
-        log.summary(step=self.step, seconds_total=self.seconds, seconds_network=self.prior.seconds, **self._facts())
-        return numbers
+        (step, readback), self._measured = self._measured, None
+        numbers = readback.read()
+        log.metrics(step, **numbers)
+        log.summary(step=step, seconds_total=self.seconds, seconds_network=self.prior.seconds, **self._facts())
+        return {**numbers, "network_share": self.prior.seconds / max(self.seconds, 1e-9)}
 
     @property
     def num_splats(self) -> int:
@@ -124,10 +152,8 @@ class Trainer:
             group=group,
             generator=rng.generator(seed, step, "background"),
         )
-        outputs = [
-            self.renderer.render(particle.splats, views, background=background.to(self.device))
-            for particle in self.particles
-        ]
+        background = send(background, self.device)
+        outputs = [self.renderer.render(particle.splats, views, background=background) for particle in self.particles]
         views = views.select(torch.arange(len(views)).repeat(len(outputs)))
         # The graph is cut at the pictures: above them lies the prior's encoder, below them the rasteriser.
         rgb = torch.cat([output.rgb.detach() for output in outputs]).requires_grad_()
@@ -141,7 +167,7 @@ class Trainer:
             weight=residual.weight,
             clamp=self.guidance.clamp(step),
         )
-        with self.prior.timed():
+        with self.prior.watch.timed():
             (loss * len(outputs)).backward()  # a mean over each particle's own views
         assert rgb.grad is not None
         for particle, output, grad in zip(self.particles, outputs, rgb.grad.chunk(len(outputs)), strict=True):
@@ -187,7 +213,7 @@ class Trainer:
             particle.load_state_dict(part(f"{index}."), num_updates=meta["num_updates"])
         self.guidance.load_state_dict(part("guidance."))
         self.step = meta["step"]
-        self.seconds, self.prior.seconds = meta["seconds_total"], meta["seconds_network"]
+        self.seconds, self.prior.watch.seconds = meta["seconds_total"], meta["seconds_network"]
 
     def preview(self, folder: Path) -> None:
         """Four pictures of the moment: front, side, back, top."""
@@ -257,28 +283,21 @@ class TimedPrior:
 
     def __init__(self, prior: Prior, device: torch.device) -> None:
         self._prior = prior
-        self._cuda = device.type == "cuda"
-        self.seconds = 0.0
+        self.watch = Stopwatch(device)
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
         self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
         self.decode, self.embed = prior.decode, prior.embed
 
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        if self._cuda:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        yield
-        if self._cuda:
-            torch.cuda.synchronize()
-        self.seconds += time.perf_counter() - start
+    @property
+    def seconds(self) -> float:
+        return self.watch.seconds
 
     def encode(self, rgb: Tensor) -> Tensor:
-        with self.timed():
+        with self.watch.timed():
             return self._prior.encode(rgb)
 
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
-        with self.timed():
+        with self.watch.timed():
             return self._prior.predict(xt, t, conditions)
 
     def variational(
@@ -297,11 +316,11 @@ class TimedScore:
         self.state_dict, self.load_state_dict = score.state_dict, score.load_state_dict
 
     def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
-        with self._prior.timed():
+        with self._prior.watch.timed():
             return self._score.predict(batch, told)
 
-    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
-        with self._prior.timed():
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
+        with self._prior.watch.timed():
             return self._score.update(batch, seed=seed, step=step, measure=measure)
 
 

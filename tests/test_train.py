@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tempfile
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from splatdistill import checkpoint, priors
+from splatdistill.cameras import turntable
 from splatdistill.config import (
     METHODS,
     BackgroundConfig,
@@ -31,7 +33,7 @@ from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 from splatdistill.priors.multiview import MultiViewPrior
 from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
-from splatdistill.train import Trainer, regularizer, train
+from splatdistill.train import Trainer, initial_splats, regularizer, train
 
 SMALL = TrainConfig(
     prompt="a red ball",
@@ -59,8 +61,6 @@ def test_it_learns_the_ball(tmp_path: Path) -> None:
         config, prior=load("analytic", device=torch.device("cpu"), dtype="auto"), device=torch.device("cpu")
     )
     prior = trainer.prior
-    from splatdistill.cameras import turntable
-
     views = turntable(config.camera, num_frames=8, size=64)
     picture = make_renderer(torch.device("cpu")).render(splats, views, background=torch.ones(8, 3)).rgb
     target = prior.decode(prior.embed(config.prompt, views).density.mean)
@@ -99,6 +99,54 @@ def test_resume_equals_not_stopping_across_densify(tmp_path: Path, method: Any) 
         {k: v for k, v in s.items() if k not in drop} for s in steps
     ]
     assert (tmp_path / "whole" / "splats.ply").read_bytes() == (tmp_path / "parts" / "splats.ply").read_bytes()
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_short_run_with_the_embedded_prior_learns_logs_and_resumes(tmp_path: Path, device: Any) -> None:
+    """On CUDA sums have no fixed order, so bits are not compared, and log lines come a step late."""
+    config = replace(
+        SMALL, prior="embedded", prompt="a red lamp", device=device, size=64, steps=24, sds=SDSConfig(),
+        densify=replace(SMALL.densify, start=0.2, interval=5),
+        output=replace(SMALL.output, log_every=3, save_every=8, preview_every=100),
+    )  # fmt: skip
+    folder = tmp_path / "run"
+
+    class Stop(Exception):
+        pass
+
+    class Interrupted(Progress):
+        def update(self, step: int, **numbers: object) -> None:
+            if step >= 14:
+                raise Stop
+
+    with pytest.raises(Stop), Interrupted(total=config.steps) as progress:
+        train(config, folder=folder, progress=progress)
+    assert checkpoint.load(folder / "checkpoints")[1]["step"] == 8
+    splats = run(folder, config, resume=True)
+    assert splats.device.type == device and len(splats) > config.splats.num_init
+    assert all(torch.isfinite(value).all() for value in splats.tensors.values())
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [3, 6, 9, 12, 15, 18, 21, 24]
+    assert all(line["nonfinite"] == 0 and line["grad_norm"] > 0 for line in lines)
+    assert 0 < json.loads((folder / "summary.json").read_text())["network_share"] < 1
+    views = turntable(config.camera, num_frames=4, size=64)
+    renderer, white = make_renderer(torch.device(device)), torch.ones(4, 3)
+    start = initial_splats(config, seed=config.seed).to(device)
+    with torch.no_grad():
+        before, after = (renderer.render(x, views, background=white).rgb for x in (start, splats))
+    assert (before - after).abs().mean() > 0.01
+
+
+def test_a_profile_is_a_trace_of_a_few_steps_and_changes_nothing(tmp_path: Path) -> None:
+    config = replace(SMALL, steps=10)
+    plain = run(tmp_path / "plain", config)
+    with Progress(total=config.steps) as progress:
+        traced = train(config, folder=tmp_path / "traced", progress=progress, profile=True)
+    assert torch.equal(plain.means, traced.means)
+    assert not (tmp_path / "plain" / "trace.json.gz").exists()
+    with gzip.open(tmp_path / "traced" / "trace.json.gz") as file:
+        names = [event.get("name") for event in json.load(file)["traceEvents"]]
+    assert sum(name.startswith("Optimizer.step") for name in names if name) == 4
 
 
 def interrupted(config: TrainConfig, *, prior: Any, at: int) -> dict[str, torch.Tensor]:
@@ -235,8 +283,6 @@ def test_each_regulariser_scales_linearly(name: str) -> None:
     trainer = Trainer(
         SMALL, prior=load("analytic", device=torch.device("cpu"), dtype="auto"), device=torch.device("cpu")
     )
-    from splatdistill.cameras import turntable
-
     views = turntable(SMALL.camera, num_frames=4, size=32)
     output = trainer.renderer.render(trainer.splats, views, background=torch.ones(4, 3))
     values = [

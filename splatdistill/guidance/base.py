@@ -11,6 +11,7 @@ from torch import Tensor
 
 from splatdistill import ops, rng
 from splatdistill.config import AnnealedConfig, MethodConfig
+from splatdistill.device import send
 from splatdistill.guidance.schedules import anneal, draw_timesteps, timestep_range
 from splatdistill.priors.base import Condition, Prior
 from splatdistill.types import Cameras, NoisyBatch, Residual
@@ -54,7 +55,7 @@ class Guidance(ABC, Generic[C]):
         """How much of the run is done, 0..1."""
         return step / max(1, self.steps)
 
-    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
         """Train whatever the method itself learns, after the splats' own step; returns numbers for the log, if asked
         to `measure`.
         """
@@ -76,7 +77,7 @@ class AnnealedGuidance(Guidance[A]):
             num_views=len(x0), group=self.group, num_train=len(prior.alphas_cumprod), low=low, high=high,
             seed=seed, step=step, device=x0.device,
         )  # fmt: skip
-        return noisy_batch(x0, cameras, prior, t=t, eps=draw_noise(x0.shape, seed=seed, step=step).to(x0))
+        return noisy_batch(x0, cameras, prior, t=t, eps=send(draw_noise(x0.shape, seed=seed, step=step), x0.device))
 
 
 def noisy_batch(x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: Tensor) -> NoisyBatch:
@@ -103,7 +104,7 @@ def evaluate(batch: NoisyBatch, prior: Prior, scores: Sequence[tuple[float | Ten
 
 def assemble(terms: Sequence[Term], *, weight: Tensor) -> Residual:
     """The residual weight * (sum of coefficient x tensor)."""
-    rows = [torch.as_tensor(c, dtype=torch.float32, device=weight.device).expand(len(weight)) for c, _ in terms]
+    rows = [c.expand(len(weight)) if isinstance(c, Tensor) else weight.new_full((len(weight),), c) for c, _ in terms]
     return Residual(terms=[tensor for _, tensor in terms], coef=torch.stack(rows), weight=weight)
 
 

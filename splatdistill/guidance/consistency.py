@@ -10,6 +10,7 @@ from torch import Tensor
 
 from splatdistill import rng
 from splatdistill.config import ConsistencyConfig
+from splatdistill.device import send
 from splatdistill.guidance.base import Guidance, assemble, draw_noise, evaluate, noisy_batch, per_view, total
 from splatdistill.guidance.schedules import anneal, weights
 from splatdistill.priors.base import Prior
@@ -25,14 +26,14 @@ class Consistency(Guidance[ConsistencyConfig]):
 
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
         if self.fixed is None:
-            self.fixed = draw_noise(x0.shape[1:], seed=seed, step=0)
+            self.fixed = send(draw_noise(x0.shape[1:], seed=seed, step=0), x0.device)
         c, num_train = self.config, len(prior.alphas_cumprod)
         g = rng.generator(seed, step, "timestep")
         first, last = int(c.gap * num_train), int((c.gap + c.gap_spread) * num_train)
         gap = torch.randint(first, max(first + 1, last), (len(x0) // self.group,), generator=g)
         t = (self.target(step, num_train) + gap).clamp(int(c.t_min * num_train), int(c.t_max * num_train))
-        t = t.repeat_interleave(self.group).to(x0.device)
-        return noisy_batch(x0, cameras, prior, t=t, eps=self.fixed.to(x0).expand_as(x0))
+        t = send(t.repeat_interleave(self.group), x0.device)
+        return noisy_batch(x0, cameras, prior, t=t, eps=self.fixed.expand_as(x0))
 
     def target(self, step: int, num_train: int) -> int:
         """t', the same for all views of a step."""

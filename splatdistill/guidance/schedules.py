@@ -7,6 +7,7 @@ from torch import Tensor
 
 from splatdistill import rng
 from splatdistill.config import AnnealedConfig, Schedule, Weight
+from splatdistill.device import send
 from splatdistill.types import NoisyBatch
 
 MAX_SIGMA_OVER_ALPHA = 13.0  # SD's value at t = 980; a cosine schedule reaches 34 there
@@ -41,7 +42,7 @@ def draw_timesteps(
     first, last = int(low * num_train), int(high * num_train)
     g = rng.generator(seed, step, "timestep")
     t = torch.randint(first, last + 1, (num_views // group,), generator=g)
-    return t.repeat_interleave(group).to(device)
+    return send(t.repeat_interleave(group), device)
 
 
 def weights(name: Weight, batch: NoisyBatch) -> Tensor:

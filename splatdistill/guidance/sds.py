@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from splatdistill.cameras import view_words
 from splatdistill.config import SDSConfig
+from splatdistill.device import send
 from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, evaluate, per_view, total
 from splatdistill.guidance.perp_neg import NEGATIVE_VIEWS, perp_neg_coefficients, view_weights
 from splatdistill.guidance.schedules import weights
@@ -32,7 +32,7 @@ class SDS(AnnealedGuidance[SDSConfig]):
         cond = prior.embed([f"{self.prompt}, {word} view" for word in view_words(cameras)], cameras)
         negatives = [prior.embed(f"{self.prompt}, {word} view", cameras) for word in NEGATIVE_VIEWS]
         scores = prior.predict(batch.xt, batch.t, [cond, uncond, *negatives])
-        row = perp_neg_coefficients(scores, scale=s, weights=view_weights(cameras).to(batch.xt))
+        row = perp_neg_coefficients(scores, scale=s, weights=send(view_weights(cameras), batch.xt.device))
         return list(zip(row, scores, strict=True))
 
 
@@ -42,7 +42,7 @@ def rescaled(guided: list[Term], *, amount: float) -> list[Term]:
     """
     factor = _std(guided[0][1]) / _std(total(guided)).clamp(min=1e-8)
     factor = amount * factor + 1 - amount
-    return [(torch.as_tensor(c, device=factor.device) * factor, x) for c, x in guided]
+    return [(c * factor, x) for c, x in guided]
 
 
 def _std(x: Tensor) -> Tensor:

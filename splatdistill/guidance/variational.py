@@ -47,7 +47,7 @@ class VariationalGuidance(AnnealedGuidance[V]):
         terms = [*guided, *((c, eps) for (c, _), eps in zip(row, second, strict=True))]
         return assemble(terms, weight=weights(self.config.weight, batch))
 
-    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
         return self.score.update(batch, seed=seed, step=step, measure=measure)
 
     def state_dict(self) -> dict[str, Tensor]:

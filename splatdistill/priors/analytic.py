@@ -138,12 +138,14 @@ class AnalyticPrior:
         return AnalyticCondition(text=torch.zeros(views, 1, 1), camera=None, density=density)
 
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
+        device = xt.device
+        xt, t = xt.cpu(), t.cpu()  # where the densities are made; this prior is for checks, not for speed
         alphas_cumprod = self.alphas_cumprod.to(xt)[t].view(-1, 1, 1, 1)
         alpha, sigma = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
         out = []
         for condition in conditions:
             assert isinstance(condition, AnalyticCondition)
-            out.append(condition.density.epsilon(xt, alpha, sigma))
+            out.append(condition.density.epsilon(xt, alpha, sigma).to(device))
         return out
 
     def variational(

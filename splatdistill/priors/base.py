@@ -28,8 +28,8 @@ class Variational(Protocol):
         """fp32 epsilon at x_t for each entry of `told`, with the cameras of the batch or without any; no gradient."""
         ...
 
-    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
-        """Learns from the renders batch.x0; returns numbers for the log if asked to `measure`."""
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
+        """Learns from the renders batch.x0; returns scalars for the log if asked to `measure`."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]: ...

@@ -54,6 +54,8 @@ class LoRAScore(LearnedScore):
         self._tokens: Tensor | None = None  # of the call that is running; None leaves the prior as it is
         unet.time_embedding.register_forward_hook(self._add_camera)
         lora = {name: p for name, p in unet.named_parameters() if f".{ADAPTER}." in name}
+        for parameter in lora.values():  # they take the network's type, in which small steps would be lost
+            parameter.data = parameter.data.float()
         parameters = lora | {f"camera.{name}": p for name, p in self.camera.named_parameters()}
         super().__init__(parameters, alphas_cumprod=prior.alphas_cumprod, lr=lr, dropout=dropout, particles=particles)
         self._switch(False)

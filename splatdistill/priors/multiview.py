@@ -17,6 +17,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from splatdistill.cameras import camera_token
+from splatdistill.device import send
 from splatdistill.priors.base import Condition, Variational
 from splatdistill.priors.words import META_FILE, Vocabulary
 from splatdistill.types import Cameras
@@ -136,6 +137,10 @@ class MultiViewPrior:
             raise ValueError(f"The prior in {folder} is not whole: {reason}.") from error
         if unet.config.class_embed_type != "projection":
             raise ValueError(f"The prior in {folder} has no camera token, so it cannot tell views apart.")
+        if dtype == "bf16":  # autocast would convert these anew in every call
+            for module in unet.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    module.bfloat16()
         return cls(
             unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False),
             text_encoder=text_encoder.to(device).eval().requires_grad_(False),
@@ -164,7 +169,7 @@ class MultiViewPrior:
         text = torch.cat([self._encode(p) for p in ([prompt] if isinstance(prompt, str) else prompt)])
         if cameras is None or not token:
             return Condition(text=text, camera=None)
-        return Condition(text=text.expand(len(cameras), -1, -1), camera=camera_token(cameras).to(self.device))
+        return Condition(text=text.expand(len(cameras), -1, -1), camera=send(camera_token(cameras), self.device))
 
     @torch.no_grad()
     def _encode(self, prompt: str) -> Tensor:

@@ -36,7 +36,7 @@ class ParticleScore:
         nearest = torch.softmax(logits, 1)
         return ((nearest[..., None] * away).sum(1) / sigma).view_as(batch.xt)
 
-    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
         """Nothing is learned: the score follows the renders."""
         return {}
 

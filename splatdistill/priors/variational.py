@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from splatdistill import rng
 from splatdistill.cameras import camera_token
+from splatdistill.device import send
 from splatdistill.types import NoisyBatch
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -40,7 +41,7 @@ class LearnedScore(ABC):
         self.dropout = dropout
         self.particles = particles
         self.num_updates = 0
-        self._adam = torch.optim.Adam(self.parameters.values(), lr=lr, betas=(0.9, 0.99))
+        self._adam = torch.optim.Adam(self.parameters.values(), lr=lr, betas=(0.9, 0.99), fused=True)
 
     @abstractmethod
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
@@ -55,20 +56,21 @@ class LearnedScore(ABC):
         """fp32 epsilon at x_t, one tensor [V,C,h,w] for each entry of `told`: with or without the cameras. One network
         call.
         """
-        tokens = camera_token(batch.cameras).to(batch.xt)
+        tokens = send(camera_token(batch.cameras), batch.xt.device)
         rows = torch.cat([tokens if tell else torch.zeros_like(tokens) for tell in told])
         xt, t = batch.xt.repeat(len(told), 1, 1, 1), batch.t.repeat(len(told))
         return list(self._epsilon(self.forward(xt, t, rows), xt, t).chunk(len(told)))
 
-    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, float]:
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
         """One step of regression on the renders of `batch`, which it has not learned from yet."""
         g = rng.generator(seed, step, "lora")
         picked = torch.randperm(len(batch.x0), generator=g)[: len(batch.x0) // self.particles]
         t = torch.randint(0, len(self.alphas_cumprod), (len(picked),), generator=g)
-        eps = torch.randn((len(picked), *batch.x0.shape[1:]), generator=g).to(batch.xt)
-        told = (torch.rand(len(picked), 1, generator=g) >= self.dropout).to(batch.xt)
-        tokens = camera_token(batch.cameras.select(picked)).to(batch.xt)
-        t, x0 = t.to(batch.xt.device), batch.x0.detach()[picked.to(batch.xt.device)]
+        eps = torch.randn((len(picked), *batch.x0.shape[1:]), generator=g)
+        told = (torch.rand(len(picked), 1, generator=g) >= self.dropout).float()
+        tokens = camera_token(batch.cameras.select(picked))
+        t, eps, told, tokens, rows = (send(x, batch.xt.device) for x in (t, eps, told, tokens, picked))
+        x0 = batch.x0.detach()[rows]
         alpha, sigma = self._levels(t)
         xt = alpha * x0 + sigma * eps
         target = alpha * eps - sigma * x0 if self.predicts_v else eps
@@ -84,14 +86,14 @@ class LearnedScore(ABC):
         return numbers
 
     @torch.no_grad()
-    def _measure(self, xt: Tensor, t: Tensor, tokens: Tensor, target: Tensor) -> dict[str, float]:
+    def _measure(self, xt: Tensor, t: Tensor, tokens: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Losses on renders not learned from yet, against the frozen network's; how much the camera changes."""
         both = self.forward(xt.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([tokens, torch.zeros_like(tokens)]))
         told, untold = self._epsilon(both, xt.repeat(2, 1, 1, 1), t.repeat(2)).chunk(2)
         return {
-            "lora_loss": (both[: len(xt)] - target).square().mean().item(),
-            "frozen_loss": (self.frozen(xt, t) - target).square().mean().item(),
-            "camera_ratio": ((told - untold).norm() / told.norm()).item(),
+            "lora_loss": (both[: len(xt)] - target).square().mean(),
+            "frozen_loss": (self.frozen(xt, t) - target).square().mean(),
+            "camera_ratio": (told - untold).norm() / told.norm(),
         }
 
     def _epsilon(self, out: Tensor, xt: Tensor, t: Tensor) -> Tensor:
@@ -116,4 +118,7 @@ class LearnedScore(ABC):
             value.copy_(state[f"parameter.{name}"])
             if f"{MOMENTS[0]}.{name}" in state:
                 moments = {key: state[f"{key}.{name}"].to(value).clone() for key in MOMENTS}
-                self._adam.state[value] = {"step": torch.tensor(float(self.num_updates)), **moments}
+                self._adam.state[value] = {
+                    "step": torch.full((), float(self.num_updates), device=value.device),
+                    **moments,
+                }

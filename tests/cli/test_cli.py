@@ -81,6 +81,7 @@ def test_the_run_records_its_settings_and_command(run: Path) -> None:
         (["--prompt", "x", "--init", "cube"], "init: 'cube' is neither"),
         (["--prompt", "x", "--init", "ply:none.ply"], "none.ply is not a file"),
         (["--prompt", "x", "--device", "cuda"], "torch sees no CUDA device"),
+        (["--prompt", "x", "--renderer", "gsplat"], "renderer: gsplat draws on CUDA devices only"),
         (["--prompt", "x", "--resume", "nowhere"], "nowhere is not a run folder"),
     ],
 )
@@ -168,6 +169,13 @@ def test_a_resumed_run_keeps_its_settings(
     assert sentence in said(capsys)
 
 
+def test_a_run_can_be_profiled(run: Path, tmp_path: Path) -> None:
+    assert cli.main(["train", *TINY, "--prompt", "a red ball", "--steps", "9", "--out", str(tmp_path), "--name", "run",
+                     "--profile"]) == cli.DONE  # fmt: skip
+    assert (tmp_path / "run" / "trace.json.gz").stat().st_size > 0
+    assert "profile" not in (tmp_path / "run" / "config.yaml").read_text()
+
+
 def test_a_run_stopped_before_its_first_checkpoint_begins_again(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     shutil.rmtree(copy / "checkpoints")
@@ -223,6 +231,18 @@ def test_render_draws_a_run_and_a_file(run: Path, tmp_path: Path, capsys: pytest
     assert cli.main(["render", str(run), "--size", "31"]) == cli.USAGE
     assert "output.size must be even" in said(capsys)
     assert cli.main(["render", str(tmp_path)]) == cli.USAGE
+
+
+def test_render_takes_the_renderer_that_is_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = ["render", str(run), "--frames", "2", "--size", "32", "--output", str(tmp_path / "views")]
+    assert cli.main([*words, "--renderer", "cpu"]) == cli.DONE
+    assert (tmp_path / "views" / "contact.png").is_file()
+    capsys.readouterr()
+    assert cli.main([*words, "--renderer", "gsplat"]) == cli.USAGE
+    assert "gsplat draws on CUDA devices only" in said(capsys)
 
 
 def test_particles_and_lambda_have_short_flags(capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,3 +175,20 @@ def test_a_network_without_a_camera_token_is_refused(tmp_path):
     config.write_text(config.read_text().replace('"class_embed_type": "projection"', '"class_embed_type": null'))
     with pytest.raises(ValueError, match=r"The prior in .*plain has no camera token, so it cannot tell views apart\."):
         MultiViewPrior.load(tmp_path / "plain")
+
+
+def test_weights_kept_in_bf16_answer_as_weights_converted_in_each_call(tmp_path):
+    """Norms stay in fp32, and so do the adapters of a second score, which learns in small steps."""
+    network.save(network.create(channels=(16, 32, 32), text_width=16), tmp_path / "prior", image_size=16)
+    kept, converted = (MultiViewPrior.load(tmp_path / "prior", dtype="bf16") for _ in range(2))
+    converted.unet.float()
+    types = {type(module).__name__: module.weight.dtype for module in kept.unet.modules() if hasattr(module, "weight")}
+    assert types == {"Conv2d": torch.bfloat16, "Linear": torch.bfloat16, "GroupNorm": torch.float32,
+                     "LayerNorm": torch.float32}  # fmt: skip
+    cameras = ring()
+    answers = [
+        p.predict(noise(), steps(), [p.embed("a red car", cameras), p.embed("", None)]) for p in (kept, converted)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
+    score = kept.variational("a red car", particles=1, rank=2, lr=1e-3, dropout=0.1, seed=0)
+    assert {parameter.dtype for parameter in score.parameters.values()} == {torch.float32}

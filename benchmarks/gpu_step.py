@@ -1,0 +1,108 @@
+"""The default SDS run on the GPU, with the embedded prior: time of a step, and where it goes.
+
+`parts_ms` are means over the steps: on CUDA the device's time between two events, so that `other` (camera draws, the
+residual, what lies between) is the rest of the wall-clock time. `launches` counts one step. gsplat waits for the device
+once in each picture; any other wait is ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import common
+import gpu_common
+import torch
+
+from splatdistill import priors
+from splatdistill.device import Stopwatch
+from splatdistill.presets import load
+from splatdistill.train import Trainer
+
+PROMPT = "a red lamp"
+SECONDS = 45.0  # no longer than this, whatever the number of steps
+WARM_UP = 10
+
+
+class Silent:
+    """A log that keeps nothing."""
+
+    def metrics(self, *args: Any, **values: Any) -> None: ...
+
+    event = summary = metrics
+
+
+def main() -> None:
+    args = gpu_common.parser(__doc__).parse_args()
+    device = gpu_common.require(args.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    config = replace(load("sds")[0], prompt=PROMPT, device=args.device)
+    steps = WARM_UP + (5 if device.type == "cpu" else 90 if args.quick else config.steps - WARM_UP)
+    trainer = Trainer(config, prior=priors.load(config.prior, device=device, dtype=config.dtype), device=device)
+    watches = watch_parts(trainer, device)
+    log: Any = Silent()
+    for _ in range(WARM_UP):
+        trainer.advance(log)
+    gpu_common.wait(device)
+    before = {name: watch.seconds for name, watch in watches.items()} | {"network": trainer.prior.seconds}
+    begun = time.perf_counter()
+    while trainer.step < steps and time.perf_counter() - begun < SECONDS:
+        trainer.advance(log)
+    gpu_common.wait(device)
+    wall = time.perf_counter() - begun
+    done = trainer.step - WARM_UP
+    for watch in (*watches.values(), trainer.prior.watch):
+        watch.collect()
+    parts = {name: 1e3 * (watch.seconds - before[name]) / done for name, watch in watches.items()}
+    parts["other"] = 1e3 * wall / done - sum(parts.values())
+    step_ms, network = 1e3 * wall / done, trainer.prior.seconds - before["network"]
+    counts = gpu_common.launches(lambda: trainer.advance(log), device) if trainer.step < config.steps else None
+    common.progress(f"{step_ms:.2f} ms a step: " + ", ".join(f"{name} {ms:.2f}" for name, ms in parts.items()))
+    gpu_common.write(
+        "step",
+        device,
+        args.out,
+        prompt=PROMPT,
+        config=asdict(config),
+        steps=done,
+        seconds=common.significant(wall),
+        step_ms=common.significant(step_ms),
+        parts_ms={name: common.significant(ms) for name, ms in parts.items()},
+        network_share=common.significant(network / wall),
+        launches=counts,
+        num_splats=trainer.num_splats,
+        dtype=trainer.prior.dtype,
+        peak_memory_mb=round(torch.cuda.max_memory_allocated() / 1e6, 1) if device.type == "cuda" else None,
+    )
+
+
+def watch_parts(trainer: Trainer, device: torch.device) -> dict[str, Stopwatch]:
+    """Clocks on the parts of a step, put around what the trainer calls."""
+    (particle,) = trainer.particles
+    watches: dict[str, Stopwatch] = {}
+
+    def clock(part: str, owner: Any, name: str) -> None:
+        watch = watches.setdefault(part, Stopwatch(device))
+        original: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with watch.timed():
+                return original(*args, **kwargs)
+
+        setattr(owner, name, timed)
+
+    clock("render", trainer.renderer, "render")
+    clock("encode", trainer.prior, "encode")
+    clock("network", trainer.prior, "predict")
+    clock("backward", torch.autograd, "backward")
+    clock("statistics", particle.densifier, "accumulate")
+    clock("densify", particle.densifier, "event")
+    clock("optimiser", particle.optimizer, "update")
+    return watches
+
+
+if __name__ == "__main__":
+    main()

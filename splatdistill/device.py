@@ -1,0 +1,68 @@
+"""Host and device beside each other: copies, numbers and clocks that make neither wait for the other."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """`x` on `device`: from pinned memory, as a plain copy from the CPU waits for all that is queued there."""
+    if device.type == "cpu" or x.device.type != "cpu":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
+class Readback:
+    """Numbers on their way to the CPU: the copy is queued at once, and `read` waits for it alone.
+
+    numbers: plain ones, or scalar tensors on any device.
+    """
+
+    def __init__(self, numbers: Mapping[str, Tensor | float]) -> None:
+        self._numbers = {
+            name: x.detach().to("cpu", non_blocking=True) if isinstance(x, Tensor) else x for name, x in numbers.items()
+        }
+        self._arrived = None
+        if any(isinstance(x, Tensor) and x.device.type == "cuda" for x in numbers.values()):
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def read(self) -> dict[str, float]:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return {name: x.item() if isinstance(x, Tensor) else x for name, x in self._numbers.items()}
+
+
+class Stopwatch:
+    """Seconds spent in `timed()`, of what has finished: on CUDA the device's own time, between two events."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds = 0.0
+        self._cuda = device.type == "cuda"
+        self._running: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        if not self._cuda:
+            begun = time.perf_counter()
+            yield
+            self.seconds += time.perf_counter() - begun
+            return
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        yield
+        end.record()
+        self._running.append((start, end))
+        self.collect()
+
+    def collect(self) -> None:
+        """Takes over what has finished since."""
+        while self._running and self._running[0][1].query():
+            start, end = self._running.popleft()
+            self.seconds += 1e-3 * start.elapsed_time(end)

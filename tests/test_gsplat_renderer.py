@@ -1,0 +1,113 @@
+"""How gsplat is called, against its real signature and the picture of our own rasteriser; which renderer is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from splatdistill import renderer
+from splatdistill.cameras import turntable
+from splatdistill.config import CameraConfig
+from splatdistill.priors import load
+from splatdistill.renderer import CpuRenderer, GsplatRenderer, make_renderer
+from splatdistill.train import Trainer
+from splatdistill.types import RenderOutput
+from tests.test_renderer import scene
+from tests.test_train import SMALL, Silent
+
+gsplat = pytest.importorskip("gsplat")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests import fake_gsplat
+
+    monkeypatch.setattr(gsplat, "rasterization", fake_gsplat.rasterization)
+
+
+def drawn(by: Any, *, degree: int, normals: bool) -> tuple[RenderOutput, dict[str, torch.Tensor]]:
+    """A picture, and the gradients of the splats and of their projections for a random loss of all that is drawn."""
+    views = turntable(CameraConfig(), num_frames=3, size=24)
+    splats = scene(degree=degree).requires_grad_()
+    g = torch.Generator().manual_seed(5)
+    output = by.render(splats, views, background=torch.rand(3, 3, generator=g), normals=normals)
+    parts = [x for x in (output.rgb, output.alpha, output.depth, output.normal) if x is not None]
+    torch.stack([(x * torch.rand(x.shape, generator=g)).sum() for x in parts]).sum().backward()
+    grads = {name: value.grad for name, value in splats.tensors.items() if value.grad is not None}
+    assert output.probe.grad is not None
+    return output, {**grads, "probe": output.probe.grad}
+
+
+@pytest.mark.usefixtures("_fake")
+@pytest.mark.parametrize("normals", [False, True])
+@pytest.mark.parametrize("degree", [0, 2])
+def test_gsplat_is_called_so_that_it_draws_our_picture(degree: int, normals: bool) -> None:
+    (ours, our_grads), (theirs, their_grads) = (
+        drawn(by, degree=degree, normals=normals) for by in (CpuRenderer(), GsplatRenderer())
+    )
+    for name in ("rgb", "alpha", "depth", "means2d", "radii"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+    assert (theirs.normal is not None) == normals
+    if normals:
+        assert torch.equal(ours.normal, theirs.normal)  # type: ignore[arg-type]
+    assert our_grads.keys() == their_grads.keys() > {"means", "quats", "scales", "opacities", "sh0"}
+    for name, grad in our_grads.items():
+        assert torch.allclose(grad, their_grads[name], rtol=1e-5, atol=1e-6 * float(grad.abs().max())), name
+
+
+@pytest.mark.usefixtures("_fake")
+def test_gsplat_draws_previews_without_a_graph() -> None:
+    views, splats = turntable(CameraConfig(), num_frames=2, size=16), scene().requires_grad_()
+    with torch.no_grad():
+        output = GsplatRenderer().render(splats, views, background=torch.ones(2, 3))
+    assert not output.rgb.requires_grad and not output.probe.requires_grad
+
+
+def test_the_fixed_rules_are_gsplats_own_defaults() -> None:
+    from tests.fake_gsplat import SIGNATURE
+
+    defaults = {name: parameter.default for name, parameter in SIGNATURE.parameters.items()}
+    ours = {"near_plane": renderer.NEAR, "far_plane": renderer.FAR, "eps2d": renderer.EPS2D}
+    assert {name: defaults[name] for name in ours} == ours
+    assert defaults["radius_clip"] == 0.0 and defaults["rasterize_mode"] == "classic"
+
+
+@pytest.mark.usefixtures("_fake")
+def test_a_run_through_gsplat_is_the_run_through_ours() -> None:
+    """Densify reads the gradients that gsplat leaves on its own tensor, so both runs grow alike."""
+    config = replace(SMALL, steps=20)
+    prior = load("analytic", device=CPU, dtype="auto")
+    ours, theirs = (Trainer(config, prior=prior, device=CPU) for _ in range(2))
+    theirs.renderer = GsplatRenderer()
+    for _ in range(12):  # past an event
+        for trainer in (ours, theirs):
+            trainer.advance(Silent())  # type: ignore[arg-type]
+    assert len(ours.splats) == len(theirs.splats) > SMALL.splats.num_init
+    # Pictures, not splats: Adam makes whole steps of rounding errors, such as the gradients of round splats' turns.
+    views, white = turntable(config.camera, num_frames=4, size=32), torch.ones(4, 3)
+    pictures = [CpuRenderer().render(trainer.splats, views, background=white).rgb for trainer in (ours, theirs)]
+    assert (pictures[0] - pictures[1]).abs().mean() <= 1e-3
+    assert (pictures[0] - 1).abs().mean() > 0.01
+
+
+def test_the_device_chooses_the_renderer_and_a_name_overrules_it() -> None:
+    assert isinstance(make_renderer(CPU), CpuRenderer)
+    assert isinstance(make_renderer(CUDA), GsplatRenderer)
+    assert isinstance(make_renderer(CUDA, "cpu"), CpuRenderer)
+    assert isinstance(make_renderer(CUDA, "gsplat"), GsplatRenderer)
+
+
+def test_gsplat_on_a_cpu_is_refused_in_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"^renderer: gsplat draws on CUDA devices only.*--renderer cpu\.$"):
+        make_renderer(CPU, "gsplat")
+
+
+@pytest.mark.parametrize("name", ["auto", "gsplat"])
+def test_a_missing_gsplat_is_named_with_its_extra(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renderer, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"^renderer: gsplat is not installed; install splatdistill\[gsplat\]"):
+        make_renderer(CUDA, name)
