@@ -1,0 +1,83 @@
+"""Every guidance method with its default settings on the embedded prior: do they finish, how fast, what do they make?
+
+`python benchmarks/methods.py` trains each prompt with each method, one after another, and writes PROMPT.jpg (a row of
+eight views for each method, in the order of METHODS) and methods.json. `--methods` redoes some of them and keeps the
+other rows. Fields of a row beside those of summary.json, from the run's log:
+  lora_over_frozen  loss of the second score on fresh renders over that of the network without it, mean of the logged
+                    steps in the second quarter of the run
+  camera_ratio      how much its camera changes what the second score says, relative, mean of the last half
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from common import commit, machine
+from PIL import Image
+
+from splatdistill.config import METHODS
+from splatdistill.logs import Progress
+from splatdistill.presets import load
+from splatdistill.train import train
+
+PROMPTS = ["a red lamp", "a hamburger"]
+VIEW = 112  # pixels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--prompts", nargs="+", default=PROMPTS)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders go")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/methods"))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    record = args.out / "methods.json"
+    rows = (
+        {} if not record.exists() else {(r["prompt"], r["method"]): r for r in json.loads(record.read_text())["runs"]}
+    )
+    for method in args.methods:
+        for prompt in args.prompts:
+            folder = args.runs / f"methods-{method}-{prompt.replace(' ', '-')}-{args.seed}"
+            rows[prompt, method] = run(method, prompt, args.seed, folder)
+            write_row(args.out / f"{prompt.replace(' ', '-')}.jpg", folder / "contact.png", METHODS.index(method))
+            result = {"command": "python benchmarks/methods.py", "machine": machine(), "runs": list(rows.values())}
+            record.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def run(method: str, prompt: str, seed: int, folder: Path) -> dict[str, Any]:
+    config = replace(load(method)[0], prompt=prompt, seed=seed)
+    with Progress(total=config.steps) as progress:
+        train(config, folder=folder, progress=progress, command=f"methods.py --methods {method} --prompts {prompt!r}")
+    summary = json.loads((folder / "summary.json").read_text())
+    keep = ("prompt", "method", "seed", "steps", "num_splats", "seconds_total", "network_share", "dtype", "threads")
+    row = {key: summary[key] for key in keep} | {"commit": commit()}
+    logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    if "lora_loss" in logged[-1]:
+        quarter = [r for r in logged if 0.25 * config.steps < r["step"] <= 0.5 * config.steps]
+        row["lora_over_frozen"] = mean(r["lora_loss"] for r in quarter) / mean(r["frozen_loss"] for r in quarter)
+        row["camera_ratio"] = mean(r["camera_ratio"] for r in logged[len(logged) // 2 :])
+    return row
+
+
+def write_row(path: Path, contact: Path, index: int) -> None:
+    """Puts the eight views of a run's contact sheet into its row of the picture at `path`."""
+    size = (8 * VIEW, len(METHODS) * VIEW)
+    sheet = Image.open(path) if path.exists() else Image.new("RGB", size, "white")
+    views = Image.open(contact)
+    side = views.width // 4
+    for i in range(8):
+        column, row = i % 4 * side, i // 4 * side
+        view = views.crop((column, row, column + side, row + side)).resize((VIEW, VIEW), Image.Resampling.LANCZOS)
+        sheet.paste(view, (i * VIEW, index * VIEW))
+    sheet.save(path, quality=88)
+
+
+if __name__ == "__main__":
+    main()
