@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -78,6 +79,8 @@ class Render:
     """Frames of the turntable."""
     size: int = 256
     """Side of the frames and tiles, pixels."""
+    light: Annotated[str, arg(metavar="AZ,EL")] = ""
+    """Light the splats from this azimuth (0 in front, growing to the right) and elevation, degrees."""
 
 
 @dataclass(frozen=True)
@@ -307,6 +310,7 @@ def _render(flags: Render) -> int:
     config = _settings_of(flags.source) if is_run else TrainConfig()
     config = replace(config, output=replace(config.output, frames=flags.frames, size=flags.size))
     presets.validate(replace(config, prompt=config.prompt or "a file"))
+    light = _direction(flags.light) if flags.light else None
     splats = _read_splats(flags.source)
     folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
     from splatdistill.logs import Progress
@@ -316,9 +320,22 @@ def _render(flags: Render) -> int:
     device = pick_device("auto")
     folder.mkdir(parents=True, exist_ok=True)
     with Progress(total=flags.frames) as progress:
-        write_views(make_renderer(device), splats.to(device), config, folder, progress)
+        write_views(make_renderer(device), splats.to(device), config, folder, progress, light=light)
     _print_results(folder, "turntable.mp4", "turntable_frames", "contact.png")
     return DONE
+
+
+def _direction(text: str) -> tuple[float, float]:
+    """AZ,EL in degrees as radians."""
+    try:
+        azimuth, elevation = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"light must be AZ,EL in degrees, for example --light=-45,30; it is {text!r}.") from error
+    if not math.isfinite(azimuth) or not -90 <= elevation <= 90:
+        raise ValueError(
+            f"light: the elevation must be within -90 and 90 degrees and the azimuth finite; it is {text!r}."
+        )
+    return math.radians(azimuth), math.radians(elevation)
 
 
 def _read_splats(source: Path) -> Splats:

@@ -109,15 +109,52 @@ class BackgroundConfig:
 
 
 @dataclass(frozen=True)
+class LightConfig:
+    """Shading with a point light near every camera, drawn once per group of views: it tells shape from paint.
+
+    What is left of probability 1 is coloured and lit. The defaults are DreamFusion's.
+    """
+
+    start: float = 1.0
+    """Until this fraction of the steps pictures show plain colours; 1 never lights them."""
+    albedo: FileOnly[float] = 0.25
+    """Afterwards, probability of plain colours."""
+    textureless: FileOnly[float] = 0.375
+    """Afterwards, probability of white splats under the light: only their shape shows."""
+    ambient: FileOnly[float] = 0.1
+    """Light that reaches every side, 0..1; the point light makes up the rest to 1."""
+    soft: FileOnly[bool] = False
+    """Draw the ambient light between `ambient` and 1."""
+    distance: FileOnly[Range] = (0.8, 1.5)
+    """Nearest and furthest the light comes to the middle of the object, world units."""
+    spread: FileOnly[float] = 0.6
+    """Standard deviation of the light about the direction of the camera, as a fraction of the camera's distance."""
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """View words: the side that a camera sees, added to the prompt as in "a red armchair, back view"."""
+
+    words: Literal["auto", "on", "off"] = "auto"
+    """Whether prompts name the side; auto does where the method asks for it: vsd, esd, and sds with Perp-Neg."""
+    front_deg: FileOnly[float] = 45.0
+    """Views closer than this to the front or the back have that word, the others are side views; degrees."""
+    overhead_deg: FileOnly[float] = 60.0
+    """Views from higher than this are overhead views, degrees."""
+
+
+@dataclass(frozen=True)
 class RegularizeConfig:
-    """Losses on the splats themselves, per view and pixel or per splat, next to the distillation gradient."""
+    """Losses on the splats themselves, summed over pixels or splats, next to the distillation gradient."""
 
     opacity: float = 0.0
-    """Pulls the alpha image towards 0 or 1: weight of mean alpha * (1 - alpha) per pixel."""
+    """Pulls the alpha image towards 0 or 1: weight of alpha * (1 - alpha)."""
     sparsity: float = 0.0
-    """Weight of the mean of the alpha image: removes floaters and fog."""
+    """Weight of the alpha image: removes floaters and fog."""
     scale: float = 0.0
-    """Weight of the mean squared scale beyond `split_scale` of densify."""
+    """Weight of the squared scale beyond `split_scale` of densify."""
+    tv: FileOnly[float] = 0.0
+    """Weight of the squared differences of neighbouring pixels, in colour and depth: smooths."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +327,8 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    light: LightConfig = field(default_factory=LightConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     regularize: RegularizeConfig = field(default_factory=RegularizeConfig)
     sds: SDSConfig = field(default_factory=SDSConfig)
     vsd: VSDConfig = field(default_factory=VSDConfig)

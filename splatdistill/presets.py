@@ -31,11 +31,13 @@ Origins = dict[str, str]
 _POSITIVE = {
     "steps", "num_views", "size", "camera.views_per_group", "camera.object_radius", "camera.fill", "camera.fovy_deg",
     "splats.num_init", "splats.radius", "densify.interval", "densify.max_splats",
-    "output.log_every", "output.preview_every", "output.save_every", "output.keep", "output.size", "output.frames",
+    "light.distance", "output.log_every", "output.preview_every", "output.save_every", "output.keep", "output.size",
+    "output.frames",
 }  # fmt: skip
 _FRACTION = {
     "camera.fill", "splats.opacity", "optim.final", "densify.start", "densify.stop", "densify.grow_quantile",
     "densify.prune_opacity", "background.white", "background.gray",
+    "light.start", "light.albedo", "light.textureless", "light.ambient",
 }  # fmt: skip
 _FRACTION_ENDINGS = {
     "t_min", "t_min_first", "t_max", "t_max_final", "anneal", "target", "target_final", "gap", "gap_spread",
@@ -187,6 +189,10 @@ def validate(config: TrainConfig) -> list[str]:
         raise ValueError(f"num_views must be a multiple of camera.views_per_group ({group}); it is {config.num_views}.")
     if config.background.white + config.background.gray > 1:
         raise ValueError("background.white and background.gray are probabilities; together they must not exceed 1.")
+    if config.light.albedo + config.light.textureless > 1:
+        raise ValueError("light.albedo and light.textureless are probabilities; together they must not exceed 1.")
+    if config.method == "sds" and config.sds.perp_neg and config.views.words == "off":
+        raise ValueError("views.words must not be off with sds.perp_neg, whose negatives are the other sides' words.")
     if not 0 < config.splats.opacity < 1:
         raise ValueError(f"splats.opacity must be above 0 and below 1; it is {config.splats.opacity:g}.")
     if config.splats.sh_degree > 3:
@@ -263,7 +269,7 @@ def file_only() -> set[str]:
         f"{section}.{name}"
         for section, kind in sections.items()
         for name, hint in typing.get_type_hints(kind, include_extras=True).items()
-        if hint in (FileOnly[int], FileOnly[float])
+        if typing.get_args(hint)[1:] == typing.get_args(FileOnly[int])[1:]
     }
 
 

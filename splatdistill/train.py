@@ -13,14 +13,15 @@ from torch import Tensor
 
 from splatdistill import cameras as orbits
 from splatdistill import checkpoint, ops, priors, rng
-from splatdistill.config import RegularizeConfig, TrainConfig
+from splatdistill.config import TrainConfig
 from splatdistill.densify import Densifier
 from splatdistill.guidance import make_guidance
 from splatdistill.io import ply, video
-from splatdistill.lighting import sample_background
+from splatdistill.lighting import Lights, sample_background, sample_lights, shade, sun
 from splatdistill.logs import Progress, RunLog
 from splatdistill.optim import MOMENTS, SplatOptimizer
 from splatdistill.priors.base import Condition, Prior, Variational
+from splatdistill.regularize import regularizer
 from splatdistill.renderer import Renderer, make_renderer
 from splatdistill.splats import Splats, init_ball, with_sh_degree
 from splatdistill.types import Cameras, NoisyBatch, RenderOutput
@@ -124,13 +125,24 @@ class Trainer:
             group=group,
             generator=rng.generator(seed, step, "background"),
         )
+        background = background.to(self.device)
+        lights = sample_lights(
+            config.light,
+            views,
+            group=group,
+            progress=step / config.steps,
+            generator=rng.generator(seed, step, "light"),
+        )
         outputs = [
-            self.renderer.render(particle.splats, views, background=background.to(self.device))
+            self.renderer.render(particle.splats, views, background=background, normals=lights is not None)
             for particle in self.particles
+        ]
+        pictures = [
+            output.rgb if lights is None else shade(output, views, lights, background=background) for output in outputs
         ]
         views = views.select(torch.arange(len(views)).repeat(len(outputs)))
         # The graph is cut at the pictures: above them lies the prior's encoder, below them the rasteriser.
-        rgb = torch.cat([output.rgb.detach() for output in outputs]).requires_grad_()
+        rgb = torch.cat([picture.detach() for picture in pictures]).requires_grad_()
         x0 = self.prior.encode(rgb)
         batch = self.guidance.noise(x0, views, self.prior, seed=seed, step=step)
         residual = self.guidance.residual(batch, self.prior, step=step)
@@ -144,11 +156,12 @@ class Trainer:
         with self.prior.timed():
             (loss * len(outputs)).backward()  # a mean over each particle's own views
         assert rgb.grad is not None
-        for particle, output, grad in zip(self.particles, outputs, rgb.grad.chunk(len(outputs)), strict=True):
+        shares = rgb.grad.chunk(len(outputs))
+        for particle, output, picture, grad in zip(self.particles, outputs, pictures, shares, strict=True):
             extra = regularizer(config.regularize, output, particle.splats, largest=config.densify.split_scale)
-            roots, grads = [output.rgb], [grad]
+            roots, grads = [picture], [grad]
             if extra is not None:
-                roots, grads = [output.rgb, extra], [grad, torch.ones_like(extra)]
+                roots, grads = [picture, extra], [grad, torch.ones_like(extra)]
             torch.autograd.backward(roots, grads)
         return batch, outputs, norms, nonfinite
 
@@ -315,37 +328,52 @@ def initial_splats(config: TrainConfig, *, seed: int) -> Splats:
     return with_sh_degree(ply.read(Path(path)), config.splats.sh_degree)
 
 
-def regularizer(config: RegularizeConfig, output: RenderOutput, splats: Splats, *, largest: float) -> Tensor | None:
-    """Sum over pixels, mean over views (as the distillation gradient), or None when every weight is 0."""
-    terms = []
-    if config.opacity:
-        terms.append(config.opacity * (output.alpha * (1 - output.alpha)).sum() / len(output.alpha))
-    if config.sparsity:
-        terms.append(config.sparsity * output.alpha.sum() / len(output.alpha))
-    if config.scale:
-        terms.append(config.scale * torch.relu(torch.exp(splats.scales) - largest).square().sum())
-    return torch.stack(terms).sum() if terms else None
-
-
 @torch.no_grad()
-def render_frames(renderer: Renderer, splats: Splats, views: Cameras) -> Iterator[Tensor]:
-    """One picture [H,W,3] in 0..1 per camera on white, a few cameras at a time."""
+def render_frames(
+    renderer: Renderer, splats: Splats, views: Cameras, *, lights: Lights | None = None
+) -> Iterator[Tensor]:
+    """One picture [H,W,3] in 0..1 per camera on white, a few cameras at a time. lights: one for each camera."""
     for i in range(0, len(views), 4):
-        some = views.select(slice(i, i + 4))
+        index = slice(i, i + 4)
+        some = views.select(index)
         background = torch.ones(len(some), 3, device=splats.device)
-        yield from renderer.render(splats, some, background=background).rgb.clamp(0, 1).cpu()
+        output = renderer.render(splats, some, background=background, normals=lights is not None)
+        lit = output.rgb if lights is None else shade(output, some, lights.select(index), background=background)
+        yield from lit.clamp(0, 1).cpu()
 
 
-def write_views(renderer: Renderer, splats: Splats, config: TrainConfig, folder: Path, progress: Progress) -> None:
-    """turntable.mp4 and contact.png of `splats` into `folder`."""
+def write_views(
+    renderer: Renderer,
+    splats: Splats,
+    config: TrainConfig,
+    folder: Path,
+    progress: Progress,
+    *,
+    light: tuple[float, float] | None = None,
+) -> None:
+    """turntable.mp4 and contact.png of `splats` into `folder`. light: azimuth and elevation (rad) of a far light; None
+    shows plain colours.
+    """
     out = config.output
     views = orbits.turntable(config.camera, num_frames=out.frames, size=out.size)
-    frames = progress.track(render_frames(renderer, splats, views), total=out.frames, label="turntable")
+    frames = render_frames(renderer, splats, views, lights=_sun(light, len(views)))
+    frames = progress.track(frames, total=out.frames, label="turntable")
     video.write_turntable(folder / "turntable.mp4", frames)
-    write_contact_sheet(folder / "contact.png", renderer, splats, config)
+    write_contact_sheet(folder / "contact.png", renderer, splats, config, light=light)
 
 
-def write_contact_sheet(path: Path, renderer: Renderer, splats: Splats, config: TrainConfig) -> None:
+def write_contact_sheet(
+    path: Path,
+    renderer: Renderer,
+    splats: Splats,
+    config: TrainConfig,
+    *,
+    light: tuple[float, float] | None = None,
+) -> None:
     """A picture of 8 views of `splats`."""
     views = orbits.turntable(config.camera, num_frames=8, size=config.output.size)
-    video.write_contact_sheet(path, list(render_frames(renderer, splats, views)))
+    video.write_contact_sheet(path, list(render_frames(renderer, splats, views, lights=_sun(light, len(views)))))
+
+
+def _sun(light: tuple[float, float] | None, num_views: int) -> Lights | None:
+    return None if light is None else sun(azimuth=light[0], elevation=light[1], num_views=num_views)

@@ -29,9 +29,10 @@ from splatdistill.logs import Progress
 from splatdistill.priors import load
 from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.regularize import regularizer
 from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
-from splatdistill.train import Trainer, regularizer, train
+from splatdistill.train import Trainer, train
 
 SMALL = TrainConfig(
     prompt="a red ball",
@@ -230,7 +231,7 @@ def test_same_seed_same_bits_other_seed_other_splats(tmp_path: Path) -> None:
     assert torch.equal(a.means, b.means) and not torch.equal(a.means, c.means)
 
 
-@pytest.mark.parametrize("name", ["opacity", "sparsity", "scale"])
+@pytest.mark.parametrize("name", ["opacity", "sparsity", "scale", "tv"])
 def test_each_regulariser_scales_linearly(name: str) -> None:
     trainer = Trainer(
         SMALL, prior=load("analytic", device=torch.device("cpu"), dtype="auto"), device=torch.device("cpu")

@@ -28,4 +28,5 @@ def make_guidance(config: TrainConfig) -> Guidance:
         group=1 if config.method in SINGLE_VIEW_METHODS else config.camera.views_per_group,
         steps=config.steps,
         seed=config.seed,
+        views=config.views,
     )

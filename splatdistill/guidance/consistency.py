@@ -44,7 +44,7 @@ class Consistency(Guidance[ConsistencyConfig]):
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         c = self.config
         s = anneal(c.guidance_scale, c.guidance_scale_final, progress=self.progress(step), over=c.anneal)
-        cond = prior.embed(self.prompt, batch.cameras)
+        cond = prior.embed(self.described(batch.cameras), batch.cameras)
         uncond = prior.embed(c.negative_prompt, batch.cameras)
         here = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         t = torch.full_like(batch.t, self.target(step, len(prior.alphas_cumprod)))
