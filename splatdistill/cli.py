@@ -201,7 +201,7 @@ def _train(args: list[str]) -> int:
         if _is_done(folder, config):
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
-    for sentence in [*warnings, *_about_prior(config)]:
+    for sentence in [*warnings, *_about_priors(config)]:
         print(f"Note: {sentence}", file=sys.stderr)
     from splatdistill.logs import Progress
     from splatdistill.train import train
@@ -285,6 +285,11 @@ def _about_prior(config: TrainConfig) -> list[str]:
     return [*about_cameras(folder, config), *messages]
 
 
+def _about_priors(config: TrainConfig) -> list[str]:
+    """The same for every stage, each sentence once."""
+    return list(dict.fromkeys(said for _, stage in presets.stages(config) for said in _about_prior(stage)))
+
+
 def _config(args: list[str]) -> int:
     _, config, origins = _settings(Config, args, verb="config")
     print(presets.to_yaml(config, origins), end="")
@@ -330,7 +335,7 @@ def _direction(text: str) -> tuple[float, float]:
     try:
         azimuth, elevation = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise ValueError(f"light must be AZ,EL in degrees, for example --light=-45,30; it is {text!r}.") from error
+        raise ValueError(f"light must be AZ,EL in degrees, for example --light -45,30; it is {text!r}.") from error
     if not math.isfinite(azimuth) or not -90 <= elevation <= 90:
         raise ValueError(
             f"light: the elevation must be within -90 and 90 degrees and the azimuth finite; it is {text!r}."

@@ -6,12 +6,13 @@ Presets and flags fill them; docstrings are the help texts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+from tyro.conf import Fixed, arg
 from tyro.conf import Suppress as FileOnly  # few people change these: they have no flag and are set in a file
-from tyro.conf import arg
 
 Range = tuple[float, float]
+Stages = tuple[dict[str, Any], ...]
 Weight = Literal["sigma2", "one", "sigma_over_alpha", "fantasia"]
 Schedule = Literal["uniform", "linear", "sqrt"]
 Method = Literal["sds", "vsd", "esd", "csd", "consistency", "multiview"]
@@ -23,8 +24,14 @@ SINGLE_VIEW_METHODS = ("vsd", "esd")
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """Orbit cameras that look at the origin. The embedded prior was trained inside these ranges."""
+    """Cameras of training. The embedded prior was trained on orbits inside these ranges."""
 
+    kind: FileOnly[Literal["orbit", "inside-out"]] = "orbit"
+    """orbit looks at an object from around it; inside-out stands in a scene and looks around, which only a prior
+    trained on scenes knows.
+    """
+    wander: FileOnly[float] = 0.3
+    """How far from the middle of the scene inside-out cameras stand, world units."""
     elevation_deg: Range = (-5.0, 45.0)
     """Lowest and highest elevation, degrees above the horizon."""
     fovy_deg: Range = (30.0, 45.0)
@@ -42,9 +49,9 @@ class SplatsConfig:
     """How the Gaussians begin."""
 
     num_init: int = 5000
-    """Gaussians in the initial ball."""
+    """Gaussians in the initial ball or shell."""
     radius: float = 0.6
-    """Radius of the initial ball, world units."""
+    """Radius of the initial ball or shell, world units."""
     opacity: float = 0.1
     """Initial opacity, 0..1."""
     sh_degree: int = 0
@@ -316,12 +323,14 @@ class TrainConfig:
     prior: str = "embedded"
     """The teacher: embedded, analytic, or a folder with a diffusers multi-view model."""
     init: str = "ball"
-    """Where the Gaussians start: ball, or ply:FILE."""
+    """Where the Gaussians start: ball, shell (the walls of a scene) or ply:FILE (to edit that with another prompt)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the prior's network; auto takes bf16 where the processor has it."""
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""
+    stages: FileOnly[Fixed[Stages]] = ()
+    """Settings that change on the way: a list of settings, each with `start`, a fraction of the steps."""
     camera: CameraConfig = field(default_factory=CameraConfig)
     splats: SplatsConfig = field(default_factory=SplatsConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -21,6 +21,7 @@ from splatdistill.config import (
     ConsistencyConfig,
     ESDConfig,
     FileOnly,
+    Stages,
     TrainConfig,
     VSDConfig,
 )
@@ -43,6 +44,12 @@ _FRACTION_ENDINGS = {
     "t_min", "t_min_first", "t_max", "t_max_final", "anneal", "target", "target_final", "gap", "gap_spread",
     "rescale", "negative_weight", "negative_weight_final", "camera_dropout",
 }  # fmt: skip  # of every method
+
+
+_MAY_CHANGE = {
+    "size", "num_views", "prior", "camera", "optim", "densify", "background", "light", "views", "regularize", *METHODS,
+}  # fmt: skip  # by a stage
+_LEARNED = {"particles", "lora_rank", "lora_lr", "camera_dropout"}  # the second score is made once
 
 
 def load(method: str, *, file: Path | None = None) -> tuple[TrainConfig, Origins]:
@@ -122,6 +129,10 @@ def _merge(node: Any, values: Mapping[str, Any], *, where: str, prefix: str, kno
 def _convert(value: Any, hint: Any, *, name: str) -> Any:
     """`value` as the type `hint`: bool is not int, int is taken for float, and 1e-3 (text in YAML 1.1) is a number."""
     options = typing.get_args(hint)
+    if hint == Stages:
+        if not isinstance(value, list | tuple) or not all(isinstance(stage, Mapping) for stage in value):
+            raise ValueError(f"{name} must be a list of settings as 'key: value'; it is {value!r}.")
+        return tuple(dict(stage) for stage in value)
     if typing.get_origin(hint) is Literal:
         if value not in options:
             raise ValueError(f"{name} must be one of {', '.join(options)}; it is {value!r}.")
@@ -138,6 +149,30 @@ def _convert(value: Any, hint: Any, *, name: str) -> Any:
         words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
         raise ValueError(f"{name} must be {words[hint]}; it is {value!r}.")
     return value
+
+
+def stages(config: TrainConfig) -> list[tuple[int, TrainConfig]]:
+    """First step and settings of each stage, in order; the first begins at step 0. Each builds on the one before.
+
+    ValueError, one sentence, for a stage that starts too early or changes what a run keeps to its end.
+    """
+    found, start = [(0, config)], 0.0
+    for stage in config.stages:
+        later = stage.get("start")
+        if isinstance(later, bool) or not isinstance(later, int | float) or not start < later < 1:
+            raise ValueError(f"stages: start must be above {start:g} and below 1 here; it is {later!r}.")
+        start = float(later)
+        values = {key: value for key, value in stage.items() if key != "start"}
+        for name in _keys(values):
+            section, _, last = name.partition(".")
+            if (section in _hints(TrainConfig) and section not in _MAY_CHANGE) or last in _LEARNED:
+                raise ValueError(f"stages: {name} cannot change on the way.")
+            if section in METHODS and section != config.method:
+                raise ValueError(f"stages: --method {config.method} does not read {name}.")
+            if section == "prior" and isinstance(getattr(config, config.method), VSDConfig):
+                raise ValueError(f"stages: prior cannot change on the way, because {config.method} learns on it.")
+        found.append((round(start * config.steps), merge(found[-1][1], values, where="stages")))
+    return found
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -167,7 +202,7 @@ def to_yaml(config: TrainConfig, origins: Origins | None = None) -> str:
         if parents and parents[0] != section:
             section = parents[0]
             lines.append(f"{section}:")
-        plain = list(value) if isinstance(value, tuple) else value
+        plain = [_plain(item) for item in value] if isinstance(value, tuple) else value
         text = yaml.safe_dump(plain, default_flow_style=True, width=math.inf, allow_unicode=True)
         text = text.removesuffix("\n").removesuffix("\n...")  # the mark that ends a lone scalar
         line = f"{'  ' * len(parents)}{key}: {text}"
@@ -178,6 +213,8 @@ def to_yaml(config: TrainConfig, origins: Origins | None = None) -> str:
 def validate(config: TrainConfig) -> list[str]:
     """Raises ValueError, one sentence that names the field, for settings no run can have; returns warnings."""
     for name, value in flatten(config).items():
+        if name == "stages":
+            continue
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float):
                 _check_number(name, number)
@@ -200,6 +237,11 @@ def validate(config: TrainConfig) -> list[str]:
     if config.output.size % 2:
         raise ValueError(f"output.size must be even, for the film; it is {config.output.size}.")
     _check_method(config.method, getattr(config, config.method))
+    for _, stage in stages(config)[1:]:
+        try:
+            validate(replace(stage, stages=()))
+        except ValueError as error:
+            raise ValueError(f"stages: {error}") from error
     return _warnings(config)
 
 
@@ -260,6 +302,13 @@ def _warnings(config: TrainConfig) -> list[str]:
     if densify.max_splats < config.splats.num_init:
         found.append("densify.max_splats is below splats.num_init: the splats will only be pruned.")
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Tuples inside a stage as lists: YAML knows no tuples."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def file_only() -> set[str]:

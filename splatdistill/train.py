@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from splatdistill import cameras as orbits
-from splatdistill import checkpoint, ops, priors, rng
+from splatdistill import checkpoint, ops, presets, priors, rng
 from splatdistill.config import TrainConfig
 from splatdistill.densify import Densifier
-from splatdistill.guidance import make_guidance
+from splatdistill.guidance import make_guidance, retune
 from splatdistill.io import ply, video
 from splatdistill.lighting import Lights, sample_background, sample_lights, shade, sun
 from splatdistill.logs import Progress, RunLog
@@ -23,7 +23,7 @@ from splatdistill.optim import MOMENTS, SplatOptimizer
 from splatdistill.priors.base import Condition, Prior, Variational
 from splatdistill.regularize import regularizer
 from splatdistill.renderer import Renderer, make_renderer
-from splatdistill.splats import Splats, init_ball, with_sh_degree
+from splatdistill.splats import INITS, Splats, with_sh_degree
 from splatdistill.types import Cameras, NoisyBatch, RenderOutput
 
 
@@ -37,8 +37,9 @@ def train(config: TrainConfig, *, folder: Path, progress: Progress, resume: bool
     # Bits depend on these two, so a resumed run takes them from its checkpoint.
     torch.set_num_threads(meta.get("threads") or config.threads or torch.get_num_threads())
     device = pick_device(config.device)
-    prior = priors.load(config.prior, device=device, dtype=meta.get("dtype", config.dtype))
-    trainer = Trainer(config, prior=prior, device=device)
+    names = dict.fromkeys(stage.prior for _, stage in presets.stages(config))  # all now: a missing one is told at once
+    teachers = {name: priors.load(name, device=device, dtype=meta.get("dtype", config.dtype)) for name in names}
+    trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers)
     if resume:
         trainer.restore(tensors, meta)
     log = RunLog(folder, config, command=command, start_step=trainer.step)
@@ -62,11 +63,19 @@ def pick_device(name: str) -> torch.device:
 
 
 class Trainer:
-    """The state of a run between steps. `step` counts the steps done."""
+    """The state of a run between steps. `step` counts the steps done; `stage` holds the settings in force.
 
-    def __init__(self, config: TrainConfig, *, prior: Prior, device: torch.device) -> None:
+    others: priors by the names that stages give them.
+    """
+
+    def __init__(
+        self, config: TrainConfig, *, prior: Prior, device: torch.device, others: Mapping[str, Prior] | None = None
+    ) -> None:
         self.config = config
         self.device = device
+        self.stages = presets.stages(config)
+        self.stage = config
+        self.priors = {config.prior: prior, **(others or {})}
         self.prior = TimedPrior(prior, device)
         self.renderer = make_renderer(device)
         self.guidance = make_guidance(config)
@@ -85,6 +94,7 @@ class Trainer:
         """One optimisation step; returns the logged numbers on log steps, else nothing."""
         start = time.perf_counter()
         config, step = self.config, self.step
+        self._enter(step)
         logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
         batch, outputs, norms, nonfinite = self._gradients(step)
         for particle, output in zip(self.particles, outputs, strict=True):
@@ -107,6 +117,20 @@ class Trainer:
         log.summary(step=self.step, seconds_total=self.seconds, seconds_network=self.prior.seconds, **self._facts())
         return numbers
 
+    def _enter(self, step: int) -> None:
+        """Puts the settings of the stage that `step` lies in into force, unless they are."""
+        stage = [config for first, config in self.stages if first <= step][-1]
+        if stage is self.stage:
+            return
+        if stage.prior != self.stage.prior:
+            seconds, self.prior = self.prior.seconds, TimedPrior(self.priors[stage.prior], self.device)
+            self.prior.seconds = seconds
+            self.guidance.bind(self.prior)
+        self.stage = stage
+        retune(self.guidance, stage)
+        for particle in self.particles:
+            particle.enter(stage)
+
     @property
     def num_splats(self) -> int:
         return sum(len(particle.splats) for particle in self.particles)
@@ -115,7 +139,7 @@ class Trainer:
         """Fill the gradients of the splats; returns the noised renders, each particle's render, gradient norms per
         view and the non-finite count. All particles are seen from the same cameras.
         """
-        config, seed, group = self.config, self.config.seed, self.config.camera.views_per_group
+        config, seed, group = self.stage, self.config.seed, self.stage.camera.views_per_group
         views = orbits.sample(
             config.camera, num_views=config.num_views, size=config.size, generator=rng.generator(seed, step, "camera")
         )
@@ -196,6 +220,7 @@ class Trainer:
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
 
+        self._enter(max(0, meta["step"] - 1))  # the stage of the step that was saved, not of the one to come
         for index, particle in enumerate(self.particles):
             particle.load_state_dict(part(f"{index}."), num_updates=meta["num_updates"])
         self.guidance.load_state_dict(part("guidance."))
@@ -235,6 +260,12 @@ class Particle:
     @property
     def splats(self) -> Splats:
         return self.optimizer.splats
+
+    def enter(self, stage: TrainConfig) -> None:
+        """Goes on under other settings; what densify measured under the old ones is dropped."""
+        self.config = stage
+        self.optimizer.config = stage.optim
+        self.densifier = self._densifier()
 
     def update(self, output: RenderOutput, *, step: int) -> dict[str, int] | None:
         """One step along the gradients, then densify if it is due: returns what that did."""
@@ -319,12 +350,12 @@ class TimedScore:
 
 
 def initial_splats(config: TrainConfig, *, seed: int) -> Splats:
-    """The splats of step 0: the ball, or those of a file."""
+    """The splats of step 0: the ball, the shell, or those of a file."""
     kind, _, path = config.init.partition(":")
-    if kind == "ball":
-        return init_ball(config.splats, seed=seed)
+    if config.init in INITS:
+        return INITS[config.init](config.splats, seed=seed)
     if kind != "ply" or not path:
-        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'ply:FILE'.")
+        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'shell' nor 'ply:FILE'.")
     return with_sh_degree(ply.read(Path(path)), config.splats.sh_degree)
 
 

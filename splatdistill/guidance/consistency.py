@@ -24,7 +24,7 @@ class Consistency(Guidance[ConsistencyConfig]):
     fixed: Tensor | None = None  # eps* [C,h,w], shared by all views and steps
 
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
-        if self.fixed is None:
+        if self.fixed is None or self.fixed.shape != x0.shape[1:]:  # a later stage may have another prior
             self.fixed = draw_noise(x0.shape[1:], seed=seed, step=0)
         c, num_train = self.config, len(prior.alphas_cumprod)
         g = rng.generator(seed, step, "timestep")
