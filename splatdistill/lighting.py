@@ -15,7 +15,7 @@ from splatdistill.types import Cameras, RenderOutput
 _FLATTEST = 0.2
 """Blended normals shorter than this share of alpha keep their shortness: splats that disagree look dull there, and the
 gradient stays bounded."""
-_SUN_DISTANCE, _SUN_AMBIENT = 1e3, 0.25
+_SUN_DISTANCE, _SUN_AMBIENT = 1e3, 0.4
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def to_yaml(config: TrainConfig, origins: Origins | None = None) -> str:
             section = parents[0]
             lines.append(f"{section}:")
         plain = [_plain(item) for item in value] if isinstance(value, tuple) else value
-        text = yaml.safe_dump(plain, default_flow_style=True, width=math.inf, allow_unicode=True)
+        text = yaml.safe_dump(plain, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
         text = text.removesuffix("\n").removesuffix("\n...")  # the mark that ends a lone scalar
         line = f"{'  ' * len(parents)}{key}: {text}"
         lines.append(f"{line}  # {origins[name]}" if origins else line)

@@ -11,7 +11,7 @@ import yaml
 from splatdistill import presets
 from splatdistill.config import METHODS, CameraConfig, DensifyConfig, TrainConfig
 
-RECIPES = ("dreamfusion", "prolificdreamer")  # they name their method
+RECIPES = ("dreamfusion", "magic3d", "prolificdreamer")  # they name their method
 GOOD = TrainConfig(prompt="a red armchair")
 
 
@@ -23,7 +23,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_every_shipped_preset_loads_and_is_valid() -> None:
     names = sorted(path.stem for path in presets.shipped("sds").parent.glob("*.yaml"))
-    assert {*METHODS, *RECIPES, "smoke"} == set(names)
+    assert {*METHODS, *RECIPES, "scene", "smoke"} == set(names)
     for name in names:
         for method in [presets.read(presets.shipped(name)).get("method")] if name in RECIPES else METHODS:
             config, origins = presets.load(method, file=Path(name))
