@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from splatdistill import checkpoint, cli, presets
-from splatdistill.config import DensifyConfig, SDSConfig, SplatsConfig, TrainConfig
+from splatdistill.config import DensifyConfig, LightConfig, SDSConfig, SplatsConfig, TrainConfig
 from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 from splatdistill.train import Trainer
 
@@ -92,11 +92,22 @@ def test_the_settings_of_a_stage_take_hold_at_its_start() -> None:
     assert max(n for step, n in log.densified if step <= 10) <= 80 < log.densified[-1][1] <= 120
 
 
+LIT = replace(SMALL, light=LightConfig(start=0.2, albedo=0.2, soft=True))
+
+
+def test_light_changes_the_run_from_its_start_on() -> None:
+    plain, lit = make(), make(LIT)
+    for step, same in ((4, True), (8, False)):
+        advance(plain, to=step), advance(lit, to=step)
+        assert torch.equal(plain.splats.means, lit.splats.means) is same
+
+
+@pytest.mark.parametrize("config", [SMALL, LIT])
 @pytest.mark.parametrize("at", [7, 10, 11, 15, 17])
-def test_stopping_before_at_or_after_a_switch_changes_no_bit(tmp_path: Path, at: int) -> None:
-    whole = state(advance(make(), to=20), tmp_path / "whole")
-    advance(make(), to=at).save(tmp_path / "part")
-    second = make()
+def test_stopping_before_at_or_after_a_switch_changes_no_bit(tmp_path: Path, at: int, config: TrainConfig) -> None:
+    whole = state(advance(make(config), to=20), tmp_path / "whole")
+    advance(make(config), to=at).save(tmp_path / "part")
+    second = make(config)
     second.restore(*checkpoint.load(tmp_path / "part"))
     parts = state(advance(second, to=20), tmp_path / "end")
     assert whole.keys() == parts.keys()
