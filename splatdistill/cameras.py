@@ -1,8 +1,11 @@
-"""Orbit cameras: sampling, the turntable, view words and the camera token of multi-view priors."""
+"""Cameras around an object or inside a scene: sampling, the turntable, view words and the camera token of multi-view
+priors.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -36,6 +39,18 @@ def orbit(*, azimuth: Tensor, elevation: Tensor, radius: Tensor, fovy: Tensor, s
     return Cameras(viewmats, Ks, size, size, azimuth, elevation, radius)
 
 
+def outward(*, azimuth: Tensor, elevation: Tensor, position: Tensor, fovy: Tensor, size: int) -> Cameras:
+    """Cameras that look away from the middle of a scene: towards `azimuth` and `elevation` [V] rad, from `position`
+    [V,3] world units. `radius` is how far they stand from the origin.
+    """
+    inward = orbit(
+        azimuth=azimuth + math.pi, elevation=-elevation, radius=torch.zeros_like(azimuth), fovy=fovy, size=size
+    )
+    viewmats = inward.viewmats.clone()
+    viewmats[:, :3, 3] = -torch.einsum("vij,vj->vi", viewmats[:, :3, :3], position)
+    return replace(inward, viewmats=viewmats, azimuth=azimuth, elevation=elevation, radius=position.norm(dim=-1))
+
+
 def sample(config: CameraConfig, *, num_views: int, size: int, generator: torch.Generator) -> Cameras:
     """One training step's cameras: groups of `config.views_per_group` evenly spaced azimuths that share elevation,
     fov and radius.
@@ -63,20 +78,35 @@ def sample(config: CameraConfig, *, num_views: int, size: int, generator: torch.
     azimuth = torch.remainder(azimuth + math.pi, 2 * math.pi) - math.pi
 
     def spread(x: Tensor) -> Tensor:
-        return x.repeat_interleave(group)
+        return x.repeat_interleave(group, 0)
 
+    if config.kind == "inside-out":
+        direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
+        position = config.wander * torch.rand(n, 1, generator=generator) ** (1 / 3) * direction
+        return outward(
+            azimuth=azimuth.flatten(),
+            elevation=spread(elevation),
+            position=spread(position),
+            fovy=spread(fovy),
+            size=size,
+        )
     return orbit(
         azimuth=azimuth.flatten(), elevation=spread(elevation), radius=spread(radius), fovy=spread(fovy), size=size
     )
 
 
 def turntable(config: CameraConfig, *, num_frames: int, size: int, elevation_deg: float = 15.0) -> Cameras:
-    """`num_frames` cameras once round the object, the first one in front, at the middle of the trained fov and fill."""
+    """`num_frames` cameras once round, the first one in front, at the middle of the trained fov and fill. Inside a
+    scene they stand in its middle and look straight ahead.
+    """
     azimuth = torch.arange(num_frames) * (2 * math.pi / num_frames)
     azimuth = torch.remainder(azimuth + math.pi, 2 * math.pi) - math.pi
     fovy = math.radians(sum(config.fovy_deg) / 2)
     radius = config.object_radius / (math.sin(0.5 * fovy) * sum(config.fill) / 2)
     full = torch.full((num_frames,), 1.0)
+    if config.kind == "inside-out":
+        here = torch.zeros(num_frames, 3)
+        return outward(azimuth=azimuth, elevation=0 * full, position=here, fovy=full * fovy, size=size)
     return orbit(
         azimuth=azimuth, elevation=full * math.radians(elevation_deg), radius=full * radius, fovy=full * fovy, size=size
     )

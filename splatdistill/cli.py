@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -82,6 +83,8 @@ class Render:
     """Side of the frames and tiles, pixels."""
     renderer: RendererName = "auto"
     """What draws: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
+    light: Annotated[str, arg(metavar="AZ,EL")] = ""
+    """Light the splats from this azimuth (0 in front, growing to the right) and elevation, degrees."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ def _train(args: list[str]) -> int:
         if _is_done(folder, config):
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
-    for sentence in [*warnings, *_about_prior(config)]:
+    for sentence in [*warnings, *_about_priors(config)]:
         print(f"Note: {sentence}", file=sys.stderr)
     from splatdistill.logs import Progress
     from splatdistill.train import train
@@ -287,6 +290,11 @@ def _about_prior(config: TrainConfig) -> list[str]:
     return [*about_cameras(folder, config), *messages]
 
 
+def _about_priors(config: TrainConfig) -> list[str]:
+    """The same for every stage, each sentence once."""
+    return list(dict.fromkeys(said for _, stage in presets.stages(config) for said in _about_prior(stage)))
+
+
 def _config(args: list[str]) -> int:
     _, config, origins = _settings(Config, args, verb="config")
     print(presets.to_yaml(config, origins), end="")
@@ -312,6 +320,7 @@ def _render(flags: Render) -> int:
     config = _settings_of(flags.source) if is_run else TrainConfig()
     config = replace(config, output=replace(config.output, frames=flags.frames, size=flags.size))
     presets.validate(replace(config, prompt=config.prompt or "a file"))
+    light = _direction(flags.light) if flags.light else None
     splats = _read_splats(flags.source)
     folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
     from splatdistill.logs import Progress
@@ -321,9 +330,23 @@ def _render(flags: Render) -> int:
     device = pick_device("auto")
     folder.mkdir(parents=True, exist_ok=True)
     with Progress(total=flags.frames) as progress:
-        write_views(make_renderer(device, flags.renderer), splats.to(device), config, folder, progress)
+        renderer = make_renderer(device, flags.renderer)
+        write_views(renderer, splats.to(device), config, folder, progress, light=light)
     _print_results(folder, "turntable.mp4", "turntable_frames", "contact.png")
     return DONE
+
+
+def _direction(text: str) -> tuple[float, float]:
+    """AZ,EL in degrees as radians."""
+    try:
+        azimuth, elevation = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"light must be AZ,EL in degrees, for example --light -45,30; it is {text!r}.") from error
+    if not math.isfinite(azimuth) or not -90 <= elevation <= 90:
+        raise ValueError(
+            f"light: the elevation must be within -90 and 90 degrees and the azimuth finite; it is {text!r}."
+        )
+    return math.radians(azimuth), math.radians(elevation)
 
 
 def _read_splats(source: Path) -> Splats:

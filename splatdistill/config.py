@@ -6,12 +6,13 @@ Presets and flags fill them; docstrings are the help texts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+from tyro.conf import Fixed, arg
 from tyro.conf import Suppress as FileOnly  # few people change these: they have no flag and are set in a file
-from tyro.conf import arg
 
 Range = tuple[float, float]
+Stages = tuple[dict[str, Any], ...]
 Weight = Literal["sigma2", "one", "sigma_over_alpha", "fantasia"]
 Schedule = Literal["uniform", "linear", "sqrt"]
 Method = Literal["sds", "vsd", "esd", "csd", "consistency", "multiview"]
@@ -24,8 +25,14 @@ SINGLE_VIEW_METHODS = ("vsd", "esd")
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """Orbit cameras that look at the origin. The embedded prior was trained inside these ranges."""
+    """Cameras of training. The embedded prior was trained on orbits inside these ranges."""
 
+    kind: FileOnly[Literal["orbit", "inside-out"]] = "orbit"
+    """orbit looks at an object from around it; inside-out stands in a scene and looks around, which only a prior
+    trained on scenes knows.
+    """
+    wander: FileOnly[float] = 0.3
+    """How far from the middle of the scene inside-out cameras stand, world units."""
     elevation_deg: Range = (-5.0, 45.0)
     """Lowest and highest elevation, degrees above the horizon."""
     fovy_deg: Range = (30.0, 45.0)
@@ -43,9 +50,9 @@ class SplatsConfig:
     """How the Gaussians begin."""
 
     num_init: int = 5000
-    """Gaussians in the initial ball."""
+    """Gaussians in the initial ball or shell."""
     radius: float = 0.6
-    """Radius of the initial ball, world units."""
+    """Radius of the initial ball or shell, world units."""
     opacity: float = 0.1
     """Initial opacity, 0..1."""
     sh_degree: int = 0
@@ -65,7 +72,7 @@ class OptimConfig:
     """Logits per step."""
     sh0: float = 3e-2
     shN: FileOnly[float] = 1.5e-3
-    final: float = 0.1
+    final: FileOnly[float] = 0.1
     """Learning rates at the last step, as a fraction of the first."""
 
 
@@ -105,20 +112,57 @@ class BackgroundConfig:
 
     white: float = 0.6
     """Probability of white."""
-    gray: float = 0.3
+    gray: FileOnly[float] = 0.3
     """Probability of a random gray."""
 
 
 @dataclass(frozen=True)
+class LightConfig:
+    """Shading with a point light near every camera, drawn once per group of views: it tells shape from paint.
+
+    What is left of probability 1 is coloured and lit. The defaults are DreamFusion's.
+    """
+
+    start: float = 1.0
+    """Until this fraction of the steps pictures show plain colours; 1 never lights them."""
+    albedo: FileOnly[float] = 0.25
+    """Afterwards, probability of plain colours."""
+    textureless: FileOnly[float] = 0.375
+    """Afterwards, probability of white splats under the light: only their shape shows."""
+    ambient: FileOnly[float] = 0.1
+    """Light that reaches every side, 0..1; the point light makes up the rest to 1."""
+    soft: FileOnly[bool] = False
+    """Draw the ambient light between `ambient` and 1."""
+    distance: FileOnly[Range] = (0.8, 1.5)
+    """Nearest and furthest the light comes to the middle of the object, world units."""
+    spread: FileOnly[float] = 0.6
+    """Standard deviation of the light about the direction of the camera, as a fraction of the camera's distance."""
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """View words: the side that a camera sees, added to the prompt as in "a red armchair, back view"."""
+
+    words: Literal["auto", "on", "off"] = "auto"
+    """Whether prompts name the side; auto does where the method asks for it: vsd, esd, and sds with Perp-Neg."""
+    front_deg: FileOnly[float] = 45.0
+    """Views closer than this to the front or the back have that word, the others are side views; degrees."""
+    overhead_deg: FileOnly[float] = 60.0
+    """Views from higher than this are overhead views, degrees."""
+
+
+@dataclass(frozen=True)
 class RegularizeConfig:
-    """Losses on the splats themselves, per view and pixel or per splat, next to the distillation gradient."""
+    """Losses on the splats themselves, summed over pixels or splats, next to the distillation gradient."""
 
     opacity: float = 0.0
-    """Pulls the alpha image towards 0 or 1: weight of mean alpha * (1 - alpha) per pixel."""
+    """Pulls the alpha image towards 0 or 1: weight of alpha * (1 - alpha)."""
     sparsity: float = 0.0
-    """Weight of the mean of the alpha image: removes floaters and fog."""
+    """Weight of the alpha image: removes floaters and fog."""
     scale: float = 0.0
-    """Weight of the mean squared scale beyond `split_scale` of densify."""
+    """Weight of the squared scale beyond `split_scale` of densify."""
+    tv: FileOnly[float] = 0.0
+    """Weight of the squared differences of neighbouring pixels, in colour and depth: smooths."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +324,7 @@ class TrainConfig:
     prior: str = "embedded"
     """The teacher: embedded, analytic, or a folder with a diffusers multi-view model."""
     init: str = "ball"
-    """Where the Gaussians start: ball, or ply:FILE."""
+    """Where the Gaussians start: ball, shell (the walls of a scene) or ply:FILE (to edit that with another prompt)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     renderer: RendererName = "auto"
     """What draws the Gaussians: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
@@ -288,11 +332,15 @@ class TrainConfig:
     """Precision of the prior's network; auto takes bf16 where the processor has it."""
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""
+    stages: FileOnly[Fixed[Stages]] = ()
+    """Settings that change on the way: a list of settings, each with `start`, a fraction of the steps."""
     camera: CameraConfig = field(default_factory=CameraConfig)
     splats: SplatsConfig = field(default_factory=SplatsConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    light: LightConfig = field(default_factory=LightConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     regularize: RegularizeConfig = field(default_factory=RegularizeConfig)
     sds: SDSConfig = field(default_factory=SDSConfig)
     vsd: VSDConfig = field(default_factory=VSDConfig)

@@ -21,6 +21,7 @@ from splatdistill.config import (
     ConsistencyConfig,
     ESDConfig,
     FileOnly,
+    Stages,
     TrainConfig,
     VSDConfig,
 )
@@ -31,16 +32,24 @@ Origins = dict[str, str]
 _POSITIVE = {
     "steps", "num_views", "size", "camera.views_per_group", "camera.object_radius", "camera.fill", "camera.fovy_deg",
     "splats.num_init", "splats.radius", "densify.interval", "densify.max_splats",
-    "output.log_every", "output.preview_every", "output.save_every", "output.keep", "output.size", "output.frames",
+    "light.distance", "output.log_every", "output.preview_every", "output.save_every", "output.keep", "output.size",
+    "output.frames",
 }  # fmt: skip
 _FRACTION = {
     "camera.fill", "splats.opacity", "optim.final", "densify.start", "densify.stop", "densify.grow_quantile",
     "densify.prune_opacity", "background.white", "background.gray",
+    "light.start", "light.albedo", "light.textureless", "light.ambient",
 }  # fmt: skip
 _FRACTION_ENDINGS = {
     "t_min", "t_min_first", "t_max", "t_max_final", "anneal", "target", "target_final", "gap", "gap_spread",
     "rescale", "negative_weight", "negative_weight_final", "camera_dropout",
 }  # fmt: skip  # of every method
+
+
+_MAY_CHANGE = {
+    "size", "num_views", "prior", "camera", "optim", "densify", "background", "light", "views", "regularize", *METHODS,
+}  # fmt: skip  # by a stage
+_LEARNED = {"particles", "lora_rank", "lora_lr", "camera_dropout"}  # the second score is made once
 
 
 def load(method: str, *, file: Path | None = None) -> tuple[TrainConfig, Origins]:
@@ -120,6 +129,10 @@ def _merge(node: Any, values: Mapping[str, Any], *, where: str, prefix: str, kno
 def _convert(value: Any, hint: Any, *, name: str) -> Any:
     """`value` as the type `hint`: bool is not int, int is taken for float, and 1e-3 (text in YAML 1.1) is a number."""
     options = typing.get_args(hint)
+    if hint == Stages:
+        if not isinstance(value, list | tuple) or not all(isinstance(stage, Mapping) for stage in value):
+            raise ValueError(f"{name} must be a list of settings as 'key: value'; it is {value!r}.")
+        return tuple(dict(stage) for stage in value)
     if typing.get_origin(hint) is Literal:
         if value not in options:
             raise ValueError(f"{name} must be one of {', '.join(options)}; it is {value!r}.")
@@ -136,6 +149,30 @@ def _convert(value: Any, hint: Any, *, name: str) -> Any:
         words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
         raise ValueError(f"{name} must be {words[hint]}; it is {value!r}.")
     return value
+
+
+def stages(config: TrainConfig) -> list[tuple[int, TrainConfig]]:
+    """First step and settings of each stage, in order; the first begins at step 0. Each builds on the one before.
+
+    ValueError, one sentence, for a stage that starts too early or changes what a run keeps to its end.
+    """
+    found, start = [(0, config)], 0.0
+    for stage in config.stages:
+        later = stage.get("start")
+        if isinstance(later, bool) or not isinstance(later, int | float) or not start < later < 1:
+            raise ValueError(f"stages: start must be above {start:g} and below 1 here; it is {later!r}.")
+        start = float(later)
+        values = {key: value for key, value in stage.items() if key != "start"}
+        for name in _keys(values):
+            section, _, last = name.partition(".")
+            if (section in _hints(TrainConfig) and section not in _MAY_CHANGE) or last in _LEARNED:
+                raise ValueError(f"stages: {name} cannot change on the way.")
+            if section in METHODS and section != config.method:
+                raise ValueError(f"stages: --method {config.method} does not read {name}.")
+            if section == "prior" and isinstance(getattr(config, config.method), VSDConfig):
+                raise ValueError(f"stages: prior cannot change on the way, because {config.method} learns on it.")
+        found.append((round(start * config.steps), merge(found[-1][1], values, where="stages")))
+    return found
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -165,8 +202,8 @@ def to_yaml(config: TrainConfig, origins: Origins | None = None) -> str:
         if parents and parents[0] != section:
             section = parents[0]
             lines.append(f"{section}:")
-        plain = list(value) if isinstance(value, tuple) else value
-        text = yaml.safe_dump(plain, default_flow_style=True, width=math.inf, allow_unicode=True)
+        plain = [_plain(item) for item in value] if isinstance(value, tuple) else value
+        text = yaml.safe_dump(plain, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
         text = text.removesuffix("\n").removesuffix("\n...")  # the mark that ends a lone scalar
         line = f"{'  ' * len(parents)}{key}: {text}"
         lines.append(f"{line}  # {origins[name]}" if origins else line)
@@ -176,6 +213,8 @@ def to_yaml(config: TrainConfig, origins: Origins | None = None) -> str:
 def validate(config: TrainConfig) -> list[str]:
     """Raises ValueError, one sentence that names the field, for settings no run can have; returns warnings."""
     for name, value in flatten(config).items():
+        if name == "stages":
+            continue
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float):
                 _check_number(name, number)
@@ -187,6 +226,10 @@ def validate(config: TrainConfig) -> list[str]:
         raise ValueError(f"num_views must be a multiple of camera.views_per_group ({group}); it is {config.num_views}.")
     if config.background.white + config.background.gray > 1:
         raise ValueError("background.white and background.gray are probabilities; together they must not exceed 1.")
+    if config.light.albedo + config.light.textureless > 1:
+        raise ValueError("light.albedo and light.textureless are probabilities; together they must not exceed 1.")
+    if config.method == "sds" and config.sds.perp_neg and config.views.words == "off":
+        raise ValueError("views.words must not be off with sds.perp_neg, whose negatives are the other sides' words.")
     if not 0 < config.splats.opacity < 1:
         raise ValueError(f"splats.opacity must be above 0 and below 1; it is {config.splats.opacity:g}.")
     if config.splats.sh_degree > 3:
@@ -194,6 +237,11 @@ def validate(config: TrainConfig) -> list[str]:
     if config.output.size % 2:
         raise ValueError(f"output.size must be even, for the film; it is {config.output.size}.")
     _check_method(config.method, getattr(config, config.method))
+    for _, stage in stages(config)[1:]:
+        try:
+            validate(replace(stage, stages=()))
+        except ValueError as error:
+            raise ValueError(f"stages: {error}") from error
     return _warnings(config)
 
 
@@ -256,6 +304,13 @@ def _warnings(config: TrainConfig) -> list[str]:
     return found
 
 
+def _plain(value: Any) -> Any:
+    """Tuples inside a stage as lists: YAML knows no tuples."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def file_only() -> set[str]:
     """Dotted names of the settings that have no flag."""
     sections = {name: hint for name, hint in _hints(TrainConfig).items() if is_dataclass(hint)}
@@ -263,7 +318,7 @@ def file_only() -> set[str]:
         f"{section}.{name}"
         for section, kind in sections.items()
         for name, hint in typing.get_type_hints(kind, include_extras=True).items()
-        if hint in (FileOnly[int], FileOnly[float])
+        if typing.get_args(hint)[1:] == typing.get_args(FileOnly[int])[1:]
     }
 
 

@@ -8,7 +8,7 @@ import hashlib
 
 import torch
 
-STREAMS = ("init", "camera", "timestep", "noise", "background", "split", "lora")
+STREAMS = ("init", "camera", "timestep", "noise", "background", "light", "split", "lora")
 
 
 def generator(seed: int, step: int, stream: str) -> torch.Generator:

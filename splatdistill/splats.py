@@ -60,11 +60,28 @@ class Splats:
 
 def init_ball(config: SplatsConfig, *, seed: int) -> Splats:
     """`num_init` grayish Gaussians uniform in a ball, as wide as the spacing between them, randomly turned."""
-    n = config.num_init
-    g = rng.generator(seed, 0, "init")
-    direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=g), dim=-1)
-    means = direction * config.radius * torch.rand(n, 1, generator=g) ** (1 / 3)
-    spacing = config.radius * (4 / 3 * math.pi / n) ** (1 / 3)
+    n, g = config.num_init, rng.generator(seed, 0, "init")
+    means = _directions(n, g) * config.radius * torch.rand(n, 1, generator=g) ** (1 / 3)
+    return _grayish(config, means, spacing=config.radius * (4 / 3 * math.pi / n) ** (1 / 3), generator=g)
+
+
+def init_shell(config: SplatsConfig, *, seed: int) -> Splats:
+    """The same on a sphere about the middle of a scene, up to a tenth of the radius thick."""
+    n, g = config.num_init, rng.generator(seed, 0, "init")
+    means = _directions(n, g) * config.radius * (1 - 0.1 * torch.rand(n, 1, generator=g))
+    return _grayish(config, means, spacing=config.radius * (4 * math.pi / n) ** 0.5, generator=g)
+
+
+INITS = {"ball": init_ball, "shell": init_shell}
+"""What `init` can name besides a file."""
+
+
+def _directions(n: int, generator: torch.Generator) -> Tensor:
+    return torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
+
+
+def _grayish(config: SplatsConfig, means: Tensor, *, spacing: float, generator: torch.Generator) -> Splats:
+    n, g = config.num_init, generator
     return Splats(
         means=means,
         quats=torch.nn.functional.normalize(torch.randn(n, 4, generator=g), dim=-1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 from splatdistill import cameras as orbits
-from splatdistill import checkpoint, ops, priors, rng
-from splatdistill.config import RegularizeConfig, TrainConfig
+from splatdistill import checkpoint, ops, presets, priors, rng
+from splatdistill.config import TrainConfig
 from splatdistill.densify import Densifier
 from splatdistill.device import Readback, Stopwatch, send
-from splatdistill.guidance import make_guidance
+from splatdistill.guidance import make_guidance, retune
 from splatdistill.io import ply, video
-from splatdistill.lighting import sample_background
+from splatdistill.lighting import Lights, sample_background, sample_lights, shade, sun
 from splatdistill.logs import Progress, RunLog
 from splatdistill.optim import MOMENTS, SplatOptimizer
 from splatdistill.priors.base import Condition, Prior, Variational
+from splatdistill.regularize import regularizer
 from splatdistill.renderer import Renderer, make_renderer
-from splatdistill.splats import Splats, init_ball, with_sh_degree
+from splatdistill.splats import INITS, Splats, with_sh_degree
 from splatdistill.types import Cameras, NoisyBatch, RenderOutput
 
 
@@ -45,8 +46,9 @@ def train(
     # Bits depend on these two, so a resumed run takes them from its checkpoint.
     torch.set_num_threads(meta.get("threads") or config.threads or torch.get_num_threads())
     device = pick_device(config.device)
-    prior = priors.load(config.prior, device=device, dtype=meta.get("dtype", config.dtype))
-    trainer = Trainer(config, prior=prior, device=device)
+    names = dict.fromkeys(stage.prior for _, stage in presets.stages(config))  # all now: a missing one is told at once
+    teachers = {name: priors.load(name, device=device, dtype=meta.get("dtype", config.dtype)) for name in names}
+    trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers)
     if resume:
         trainer.restore(tensors, meta)
     log = RunLog(folder, config, command=command, start_step=trainer.step)
@@ -83,12 +85,20 @@ def tracer(path: Path) -> torch.profiler.profile:
 
 
 class Trainer:
-    """The state of a run between steps. `step` counts the steps done."""
+    """The state of a run between steps. `step` counts the steps done; `stage` holds the settings in force.
 
-    def __init__(self, config: TrainConfig, *, prior: Prior, device: torch.device) -> None:
+    others: priors by the names that stages give them.
+    """
+
+    def __init__(
+        self, config: TrainConfig, *, prior: Prior, device: torch.device, others: Mapping[str, Prior] | None = None
+    ) -> None:
         self.config = config
         self.device = device
-        self.prior = TimedPrior(prior, device)
+        self.stages = presets.stages(config)
+        self.stage = config
+        self.priors = {config.prior: prior, **(others or {})}
+        self.prior = TimedPrior(prior, Stopwatch(device))
         self.renderer = make_renderer(device, config.renderer)
         self.guidance = make_guidance(config)
         self.guidance.bind(self.prior)
@@ -109,6 +119,7 @@ class Trainer:
         """
         start = time.perf_counter()
         config, step = self.config, self.step
+        self._enter(step)
         logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
         batch, outputs, norms, nonfinite = self._gradients(step)
         for particle, output in zip(self.particles, outputs, strict=True):
@@ -134,6 +145,19 @@ class Trainer:
         log.summary(step=step, seconds_total=self.seconds, seconds_network=self.prior.seconds, **self._facts())
         return {**numbers, "network_share": self.prior.seconds / max(self.seconds, 1e-9)}
 
+    def _enter(self, step: int) -> None:
+        """Puts the settings of the stage that `step` lies in into force, unless they are."""
+        stage = [config for first, config in self.stages if first <= step][-1]
+        if stage is self.stage:
+            return
+        if stage.prior != self.stage.prior:
+            self.prior = TimedPrior(self.priors[stage.prior], self.prior.watch)
+            self.guidance.bind(self.prior)
+        self.stage = stage
+        retune(self.guidance, stage)
+        for particle in self.particles:
+            particle.enter(stage)
+
     @property
     def num_splats(self) -> int:
         return sum(len(particle.splats) for particle in self.particles)
@@ -142,7 +166,7 @@ class Trainer:
         """Fill the gradients of the splats; returns the noised renders, each particle's render, gradient norms per
         view and the non-finite count. All particles are seen from the same cameras.
         """
-        config, seed, group = self.config, self.config.seed, self.config.camera.views_per_group
+        config, seed, group = self.stage, self.config.seed, self.stage.camera.views_per_group
         views = orbits.sample(
             config.camera, num_views=config.num_views, size=config.size, generator=rng.generator(seed, step, "camera")
         )
@@ -153,10 +177,23 @@ class Trainer:
             generator=rng.generator(seed, step, "background"),
         )
         background = send(background, self.device)
-        outputs = [self.renderer.render(particle.splats, views, background=background) for particle in self.particles]
+        lights = sample_lights(
+            config.light,
+            views,
+            group=group,
+            progress=step / config.steps,
+            generator=rng.generator(seed, step, "light"),
+        )
+        outputs = [
+            self.renderer.render(particle.splats, views, background=background, normals=lights is not None)
+            for particle in self.particles
+        ]
+        pictures = [
+            output.rgb if lights is None else shade(output, views, lights, background=background) for output in outputs
+        ]
         views = views.select(torch.arange(len(views)).repeat(len(outputs)))
         # The graph is cut at the pictures: above them lies the prior's encoder, below them the rasteriser.
-        rgb = torch.cat([output.rgb.detach() for output in outputs]).requires_grad_()
+        rgb = torch.cat([picture.detach() for picture in pictures]).requires_grad_()
         x0 = self.prior.encode(rgb)
         batch = self.guidance.noise(x0, views, self.prior, seed=seed, step=step)
         residual = self.guidance.residual(batch, self.prior, step=step)
@@ -170,11 +207,12 @@ class Trainer:
         with self.prior.watch.timed():
             (loss * len(outputs)).backward()  # a mean over each particle's own views
         assert rgb.grad is not None
-        for particle, output, grad in zip(self.particles, outputs, rgb.grad.chunk(len(outputs)), strict=True):
+        shares = rgb.grad.chunk(len(outputs))
+        for particle, output, picture, grad in zip(self.particles, outputs, pictures, shares, strict=True):
             extra = regularizer(config.regularize, output, particle.splats, largest=config.densify.split_scale)
-            roots, grads = [output.rgb], [grad]
+            roots, grads = [picture], [grad]
             if extra is not None:
-                roots, grads = [output.rgb, extra], [grad, torch.ones_like(extra)]
+                roots, grads = [picture, extra], [grad, torch.ones_like(extra)]
             torch.autograd.backward(roots, grads)
         return batch, outputs, norms, nonfinite
 
@@ -209,6 +247,7 @@ class Trainer:
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
 
+        self._enter(max(0, meta["step"] - 1))  # the stage of the step that was saved, not of the one to come
         for index, particle in enumerate(self.particles):
             particle.load_state_dict(part(f"{index}."), num_updates=meta["num_updates"])
         self.guidance.load_state_dict(part("guidance."))
@@ -249,6 +288,12 @@ class Particle:
     def splats(self) -> Splats:
         return self.optimizer.splats
 
+    def enter(self, stage: TrainConfig) -> None:
+        """Goes on under other settings; what densify measured under the old ones is dropped."""
+        self.config = stage
+        self.optimizer.config = stage.optim
+        self.densifier = self._densifier()
+
     def update(self, output: RenderOutput, *, step: int) -> dict[str, int] | None:
         """One step along the gradients, then densify if it is due: returns what that did."""
         self.densifier.accumulate(output)
@@ -281,9 +326,9 @@ class Particle:
 class TimedPrior:
     """A prior that adds up the seconds spent in its network, its encoder and the second score."""
 
-    def __init__(self, prior: Prior, device: torch.device) -> None:
+    def __init__(self, prior: Prior, watch: Stopwatch) -> None:
         self._prior = prior
-        self.watch = Stopwatch(device)
+        self.watch = watch
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
         self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
         self.decode, self.embed = prior.decode, prior.embed
@@ -325,46 +370,61 @@ class TimedScore:
 
 
 def initial_splats(config: TrainConfig, *, seed: int) -> Splats:
-    """The splats of step 0: the ball, or those of a file."""
+    """The splats of step 0: the ball, the shell, or those of a file."""
     kind, _, path = config.init.partition(":")
-    if kind == "ball":
-        return init_ball(config.splats, seed=seed)
+    if config.init in INITS:
+        return INITS[config.init](config.splats, seed=seed)
     if kind != "ply" or not path:
-        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'ply:FILE'.")
+        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'shell' nor 'ply:FILE'.")
     return with_sh_degree(ply.read(Path(path)), config.splats.sh_degree)
 
 
-def regularizer(config: RegularizeConfig, output: RenderOutput, splats: Splats, *, largest: float) -> Tensor | None:
-    """Sum over pixels, mean over views (as the distillation gradient), or None when every weight is 0."""
-    terms = []
-    if config.opacity:
-        terms.append(config.opacity * (output.alpha * (1 - output.alpha)).sum() / len(output.alpha))
-    if config.sparsity:
-        terms.append(config.sparsity * output.alpha.sum() / len(output.alpha))
-    if config.scale:
-        terms.append(config.scale * torch.relu(torch.exp(splats.scales) - largest).square().sum())
-    return torch.stack(terms).sum() if terms else None
-
-
 @torch.no_grad()
-def render_frames(renderer: Renderer, splats: Splats, views: Cameras) -> Iterator[Tensor]:
-    """One picture [H,W,3] in 0..1 per camera on white, a few cameras at a time."""
+def render_frames(
+    renderer: Renderer, splats: Splats, views: Cameras, *, lights: Lights | None = None
+) -> Iterator[Tensor]:
+    """One picture [H,W,3] in 0..1 per camera on white, a few cameras at a time. lights: one for each camera."""
     for i in range(0, len(views), 4):
-        some = views.select(slice(i, i + 4))
+        index = slice(i, i + 4)
+        some = views.select(index)
         background = torch.ones(len(some), 3, device=splats.device)
-        yield from renderer.render(splats, some, background=background).rgb.clamp(0, 1).cpu()
+        output = renderer.render(splats, some, background=background, normals=lights is not None)
+        lit = output.rgb if lights is None else shade(output, some, lights.select(index), background=background)
+        yield from lit.clamp(0, 1).cpu()
 
 
-def write_views(renderer: Renderer, splats: Splats, config: TrainConfig, folder: Path, progress: Progress) -> None:
-    """turntable.mp4 and contact.png of `splats` into `folder`."""
+def write_views(
+    renderer: Renderer,
+    splats: Splats,
+    config: TrainConfig,
+    folder: Path,
+    progress: Progress,
+    *,
+    light: tuple[float, float] | None = None,
+) -> None:
+    """turntable.mp4 and contact.png of `splats` into `folder`. light: azimuth and elevation (rad) of a far light; None
+    shows plain colours.
+    """
     out = config.output
     views = orbits.turntable(config.camera, num_frames=out.frames, size=out.size)
-    frames = progress.track(render_frames(renderer, splats, views), total=out.frames, label="turntable")
+    frames = render_frames(renderer, splats, views, lights=_sun(light, len(views)))
+    frames = progress.track(frames, total=out.frames, label="turntable")
     video.write_turntable(folder / "turntable.mp4", frames)
-    write_contact_sheet(folder / "contact.png", renderer, splats, config)
+    write_contact_sheet(folder / "contact.png", renderer, splats, config, light=light)
 
 
-def write_contact_sheet(path: Path, renderer: Renderer, splats: Splats, config: TrainConfig) -> None:
+def write_contact_sheet(
+    path: Path,
+    renderer: Renderer,
+    splats: Splats,
+    config: TrainConfig,
+    *,
+    light: tuple[float, float] | None = None,
+) -> None:
     """A picture of 8 views of `splats`."""
     views = orbits.turntable(config.camera, num_frames=8, size=config.output.size)
-    video.write_contact_sheet(path, list(render_frames(renderer, splats, views)))
+    video.write_contact_sheet(path, list(render_frames(renderer, splats, views, lights=_sun(light, len(views)))))
+
+
+def _sun(light: tuple[float, float] | None, num_views: int) -> Lights | None:
+    return None if light is None else sun(azimuth=light[0], elevation=light[1], num_views=num_views)

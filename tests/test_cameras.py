@@ -98,3 +98,21 @@ def test_turntable_starts_in_front() -> None:
 def test_views_must_fill_groups() -> None:
     with pytest.raises(ValueError, match="num_views"):
         sample(CameraConfig(), num_views=6, size=8, generator=torch.Generator())
+
+
+def test_inside_out_cameras_stand_near_the_middle_and_look_where_they_say() -> None:
+    config = CameraConfig(kind="inside-out", wander=0.3, elevation_deg=(-20.0, 30.0))
+    generator = torch.Generator().manual_seed(0)
+    views = sample(config, num_views=400, size=16, generator=generator)
+    c2w = torch.linalg.inv(views.viewmats)
+    place, ahead, up = c2w[:, :3, 3], c2w[:, :3, 2], -c2w[:, :3, 1]
+    assert torch.allclose(place.norm(dim=-1), views.radius, atol=1e-5) and 0.2 < views.radius.max() <= 0.3
+    assert torch.allclose(torch.asin(ahead[:, 1]), views.elevation, atol=1e-4)
+    assert torch.allclose(torch.sin(torch.atan2(ahead[:, 0], ahead[:, 2]) - views.azimuth), torch.zeros(400), atol=1e-4)
+    assert (torch.cos(torch.atan2(ahead[:, 0], ahead[:, 2]) - views.azimuth) > 0.9).all()
+    assert (up[:, 1] > 0.8).all() and torch.allclose(torch.linalg.det(c2w[:, :3, :3]), torch.ones(400), atol=1e-4)
+    group = place.view(-1, 4, 3)
+    assert torch.allclose(group, group[:, :1].expand_as(group), atol=1e-6)
+    around = turntable(config, num_frames=4, size=16)
+    assert torch.allclose(torch.linalg.inv(around.viewmats)[0, :3, 2], torch.tensor([0.0, 0, 1]), atol=1e-6)
+    assert torch.allclose(torch.linalg.inv(around.viewmats)[1, :3, 2], torch.tensor([1.0, 0, 0]), atol=1e-6)

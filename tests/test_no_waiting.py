@@ -15,7 +15,7 @@ from torch.optim import optimizer
 
 from splatdistill import ops
 from splatdistill.cameras import turntable
-from splatdistill.config import METHODS, CameraConfig, OutputConfig, RegularizeConfig, TrainConfig
+from splatdistill.config import METHODS, CameraConfig, LightConfig, OutputConfig, RegularizeConfig, TrainConfig
 from splatdistill.device import Readback, send
 from splatdistill.ops import Raster
 from splatdistill.priors import load
@@ -88,6 +88,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rescale": {"sds": replace(SMALL.sds, rescale=0.5, guidance_scale=7.5, clamp=(1.0, 0.1))},
     "regularized": {"regularize": RegularizeConfig(opacity=1.0, sparsity=1.0, scale=1.0)},
     "harmonics": {"splats": replace(SMALL.splats, sh_degree=2)},
+    "light": {"light": LightConfig(start=0.0, albedo=0.0)},
 }
 
 

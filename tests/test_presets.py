@@ -11,7 +11,7 @@ import yaml
 from splatdistill import presets
 from splatdistill.config import METHODS, CameraConfig, DensifyConfig, TrainConfig
 
-RECIPES = ("dreamfusion", "prolificdreamer")  # they name their method
+RECIPES = ("dreamfusion", "magic3d", "prolificdreamer")  # they name their method
 GOOD = TrainConfig(prompt="a red armchair")
 
 
@@ -23,7 +23,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_every_shipped_preset_loads_and_is_valid() -> None:
     names = sorted(path.stem for path in presets.shipped("sds").parent.glob("*.yaml"))
-    assert {*METHODS, *RECIPES, "smoke"} == set(names)
+    assert {*METHODS, *RECIPES, "scene", "smoke"} == set(names)
     for name in names:
         for method in [presets.read(presets.shipped(name)).get("method")] if name in RECIPES else METHODS:
             config, origins = presets.load(method, file=Path(name))
@@ -117,10 +117,11 @@ def test_the_dump_reads_back() -> None:
         optim=replace(GOOD.optim, means=1e-7, scales=3.0),
         sds=replace(GOOD.sds, negative_prompt="null"),
     )
+    sections = {name.split(".")[0] for name in presets.flatten(config) if "." in name}
     for origins in (None, dict.fromkeys(presets.flatten(config), "flag")):
         text = presets.to_yaml(config, origins)
         assert presets.merge(TrainConfig(), yaml.safe_load(text), where="dump") == config
-        assert len(text.splitlines()) == len(presets.flatten(config)) + 8  # one line a value, one a section
+        assert len(text.splitlines()) == len(presets.flatten(config)) + len(sections)  # one line a value, one a section
         assert text.count("# flag") == (len(presets.flatten(config)) if origins else 0)
 
 
@@ -156,6 +157,9 @@ def test_the_dump_reads_back() -> None:
         ({"camera.fovy_deg": (45.0, 30.0)}, "camera.fovy_deg must be the lower value, then the higher"),
         ({"camera.fovy_deg": (45.0, 180.0)}, "camera.fovy_deg must be below 180 degrees"),
         ({"background.white": 0.8}, "together they must not exceed 1"),
+        ({"light.albedo": 0.8, "light.textureless": 0.3}, "light.albedo and light.textureless are probabilities"),
+        ({"light.distance": (1.5, 0.8)}, "light.distance must be the lower value, then the higher"),
+        ({"sds.perp_neg": True, "views.words": "off"}, "views.words must not be off with sds.perp_neg"),
         ({"splats.opacity": 1.0}, "splats.opacity must be above 0 and below 1"),
         ({"splats.sh_degree": 4}, "splats.sh_degree must be 0, 1, 2 or 3; it is 4."),
         ({"output.size": 33}, "output.size must be even"),

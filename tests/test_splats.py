@@ -10,7 +10,7 @@ import torch
 from splatdistill import rng
 from splatdistill.config import BackgroundConfig, SplatsConfig
 from splatdistill.lighting import sample_background
-from splatdistill.splats import Splats, init_ball, with_sh_degree
+from splatdistill.splats import Splats, init_ball, init_shell, with_sh_degree
 
 
 def test_ball_is_uniform_and_seeded() -> None:
@@ -68,3 +68,11 @@ def test_background_is_one_colour_per_group_in_the_given_shares() -> None:
     assert gray.float().mean().item() == pytest.approx(0.3, abs=bound)
     assert colour.min() >= 0
     assert colour.max() <= 1
+
+
+def test_the_shell_surrounds_the_middle() -> None:
+    splats = init_shell(SplatsConfig(num_init=500, radius=3.0), seed=0)
+    distance = splats.means.norm(dim=-1)
+    assert 2.7 <= distance.min() and distance.max() <= 3.0
+    assert splats.means.mean(0).norm() < 0.3
+    assert torch.equal(splats.means, init_shell(SplatsConfig(num_init=500, radius=3.0), seed=0).means)

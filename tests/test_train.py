@@ -17,6 +17,7 @@ from splatdistill.cameras import turntable
 from splatdistill.config import (
     METHODS,
     BackgroundConfig,
+    CameraConfig,
     DensifyConfig,
     ESDConfig,
     OutputConfig,
@@ -29,11 +30,12 @@ from splatdistill.config import (
 from splatdistill.embedded import network
 from splatdistill.logs import Progress
 from splatdistill.priors import load
-from splatdistill.priors.analytic import AnalyticPrior, beach_ball
+from splatdistill.priors.analytic import AnalyticPrior, Gaussian, beach_ball
 from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.regularize import regularizer
 from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
-from splatdistill.train import Trainer, initial_splats, regularizer, train
+from splatdistill.train import Trainer, initial_splats, train
 
 SMALL = TrainConfig(
     prompt="a red ball",
@@ -278,7 +280,7 @@ def test_same_seed_same_bits_other_seed_other_splats(tmp_path: Path) -> None:
     assert torch.equal(a.means, b.means) and not torch.equal(a.means, c.means)
 
 
-@pytest.mark.parametrize("name", ["opacity", "sparsity", "scale"])
+@pytest.mark.parametrize("name", ["opacity", "sparsity", "scale", "tv"])
 def test_each_regulariser_scales_linearly(name: str) -> None:
     trainer = Trainer(
         SMALL, prior=load("analytic", device=torch.device("cpu"), dtype="auto"), device=torch.device("cpu")
@@ -291,3 +293,28 @@ def test_each_regulariser_scales_linearly(name: str) -> None:
     assert values[0] is not None and values[1] is not None
     assert values[0].item() > 0 and values[1].item() == pytest.approx(2 * values[0].item(), rel=1e-5)
     assert regularizer(RegularizeConfig(), output, trainer.splats, largest=0.01) is None
+
+
+def test_a_scene_is_trained_from_its_middle(tmp_path: Path) -> None:
+    config = replace(
+        SMALL,
+        init="shell",
+        steps=3,
+        camera=CameraConfig(kind="inside-out", fovy_deg=(60.0, 60.0), elevation_deg=(-10.0, 10.0)),
+        splats=SplatsConfig(num_init=400, radius=3.0),
+    )
+    trainer = Trainer(config, prior=AnalyticPrior(walls, image_size=16), device=torch.device("cpu"))
+    before = trainer.splats.sh0.detach().clone()
+    for _ in range(3):
+        trainer.advance(Silent())  # type: ignore[arg-type]
+    moved = (trainer.splats.sh0 - before).detach()[:, 0]
+    seen = moved.abs().amax(-1) > 0.01
+    assert 0.3 < seen.float().mean() <= 1.0
+    assert (moved[seen].sign() == torch.tensor([1.0, -1.0, -1.0])).float().mean() > 0.8
+    trainer.preview(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def walls(prompt: str, cameras: Any) -> Gaussian:
+    """Red wherever one looks."""
+    return Gaussian(torch.tensor([1.0, -1.0, -1.0]).view(3, 1, 1), 0.1)

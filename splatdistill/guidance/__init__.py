@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from splatdistill.config import SINGLE_VIEW_METHODS, TrainConfig
 from splatdistill.guidance.base import Guidance
 from splatdistill.guidance.consistency import Consistency
@@ -22,10 +24,18 @@ METHODS: dict[str, type[Guidance]] = {
 
 
 def make_guidance(config: TrainConfig) -> Guidance:
-    return METHODS[config.method](
-        getattr(config, config.method),
-        prompt=config.prompt,
-        group=1 if config.method in SINGLE_VIEW_METHODS else config.camera.views_per_group,
-        steps=config.steps,
-        seed=config.seed,
-    )
+    return METHODS[config.method](prompt=config.prompt, steps=config.steps, seed=config.seed, **_settings(config))
+
+
+def retune(guidance: Guidance, config: TrainConfig) -> None:
+    """Puts the settings of another stage in force; what the method has learned stays."""
+    vars(guidance).update(_settings(config))
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """What a stage may change."""
+    return {
+        "config": getattr(config, config.method),
+        "group": 1 if config.method in SINGLE_VIEW_METHODS else config.camera.views_per_group,
+        "views": config.views,
+    }

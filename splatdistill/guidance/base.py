@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from splatdistill import ops, rng
-from splatdistill.config import AnnealedConfig, MethodConfig
+from splatdistill.cameras import view_words
+from splatdistill.config import AnnealedConfig, MethodConfig, ViewsConfig
 from splatdistill.device import send
 from splatdistill.guidance.schedules import anneal, draw_timesteps, timestep_range
 from splatdistill.priors.base import Condition, Prior
@@ -25,13 +26,17 @@ Term = tuple[float | Tensor, Tensor]
 class Guidance(ABC, Generic[C]):
     """A method: how renders are noised and which combination of scores is their gradient.
 
-    group: views that share a timestep. steps: of the whole run. Methods with state override the rest.
+    group: views that share a timestep. steps: of the whole run. views: how sides are told in words. Methods with
+    state override the rest.
     """
 
-    def __init__(self, config: C, *, prompt: str, group: int, steps: int, seed: int = 0) -> None:
+    def __init__(
+        self, config: C, *, prompt: str, group: int, steps: int, seed: int = 0, views: ViewsConfig | None = None
+    ) -> None:
         self.config = config
         self.prompt = prompt
         self.group = group
+        self.views = views or ViewsConfig()
         self.steps = steps
         self.seed = seed
 
@@ -50,6 +55,19 @@ class Guidance(ABC, Generic[C]):
         """Largest absolute gradient per element at this step."""
         first, last = self.config.clamp
         return anneal(first, last, progress=self.progress(step), over=1.0) or None
+
+    @property
+    def words(self) -> bool:
+        """Whether the method asks for view words, where the settings leave that to it."""
+        return False
+
+    def described(self, cameras: Cameras) -> str | list[str]:
+        """The prompt, or the prompt of each view with the word of the side that is seen."""
+        views = self.views
+        if views.words == "off" or (views.words == "auto" and not self.words):
+            return self.prompt
+        words = view_words(cameras, front_deg=views.front_deg, overhead_deg=views.overhead_deg)
+        return [seen_from(self.prompt, word) for word in words]
 
     def progress(self, step: int) -> float:
         """How much of the run is done, 0..1."""
@@ -78,6 +96,11 @@ class AnnealedGuidance(Guidance[A]):
             seed=seed, step=step, device=x0.device,
         )  # fmt: skip
         return noisy_batch(x0, cameras, prior, t=t, eps=send(draw_noise(x0.shape, seed=seed, step=step), x0.device))
+
+
+def seen_from(prompt: str, word: str) -> str:
+    """The prompt for one side of the object."""
+    return f"{prompt}, {word} view"
 
 
 def noisy_batch(x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: Tensor) -> NoisyBatch:

@@ -25,7 +25,7 @@ class Consistency(Guidance[ConsistencyConfig]):
     fixed: Tensor | None = None  # eps* [C,h,w], shared by all views and steps
 
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
-        if self.fixed is None:
+        if self.fixed is None or self.fixed.shape != x0.shape[1:]:  # a later stage may have another prior
             self.fixed = send(draw_noise(x0.shape[1:], seed=seed, step=0), x0.device)
         c, num_train = self.config, len(prior.alphas_cumprod)
         g = rng.generator(seed, step, "timestep")
@@ -45,7 +45,7 @@ class Consistency(Guidance[ConsistencyConfig]):
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         c = self.config
         s = anneal(c.guidance_scale, c.guidance_scale_final, progress=self.progress(step), over=c.anneal)
-        cond = prior.embed(self.prompt, batch.cameras)
+        cond = prior.embed(self.described(batch.cameras), batch.cameras)
         uncond = prior.embed(c.negative_prompt, batch.cameras)
         here = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         t = torch.full_like(batch.t, self.target(step, len(prior.alphas_cumprod)))

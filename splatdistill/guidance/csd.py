@@ -20,7 +20,7 @@ class CSD(AnnealedGuidance[CSDConfig]):
             if c.negative_prompt
             else 0.0
         )
-        cond = prior.embed(self.prompt, batch.cameras)
+        cond = prior.embed(self.described(batch.cameras), batch.cameras)
         negative = prior.embed(c.negative_prompt, batch.cameras)
         empty = prior.embed("", batch.cameras)
         terms = evaluate(batch, prior, [(1.0, cond), (-a, negative), (a - 1.0, empty)])

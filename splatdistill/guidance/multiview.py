@@ -24,7 +24,7 @@ class MultiView(AnnealedGuidance[MultiViewConfig]):
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, amount = self.config.guidance_scale, self.config.rescale
-        cond = prior.embed(self.prompt, batch.cameras)
+        cond = prior.embed(self.described(batch.cameras), batch.cameras)
         uncond = prior.embed(self.config.negative_prompt, batch.cameras)
         guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         row = [*guided, (-1.0, batch.eps)]

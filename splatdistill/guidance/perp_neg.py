@@ -14,13 +14,12 @@ from torch import Tensor
 from splatdistill.types import Cameras
 
 NEGATIVE_VIEWS = ("front", "side")
-OVERHEAD_DEG = 60.0
 # threestudio's decays: the strength of a view's negative is a exp(-b r) + c.
 _FRONT, _SIDE = (4.0, 0.5, -2.426), (4.0, 0.5, -2.426)  # seen from the front half
 _FRONT_BEHIND, _SIDE_BEHIND = (1.0, 0.5, 0.967), (1.0, 0.5, -0.606)  # seen from the back half
 
 
-def view_weights(cameras: Cameras) -> Tensor:
+def view_weights(cameras: Cameras, *, overhead_deg: float = 60.0) -> Tensor:
     """[2,V] weights, at most 0, of the words in NEGATIVE_VIEWS: the further a view is from them, the stronger; 0 from
     overhead.
     """
@@ -28,7 +27,7 @@ def view_weights(cameras: Cameras) -> Tensor:
     r = torch.where(away < 1, 1 - away, 2 - away)
     front = torch.where(away < 1, _strength(_FRONT, r), _strength(_FRONT_BEHIND, r))
     side = torch.where(away < 1, _strength(_SIDE, 1 - r), _strength(_SIDE_BEHIND, r))
-    told = cameras.elevation <= math.radians(OVERHEAD_DEG)
+    told = cameras.elevation <= math.radians(overhead_deg)
     return -torch.stack([front, side]) * told
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from splatdistill.cameras import view_words
 from splatdistill.config import SDSConfig
 from splatdistill.device import send
-from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, evaluate, per_view, total
+from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, evaluate, per_view, seen_from, total
 from splatdistill.guidance.perp_neg import NEGATIVE_VIEWS, perp_neg_coefficients, view_weights
 from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior
@@ -16,6 +15,10 @@ from splatdistill.types import NoisyBatch, Residual
 
 class SDS(AnnealedGuidance[SDSConfig]):
     """Classifier-free guided score minus the noise that was added. The range of timesteps narrows over the run."""
+
+    @property
+    def words(self) -> bool:
+        return self.config.perp_neg
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         guided = self._guided(batch, prior)
@@ -26,13 +29,14 @@ class SDS(AnnealedGuidance[SDSConfig]):
     def _guided(self, batch: NoisyBatch, prior: Prior) -> list[Term]:
         """The guided score; the first term is the conditional one."""
         s, cameras = self.config.guidance_scale, batch.cameras
+        cond = prior.embed(self.described(cameras), cameras)
         uncond = prior.embed(self.config.negative_prompt, cameras)
         if not self.config.perp_neg:
-            return evaluate(batch, prior, [(s, prior.embed(self.prompt, cameras)), (1.0 - s, uncond)])
-        cond = prior.embed([f"{self.prompt}, {word} view" for word in view_words(cameras)], cameras)
-        negatives = [prior.embed(f"{self.prompt}, {word} view", cameras) for word in NEGATIVE_VIEWS]
+            return evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
+        negatives = [prior.embed(seen_from(self.prompt, word), cameras) for word in NEGATIVE_VIEWS]
         scores = prior.predict(batch.xt, batch.t, [cond, uncond, *negatives])
-        row = perp_neg_coefficients(scores, scale=s, weights=send(view_weights(cameras), batch.xt.device))
+        weights_of_negatives = send(view_weights(cameras, overhead_deg=self.views.overhead_deg), batch.xt.device)
+        row = perp_neg_coefficients(scores, scale=s, weights=weights_of_negatives)
         return list(zip(row, scores, strict=True))
 
 

@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from splatdistill.cameras import view_words
 from splatdistill.config import VSDConfig
 from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate
 from splatdistill.guidance.schedules import weights
@@ -21,6 +20,10 @@ class VariationalGuidance(AnnealedGuidance[V]):
     """Every view is scored on its own: the prior is told the view in words, the second score by its own camera."""
 
     score: Variational
+
+    @property
+    def words(self) -> bool:
+        return True
 
     def bind(self, prior: Prior) -> None:
         c = self.config
@@ -39,7 +42,7 @@ class VariationalGuidance(AnnealedGuidance[V]):
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, cameras = self.config.guidance_scale, batch.cameras
-        cond = prior.embed([f"{self.prompt}, {word} view" for word in view_words(cameras)], cameras, token=False)
+        cond = prior.embed(self.described(cameras), cameras, token=False)
         uncond = prior.embed(self.config.negative_prompt, cameras, token=False)
         guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         row = [(c, told) for c, told in self.row() if c != 0.0]

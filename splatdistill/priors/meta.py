@@ -18,6 +18,8 @@ def about_cameras(folder: Path, config: TrainConfig) -> list[str]:
             f"camera.views_per_group must be {views}, the number of views that this prior sees at once; it is {group}."
         )
     trained = meta.get("cameras", {})
+    if config.camera.kind == "inside-out":
+        return ["camera.kind inside-out needs a prior trained on scenes; this one may know objects only."]
     # Elevations further out were rare in training, but they were there.
     seen = {"elevation_deg": "elevation_deg_rare", "fovy_deg": "fovy_deg", "fill": "fill"}
     found = []

@@ -185,6 +185,26 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(run: Path, tmp_p
     assert (copy / "splats.ply").read_bytes() == (run / "splats.ply").read_bytes()
 
 
+def test_render_lights_the_object(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["render", str(run), "--frames", "2", "--size", "32", "--output"]
+    sheets = {}
+    for name, flags in {"plain": [], "left": ["--light", "-90,0"], "right": ["--light=90,0"]}.items():
+        assert cli.main([*base, str(tmp_path / name), *flags]) == cli.DONE
+        sheets[name] = np.asarray(Image.open(tmp_path / name / "contact.png")).astype(float)
+    assert len({sheet.tobytes() for sheet in sheets.values()}) == 3
+    assert all((sheets["plain"] - sheets[name]).mean() > 0 for name in ("left", "right"))
+    capsys.readouterr()
+    for text, sentence in (
+        ("95", "light must be AZ,EL in degrees, for example --light -45,30; it is '95'."),
+        ("a,b", "light must be AZ,EL in degrees"),
+        ("0,95", "light: the elevation must be within -90 and 90 degrees"),
+        ("nan,0", "and the azimuth finite; it is 'nan,0'."),
+    ):
+        assert cli.main([*base, str(tmp_path / "no"), "--light", text]) == cli.USAGE
+        assert sentence in said(capsys)
+    assert not (tmp_path / "no").exists()
+
+
 def test_export_and_init_round_trip(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "ball.ply"
     assert cli.main(["export", str(run), "--output", str(output)]) == cli.DONE
@@ -353,6 +373,8 @@ def test_cameras_that_the_prior_has_not_seen_are_told(
     assert cli.main([*base, *flags]) == cli.DONE
     err = capsys.readouterr().err
     assert (note in err) if note else ("Note: camera" not in err)
+    assert cli.main([*base, "--config", "scene", "--name", "scene"]) == cli.DONE
+    assert "Note: camera.kind inside-out needs a prior trained on scenes" in capsys.readouterr().err
     assert cli.main([*base, "--camera.views-per-group", "2"]) == cli.USAGE
     assert "camera.views_per_group must be 4, the number of views that this prior sees at once" in said(capsys)
 

@@ -82,12 +82,18 @@ def test_attention_and_convolutions_adapt() -> None:
 
 
 def test_it_learns_the_renders_faster_than_the_frozen_network_knows_them() -> None:
+    """Halves that change places from view to view: a plain picture would be lost in the network's group norms. One
+    step's loss is of four draws, so the last fifty are averaged.
+    """
     prior = tiny()
-    score = score_of(prior, lr=1e-2)
-    sign = torch.tensor([1.0, -1.0, 1.0, -1.0]).view(4, 1, 1, 1)
-    numbers = learn(score, batch_of(prior, sign.expand(4, 12, 8, 8)), last=60, measure=True)
-    assert numbers["lora_loss"] < 0.92 * numbers["frozen_loss"]
-    assert numbers["camera_ratio"] > 0.01
+    score = score_of(prior, rank=16, lr=1e-2)
+    halves = torch.tensor([-1.0, 1.0]).repeat_interleave(4).expand(1, 12, 8, 8)
+    batch = batch_of(prior, torch.tensor([1.0, -1.0, 1.0, -1.0]).view(4, 1, 1, 1) * halves)
+    learn(score, batch, last=150)
+    numbers = [score.update(batch, seed=0, step=step, measure=True) for step in range(150, 200)]
+    ratio = sum(n["lora_loss"] / n["frozen_loss"] for n in numbers) / len(numbers)
+    assert ratio <= 0.8
+    assert sum(n["camera_ratio"] for n in numbers) / len(numbers) > 0.01
 
 
 def test_it_goes_on_from_its_state_bit_for_bit() -> None:

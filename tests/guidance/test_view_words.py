@@ -1,0 +1,63 @@
+"""View words: who asks for them, their thresholds, and that Perp-Neg goes by the same ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from splatdistill.config import METHODS, TrainConfig
+from splatdistill.guidance import make_guidance
+from splatdistill.guidance.perp_neg import view_weights
+from splatdistill.presets import merge
+from splatdistill.priors.analytic import AnalyticPrior
+from tests.guidance.toys import cameras, draw, gaussian
+
+RING = cameras(4, azimuth=[0.1, 0.7, 1.5, 3.1])
+
+
+def asked(method: Any, **settings: Any) -> list[str]:
+    """Every prompt that the prior is asked about in one step, in order of appearance."""
+    seen: list[str] = []
+
+    def scene(prompt: str, cameras: Any) -> Any:
+        seen.append(prompt)
+        return gaussian(0.0, 0.5)
+
+    prior = AnalyticPrior(scene, image_size=2)
+    config = merge(TrainConfig(prompt="x", method=method), settings, where="test")
+    guidance = make_guidance(config)
+    guidance.bind(prior)
+    batch = guidance.noise(draw(4, 3, 2, 2).float(), RING, prior, seed=0, step=0)
+    guidance.residual(batch, prior, step=0)
+    return list(dict.fromkeys(seen))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sides_are_named_where_the_method_or_the_user_asks(method: str) -> None:
+    worded = ["x, front view", "x, side view", "x, back view"]
+    assert ("x, front view" in asked(method)) is (method in ("vsd", "esd"))
+    assert asked(method, views={"words": "on"})[:3] == worded
+    assert asked(method, views={"words": "off"})[0] == "x"
+
+
+def test_perp_neg_asks_for_words_and_shares_their_thresholds() -> None:
+    assert asked("sds", sds={"perp_neg": True})[0] == "x, front view"
+    # at 0.7 rad (40 degrees) a view is a front view, unless the threshold is narrower
+    narrow = {"views": {"front_deg": 5.0}, "sds": {"perp_neg": True}}
+    assert asked("sds", **narrow)[0] == "x, side view"
+    high = cameras(2, azimuth=[0.1, 1.0], elevation=math.radians(50))
+    assert view_weights(high).abs().max() > 0.1
+    assert view_weights(high, overhead_deg=45.0).eq(0).all()
+    prior = AnalyticPrior(lambda prompt, seen: gaussian(float(len(prompt)), 0.5), image_size=2)
+
+    def negatives(overhead_deg: float) -> torch.Tensor:
+        views = {"views": {"overhead_deg": overhead_deg}, "sds": {"perp_neg": True}}
+        guidance = make_guidance(merge(TrainConfig(prompt="x"), views, where="test"))
+        ring = cameras(4, azimuth=[0.1, 0.7, 1.5, 3.1], elevation=math.radians(50))
+        batch = guidance.noise(draw(4, 3, 2, 2).float(), ring, prior, seed=0, step=0)
+        return guidance.residual(batch, prior, step=0).coef[2:4]
+
+    assert negatives(60.0).abs().max() > 0.1 and negatives(45.0).eq(0).all()
