@@ -45,7 +45,7 @@ SANITIZED := build/sanitize
 RUNTIMES = $(foreach name,asan ubsan stdc++,$(shell $${CXX:-c++} -print-file-name=lib$(name).so))
 sanitize: venv
 	@mkdir -p $(dir $(SANITIZED))
-	SPLATDISTILL_SANITIZE=1 $(BIN)/python setup.py --quiet build_py --build-lib $(SANITIZED)/lib \
+	SPLATDISTILL_CUDA=0 SPLATDISTILL_SANITIZE=1 $(BIN)/python setup.py --quiet build_py --build-lib $(SANITIZED)/lib \
 		build_ext --build-lib $(SANITIZED)/lib --build-temp $(SANITIZED)/temp >$(SANITIZED).log 2>&1 \
 		|| { cat $(SANITIZED).log; exit 1; }
 	for level in generic x86_64_v3 x86_64_v4; do \
