@@ -12,8 +12,8 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer setup.py)
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-slow sanitize instructions lint lint-style lint-types lint-imports lint-native lint-sizes \
-	format bench clean
+.PHONY: venv demo test test-slow sanitize kernels instructions lint lint-style lint-types lint-imports lint-native \
+	lint-sizes format bench clean
 
 venv: $(STAMP)
 
@@ -52,6 +52,19 @@ sanitize: venv
 		LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 \
 		SPLATDISTILL_SIMD=$$level $(BIN)/python -m pytest -o pythonpath=$(SANITIZED)/lib -p no:cacheprovider \
 		--capture=sys tests/ops || exit 1; done
+
+# Compiles the CUDA kernels and compares with benchmarks/results/kernel_budget.json. Where no nvcc is on the PATH, that of
+# NVIDIA's packages is used, for this alone.
+NVCC := build/nvcc
+NVCC_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85 \
+	nvidia-cuda-runtime==13.0.96
+kernels: venv $(if $(shell command -v nvcc),,$(NVCC))
+	@PATH="$$PATH:$(abspath $(NVCC))/nvidia/cu13/bin" $(BIN)/python benchmarks/kernel_budget.py
+
+$(NVCC): | venv
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part $(NVCC_PACKAGES)
+	mv $@.part $@
 
 # Compares with benchmarks/results/instructions.json. Exit code 77: nothing was compared, and the output says why.
 instructions: venv

@@ -50,7 +50,7 @@ def find() -> Toolkit | None:
 def archs() -> list[str]:
     """Compute capabilities to compile for, from SPLATDISTILL_CUDA_ARCHS."""
     named = os.environ.get("SPLATDISTILL_CUDA_ARCHS", "80;90").replace(",", ";").split(";")
-    found = sorted({arch.strip() for arch in named if arch.strip()}, key=lambda arch: int(re.sub(r"\D", "", arch) or 0))
+    found = sorted({arch.strip() for arch in named} - {""}, key=lambda arch: (len(arch.rstrip("af")), arch))
     if not found or not all(re.fullmatch(r"\d{2,3}[af]?", arch) for arch in found):
         raise SystemExit('SPLATDISTILL_CUDA_ARCHS must look like "80;90".')
     return found
