@@ -1,5 +1,5 @@
-// The shipped CUDA kernels, bindings and all, as operators on CPU tensors: launch.h runs them in loops, and the standard
-// library stands in for CUDA's own algorithms.
+// The shipped CUDA kernels, bindings and all, as operators on CPU tensors: launch.h runs them in loops, and the
+// standard library stands in for CUDA's own algorithms.
 #include <algorithm>
 #include <numeric>
 #include <vector>
