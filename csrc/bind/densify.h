@@ -75,7 +75,8 @@ std::vector<Tensor> densify_scatter(const std::vector<Tensor>& tensors, int64_t 
   return out;
 }
 
-inline void define_densify(torch::stable::detail::StableLibrary& m) {
+template <class Library>
+void define_densify(Library& m) {
   m.def("densify_accumulate(Tensor(a!) grad_sum, Tensor(b!) count, Tensor probe_grad, Tensor radii) -> ()");
   m.def(
       "densify_classify(Tensor mean_grad, Tensor scales, Tensor opacities, Tensor grow_gradient, float split_scale, "
@@ -83,8 +84,8 @@ inline void define_densify(torch::stable::detail::StableLibrary& m) {
   m.def("densify_scatter(Tensor[] tensors, int num_moments, Tensor kind, SymInt num_out, int key) -> Tensor[]");
 }
 
-template <class Backend>
-void implement_densify(torch::stable::detail::StableLibrary& m) {
+template <class Backend, class Library>
+void implement_densify(Library& m) {
   m.impl("densify_accumulate", TORCH_BOX(&densify_accumulate<Backend>));
   m.impl("densify_classify", TORCH_BOX(&densify_classify<Backend>));
   m.impl("densify_scatter", TORCH_BOX(&densify_scatter<Backend>));

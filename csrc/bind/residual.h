@@ -83,15 +83,16 @@ Tensor noising_forward(const Tensor& x0, const Tensor& eps, const Tensor& alpha,
   return noised;
 }
 
-inline void define_residual(torch::stable::detail::StableLibrary& m) {
+template <class Library>
+void define_residual(Library& m) {
   m.def(
       "residual_forward(Tensor x0, Tensor[] terms, Tensor coef, Tensor weight, float? clamp, int total_views) -> "
       "(Tensor loss, Tensor norms, Tensor num_nonfinite, Tensor grad)");
   m.def("noising_forward(Tensor x0, Tensor eps, Tensor alpha, Tensor sigma) -> Tensor");
 }
 
-template <class Backend>
-void implement_residual(torch::stable::detail::StableLibrary& m) {
+template <class Backend, class Library>
+void implement_residual(Library& m) {
   m.impl("residual_forward", TORCH_BOX(&residual_forward<Backend>));
   m.impl("noising_forward", TORCH_BOX(&noising_forward<Backend>));
 }
