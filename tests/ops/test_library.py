@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from splatdistill import _C, ops
-from splatdistill.ops import _library, densify
+from splatdistill.ops import densify
 
 
 def test_build_info_tells_what_runs():
@@ -20,6 +21,7 @@ def test_build_info_tells_what_runs():
     assert bool(info["cuda_archs"]) == _C.has_cuda()
 
 
+@pytest.mark.skipif(not _C.has_cuda(), reason="the extension was built without CUDA")
 def test_shapes_on_a_cuda_device_are_known_without_one():
     """What torch.compile asks: fake tensors go through the same Python as real ones."""
     with FakeTensorMode():
@@ -29,8 +31,6 @@ def test_shapes_on_a_cuda_device_are_known_without_one():
         assert (made.loss.dtype, made.norms.shape, made.loss.device.type) == (torch.float32, (2,), "cuda")
         noised = ops.noising(x0, eps=x0, alpha=constants[1], sigma=constants[1])
         assert (noised.shape, noised.dtype, noised.device) == (x0.shape, x0.dtype, x0.device)
-        if not _library.native(x0.device):
-            return
         splats = [torch.empty(5, *sizes, device="cuda") for sizes in ((3,), (4,), (3,), (), (15, 3))]
         limits = dict(grow_gradient=0.5, split_scale=-3.0, prune_scale=-1.0, prune_opacity=-2.0, max_splats=22)
         plan = densify.classify(splats[3], scales=splats[2], opacities=splats[3], **limits)
