@@ -12,8 +12,8 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer setup.py)
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-slow sanitize instructions lint lint-style lint-types lint-imports lint-native lint-sizes \
-	format bench clean
+.PHONY: venv demo test test-slow sanitize kernels instructions lint lint-style lint-types lint-imports lint-native \
+	lint-sizes format bench clean
 
 venv: $(STAMP)
 
@@ -45,13 +45,26 @@ SANITIZED := build/sanitize
 RUNTIMES = $(foreach name,asan ubsan stdc++,$(shell $${CXX:-c++} -print-file-name=lib$(name).so))
 sanitize: venv
 	@mkdir -p $(dir $(SANITIZED))
-	SPLATDISTILL_SANITIZE=1 $(BIN)/python setup.py --quiet build_py --build-lib $(SANITIZED)/lib \
+	SPLATDISTILL_CUDA=0 SPLATDISTILL_SANITIZE=1 $(BIN)/python setup.py --quiet build_py --build-lib $(SANITIZED)/lib \
 		build_ext --build-lib $(SANITIZED)/lib --build-temp $(SANITIZED)/temp >$(SANITIZED).log 2>&1 \
 		|| { cat $(SANITIZED).log; exit 1; }
 	for level in generic x86_64_v3 x86_64_v4; do \
 		LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 \
 		SPLATDISTILL_SIMD=$$level $(BIN)/python -m pytest -o pythonpath=$(SANITIZED)/lib -p no:cacheprovider \
 		--capture=sys tests/ops || exit 1; done
+
+# Compiles the CUDA kernels and compares with benchmarks/results/kernel_budget.json. Where no nvcc is on the PATH, that of
+# NVIDIA's packages is used, for this alone.
+NVCC := build/nvcc
+NVCC_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85 \
+	nvidia-cuda-runtime==13.0.96
+kernels: venv $(if $(shell command -v nvcc),,$(NVCC))
+	@PATH="$$PATH:$(abspath $(NVCC))/nvidia/cu13/bin" $(BIN)/python benchmarks/kernel_budget.py
+
+$(NVCC): | venv
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part $(NVCC_PACKAGES)
+	mv $@.part $@
 
 # Compares with benchmarks/results/instructions.json. Exit code 77: nothing was compared, and the output says why.
 instructions: venv

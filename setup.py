@@ -4,7 +4,9 @@
 instruction-set level, and the level is chosen when the extension is loaded. Only csrc/bind sees torch, through the
 stable ABI, so that one build serves every torch from 2.11 on. `splatdistill._build_info` records the build.
 
-SPLATDISTILL_CUDA = auto (default) | 0 | 1: whether to build CUDA kernels.
+SPLATDISTILL_CUDA = auto (default) | 0 | 1: whether to build the CUDA kernels; auto does where nvcc is on the PATH. No
+GPU is needed for it, and the result also loads where there is no CUDA.
+SPLATDISTILL_CUDA_ARCHS: compute capabilities, "80;90" unless set; the newest also as PTX.
 SPLATDISTILL_SANITIZE = 1: find bad memory accesses and undefined behaviour at run time; for `make sanitize`.
 """
 
@@ -24,6 +26,9 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, include_path
 
 ROOT = Path(__file__).resolve().parent
 CPU = ROOT / "csrc" / "cpu"
+sys.path.insert(0, str(ROOT / "csrc" / "cuda"))
+import toolkit  # noqa: E402
+
 KERNELS = ["blend.cpp", "blend_backward.cpp", "project.cpp", "project_backward.cpp", "residual.cpp", "tile_rows.cpp"]
 COMMON = ["densify.cpp", "levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
 # Rounded after every operation, as CUDA does it with -fmad=false and torch does it: densify masks are equal everywhere.
@@ -49,20 +54,26 @@ def kernel_objects(build: Path, compiler: str) -> list[str]:
     jobs = [(CPU / name, build / f"{name}.{level}.o", [f"-DSD_LEVEL={level}", *march])
             for name in KERNELS for level, march in LEVELS.items()]  # fmt: skip
     jobs += [(CPU / name, build / f"{name}.o", ["-DSD_X86_LEVELS"] if X86 else []) for name in COMMON]
-
     jobs = [(file, out, [*extra, "-ffp-contract=off"] if file.name in UNFUSED else extra) for file, out, extra in jobs]
+    commands = {"cxx": [compiler, *KERNEL_FLAGS]}
+    if CUDA:
+        commands["nvcc"] = [CUDA.nvcc, *toolkit.FLAGS, *toolkit.STRICT, *toolkit.gencode(ARCHS)]
+        jobs += [(file, build / f"{file.name}.o", []) for file in toolkit.SOURCES]
 
     def escaped(path: Path) -> str:
         return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
 
-    lines = [
-        "rule cxx",
-        f"  command = {compiler} -MMD -MF $out.d {' '.join(KERNEL_FLAGS)} $extra -c $in -o $out",
-        "  depfile = $out.d",
-        "  deps = gcc",
-    ]
+    lines = []
+    for rule, command in commands.items():
+        lines += [
+            f"rule {rule}",
+            f"  command = {' '.join(command)} -MMD -MF $out.d $extra -c $in -o $out",
+            "  depfile = $out.d",
+            "  deps = gcc",
+        ]
     for source, target, extra in jobs:
-        lines += [f"build {escaped(target)}: cxx {escaped(source)}", f"  extra = {' '.join(extra)}"]
+        rule = "nvcc" if source.suffix == ".cu" else "cxx"
+        lines += [f"build {escaped(target)}: {rule} {escaped(source)}", f"  extra = {' '.join(extra)}"]
     (build / "build.ninja").write_text("\n".join(lines) + "\n")
     workers = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
     subprocess.run(["ninja", "-C", str(build), "-j", workers], check=True)  # noqa: S603, S607
@@ -79,7 +90,7 @@ def write_build_config(folder: Path, version: str, compiler: str) -> None:
         "SD_COMPILER": shown.stdout.splitlines()[0],
         "SD_FLAGS": " ".join(KERNEL_FLAGS),
         "SD_SIMD_LEVELS": " ".join(LEVELS),
-        "SD_CUDA_ARCHS": "",
+        "SD_CUDA_ARCHS": " ".join(ARCHS),
     }
     text = "".join(f"#define {name} {json.dumps(value)}\n" for name, value in values.items())
     (folder / "sd_build_config.h").write_text(text)
@@ -101,14 +112,26 @@ class Build(BuildExtension):
 # The ninja of an environment that is not activated; torch looks for it on the PATH too.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
-if os.environ.get("SPLATDISTILL_CUDA", "auto") not in ("auto", "0", "1"):
+wanted = os.environ.get("SPLATDISTILL_CUDA", "auto")
+if wanted not in ("auto", "0", "1"):
     raise SystemExit("SPLATDISTILL_CUDA must be auto, 0 or 1.")
-if os.environ.get("SPLATDISTILL_CUDA") == "1":
-    raise SystemExit("This version has no CUDA kernels: build with SPLATDISTILL_CUDA=0 or leave it unset.")
+CUDA = toolkit.find() if wanted != "0" else None
+if wanted == "1" and CUDA is None:
+    raise SystemExit(
+        "SPLATDISTILL_CUDA is 1 but no nvcc on the PATH works: install the CUDA toolkit, or leave it unset."
+    )
+ARCHS = toolkit.archs() if CUDA else []
 
 # -isystem: the warnings are for our own files.
 BIND_FLAGS = [*OPTIMISE, *WARNINGS, "-fvisibility=hidden", "-g0", *(f"-isystem{path}" for path in include_paths())]
 SOURCES = [f"csrc/bind/{name}.cpp" for name in ("densify", "module", "philox", "rasterize", "residual")]
+MACROS: list[tuple[str, str | None]] = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)]
+LINK = ["-fopenmp", *SANITIZE]
+if CUDA:
+    SOURCES.append("csrc/bind/cuda.cpp")
+    MACROS.append(("SD_WITH_CUDA", None))
+    # libtorch.so pulls in libtorch_cuda where there is one: that is how its stream is found.
+    LINK += ["-Wl,--no-as-needed", "-ltorch", "-Wl,--as-needed", CUDA.static_runtime(), "-ldl", "-lrt", "-lpthread"]
 DEPENDS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc").rglob("*")) if path.is_file()]
 
 setup(
@@ -117,9 +140,9 @@ setup(
             "splatdistill._C",
             SOURCES,
             depends=[*DEPENDS, "setup.py"],
-            define_macros=[("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)],
+            define_macros=MACROS,
             extra_compile_args={"cxx": BIND_FLAGS},
-            extra_link_args=["-fopenmp", *SANITIZE],
+            extra_link_args=LINK,
             py_limited_api=True,
         ),
         Extension(

@@ -69,9 +69,9 @@ class Densifier:
         self._reset(len(optimizer.splats), splats.device)
         return counts
 
-    def _threshold(self, mean_grad: torch.Tensor) -> float:
+    def _threshold(self, mean_grad: torch.Tensor) -> float | torch.Tensor:
         c = self.config
         if c.grow_gradient > 0 or len(mean_grad) == 0:
             return c.grow_gradient
         rank = min(len(mean_grad), int(c.grow_quantile * len(mean_grad)) + 1)
-        return float(torch.kthvalue(mean_grad, rank).values)
+        return torch.kthvalue(mean_grad, rank).values  # stays on the device: an event waits for it once, for its counts

@@ -12,7 +12,9 @@
 // only keep a wrong call of the raw op from reading memory that is not there.
 namespace sd::bind {
 
+using torch::headeronly::DeviceType;
 using torch::headeronly::ScalarType;
+using torch::stable::Device;
 using torch::stable::Tensor;
 
 template <class T>
@@ -30,18 +32,20 @@ inline constexpr ScalarType dtype_of<int8_t> = ScalarType::Char;
 template <>
 inline constexpr ScalarType dtype_of<uint16_t> = ScalarType::Short;  // bit patterns; torch's uint16 can do little
 
-inline void check_layout(const Tensor& t, const char* name, std::initializer_list<int64_t> sizes) {
+inline void check_layout(const Tensor& t, const char* name, std::initializer_list<int64_t> sizes,
+                         const Device& device = Device(DeviceType::CPU)) {
   bool same = t.dim() == static_cast<int64_t>(sizes.size());
   int64_t dim = 0;
   for (const int64_t size : sizes) same = same && t.size(dim++) == size;
   STD_TORCH_CHECK(same, name, " has an unexpected shape");
-  STD_TORCH_CHECK(t.is_cpu() && t.is_contiguous(), name, " must be contiguous and on the CPU");
+  STD_TORCH_CHECK(t.device() == device && t.is_contiguous(), name, " must be contiguous and on the operator's device");
 }
 
-// The data of a contiguous CPU tensor of exactly these sizes.
+// The data of a contiguous tensor of exactly these sizes.
 template <class T>
-T* checked(const Tensor& t, const char* name, std::initializer_list<int64_t> sizes) {
-  check_layout(t, name, sizes);
+T* checked(const Tensor& t, const char* name, std::initializer_list<int64_t> sizes,
+           const Device& device = Device(DeviceType::CPU)) {
+  check_layout(t, name, sizes, device);
   STD_TORCH_CHECK(t.scalar_type() == dtype_of<T>, name, " has an unexpected dtype");
   return static_cast<T*>(t.mutable_data_ptr());
 }

@@ -2,8 +2,8 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 
+#include "half.h"
 #include "philox.h"
 
 // What densify does to one splat. Files that use it are compiled without contraction, so that statistics and masks are
@@ -42,10 +42,21 @@ SD_HD int8_t classify_splat(float mean_grad, const float* scales, float opacity,
 }
 
 // Grows with the gradient, which is positive for every splat that wants to grow.
-SD_HD uint32_t rank_key(float mean_grad) {
-  uint32_t bits;
-  memcpy(&bits, &mean_grad, sizeof bits);
-  return bits;
+SD_HD uint32_t rank_key(float mean_grad) { return bits_of(mean_grad); }
+
+struct ClassifyArgs {
+  const float* mean_grad;  // [N]
+  const float* scales;     // [N,3] log
+  const float* opacities;  // [N] logit
+  int64_t n;
+  DensifyThresholds thresholds;
+  int64_t max_splats;
+};
+
+// How many of the splats that want to grow have room. counts: splats of each kind before that was asked.
+SD_HD int64_t growth_room(const ClassifyArgs& a, const int64_t* counts) {
+  const int64_t room = a.max_splats - (a.n - counts[kPrune]);
+  return room > 0 ? room : 0;
 }
 
 // The logit of 1 - sqrt(1 - o) for the logit of o: two such splats cover what one did. Written so that no digit is lost
@@ -81,6 +92,38 @@ SD_HD void split_means(uint64_t key, uint64_t id, const float* mean, const float
     rotate(quat, local, offset);
     for (int i = 0; i < 3; ++i) children[3 * child + i] = mean[i] + offset[i];
   }
+}
+
+// One tensor on its way from N to M rows of bytes.
+struct Rows {
+  const char* in;
+  char* out;
+  int64_t bytes;  // of one row
+  bool moments;   // 0 for children and halves, a copy otherwise
+};
+
+enum SplatTable { kMeans, kQuats, kScales, kOpacities };  // the first tables of every event
+
+struct ScatterArgs {
+  const int8_t* kind;  // [N]
+  int64_t n, num_out;
+  const Rows* tables;
+  int num_tables;
+  uint64_t key;  // of the split samples
+};
+
+// Gives the two copies of `parent`, at the rows `child` and child + 1, their own values; all else they have by now.
+SD_HD void write_children(const Rows* tables, int8_t kind, uint64_t key, int64_t parent, int64_t child) {
+  const float* means = reinterpret_cast<const float*>(tables[kMeans].in) + 3 * parent;
+  const float* quats = reinterpret_cast<const float*>(tables[kQuats].in) + 4 * parent;
+  const float* scales = reinterpret_cast<const float*>(tables[kScales].in) + 3 * parent;
+  float* opacities = reinterpret_cast<float*>(tables[kOpacities].out) + child;
+  opacities[0] = opacities[1] = shared_opacity(reinterpret_cast<const float*>(tables[kOpacities].in)[parent]);
+  if (kind != kSplit) return;
+  float* shrunk = reinterpret_cast<float*>(tables[kScales].out) + 3 * child;
+  for (int i = 0; i < 6; ++i) shrunk[i] = scales[i % 3] - kLogSplitShrink;
+  split_means(key, static_cast<uint64_t>(parent), means, quats, scales,
+              reinterpret_cast<float*>(tables[kMeans].out) + 3 * child);
 }
 
 }  // namespace sd

@@ -32,9 +32,14 @@ SD_HD double philox_uniform(uint32_t word) { return (static_cast<double>(word >>
 // last bit.
 SD_HD void philox_box_muller(uint32_t first, uint32_t second, float out[2]) {
   const double radius = sqrt(-2.0 * log(philox_uniform(first)));
-  const double angle = 6.283185307179586 * philox_uniform(second);
-  out[0] = static_cast<float>(radius * cos(angle));
-  out[1] = static_cast<float>(radius * sin(angle));
+#if defined(__CUDA_ARCH__)
+  const double turns = 2.0 * philox_uniform(second);  // in halves: this way CUDA needs no local memory
+  const double cosine = cospi(turns), sine = sinpi(turns);
+#else
+  const double angle = 6.283185307179586 * philox_uniform(second), cosine = cos(angle), sine = sin(angle);
+#endif
+  out[0] = static_cast<float>(radius * cosine);
+  out[1] = static_cast<float>(radius * sine);
 }
 
 // Draw number `block` of the stream (key, id).

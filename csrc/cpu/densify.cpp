@@ -90,25 +90,6 @@ void copy_table(const Rows& t, const Places& p, int64_t begin, int64_t target) {
   for (int i = 0; i < p.num_fresh; ++i) std::memset(out + p.fresh[i] * t.bytes, 0, static_cast<size_t>(t.bytes));
 }
 
-// Gives the two copies of every parent their own values.
-void write_children(const ScatterArgs& a, const Places& p, int64_t begin, int64_t target) {
-  const auto in = [&](int table, int64_t width, int64_t row) {
-    return reinterpret_cast<const float*>(a.tables[table].in) + width * row;
-  };
-  const auto out = [&](int table, int64_t width, int64_t row) {
-    return reinterpret_cast<float*>(a.tables[table].out) + width * row;
-  };
-  for (int i = 0; i < p.num_parents; ++i) {
-    const int64_t child = target + p.parents[i], parent = begin + p.sources[p.parents[i]];
-    const float shared = shared_opacity(*in(a.opacities, 1, parent));
-    for (int j = 0; j < 2; ++j) out(a.opacities, 1, child)[j] = shared;
-    if (a.kind[parent] != kSplit) continue;
-    for (int j = 0; j < 6; ++j) out(a.scales, 3, child)[j] -= kLogSplitShrink;
-    split_means(a.key, static_cast<uint64_t>(parent), in(a.means, 3, parent), in(a.quats, 4, parent),
-                in(a.scales, 3, parent), out(a.means, 3, child));
-  }
-}
-
 }  // namespace
 
 void densify_accumulate(const float* probe_grad, const int32_t* radii, int64_t num_views, int64_t n, float* grad_sum,
@@ -135,7 +116,7 @@ void densify_accumulate(const float* probe_grad, const int32_t* radii, int64_t n
   }
 }
 
-void densify_classify(const ClassifyArgs& a, int8_t* kind, int64_t* counts) {
+void densify_classify(const ClassifyArgs& a, int8_t* kind, int64_t* counts, int num_threads) {
   const auto count = [&] {
     int64_t keep = 0, clone = 0, split = 0;
     for (int64_t i = 0; i < a.n; ++i) {
@@ -148,18 +129,18 @@ void densify_classify(const ClassifyArgs& a, int8_t* kind, int64_t* counts) {
     counts[kSplit] = split;
     counts[kPrune] = a.n - keep - clone - split;
   };
-#pragma omp parallel for schedule(static) num_threads(a.num_threads) if (a.num_threads > 1)
+#pragma omp parallel for schedule(static) num_threads(num_threads) if (num_threads > 1)
   for (int64_t i = 0; i < a.n; ++i)
     kind[i] = classify_splat(a.mean_grad[i], a.scales + 3 * i, a.opacities[i], a.thresholds);
   count();
-  const int64_t room = std::max<int64_t>(0, a.max_splats - (a.n - counts[kPrune]));
+  const int64_t room = growth_room(a, counts);
   if (counts[kClone] + counts[kSplit] > room) {
     keep_largest(a, room, kind);
     count();
   }
 }
 
-bool densify_scatter(const ScatterArgs& a) {
+bool densify_scatter(const ScatterArgs& a, int num_threads) {
   const int64_t chunks = count_chunks(a.n);
   std::vector<int64_t> first(static_cast<size_t>(chunks) + 1);  // row of the result each chunk starts at
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
@@ -168,13 +149,16 @@ bool densify_scatter(const ScatterArgs& a) {
     first[static_cast<size_t>(chunk) + 1] = first[static_cast<size_t>(chunk)] + rows;
   }
   if (first.back() != a.num_out) return false;
-#pragma omp parallel for schedule(static) num_threads(a.num_threads) if (a.num_threads > 1)
+#pragma omp parallel for schedule(static) num_threads(num_threads) if (num_threads > 1)
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t begin = chunk * kChunk, target = first[static_cast<size_t>(chunk)];
     Places places;
     find_places(a.kind + begin, std::min(kChunk, a.n - begin), places);
     for (int i = 0; i < a.num_tables; ++i) copy_table(a.tables[i], places, begin, target);
-    write_children(a, places, begin, target);
+    for (int i = 0; i < places.num_parents; ++i) {
+      const int64_t parent = begin + places.sources[places.parents[i]];
+      write_children(a.tables, a.kind[parent], a.key, parent, target + places.parents[i]);
+    }
   }
   return true;
 }

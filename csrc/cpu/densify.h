@@ -13,39 +13,11 @@ namespace sd::cpu {
 void densify_accumulate(const float* probe_grad, const int32_t* radii, int64_t num_views, int64_t n, float* grad_sum,
                         int64_t* count, int num_threads);
 
-struct ClassifyArgs {
-  const float* mean_grad;  // [N]
-  const float* scales;     // [N,3] log
-  const float* opacities;  // [N] logit
-  int64_t n;
-  DensifyThresholds thresholds;
-  int64_t max_splats;
-  int num_threads;
-};
-
 // kind: [N]. counts: splats of each kind, [kSplatKinds].
-void densify_classify(const ClassifyArgs& args, int8_t* kind, int64_t* counts);
-
-// One tensor on its way from N to M rows of bytes.
-struct Rows {
-  const char* in;
-  char* out;
-  int64_t bytes;  // of one row
-  bool moments;   // 0 for children and halves, a copy otherwise
-};
-
-struct ScatterArgs {
-  const int8_t* kind;  // [N]
-  int64_t n, num_out;
-  const Rows* tables;  // every tensor, these four among them
-  int num_tables;
-  int means, quats, scales, opacities;  // their places in the tables
-  uint64_t key;                         // of the split samples
-  int num_threads;
-};
+void densify_classify(const ClassifyArgs& args, int8_t* kind, int64_t* counts, int num_threads);
 
 // False, with nothing written, if `kind` does not lead to num_out rows.
-bool densify_scatter(const ScatterArgs& args);
+bool densify_scatter(const ScatterArgs& args, int num_threads);
 
 // Asks for huge pages where the system has them and the memory is large enough to gain.
 void prefer_huge_pages(void* memory, int64_t bytes);

@@ -1,7 +1,7 @@
 #pragma once
 
+#include "../common/residual.h"
 #include "raster.h"
-#include "residual.h"
 
 // Kernels compiled once for each instruction-set level; the best one the machine has is chosen at run time.
 namespace sd::cpu {
@@ -17,8 +17,8 @@ struct Kernels {
                          float* sums, float* tile_background);
   void (*project_backward)(const RasterConfig&, const Camera*, const SplatInputs&, const ProjectedSums&,
                            const SplatGradients&);
-  void (*residual)(const ResidualArgs&);
-  void (*noising)(const NoisingArgs&);
+  void (*residual)(const ResidualArgs&, int num_threads);
+  void (*noising)(const NoisingArgs&, int num_threads);
 };
 
 // The level in use: the best one available, or the one named by the environment variable SPLATDISTILL_SIMD.
@@ -35,6 +35,6 @@ const Kernels& kernels();
   void blend_backward(const RasterConfig&, const BlendInputs&, const Images&, const Images&, float*, float*); \
   void project_backward(const RasterConfig&, const Camera*, const SplatInputs&, const ProjectedSums&,         \
                         const SplatGradients&);                                                               \
-  void residual(const ResidualArgs&);                                                                         \
-  void noising(const NoisingArgs&);                                                                           \
+  void residual(const ResidualArgs&, int);                                                                    \
+  void noising(const NoisingArgs&, int);                                                                      \
   }

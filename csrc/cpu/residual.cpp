@@ -35,7 +35,6 @@ void add_products(const T* x0, const T* g, int64_t size, ResidualSums& total) {
 // `size` elements of one view from `offset` on: writes the gradient and adds to the chunk's sums.
 template <int K, class T>
 void block(const ResidualArgs& a, const T* coef, T weight, int64_t offset, int64_t size, ResidualSums& sums) {
-  constexpr T kLargest = sizeof(T) == 4 ? T(__FLT_MAX__) : T(__DBL_MAX__);
   T buffers[K + 1][kBlock], g[kBlock], narrowed[kBlock];
   const T* terms[K];
   for (int k = 0; k < K; ++k) terms[k] = load(a.terms[k], offset, size, buffers[k]);
@@ -44,7 +43,7 @@ void block(const ResidualArgs& a, const T* coef, T weight, int64_t offset, int64
   const T limit = static_cast<T>(a.clamp), scale = static_cast<T>(a.inverse_views);
   int nonfinite = 0;
   for (int64_t i = 0; i < size; ++i) {
-    const ResidualElement<T> element = residual_element<K, T>(terms, i, coef, weight, limit, kLargest);
+    const ResidualElement<T> element = residual_element<K, T>(terms, i, coef, weight, limit);
     nonfinite += element.finite ? 0 : 1;
     g[i] = element.value;
     grad[i] = element.value * scale;
@@ -55,9 +54,9 @@ void block(const ResidualArgs& a, const T* coef, T weight, int64_t offset, int64
 }
 
 template <int K, class T>
-void all_chunks(const ResidualArgs& a) {
+void all_chunks(const ResidualArgs& a, [[maybe_unused]] int num_threads) {
   const int64_t chunks = num_chunks(a.view_size);
-#pragma omp parallel for schedule(static) num_threads(a.num_threads) if (a.num_threads > 1)
+#pragma omp parallel for schedule(static) num_threads(num_threads) if (num_threads > 1)
   for (int64_t index = 0; index < a.num_views * chunks; ++index) {
     const int64_t view = index / chunks, begin = index % chunks * kResidualChunk;
     const int64_t end = a.view_size - begin < kResidualChunk ? a.view_size : begin + kResidualChunk;
@@ -67,7 +66,7 @@ void all_chunks(const ResidualArgs& a) {
     ResidualSums sums = {};
     for (int64_t i = begin; i < end; i += kBlock)
       block<K, T>(a, coef, weight, view * a.view_size + i, end - i < kBlock ? end - i : kBlock, sums);
-    a.chunks[index] = sums;
+    a.sums[index] = sums;
   }
 }
 
@@ -80,9 +79,9 @@ void finish(const ResidualArgs& a) {
   for (int64_t view = 0; view < a.num_views; ++view) {
     double squared = 0.0;
     for (int64_t i = view * chunks; i < (view + 1) * chunks; ++i) {
-      inner += a.chunks[i].inner;
-      squared += a.chunks[i].squared;
-      *a.num_nonfinite += a.chunks[i].nonfinite;
+      inner += a.sums[i].inner;
+      squared += a.sums[i].squared;
+      *a.num_nonfinite += a.sums[i].nonfinite;
     }
     static_cast<T*>(a.norms)[view] = static_cast<T>(__builtin_sqrt(squared));
   }
@@ -90,19 +89,19 @@ void finish(const ResidualArgs& a) {
 }
 
 template <class T>
-void all_terms(const ResidualArgs& a) {
+void all_terms(const ResidualArgs& a, int num_threads) {
   static_assert(kMaxTerms == 8);
-  constexpr void (*kByTerms[])(const ResidualArgs&) = {all_chunks<1, T>, all_chunks<2, T>, all_chunks<3, T>,
-                                                       all_chunks<4, T>, all_chunks<5, T>, all_chunks<6, T>,
-                                                       all_chunks<7, T>, all_chunks<8, T>};
-  kByTerms[a.num_terms - 1](a);
+  constexpr void (*kByTerms[])(const ResidualArgs&, int) = {all_chunks<1, T>, all_chunks<2, T>, all_chunks<3, T>,
+                                                            all_chunks<4, T>, all_chunks<5, T>, all_chunks<6, T>,
+                                                            all_chunks<7, T>, all_chunks<8, T>};
+  kByTerms[a.num_terms - 1](a, num_threads);
   finish<T>(a);
 }
 
 template <class T>
-void noise_views(const NoisingArgs& a) {
+void noise_views(const NoisingArgs& a, [[maybe_unused]] int num_threads) {
   const int64_t blocks = (a.view_size + kBlock - 1) / kBlock;
-#pragma omp parallel for schedule(static) num_threads(a.num_threads) if (a.num_threads > 1)
+#pragma omp parallel for schedule(static) num_threads(num_threads) if (num_threads > 1)
   for (int64_t index = 0; index < a.num_views * blocks; ++index) {
     const int64_t view = index / blocks, begin = index % blocks * kBlock;
     const int64_t size = a.view_size - begin < kBlock ? a.view_size - begin : kBlock;
@@ -119,8 +118,12 @@ void noise_views(const NoisingArgs& a) {
 
 }  // namespace
 
-void residual(const ResidualArgs& a) { (a.x0.dtype == Dtype::kDouble ? all_terms<double> : all_terms<float>)(a); }
+void residual(const ResidualArgs& a, int num_threads) {
+  (a.x0.dtype == Dtype::kDouble ? all_terms<double> : all_terms<float>)(a, num_threads);
+}
 
-void noising(const NoisingArgs& a) { (a.x0.dtype == Dtype::kDouble ? noise_views<double> : noise_views<float>)(a); }
+void noising(const NoisingArgs& a, int num_threads) {
+  (a.x0.dtype == Dtype::kDouble ? noise_views<double> : noise_views<float>)(a, num_threads);
+}
 
 }  // namespace sd::cpu::SD_LEVEL

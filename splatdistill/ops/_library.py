@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch  # noqa: F401  the extension needs torch's libraries in the process
+import torch  # the extension needs torch's libraries in the process
 
 try:
     from splatdistill import _C  # pyright: ignore[reportAttributeAccessIssue]
@@ -13,6 +13,11 @@ except ImportError as error:
         f"The native extension of splatdistill does not load ({error}): build it with "
         "`pip install --no-build-isolation -e .` in the repository."
     ) from error
+
+
+def native(device: torch.device) -> bool:
+    """Whether the operators, but for the rasteriser, have kernels for tensors on `device`."""
+    return device.type == "cpu" or (device.type == "cuda" and _C.has_cuda())
 
 
 def build_info() -> dict[str, Any]:

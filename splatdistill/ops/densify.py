@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from splatdistill.ops import _check, _library, reference  # noqa: F401  _library registers the ops
+from splatdistill.ops import _check, _library, reference
 from splatdistill.ops.reference import CLONE, KEEP, PRUNE, SPLIT
 
 __all__ = ["CLONE", "KEEP", "PRUNE", "SPLIT", "Moments", "Plan", "accumulate", "classify", "scatter"]
@@ -45,7 +45,7 @@ def accumulate(grad_sum: Tensor, count: Tensor, *, probe_grad: Tensor, radii: Te
             raise ValueError(f"{name} must be contiguous, it is written in place.")
     probe_grad = _check.tensor("probe_grad", probe_grad, shape=(None, n, 2), dtype=torch.float32, device=device)
     radii = _check.tensor("radii", radii, shape=(len(probe_grad), n, 2), dtype=torch.int32, device=device)
-    op = torch.ops.splatdistill.densify_accumulate if device.type == "cpu" else reference.densify_accumulate
+    op = torch.ops.splatdistill.densify_accumulate if _library.native(device) else reference.densify_accumulate
     op(grad_sum, count, probe_grad, radii)
 
 
@@ -54,7 +54,7 @@ def classify(
     *,
     scales: Tensor,
     opacities: Tensor,
-    grow_gradient: float,
+    grow_gradient: float | Tensor,
     split_scale: float,
     prune_scale: float,
     prune_opacity: float,
@@ -63,10 +63,10 @@ def classify(
     """What becomes of each splat.
 
     mean_grad: [N] >= 0. scales: [N,3] log; opacities: [N] logit; all float32. split_scale and prune_scale: log;
-    prune_opacity: logit; rounded to float32. A splat is pruned if it is fainter or its largest scale is larger. Else it
-    grows if its gradient is positive and at least grow_gradient, by a split if its largest scale is above split_scale
-    and by a clone if not. Growth stops at max_splats survivors, the largest gradients first, the lowest index among
-    equal ones.
+    prune_opacity: logit; grow_gradient: a number, or a tensor [] that need not leave its device; rounded to float32.
+    A splat is pruned if it is fainter or its largest scale is larger. Else it grows if its gradient is positive and at
+    least grow_gradient, by a split if its largest scale is above split_scale and by a clone if not. Growth stops at
+    max_splats survivors, the largest gradients first, the lowest index among equal ones.
     """
     device = _device("mean_grad", mean_grad)
     mean_grad = _check.tensor("mean_grad", mean_grad, shape=(None,), dtype=torch.float32, device=device)
@@ -74,11 +74,15 @@ def classify(
     scales = _check.tensor("scales", scales, shape=(n, 3), dtype=torch.float32, device=device)
     opacities = _check.tensor("opacities", opacities, shape=(n,), dtype=torch.float32, device=device)
     _check.integer("max_splats", max_splats, low=0, high=2**63 - 1)
-    if device.type == "cpu":
-        op = torch.ops.splatdistill.densify_classify
-        return Plan(
-            *op(mean_grad, scales, opacities, grow_gradient, split_scale, prune_scale, prune_opacity, max_splats)
+    if isinstance(grow_gradient, Tensor):
+        _check.tensor("grow_gradient", grow_gradient, shape=(), dtype=torch.float32, device=device)
+    else:
+        grow_gradient = torch.tensor(grow_gradient, dtype=torch.float32)
+    if _library.native(device):
+        kind, counts = torch.ops.splatdistill.densify_classify(
+            mean_grad, scales, opacities, grow_gradient, split_scale, prune_scale, prune_opacity, max_splats
         )
+        return Plan(kind, counts.cpu())
     kind = reference.densify_classify(
         mean_grad,
         scales=scales,
@@ -114,7 +118,7 @@ def scatter(tensors: dict[str, Tensor], moments: Moments, *, plan: Plan, key: in
     rows = [_rows(name, tensors[name], len(kind), device) for name in names]
     states = [(name, which) for name, state in moments.items() for which in state]
     rows += [_rows(f"{name}.{which}", moments[name][which], len(kind), device) for name, which in states]
-    if device.type != "cpu":
+    if not _library.native(device):
         return reference.densify_scatter(tensors, moments, kind=kind, key=key)
     keep, clone, split, _ = plan.counts.tolist()
     with torch.no_grad():

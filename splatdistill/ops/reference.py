@@ -273,7 +273,7 @@ def densify_classify(
     *,
     scales: Tensor,
     opacities: Tensor,
-    grow_gradient: float,
+    grow_gradient: float | Tensor,
     split_scale: float,
     prune_scale: float,
     prune_opacity: float,

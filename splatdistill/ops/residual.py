@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from splatdistill.ops import _check, _library, reference  # noqa: F401  _library registers the ops
+from splatdistill.ops import _check, _library, reference
 
 MAX_TERMS = 8
 _FLOATS = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
@@ -56,7 +56,7 @@ def residual(
     terms = [_like(f"terms[{k}]", term, x0) for k, term in enumerate(terms)]
     coef = _constant("coef", coef, (len(terms), num_views), x0)
     weight = _constant("weight", weight, (num_views,), x0)
-    if x0.device.type != "cpu":
+    if not _library.native(x0.device):
         return ResidualLoss(*reference.residual(x0, terms, coef, weight, clamp, total_views))
     return ResidualLoss(*_Residual.apply(x0.contiguous(), (terms, coef, weight, clamp, total_views)))
 
@@ -70,7 +70,7 @@ def noising(x0: Tensor, *, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     num_views = _num_views(x0)
     eps = _like("eps", eps, x0)
     alpha, sigma = _constant("alpha", alpha, (num_views,), x0), _constant("sigma", sigma, (num_views,), x0)
-    if x0.device.type != "cpu":
+    if not _library.native(x0.device):
         return reference.noising(x0, eps, alpha, sigma)
     return _Noising.apply(x0.contiguous(), (eps, alpha, sigma))
 

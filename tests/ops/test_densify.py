@@ -203,7 +203,8 @@ def test_opcheck() -> None:
     n = len(tensors["means"])
     statistics = torch.zeros(n), torch.zeros(n, dtype=torch.int64), torch.ones(2, n, 2), torch.ones(2, n, 2).int()
     torch.library.opcheck(ops.densify_accumulate.default, statistics)
-    arguments = gradients(n), tensors["scales"], tensors["opacities"], 0.5, -3.0, -1.0, -2.0, 22
+    grow = torch.tensor(0.5)
+    arguments = gradients(n), tensors["scales"], tensors["opacities"], grow, -3.0, -1.0, -2.0, 22
     torch.library.opcheck(ops.densify_classify.default, arguments)
     plan = random_plan(n)
     keep, clone, split, _ = plan.counts.tolist()

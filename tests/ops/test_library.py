@@ -6,16 +6,37 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from splatdistill import _C, ops
+from splatdistill.ops import densify
 
 
 def test_build_info_tells_what_runs():
     info = ops.build_info()
     assert info["simd_level"] in info["simd_levels"]
     assert "-ffast-math" not in info["flags"]
-    assert info["cuda_archs"] == []
+    assert bool(info["cuda_archs"]) == _C.has_cuda()
+
+
+@pytest.mark.skipif(not _C.has_cuda(), reason="the extension was built without CUDA")
+def test_shapes_on_a_cuda_device_are_known_without_one():
+    """What torch.compile asks: fake tensors go through the same Python as real ones."""
+    with FakeTensorMode():
+        x0 = torch.empty(2, 3, 8, 8, device="cuda", dtype=torch.bfloat16)
+        constants = torch.empty(2, 2, device="cuda"), torch.empty(2, device="cuda")
+        made = ops.residual(x0, terms=[x0] * 2, coef=constants[0], weight=constants[1])
+        assert (made.loss.dtype, made.norms.shape, made.loss.device.type) == (torch.float32, (2,), "cuda")
+        noised = ops.noising(x0, eps=x0, alpha=constants[1], sigma=constants[1])
+        assert (noised.shape, noised.dtype, noised.device) == (x0.shape, x0.dtype, x0.device)
+        splats = [torch.empty(5, *sizes, device="cuda") for sizes in ((3,), (4,), (3,), (), (15, 3))]
+        limits = dict(grow_gradient=0.5, split_scale=-3.0, prune_scale=-1.0, prune_opacity=-2.0, max_splats=22)
+        plan = densify.classify(splats[3], scales=splats[2], opacities=splats[3], **limits)
+        assert (plan.kind.shape, plan.kind.device.type, plan.counts.device.type) == ((5,), "cuda", "cpu")
+        out = torch.ops.splatdistill.densify_scatter(splats, 1, plan.kind, 7, 0)
+        assert [tuple(rows.shape) for rows in out] == [(7, 3), (7, 4), (7, 3), (7,), (7, 15, 3)]
 
 
 def test_loading_leaves_subnormal_numbers_alone():

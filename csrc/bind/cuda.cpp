@@ -1,0 +1,28 @@
+#include "cuda.h"
+
+#include <torch/csrc/stable/accelerator.h>
+
+// In libtorch_cuda, which a torch for CPUs alone does not have; there it is null and nothing calls it.
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
+
+namespace sd::bind {
+namespace {
+
+struct CurrentStream {
+  explicit CurrentStream(const Tensor& like) : guard(like.get_device_index()) {
+    void* current = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &current));
+    stream = static_cast<cuda::Stream>(current);
+  }
+  torch::stable::accelerator::DeviceGuard guard;
+  cuda::Stream stream;
+};
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(splatdistill, CUDA, m) {
+  implement_residual<Cuda<CurrentStream>>(m);
+  implement_densify<Cuda<CurrentStream>>(m);
+}
+
+}  // namespace sd::bind

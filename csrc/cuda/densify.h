@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstddef>
+
+#include "../common/densify.h"
+#include "stream.h"
+
+// Densify on the current device: the same masks, order and bytes as on a CPU. Nothing here waits or allocates; what is
+// returned is null, or what is wrong. N is below 2^30.
+namespace sd::cuda {
+
+// Adds the gradient norms of the views that saw a splat to grad_sum [N], and their number to count [N].
+// probe_grad, radii: [V,N,2].
+const char* densify_accumulate(const float* probe_grad, const int32_t* radii, int64_t num_views, int64_t n,
+                               float* grad_sum, int64_t* count, Stream stream);
+
+size_t classify_workspace(int64_t n);
+
+// kind: [N]. counts: splats of each kind, [kSplatKinds]. grow_gradient: one number on the device that replaces the
+// threshold's, or null.
+const char* densify_classify(const ClassifyArgs& args, const float* grow_gradient, int8_t* kind, int64_t* counts,
+                             void* workspace, Stream stream);
+
+size_t scatter_workspace(int64_t n);
+
+// Writes nothing beyond num_out rows, whatever `kind` says.
+const char* densify_scatter(const ScatterArgs& args, void* workspace, Stream stream);
+
+}  // namespace sd::cuda

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+
+#include "../common/macros.h"
+#include "stream.h"
+
+#if defined(__CUDACC__)
+#include <cuda_runtime.h>
+#else
+#include <algorithm>
+#include <memory>
+#endif
+
+// A kernel is a struct: its Args, its Shared memory, kThreads of a block, kPhases, and `run`, what one thread does in
+// one phase. There is a barrier between two phases and nowhere else; nothing is kept in registers over it. So the same
+// source also runs on a host, phase after phase and thread after thread, which tests use: everything but races shows.
+namespace sd::cuda {
+
+struct Place {
+  int64_t block;
+  int thread;
+};
+
+#if defined(__CUDACC__)
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads) run(const __grid_constant__ typename Kernel::Args args) {
+  __shared__ typename Kernel::Shared shared;
+  const Place place = {blockIdx.x, static_cast<int>(threadIdx.x)};
+#pragma unroll
+  for (int phase = 0; phase < Kernel::kPhases; ++phase) {
+    if (phase > 0) __syncthreads();
+    Kernel::run(phase, args, shared, place);
+  }
+}
+
+// Null, or what is wrong.
+inline const char* launch_error() {
+  const cudaError_t error = cudaGetLastError();
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+template <class Kernel>
+void launch(const typename Kernel::Args& args, int64_t blocks, Stream stream) {
+  if (blocks > 0) run<Kernel><<<static_cast<unsigned int>(blocks), Kernel::kThreads, 0, stream>>>(args);
+}
+
+inline void clear(void* memory, size_t bytes, Stream stream) { cudaMemsetAsync(memory, 0, bytes, stream); }
+
+#else
+
+inline bool reversed = false;  // the other order of blocks and threads: results must not depend on it
+
+inline const char* launch_error() { return nullptr; }
+
+template <class Kernel>
+void launch(const typename Kernel::Args& args, int64_t blocks, Stream) {
+  const auto shared = std::make_unique<typename Kernel::Shared>();
+  for (int64_t i = 0; i < blocks; ++i)
+    for (int phase = 0; phase < Kernel::kPhases; ++phase)
+      for (int j = 0; j < Kernel::kThreads; ++j)
+        Kernel::run(phase, args, *shared, {reversed ? blocks - 1 - i : i, reversed ? Kernel::kThreads - 1 - j : j});
+}
+
+inline void clear(void* memory, size_t bytes, Stream) { std::fill_n(static_cast<char*>(memory), bytes, char{0}); }
+
+#endif
+
+// For integers alone: the order of the additions is not the same twice.
+SD_HD void add_atomically(int* sum, int value) {
+#if defined(__CUDA_ARCH__)
+  atomicAdd(sum, value);
+#else
+  *sum += value;
+#endif
+}
+
+SD_HD void add_atomically(int64_t* sum, int64_t value) {
+#if defined(__CUDA_ARCH__)
+  atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(value));
+#else
+  *sum += value;
+#endif
+}
+
+// Blocks of `threads` that cover n elements.
+inline int64_t blocks_for(int64_t n, int threads) { return (n + threads - 1) / threads; }
+
+}  // namespace sd::cuda

@@ -1,0 +1,62 @@
+"""Where CUDA's compiler is and how the kernels are compiled; used by setup.py and benchmarks/kernel_budget.py."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCES = sorted(Path(__file__).parent.glob("*.cu"))
+# Rounded after every operation, as on a CPU: densify masks are equal everywhere. Never --use_fast_math.
+FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-Xcompiler=-fPIC,-fvisibility=hidden"]
+# A kernel that spills registers or needs local memory does not compile.
+STRICT = ["-Xptxas=-warn-spills,-warn-lmem-usage,-Werror"]
+
+
+@dataclass(frozen=True)
+class Toolkit:
+    """nvcc: its path. libraries: folders that it links from."""
+
+    nvcc: str
+    libraries: list[str]
+
+    def static_runtime(self) -> str:
+        """The CUDA runtime as a library that is linked in, so that the extension loads where there is none."""
+        for folder in self.libraries:
+            if (library := Path(folder) / "libcudart_static.a").is_file():
+                return str(library)
+        raise SystemExit(f"No libcudart_static.a beside {self.nvcc}: install the CUDA runtime's development files.")
+
+
+def find() -> Toolkit | None:
+    """The toolkit of the `nvcc` on the PATH, as nvcc itself tells it: a wrapper script may stand in for it. None where
+    there is none that works.
+    """
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        return None
+    command = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    top = re.search(r"^#\$ TOP=(.+)$", told.stderr, flags=re.M)
+    if told.returncode != 0 or top is None:
+        return None
+    named = re.findall(r"-L([^\"\s]+)", "".join(re.findall(r"^#\$ LIBRARIES=(.*)$", told.stderr, flags=re.M)))
+    return Toolkit(nvcc, [*named, str(Path(top[1]) / "lib")])
+
+
+def archs() -> list[str]:
+    """Compute capabilities to compile for, from SPLATDISTILL_CUDA_ARCHS."""
+    named = os.environ.get("SPLATDISTILL_CUDA_ARCHS", "80;90").replace(",", ";").split(";")
+    found = sorted({arch.strip() for arch in named} - {""}, key=lambda arch: (len(arch.rstrip("af")), arch))
+    if not found or not all(re.fullmatch(r"\d{2,3}[af]?", arch) for arch in found):
+        raise SystemExit('SPLATDISTILL_CUDA_ARCHS must look like "80;90".')
+    return found
+
+
+def gencode(archs: list[str]) -> list[str]:
+    """Machine code for each, and PTX of the newest for devices that came later."""
+    codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+    return [*codes, f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}"]

@@ -1,0 +1,68 @@
+"""The gate on what CUDA kernels take: what it reads of the compiler's report, and when it fails."""
+
+from __future__ import annotations
+
+import kernel_budget
+import pytest
+
+REPORT = """
+ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function 'void sd::cuda::run<sd::cuda::(anonymous namespace)::\
+ChunkKernel<float, 3, 4> >(sd::cuda::(anonymous namespace)::ChunkKernel<float, 3, 4>::Args)' for 'sm_90'
+ptxas info    : Function properties for void sd::cuda::run<sd::cuda::(anonymous namespace)::ChunkKernel<float, 3, 4> >()
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 48 registers, used 1 barriers, 6144 bytes smem
+ptxas info    : Compiling entry function 'void cub::detail::scan::DeviceScanKernel<int, int*>(int, int*)' for 'sm_90'
+ptxas info    : Used 72 registers
+ptxas info    : Compiling entry function 'void cub::detail::scan::DeviceScanKernel<char>(char)' for 'sm_90'
+ptxas info    : Used 60 registers, used 1 barriers, 16 bytes smem, 400 bytes cmem[0]
+"""
+BUDGET = {"a.cu sm_90": {"One": {"registers": 40, "shared": 16}}}
+
+
+def test_the_report_is_read():
+    assert kernel_budget.parse(REPORT) == {
+        "ChunkKernel<float, 3, 4>": {"registers": 48, "shared": 6144},
+        "DeviceScanKernel": {"registers": 72, "shared": 16},
+    }
+
+
+def test_the_same_passes_and_less_is_told():
+    assert kernel_budget.compare(BUDGET, BUDGET) == ([], True)
+    lines, good = kernel_budget.compare({"a.cu sm_90": {"One": {"registers": 39, "shared": 16}}}, BUDGET)
+    assert good and "better" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"a.cu sm_90": {"One": {"registers": 41, "shared": 16}}},
+        {"a.cu sm_90": {"One": {"registers": 40, "shared": 17}}},
+        {"a.cu sm_90": {**BUDGET["a.cu sm_90"], "Two": {"registers": 1, "shared": 0}}},
+        {"a.cu sm_90": {}},
+        {},
+    ],
+)
+def test_more_than_the_budget_and_unknown_kernels_fail(found):
+    assert not kernel_budget.compare(found, BUDGET)[1]
+
+
+@pytest.mark.skipif(kernel_budget.toolkit.find() is None, reason="needs nvcc on the PATH")
+def test_local_memory_and_spills_do_not_compile(tmp_path):
+    planted = tmp_path / "planted.cu"
+    planted.write_text(
+        "__global__ void local(int* out, int i) {\n"
+        "  int values[64];\n"
+        "  for (int j = 0; j < 64; ++j) values[(i + 7 * j) % 64] = out[j];\n"
+        "  for (int j = 0; j < 64; ++j) out[j] = values[(j * i) % 64];\n"
+        "}\n"
+    )
+    with pytest.raises(kernel_budget.CompileError, match="Local memory"):
+        kernel_budget.compile_kernels(kernel_budget.toolkit.find().nvcc, planted, "90")
+
+
+def test_without_nvcc_the_gate_says_that_it_did_not_run(monkeypatch, capsys):
+    monkeypatch.setattr(kernel_budget.sys, "argv", ["kernel_budget.py"])
+    monkeypatch.setenv("PATH", "")
+    assert kernel_budget.main() == 77
+    assert "SKIPPED" in capsys.readouterr().out
