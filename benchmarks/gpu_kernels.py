@@ -23,7 +23,7 @@ from torch import Tensor
 from splatdistill import ops
 from splatdistill.config import DensifyConfig, OptimConfig
 from splatdistill.densify import Densifier
-from splatdistill.ops import densify
+from splatdistill.ops import _library, densify
 from splatdistill.optim import MOMENTS, SplatOptimizer
 from splatdistill.splats import Splats
 
@@ -37,6 +37,8 @@ GROW, SPLIT_SCALE, PRUNE_OPACITY = 0.9, 0.02, 0.005
 def main() -> None:
     args = gpu_common.parser(__doc__).parse_args()
     device = gpu_common.require(args.device)
+    if not _library.native(device):
+        raise SystemExit("The extension has no CUDA kernels: build it with SPLATDISTILL_CUDA=1.")
     cells = []
     for shape in [(2, 4, 16, 16)] if device.type == "cpu" else SHAPES[:2] if args.quick else SHAPES:
         for dtype in (torch.float32, torch.bfloat16):
