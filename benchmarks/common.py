@@ -21,8 +21,10 @@ from typing import Any
 
 import torch
 
+from splatdistill.memory import keep_freed_memory
+
 ROOT = Path(__file__).resolve().parents[1]
-MIN_SAMPLE = 5e-3  # seconds: shorter calls are repeated within a sample
+MIN_SAMPLE = 20e-3  # seconds: shorter calls are repeated within a sample
 Clock = Callable[[], float]
 Samples = dict[str, list[float]]
 
@@ -36,9 +38,12 @@ def alternate(
 ) -> Samples:
     """Seconds per call of each of `calls`, taken in turn, so that what slows the machine slows all of them alike.
 
-    One warm-up each, then `rounds` rounds, or at least three when they take longer than `budget` seconds. `clock`:
-    process CPU time, which other programs disturb least, or `time.perf_counter` where threads are compared.
+    One warm-up each, then `rounds` rounds, or at least three when they take longer than `budget` seconds. A sample
+    begins with a call that is not timed, so that none pays for what the one before left in the caches, and freed memory
+    is kept, as the command line does. `clock`: process CPU time, which other programs disturb least, or
+    `time.perf_counter` where threads are compared.
     """
+    keep_freed_memory()
     repeats = {}
     for name, call in calls.items():
         call()
@@ -51,6 +56,7 @@ def alternate(
         if done >= 3 and time.perf_counter() - begun > budget:
             break
         for name, call in calls.items():
+            call()
             start = clock()
             for _ in range(repeats[name]):
                 call()

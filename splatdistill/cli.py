@@ -208,8 +208,10 @@ def _train(args: list[str]) -> int:
     for sentence in [*warnings, *_about_priors(config)]:
         print(f"Note: {sentence}", file=sys.stderr)
     from splatdistill.logs import Progress
+    from splatdistill.memory import keep_freed_memory
     from splatdistill.train import train
 
+    keep_freed_memory()
     with Progress(total=config.steps, log_every=config.output.log_every) as progress:
         # A run that was stopped before its first checkpoint begins again.
         resume = (folder / "checkpoints" / "latest").is_file()

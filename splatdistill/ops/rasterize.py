@@ -200,10 +200,16 @@ def _backward(ctx, v_color, v_alpha, v_depth, v_means2d, *_):
 
 
 class _Rasterize(torch.autograd.Function):
-    """The same as the op's own gradient below, without the time torch takes to fill in defaults of a long signature."""
+    """The same as the op's own gradient below, without the time torch takes to fill in defaults of a long signature:
+    hence no `setup_context` either.
+    """
 
-    forward = staticmethod(lambda *arguments: torch.ops.splatdistill.rasterize_forward.default(*arguments))
-    setup_context = staticmethod(_setup_context)
+    @staticmethod
+    def forward(ctx, *arguments):
+        outputs = torch.ops.splatdistill.rasterize_forward.default(*arguments)
+        _setup_context(ctx, arguments, outputs)
+        return outputs
+
     backward = staticmethod(_backward)
 
 

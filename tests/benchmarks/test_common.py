@@ -28,11 +28,11 @@ class Clock:
 def test_calls_take_turns_and_seconds_are_per_call(monkeypatch):
     clock, log = Clock(), []
     monkeypatch.setattr(common.time, "perf_counter", clock)
-    calls = {"a": clock.passing(0.01, log, "a"), "b": clock.passing(0.001, log, "b")}
+    calls = {"a": clock.passing(0.04, log, "a"), "b": clock.passing(0.004, log, "b")}
     samples = common.alternate(calls, rounds=4, clock=clock)
-    assert samples["a"] == pytest.approx([0.01] * 4)
-    assert samples["b"] == pytest.approx([0.001] * 4)
-    assert "".join(log) == "aabb" + ("a" + 5 * "b") * 4  # short calls are repeated
+    assert samples["a"] == pytest.approx([0.04] * 4)
+    assert samples["b"] == pytest.approx([0.004] * 4)
+    assert "".join(log) == "aabb" + ("aa" + "b" + 5 * "b") * 4  # short calls are repeated, after one that is not timed
 
 
 def test_a_budget_ends_the_rounds_after_three(monkeypatch):

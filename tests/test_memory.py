@@ -1,0 +1,42 @@
+"""Memory that a step frees stays for the next one."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+STEPS = """
+import resource
+import torch
+from splatdistill.memory import keep_freed_memory
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+print(keep_freed_memory())
+for _ in range(8):
+    begun = faults()
+    kept = [torch.ones(1_000_000) for _ in range(4)]
+    del kept
+print(faults() - begun)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks the allocator of glibc")
+def test_a_step_pays_for_no_fresh_pages():
+    run = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
+    kept, pages = run.stdout.split()
+    assert kept == "True"
+    assert int(pages) < 40  # 3900 otherwise
+
+
+def test_another_allocator_is_left_alone(monkeypatch):
+    import ctypes
+
+    from splatdistill.memory import keep_freed_memory
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert keep_freed_memory() is False
