@@ -145,6 +145,10 @@ class ViewsConfig:
 
     words: Literal["auto", "on", "off"] = "auto"
     """Whether prompts name the side; auto does where the method asks for it: vsd, esd, and sds with Perp-Neg."""
+    token: FileOnly[bool] = True
+    """Tell the prior every camera, if it knows any, so that views of a group see each other; without, words alone tell
+    the side. VSD and ESD never tell it.
+    """
     front_deg: FileOnly[float] = 45.0
     """Views closer than this to the front or the back have that word, the others are side views; degrees."""
     overhead_deg: FileOnly[float] = 60.0

@@ -69,6 +69,10 @@ class Guidance(ABC, Generic[C]):
         words = view_words(cameras, front_deg=views.front_deg, overhead_deg=views.overhead_deg)
         return [seen_from(self.prompt, word) for word in words]
 
+    def asked(self, prior: Prior, prompt: str | Sequence[str], cameras: Cameras) -> Condition:
+        """The prior's condition for a prompt, or one for each view; it is told the cameras unless the settings forbid."""
+        return prior.embed(prompt, cameras, token=self.views.token)
+
     def progress(self, step: int) -> float:
         """How much of the run is done, 0..1."""
         return step / max(1, self.steps)
