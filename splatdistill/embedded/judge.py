@@ -1,0 +1,223 @@
+"""The judge: a small network that says which words fit a picture, and whether it shows an object's front. No CLIP.
+
+`python -m splatdistill.embedded.judge --corpus DIR --out DIR` trains one, `--measure FOLDER` measures one again. It
+shares no weights and no code with the prior: its own words, text encoder and image encoder, trained on other renders.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from splatdistill.evaluate import Yardstick
+
+WEIGHTS = Path(__file__).resolve().parent / "judge_weights"
+CONFIG, TENSORS = "config.json", "model.safetensors"
+IMAGE_SIZE = 64
+NUM_SIDES = 8
+"""Azimuths that the judge tells apart, 45 degrees from one to the next; 0 is the front."""
+MIN_FLAGGED, MAX_FALSE = 0.90, 0.05
+"""What the Janus probe must reach on mirrored-front objects, and may not exceed on real ones."""
+_FILLER = frozenset("a an the of pair photo picture image 3d render rendering".split())
+
+
+class ImageEncoder(nn.Module):
+    """Pictures [B,3,64,64] in 0..1 to features [B,F]: halved four times, a residual block at each size but the first.
+
+    widths: channels at 32, 16, 8 and 4 pixels.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [_convolution(3, widths[0], stride=2)]
+        for before, width in zip(widths, widths[1:], strict=False):
+            layers += [_convolution(before, width, stride=2), _Residual(width)]
+        self.layers = nn.Sequential(*layers)
+        self.squeeze = nn.Conv2d(widths[-1], widths[-1] // 4, 1)
+        self.num_features = widths[-1] // 4 * (IMAGE_SIZE // 2 ** len(widths)) ** 2
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        x = ((rgb - 0.6) / 0.3).contiguous(memory_format=torch.channels_last)
+        return self.squeeze(self.layers(x)).flatten(1)
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = _convolution(width, width), _convolution(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.first(x))
+
+
+def _convolution(before: int, after: int, *, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+
+
+class TextEncoder(nn.Module):
+    """Word numbers [T,L], 0 after the last word, to [T,D]: word vectors and a GRU, whose last state is the answer."""
+
+    def __init__(self, num_words: int, *, width: int, embed: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(num_words + 1, width, padding_idx=0)
+        self.recurrent = nn.GRU(width, 2 * width, batch_first=True)
+        self.project = nn.Linear(2 * width, embed)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states = self.recurrent(self.words(tokens))[0]
+        last = (tokens != 0).sum(1) - 1
+        return self.project(states[torch.arange(len(tokens)), last])
+
+
+class Network(nn.Module):
+    """Both encoders, the head for the side that a picture shows, and the temperature of the training."""
+
+    def __init__(self, *, num_words: int, widths: Sequence[int], text_width: int, embed: int) -> None:
+        super().__init__()
+        self.image = ImageEncoder(widths)
+        self.text = TextEncoder(num_words, width=text_width, embed=embed)
+        self.project = nn.Linear(self.image.num_features, embed)
+        self.sides = nn.Linear(self.image.num_features, NUM_SIDES)
+        self.log_scale = nn.Parameter(torch.tensor(2.3))
+
+    def pictures(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings [B,D] of unit length and logits [B,8] of the sides, for pictures [B,3,64,64] in 0..1."""
+        return self.heads(self.image(rgb))
+
+    def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return F.normalize(self.project(features), dim=-1), self.sides(features)
+
+    def captions(self, tokens: Tensor) -> Tensor:
+        """[T,D] of unit length."""
+        return F.normalize(self.text(tokens), dim=-1)
+
+
+class Judge:
+    """A trained network with its words and with what was measured of it: judge, front probe and yardstick of `eval`.
+
+    config: widths, text_width, embed; words; nouns and colours with their synonyms; pool; measured, see README.md.
+    """
+
+    image_size = IMAGE_SIZE
+
+    def __init__(self, network: Network, config: Mapping[str, Any]) -> None:
+        self.network, self.config = network.eval(), dict(config)
+        self.name = f"splatdistill's own judge ({len(config['nouns'])} nouns, {len(config['colours'])} colours)"
+        self.numbers = {word: number for number, word in enumerate(config["words"], 1)}
+        self.doubt = doubt(config.get("measured", {}))
+
+    @classmethod
+    def load(cls, folder: Path = WEIGHTS) -> Judge:
+        """ValueError, one sentence, when the folder holds no judge."""
+        try:
+            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            network = create(config)
+            network.load_state_dict(load_file(folder / TENSORS))  # copies fp16 into fp32
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ValueError(f"{folder} holds no judge that can be read ({type(error).__name__}).") from error
+        return cls(network, config)
+
+    def save(self, folder: Path) -> None:
+        """config.json and fp16 safetensors; a README.md there is kept."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = self.network.state_dict()
+        tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
+        save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
+        self.save_config(folder)
+
+    def save_config(self, folder: Path) -> None:
+        (folder / CONFIG).write_text(json.dumps(self.config, indent=1) + "\n", encoding="utf-8")
+
+    @torch.no_grad()
+    def embed_images(self, rgb: Tensor) -> Tensor:
+        """[V,H,W,3] in 0..1 to [V,D] of unit length."""
+        return self.network.pictures(_fit(rgb))[0]
+
+    @torch.no_grad()
+    def embed_texts(self, prompts: Sequence[str]) -> Tensor:
+        """T prompts to [T,D] of unit length; ValueError, one sentence, for words that the judge does not know."""
+        return self.network.captions(self.tokens(prompts))
+
+    def tokens(self, prompts: Sequence[str]) -> Tensor:
+        """Word numbers [T,L], 0 after the last word."""
+        return nn.utils.rnn.pad_sequence([torch.tensor(self._read(prompt)) for prompt in prompts], batch_first=True)
+
+    def _read(self, prompt: str) -> list[int]:
+        found = [word for word in re.findall(r"[a-z0-9]+", prompt.lower()) if word not in _FILLER]
+        unknown = [word for word in found if word not in self.numbers]
+        if unknown:
+            raise ValueError(
+                f"prompt: the judge does not know {unknown[0]!r} of {prompt!r}; name a CLIP model with --clip, or keep "
+                "to the words of `splatdistill vocab`."
+            )
+        if not found:
+            raise ValueError(f"prompt: {prompt!r} names nothing that the judge could look for.")
+        return [self.numbers[word] for word in found]
+
+    @torch.no_grad()
+    def front(self, rgb: Tensor) -> Tensor:
+        """[V,H,W,3] in 0..1 to [V]: how probable it is that a view shows the front."""
+        return self.network.pictures(_fit(rgb))[1].softmax(-1)[:, 0]
+
+    def is_front(self, rgb: Tensor) -> Tensor:
+        """[V,H,W,3] in 0..1 to [V] bool."""
+        return self.front(rgb) >= self.config["measured"]["probe"]["threshold"]
+
+    def has_front(self, prompt: str) -> bool:
+        """Whether the object of a prompt is among those whose front the probe told from their other sides."""
+        return self.noun(prompt) in self.config.get("measured", {}).get("probe", {}).get("nouns", ())
+
+    def noun(self, prompt: str) -> str | None:
+        """The noun that a prompt names; the longest name wins, so that a palm tree is no tree."""
+        names = {name: noun for noun, others in self.config["nouns"].items() for name in (noun, *others)}
+        found = (name for name in sorted(names, key=len, reverse=True) if re.search(rf"\b{name}\b", prompt.lower()))
+        return names.get(next(found, ""))
+
+    @property
+    def yardstick(self) -> Yardstick:
+        colours = {name for colour, others in self.config["colours"].items() for name in (colour, *others)}
+        return Yardstick(tuple(self.config["pool"]), frozenset(colours), self.config["measured"]["real"])
+
+
+def create(config: Mapping[str, Any]) -> Network:
+    """A fresh network; weights come from torch's global generator."""
+    network = Network(
+        num_words=len(config["words"]), widths=config["widths"], text_width=config["text_width"], embed=config["embed"]
+    )
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def doubt(measured: Mapping[str, Any]) -> str:
+    """Why the Janus probe is not to be trusted, one sentence; nothing when it is."""
+    probe = measured.get("probe")
+    if not probe or not probe["nouns"]:
+        return "the probe was not shown to tell the front of any object."
+    flagged, false = probe["mirrored_flagged"], probe["real_flagged"]
+    if flagged >= MIN_FLAGGED and false <= MAX_FALSE:
+        return ""
+    return (
+        f"the probe flags {flagged:.0%} of mirrored-front objects ({MIN_FLAGGED:.0%} needed) and {false:.0%} of real "
+        f"ones ({MAX_FALSE:.0%} allowed)."
+    )
+
+
+def _fit(rgb: Tensor) -> Tensor:
+    x = rgb.permute(0, 3, 1, 2)
+    if x.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
+        x = F.interpolate(x, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True)
+    return x
+
+
+if __name__ == "__main__":
+    from splatdistill.embedded.judge_train import main
+
+    sys.exit(main())
