@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         layers: list[nn.Module] = [_convolution(3, widths[0], stride=2)]
-        for before, width in zip(widths, widths[1:], strict=False):
+        for before, width in pairwise(widths):
             layers += [_convolution(before, width, stride=2), _Residual(width)]
         self.layers = nn.Sequential(*layers)
         self.squeeze = nn.Conv2d(widths[-1], widths[-1] // 4, 1)

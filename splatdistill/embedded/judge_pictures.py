@@ -31,7 +31,7 @@ _DARKEST = 0.5  # shading of the corpus lies above this
 
 @dataclass(frozen=True)
 class Pictures:
-    """rgb: [B,3,H,W] in 0..1; noun: [B] index into NOUNS; colour: [B] index into COLOURS or UNKNOWN; azimuth: [B] rad."""
+    """rgb: [B,3,H,W] in 0..1; noun, colour: [B] indices into NOUNS and COLOURS, or UNKNOWN; azimuth: [B] rad."""
 
     rgb: Tensor
     noun: Tensor

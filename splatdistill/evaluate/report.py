@@ -120,5 +120,5 @@ def _e(text: object) -> str:
 
 def _n(value: float | None) -> str:
     if value is None:
-        return "–"
+        return "-"
     return f"{value:.3f}" if abs(value) < 100 and not isinstance(value, int) else f"{value:,.0f}"
