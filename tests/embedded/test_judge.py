@@ -235,7 +235,7 @@ def test_resuming_equals_not_stopping(corpus_folder, tmp_path):
         torch.testing.assert_close(resumed.average[name], straight.average[name], atol=1e-6, rtol=1e-4)
 
 
-def test_it_learns_and_writes_a_judge_that_loads(corpus_folder, tmp_path):
+def test_a_run_writes_a_judge_that_loads(corpus_folder, tmp_path):
     it = trainer(corpus_folder)
     it.config = dataclasses.replace(CONFIG, lr=1e-2, max_images=600, sides=0.0)
     run(it, tmp_path, minutes=1)
@@ -289,6 +289,6 @@ def test_measuring_needs_no_training(library, tmp_path, monkeypatch):
     assert measured["nouns"] | {"views": 0, "objects": 0} == {
         "views": 0, "objects": 0, "num_objects": 2, "prompts": len(NOUNS), "chance": round(1 / len(NOUNS), 4)
     }  # fmt: skip
-    assert 0 <= measured["probe"]["real_flagged_all_nouns"] <= 1 and (tmp_path / "x.png").stat().st_size > 0
+    assert 0 <= measured["probe"]["real_flagged_all_nouns"] <= 1 and sheet.stat().st_size > 0
     assert Path(tmp_path / "real" / "gbuffers.npy").exists()
     assert json.loads(json.dumps(measured)) == measured

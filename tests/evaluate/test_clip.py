@@ -63,10 +63,10 @@ def test_pictures_reach_the_network_as_its_own_processor_would_send_them(folder:
 
 
 def test_what_is_no_clip_is_one_sentence(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="it has no config.json"):
+    with pytest.raises(ValueError, match=r"it has no config\.json"):
         Clip(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match="is not a CLIP: its config.json says model_type 'bert'"):
+    with pytest.raises(ValueError, match=r"is not a CLIP: its config\.json says model_type 'bert'"):
         Clip(str(tmp_path))
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     with pytest.raises(ValueError, match="does not load as a CLIP model"):
