@@ -289,6 +289,6 @@ def test_measuring_needs_no_training(library, tmp_path, monkeypatch):
     assert measured["nouns"] | {"views": 0, "objects": 0} == {
         "views": 0, "objects": 0, "num_objects": 2, "prompts": len(NOUNS), "chance": round(1 / len(NOUNS), 4)
     }  # fmt: skip
-    assert 0 <= measured["probe"]["real_flagged_all_nouns"] <= 1 and sheet.stat().st_size > 0
+    assert 0 <= measured["probe"]["real_flagged_all_nouns"] <= 1 and (tmp_path / "x.png").stat().st_size > 0
     assert Path(tmp_path / "real" / "gbuffers.npy").exists()
     assert json.loads(json.dumps(measured)) == measured
