@@ -53,7 +53,7 @@ def fresh_config() -> dict[str, Any]:
     from splatdistill.embedded.judge_measure import prompt_of
 
     return {
-        "widths": [24, 48, 96, 192], "text_width": 48, "embed": 128,
+        "widths": [32, 64, 128, 192], "text_width": 48, "embed": 128,
         "words": sorted({word for phrase in phrases for word in phrase.split()}),
         "nouns": nouns, "colours": colours,
         "pool": [prompt_of(noun, colour) for noun in POOL_NOUNS for colour in POOL_COLOURS],

@@ -67,7 +67,7 @@ def appearance(rgb: Tensor, alpha: Tensor) -> dict[str, float]:
     inside = solid & ~F.max_pool2d((~solid).float()[:, None], 3, 1, 1)[:, 0].bool()
     return {
         "saturation": float(((high - low) / high.clamp(min=1e-6))[solid].mean()),
-        "contrast": float(luma[solid].std(correction=0)),
+        "contrast": float((luma[solid] - luma[solid].mean()).square().mean().sqrt()),
         "high_frequency": float(detail[inside].square().mean().sqrt()),
     }
 
