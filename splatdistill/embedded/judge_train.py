@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def fresh_config() -> dict[str, Any]:
     from splatdistill.embedded.judge_measure import prompt_of
 
     return {
-        "widths": [32, 64, 128, 192], "text_width": 48, "embed": 128,
+        "widths": [24, 48, 96, 192], "text_width": 48, "embed": 128,
         "words": sorted({word for phrase in phrases for word in phrase.split()}),
         "nouns": nouns, "colours": colours,
         "pool": [prompt_of(noun, colour) for noun in POOL_NOUNS for colour in POOL_COLOURS],
@@ -118,6 +119,8 @@ class Trainer:
             self.parameters.values(), lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
         )
         self.step, self.seconds = 0, 0.0
+        self._drawer = ThreadPoolExecutor(1)
+        self._drawn: dict[int, Future[Pictures]] = {}
 
     @property
     def images(self) -> int:
@@ -127,7 +130,7 @@ class Trainer:
         """One step; returns losses, and how often the best of all captions was a true one."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        batch = self.book.batch(self.step, num_images=self.config.batch)
+        batch = self._next_batch()
         logits, sides = self._answers(batch)
         true, false = self.captions.truth(batch.noun, batch.colour)
         words = contrastive_loss(logits, true, false)
@@ -141,6 +144,13 @@ class Trainer:
         best = logits.masked_fill(~(true | false), -math.inf).argmax(1)
         right = true.gather(1, best[:, None]).float().mean()
         return {"words": words.item(), "sides": side.item(), "right": right.item()}
+
+    def _next_batch(self) -> Pictures:
+        """The batch of this step; the one of the next step is drawn meanwhile, beside the network's work."""
+        step, size = self.step, self.config.batch
+        batch = self._drawn.pop(step).result() if step in self._drawn else self.book.batch(step, num_images=size)
+        self._drawn = {step + 1: self._drawer.submit(self.book.batch, step + 1, num_images=size)}
+        return batch
 
     def _answers(self, batch: Pictures) -> tuple[Tensor, Tensor]:
         draw = random.Random(key(self.config.seed, self.step, "captions"))  # noqa: S311 (nothing secret here)
