@@ -1,12 +1,11 @@
 """What a judge is worth, measured on renders of the real models that it never saw: other views, other instances.
 
-The models are drawn from 8 sides as `splatdistill eval` draws splats, and once more as synthetic Janus objects: the
-front half of the mesh and its mirror image.
+The models are drawn from 8 sides as `splatdistill eval` draws splats. Synthetic Janus objects are made of the same
+pictures: their front views, mirrored, stand in for those from behind.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from splatdistill.config import CameraConfig
 from splatdistill.embedded.corpus.build import select_models
 from splatdistill.embedded.corpus.captions import COLOURS, article, tint
 from splatdistill.embedded.corpus.dataset import Corpus, paint
-from splatdistill.embedded.corpus.furniture import Mesh, load_mesh
+from splatdistill.embedded.corpus.furniture import load_mesh
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
 from splatdistill.embedded.corpus.nouns import NOUNS, PLURALS
 from splatdistill.embedded.corpus.render import Caster
@@ -37,6 +36,9 @@ from splatdistill.io.video import to_uint8
 ELEVATION, CHOICE = 15.0, (5.0, 30.0)
 """Degrees: the views that figures are measured on, and those that the probe's nouns and threshold are chosen on."""
 _THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+
+Calls = dict[str, list[tuple[Tensor, Tensor]]]
+"""By noun: for every object the probability of a front [8], as it is and with two fronts."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ class Turn:
 class Turntables:
     """A folder of turntable renders in the layout of a corpus; made once, then read."""
 
-    def __init__(self, folder: Path, *, furniture: str | None, mirrored: bool) -> None:
+    def __init__(self, folder: Path, *, furniture: str | None) -> None:
         if not (folder / INDEX).exists():
-            _build(folder, furniture=furniture, mirrored=mirrored)
+            _build(folder, furniture=furniture)
         corpus = Corpus(folder, seed=0)
         records = {record["first"]: record for record in json.loads((folder / INDEX).read_text())["models"]}
         self.buffers = corpus.buffers
@@ -79,15 +81,14 @@ class Turntables:
                 yield Turn(thing.noun.name, key, colour, elevation, *tensors)
 
 
-def _build(folder: Path, *, furniture: str | None, mirrored: bool) -> None:
+def _build(folder: Path, *, furniture: str | None) -> None:
     tables = [
         turntable(CameraConfig(), num_frames=NUM_VIEWS, size=IMAGE_SIZE, elevation_deg=elevation)
         for elevation in (ELEVATION, *CHOICE)
     ]
     views, models = [], []
     for noun, model, yaw in select_models(furniture):
-        mesh = load_mesh(model, yaw_deg=yaw)
-        caster = Caster(mirror_front(mesh) if mirrored else mesh)
+        caster = Caster(load_mesh(model, yaw_deg=yaw))
         painted, share = caster.choose_paint(tables[0])
         cameras = {k: torch.cat([getattr(t, k) for t in tables]).tolist() for k in ("azimuth", "elevation", "radius")}
         first = sum(len(v) for v in views)
@@ -98,19 +99,10 @@ def _build(folder: Path, *, furniture: str | None, mirrored: bool) -> None:
     (folder / INDEX).write_text(json.dumps({"size": IMAGE_SIZE, "seed": 0, "models": models}))
 
 
-def mirror_front(mesh: Mesh) -> Mesh:
-    """The triangles before the middle (+z) and their mirror image behind it: an object with two fronts and no back."""
-    kept = mesh.vertices[mesh.faces].mean(1)[:, 2] > 0
-    front, back = np.array([1.0, 1, 1]), np.array([1.0, 1, -1])
-    faces = mesh.faces[kept]
-    return dataclasses.replace(
-        mesh,
-        vertices=np.concatenate([mesh.vertices * side for side in (front, back)]),
-        normals=np.concatenate([mesh.normals * side for side in (front, back)]),
-        uv=np.concatenate([mesh.uv, mesh.uv]),
-        faces=np.concatenate([faces, faces[:, ::-1] + len(mesh.vertices)]),
-        face_material=np.concatenate([mesh.face_material[kept]] * 2),
-    )
+def with_two_fronts(views: Tensor) -> Tensor:
+    """8 views [8,H,W,C] of a synthetic Janus object: from behind it shows the mirror images of its front half."""
+    behind = {3: 1, 4: 0, 5: 7}
+    return torch.stack([views[behind[i]].flip(1) if i in behind else views[i] for i in range(NUM_VIEWS)])
 
 
 def prompt_of(noun: str, colour: str | None) -> str:
@@ -118,15 +110,15 @@ def prompt_of(noun: str, colour: str | None) -> str:
     return f"{article(phrase, plural=noun in PLURALS)} {phrase}"
 
 
-def measure(judge: Judge, *, real: Turntables, mirrored: Turntables, sheet: Path | None = None) -> dict[str, Any]:
+def measure(judge: Judge, tables: Turntables, *, sheet: Path | None = None) -> dict[str, Any]:
     """Every figure of the card. sheet: where to draw the pictures that were read wrong."""
     pool = judge.config["pool"]
     nouns = {judge.noun(prompt) for prompt in pool}
     colours = sorted({colour for colour in COLOURS if any(colour in prompt.split() for prompt in pool)})
     plain = [prompt_of(noun.name, None) for noun in NOUNS]
     away = {model for noun in NOUNS for model in held_out(noun.models)}
-    painted = [turn for turn in real.turns(ELEVATION, colours=colours, seed=1) if turn.noun in nouns]
-    own = list(real.turns(ELEVATION, colours=[None], seed=1))
+    painted = [turn for turn in tables.turns(ELEVATION, colours=colours, seed=1) if turn.noun in nouns]
+    own = list(tables.turns(ELEVATION, colours=[None], seed=1))
     few, bare = [turn for turn in own if turn.noun in nouns], [prompt_of(noun, None) for noun in sorted(nouns)]
     wrong: list[tuple[Tensor, str]] = []
     coloured = _retrieval(judge, painted, pool, wrong=wrong)
@@ -146,7 +138,7 @@ def measure(judge: Judge, *, real: Turntables, mirrored: Turntables, sheet: Path
             "coloured": _figures(judge, painted, coloured, geometry),
             "plain": _figures(judge, own, natural, geometry_all),
         },
-        "probe": _probe(judge, real, mirrored),
+        "probe": _probe(judge, tables),
     }
 
 
@@ -193,45 +185,48 @@ def _figures(
     }
 
 
-def _probe(judge: Judge, real: Turntables, mirrored: Turntables) -> dict[str, Any]:
-    """Chooses threshold and nouns on some views, measures on others; half of the pictures are blurred."""
-    chosen = {kind: _calls(judge, tables, CHOICE, seed=2) for kind, tables in (("real", real), ("two", mirrored))}
-    sorted_out = {threshold: _tellable(chosen, threshold) for threshold in _THRESHOLDS}
-    threshold = max(_THRESHOLDS, key=lambda t: (len(sorted_out[t]), -abs(t - 0.5)))
-    nouns = sorted_out[threshold]
-    held = {kind: _calls(judge, tables, (ELEVATION,), seed=3) for kind, tables in (("real", real), ("two", mirrored))}
+def _probe(judge: Judge, tables: Turntables) -> dict[str, Any]:
+    """Chooses threshold and nouns on some views, measures on others."""
+    chosen, held = _calls(judge, tables, CHOICE, seed=2), _calls(judge, tables, (ELEVATION,), seed=3)
+    candidates = {threshold: _tellable(chosen, threshold) for threshold in _THRESHOLDS}
+    threshold = max(_THRESHOLDS, key=lambda t: (len(candidates[t]), -abs(t - 0.5)))
+    nouns, every = candidates[threshold], sorted(held)
 
-    def share(kind: str, of: Sequence[str]) -> float:
-        flags = [metrics.is_janus((row >= threshold).tolist()) for noun in of for row in held[kind].get(noun, [])]
-        return round(sum(flags) / max(len(flags), 1), 4)
+    def share(of: Sequence[str], *, janus: bool) -> float:
+        return round(_flagged([row for noun in of for row in held[noun]], threshold, janus=janus), 4)
 
-    everything = sorted(held["real"])
     return {
-        "threshold": threshold, "nouns": nouns,
-        "objects": sum(len(held["two"][noun]) for noun in nouns),
-        "mirrored_flagged": share("two", nouns), "real_flagged": share("real", nouns),
-        "mirrored_flagged_all_nouns": share("two", everything), "real_flagged_all_nouns": share("real", everything),
+        "threshold": threshold, "nouns": nouns, "objects": sum(len(held[noun]) for noun in nouns),
+        "mirrored_flagged": share(nouns, janus=True), "real_flagged": share(nouns, janus=False),
+        "mirrored_flagged_all_nouns": share(every, janus=True), "real_flagged_all_nouns": share(every, janus=False),
     }  # fmt: skip
 
 
-def _tellable(calls: dict[str, dict[str, list[Tensor]]], threshold: float) -> list[str]:
+def _tellable(calls: Calls, threshold: float) -> list[str]:
     """The nouns whose objects the probe gets right nearly always, with one front and with two."""
+    return [
+        noun
+        for noun, rows in sorted(calls.items())
+        if _flagged(rows, threshold, janus=True) >= MIN_FLAGGED and _flagged(rows, threshold, janus=False) <= MAX_FALSE
+    ]
 
-    def rate(kind: str, noun: str) -> float:
-        rows = calls[kind].get(noun, [])
-        return sum(metrics.is_janus((row >= threshold).tolist()) for row in rows) / max(len(rows), 1)
 
-    return [n for n in sorted(calls["real"]) if rate("two", n) >= MIN_FLAGGED and rate("real", n) <= MAX_FALSE]
+def _flagged(rows: Sequence[tuple[Tensor, Tensor]], threshold: float, *, janus: bool) -> float:
+    """The share of objects that are called a Janus, of the synthetic ones or of the real ones."""
+    flags = [metrics.is_janus((row[janus] >= threshold).tolist()) for row in rows]
+    return sum(flags) / max(len(flags), 1)
 
 
-def _calls(judge: Judge, tables: Turntables, elevations: Sequence[float], *, seed: int) -> dict[str, list[Tensor]]:
-    """By noun: the probability of a front [8] for every object."""
-    out: dict[str, list[Tensor]] = {}
+def _calls(judge: Judge, tables: Turntables, elevations: Sequence[float], *, seed: int) -> Calls:
+    """What the probe says of every object in some colours, sharp and blurred as Gaussians are."""
+    out: Calls = {}
     draw = random.Random(seed)  # noqa: S311 (nothing secret here)
     for elevation in elevations:
         for turn in tables.turns(elevation, colours=[None, *draw.sample(list(COLOURS), 3)], seed=seed):
             soft = F.avg_pool2d(turn.rgb.permute(0, 3, 1, 2), 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1)
-            out.setdefault(turn.noun, []).extend(judge.front(rgb) for rgb in (turn.rgb, soft))
+            for rgb in (turn.rgb, soft):
+                pair = judge.front(rgb), judge.front(with_two_fronts(rgb))
+                out.setdefault(turn.noun, []).append(pair)
     return out
 
 

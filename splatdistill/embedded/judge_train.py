@@ -267,11 +267,8 @@ def _train(args: argparse.Namespace) -> None:
 def _measure(folder: Path, out: Path, furniture: str | None) -> None:
     from splatdistill.embedded.judge_measure import Turntables, measure
 
-    real, mirrored = (
-        Turntables(out / name, furniture=furniture, mirrored=name == "mirrored") for name in ("real", "mirrored")
-    )
-    judge = Judge.load(folder)
-    judge.config["measured"] = measure(judge, real=real, mirrored=mirrored, sheet=out / "confusions.png")
+    judge, tables = Judge.load(folder), Turntables(out / "turntables", furniture=furniture)
+    judge.config["measured"] = measure(judge, tables, sheet=out / "confusions.png")
     judge.save_config(folder)
     print(json.dumps(judge.config["measured"], indent=1))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -250,23 +249,15 @@ def test_a_run_writes_a_judge_that_loads(corpus_folder, tmp_path):
     assert loaded.doubt and not loaded.has_front("a sofa")
 
 
-def test_mirrored_fronts_look_alike_from_both_sides(library):
+def test_two_fronts_look_alike_from_both_sides():
     pytest.importorskip("embreex")
-    from splatdistill.cameras import orbit
-    from splatdistill.embedded.corpus.furniture import load_mesh, read_catalogue
-    from splatdistill.embedded.corpus.render import Caster
-    from splatdistill.embedded.judge_measure import mirror_front
+    from splatdistill.embedded.judge_measure import with_two_fronts
 
-    mesh = load_mesh(read_catalogue(library)[0])
-    middle = mesh.vertices.mean(0) * [0, 0, 1]
-    mesh = dataclasses.replace(mesh, vertices=mesh.vertices - middle)
-    azimuth, one = torch.tensor([0.3, math.pi - 0.3]), torch.ones(2)
-    cameras = orbit(azimuth=azimuth, elevation=0.2 * one, radius=3.3 * one, fovy=0.66 * one, size=24)
-    paint = np.zeros(len(mesh.materials), dtype=bool)
-    near, far = Caster(mirror_front(mesh)).gbuffer(cameras, paint=paint)
-    assert near[..., 5].sum() > 0
-    difference = np.abs(near[..., [0, 1, 2, 5]].astype(int) - far[:, ::-1][..., [0, 1, 2, 5]])
-    assert np.median(difference) == 0 and (difference > 40).mean() < 0.02
+    views = torch.rand(8, 4, 4, 3, generator=torch.Generator().manual_seed(0))
+    both = with_two_fronts(views)
+    for near, far in ((0, 4), (1, 3), (7, 5)):
+        assert torch.equal(both[near], views[near]) and torch.equal(both[far], views[near].flip(1))
+    assert torch.equal(both[[2, 6]], views[[2, 6]])
 
 
 def test_measuring_needs_no_training(library, tmp_path, monkeypatch):
@@ -277,18 +268,13 @@ def test_measuring_needs_no_training(library, tmp_path, monkeypatch):
     nouns = {noun.name: noun for noun in NOUNS}
     models = [(nouns[name], m, 0.0) for name, m in zip(("car", "hamburger"), read_catalogue(library), strict=True)]
     monkeypatch.setattr(judge_measure, "select_models", lambda furniture: models)
-    real, mirrored = (
-        judge_measure.Turntables(tmp_path / name, furniture=None, mirrored=name == "mirrored")
-        for name in ("real", "mirrored")
-    )
+    tables = judge_measure.Turntables(tmp_path / "tables", furniture=None)
     torch.manual_seed(0)
-    measured = judge_measure.measure(
-        Judge(create(SMALL), SMALL), real=real, mirrored=mirrored, sheet=tmp_path / "x.png"
-    )
+    measured = judge_measure.measure(Judge(create(SMALL), SMALL), tables, sheet=tmp_path / "x.png")
     assert measured["r_precision"]["num_objects"] == 4  # the car in four colours
     assert measured["nouns"] | {"views": 0, "objects": 0} == {
         "views": 0, "objects": 0, "num_objects": 2, "prompts": len(NOUNS), "chance": round(1 / len(NOUNS), 4)
     }  # fmt: skip
     assert 0 <= measured["probe"]["real_flagged_all_nouns"] <= 1 and (tmp_path / "x.png").stat().st_size > 0
-    assert Path(tmp_path / "real" / "gbuffers.npy").exists()
+    assert (tmp_path / "tables" / "gbuffers.npy").exists()
     assert json.loads(json.dumps(measured)) == measured
