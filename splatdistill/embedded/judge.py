@@ -1,7 +1,7 @@
 """The judge: a small network that says which words fit a picture, and whether it shows an object's front. No CLIP.
 
 `python -m splatdistill.embedded.judge --corpus DIR --out DIR` trains one, `--measure FOLDER` measures one again. It
-shares no weights and no code with the prior: its own words, text encoder and image encoder, trained on other renders.
+shares no weights and no code with the prior: its own words, text encoder and image encoders, trained on other renders.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from splatdistill.evaluate import Yardstick
 
 WEIGHTS = Path(__file__).resolve().parent / "judge_weights"
-CONFIG, TENSORS = "config.json", "model.safetensors"
+CONFIG = "config.json"
+PARTS = ("words", "sides")
+"""The two networks, each in its own file."""
 IMAGE_SIZE = 64
 NUM_SIDES = 8
 """Azimuths that the judge tells apart, 45 degrees from one to the next; 0 is the front."""
@@ -79,41 +81,50 @@ class TextEncoder(nn.Module):
         return self.project(states[torch.arange(len(tokens)), last])
 
 
-class Network(nn.Module):
-    """Both encoders, the head for the side that a picture shows, and the temperature of the training."""
+class WordsNetwork(nn.Module):
+    """Both encoders of the judge, and the temperature of the training."""
 
     def __init__(self, *, num_words: int, widths: Sequence[int], text_width: int, embed: int) -> None:
         super().__init__()
         self.image = ImageEncoder(widths)
         self.text = TextEncoder(num_words, width=text_width, embed=embed)
         self.project = nn.Linear(self.image.num_features, embed)
-        self.sides = nn.Linear(self.image.num_features, NUM_SIDES)
         self.log_scale = nn.Parameter(torch.tensor(2.3))
 
-    def pictures(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings [B,D] of unit length and logits [B,8] of the sides, for pictures [B,3,64,64] in 0..1."""
-        return self.heads(self.image(rgb))
-
-    def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return F.normalize(self.project(features), dim=-1), self.sides(features)
+    def pictures(self, rgb: Tensor) -> Tensor:
+        """[B,D] of unit length, for pictures [B,3,64,64] in 0..1."""
+        return F.normalize(self.project(self.image(rgb).float()), dim=-1)
 
     def captions(self, tokens: Tensor) -> Tensor:
         """[T,D] of unit length."""
         return F.normalize(self.text(tokens), dim=-1)
 
 
+class SidesNetwork(nn.Module):
+    """Pictures [B,3,64,64] in 0..1 to logits [B,8] of the side that they show: an encoder of its own, and one layer."""
+
+    def __init__(self, *, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.image = ImageEncoder(widths)
+        self.sides = nn.Linear(self.image.num_features, NUM_SIDES)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        return self.sides(self.image(rgb).float())
+
+
 class Judge:
-    """A trained network with its words and with what was measured of it: judge, front probe and yardstick of `eval`.
+    """The trained networks with their words and with what was measured of them: judge, front probe and yardstick of
+    `eval`.
 
     config: widths, text_width, embed; words; nouns and colours with their synonyms; pool; measured, see README.md.
     """
 
     image_size = IMAGE_SIZE
 
-    def __init__(self, network: Network, config: Mapping[str, Any]) -> None:
-        self.network, self.config = network.eval(), dict(config)
+    def __init__(self, words: WordsNetwork, sides: SidesNetwork, config: Mapping[str, Any]) -> None:
+        self.words, self.sides, self.config = words.eval(), sides.eval(), dict(config)
         self.name = f"splatdistill's own judge ({len(config['nouns'])} nouns, {len(config['colours'])} colours)"
-        self.numbers = {word: number for number, word in enumerate(config["words"], 1)}
+        self.numbers = number_words(config)
         self.doubt = doubt(config.get("measured", {}))
 
     @classmethod
@@ -121,19 +132,12 @@ class Judge:
         """ValueError, one sentence, when the folder holds no judge."""
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            network = create(config)
-            network.load_state_dict(load_file(folder / TENSORS))  # copies fp16 into fp32
+            networks = create_words(config), create_sides(config)
+            for name, network in zip(PARTS, networks, strict=True):
+                network.load_state_dict(load_file(folder / f"{name}.safetensors"))  # copies fp16 into fp32
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ValueError(f"{folder} holds no judge that can be read ({type(error).__name__}).") from error
-        return cls(network, config)
-
-    def save(self, folder: Path) -> None:
-        """config.json and fp16 safetensors; a README.md there is kept."""
-        folder.mkdir(parents=True, exist_ok=True)
-        state = self.network.state_dict()
-        tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
-        save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
-        self.save_config(folder)
+        return cls(*networks, config)
 
     def save_config(self, folder: Path) -> None:
         (folder / CONFIG).write_text(json.dumps(self.config, indent=1) + "\n", encoding="utf-8")
@@ -141,33 +145,17 @@ class Judge:
     @torch.no_grad()
     def embed_images(self, rgb: Tensor) -> Tensor:
         """[V,H,W,3] in 0..1 to [V,D] of unit length."""
-        return self.network.pictures(_fit(rgb))[0]
+        return self.words.pictures(_fit(rgb))
 
     @torch.no_grad()
     def embed_texts(self, prompts: Sequence[str]) -> Tensor:
         """T prompts to [T,D] of unit length; ValueError, one sentence, for words that the judge does not know."""
-        return self.network.captions(self.tokens(prompts))
-
-    def tokens(self, prompts: Sequence[str]) -> Tensor:
-        """Word numbers [T,L], 0 after the last word."""
-        return nn.utils.rnn.pad_sequence([torch.tensor(self._read(prompt)) for prompt in prompts], batch_first=True)
-
-    def _read(self, prompt: str) -> list[int]:
-        found = [word for word in re.findall(r"[a-z0-9]+", prompt.lower()) if word not in _FILLER]
-        unknown = [word for word in found if word not in self.numbers]
-        if unknown:
-            raise ValueError(
-                f"prompt: the judge does not know {unknown[0]!r} of {prompt!r}; name a CLIP model with --clip, or keep "
-                "to the words of `splatdistill vocab`."
-            )
-        if not found:
-            raise ValueError(f"prompt: {prompt!r} names nothing that the judge could look for.")
-        return [self.numbers[word] for word in found]
+        return self.words.captions(tokens(prompts, self.numbers))
 
     @torch.no_grad()
     def front(self, rgb: Tensor) -> Tensor:
         """[V,H,W,3] in 0..1 to [V]: how probable it is that a view shows the front."""
-        return self.network.pictures(_fit(rgb))[1].softmax(-1)[:, 0]
+        return self.sides(_fit(rgb)).softmax(-1)[:, 0]
 
     def is_front(self, rgb: Tensor) -> Tensor:
         """[V,H,W,3] in 0..1 to [V] bool."""
@@ -189,12 +177,46 @@ class Judge:
         return Yardstick(tuple(self.config["pool"]), frozenset(colours), self.config["measured"]["real"])
 
 
-def create(config: Mapping[str, Any]) -> Network:
+def create_words(config: Mapping[str, Any]) -> WordsNetwork:
     """A fresh network; weights come from torch's global generator."""
-    network = Network(
-        num_words=len(config["words"]), widths=config["widths"], text_width=config["text_width"], embed=config["embed"]
-    )
+    num_words, widths = len(config["words"]), config["widths"]
+    network = WordsNetwork(num_words=num_words, widths=widths, text_width=config["text_width"], embed=config["embed"])
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def create_sides(config: Mapping[str, Any]) -> SidesNetwork:
+    """The same for the sides."""
+    return SidesNetwork(widths=config["widths"]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def write_tensors(network: nn.Module, path: Path) -> None:
+    """A network as fp16 safetensors."""
+    state = network.state_dict()
+    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def number_words(config: Mapping[str, Any]) -> dict[str, int]:
+    """Words to their numbers, from 1."""
+    return {word: number for number, word in enumerate(config["words"], 1)}
+
+
+def tokens(prompts: Sequence[str], numbers: Mapping[str, int]) -> Tensor:
+    """Word numbers [T,L], 0 after the last word; ValueError, one sentence, for a word that has none."""
+    return nn.utils.rnn.pad_sequence([torch.tensor(_read(prompt, numbers)) for prompt in prompts], batch_first=True)
+
+
+def _read(prompt: str, numbers: Mapping[str, int]) -> list[int]:
+    found = [word for word in re.findall(r"[a-z0-9]+", prompt.lower()) if word not in _FILLER]
+    unknown = [word for word in found if word not in numbers]
+    if unknown:
+        raise ValueError(
+            f"prompt: the judge does not know {unknown[0]!r} of {prompt!r}; name a CLIP model with --clip, or keep "
+            "to the words of `splatdistill vocab`."
+        )
+    if not found:
+        raise ValueError(f"prompt: {prompt!r} names nothing that the judge could look for.")
+    return [numbers[word] for word in found]
 
 
 def doubt(measured: Mapping[str, Any]) -> str:

@@ -22,20 +22,20 @@ from torch import Tensor
 from splatdistill.cameras import turntable
 from splatdistill.config import CameraConfig
 from splatdistill.embedded.corpus.build import select_models
-from splatdistill.embedded.corpus.captions import COLOURS, article, tint
+from splatdistill.embedded.corpus.captions import COLOURS, tint
 from splatdistill.embedded.corpus.dataset import Corpus, paint
 from splatdistill.embedded.corpus.furniture import load_mesh
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
-from splatdistill.embedded.corpus.nouns import NOUNS, PLURALS
+from splatdistill.embedded.corpus.nouns import NOUNS
 from splatdistill.embedded.corpus.render import Caster
 from splatdistill.embedded.judge import IMAGE_SIZE, MAX_FALSE, MIN_FLAGGED, Judge
-from splatdistill.embedded.judge_pictures import held_out
+from splatdistill.embedded.judge_pictures import held_out, prompt_of
 from splatdistill.evaluate import GEOMETRY_GROUND, NUM_VIEWS, metrics
 from splatdistill.io.video import to_uint8
 
 ELEVATION, CHOICE = 15.0, (5.0, 30.0)
 """Degrees: the views that figures are measured on, and those that the probe's nouns and threshold are chosen on."""
-_THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 
 Calls = dict[str, list[tuple[Tensor, Tensor]]]
 """By noun: for every object the probability of a front [8], as it is and with two fronts."""
@@ -103,11 +103,6 @@ def with_two_fronts(views: Tensor) -> Tensor:
     """8 views [8,H,W,C] of a synthetic Janus object: from behind it shows the mirror images of its front half."""
     behind = {3: 1, 4: 0, 5: 7}
     return torch.stack([views[behind[i]].flip(1) if i in behind else views[i] for i in range(NUM_VIEWS)])
-
-
-def prompt_of(noun: str, colour: str | None) -> str:
-    phrase = f"{colour} {noun}" if colour else noun
-    return f"{article(phrase, plural=noun in PLURALS)} {phrase}"
 
 
 def measure(judge: Judge, tables: Turntables, *, sheet: Path | None = None) -> dict[str, Any]:
@@ -189,7 +184,7 @@ def _probe(judge: Judge, tables: Turntables) -> dict[str, Any]:
     """Chooses threshold and nouns on some views, measures on others."""
     chosen, held = _calls(judge, tables, CHOICE, seed=2), _calls(judge, tables, (ELEVATION,), seed=3)
     candidates = {threshold: _tellable(chosen, threshold) for threshold in _THRESHOLDS}
-    threshold = max(_THRESHOLDS, key=lambda t: (len(candidates[t]), -abs(t - 0.5)))
+    threshold = max(_THRESHOLDS, key=lambda t: (len(candidates[t]), -abs(t - 0.4)))
     nouns, every = candidates[threshold], sorted(held)
 
     def share(of: Sequence[str], *, janus: bool) -> float:

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from splatdistill.embedded.corpus.captions import COLOURS, tint
+from splatdistill.embedded.corpus.captions import COLOURS, article, tint
 from splatdistill.embedded.corpus.dataset import Corpus, paint
 from splatdistill.embedded.corpus.layout import INDEX
-from splatdistill.embedded.corpus.nouns import NOUNS
+from splatdistill.embedded.corpus.nouns import NOUNS, PLURALS
 from splatdistill.rng import key
 
 UNKNOWN = -1
@@ -45,6 +45,12 @@ def held_out(models: tuple[str, ...]) -> frozenset[str]:
         return frozenset()
     keys = sorted((model.partition("@")[0] for model in models), key=lambda k: hashlib.blake2b(k.encode()).digest())
     return frozenset(keys[: len(keys) // 4])
+
+
+def prompt_of(noun: str, colour: str | None) -> str:
+    """The plainest prompt for an object: "an armchair", "a red armchair", "a pair of sneakers"."""
+    phrase = f"{colour} {noun}" if colour else noun
+    return f"{article(phrase, plural=noun in PLURALS)} {phrase}"
 
 
 class PictureBook:

@@ -14,17 +14,10 @@ from safetensors import safe_open
 from splatdistill.embedded import judge as judges
 from splatdistill.embedded.corpus.captions import COLOURS
 from splatdistill.embedded.corpus.nouns import NOUNS
-from splatdistill.embedded.judge import WEIGHTS, Judge, create
+from splatdistill.embedded.judge import PARTS, WEIGHTS, Judge, create_sides, create_words
+from splatdistill.embedded.judge_losses import Captions, contrastive_loss, side_targets
 from splatdistill.embedded.judge_pictures import UNKNOWN, PictureBook, augment, held_out, relight
-from splatdistill.embedded.judge_train import (
-    Captions,
-    TrainConfig,
-    Trainer,
-    contrastive_loss,
-    fresh_config,
-    run,
-    side_targets,
-)
+from splatdistill.embedded.judge_train import TrainConfig, Trainer, begin_like_words, fresh_config, make_trainer, run
 
 SMALL = {**fresh_config(), "widths": [4, 8, 8, 8], "text_width": 8, "embed": 8}
 CONFIG = TrainConfig(batch=8, warmup=2, max_images=400)
@@ -50,9 +43,10 @@ def blobs(colour: tuple[float, float, float]) -> torch.Tensor:
 def test_the_weights_are_small_fp16_and_safe():
     files = [f for f in WEIGHTS.rglob("*") if f.is_file()]
     assert sum(f.stat().st_size for f in files) <= 6 * 2**20
-    assert sorted(f.name for f in files) == ["README.md", "config.json", "model.safetensors"]
-    with safe_open(WEIGHTS / "model.safetensors", framework="pt") as file:
-        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16", "I64"}
+    assert sorted(f.name for f in files) == ["README.md", "config.json", "sides.safetensors", "words.safetensors"]
+    for part in PARTS:
+        with safe_open(WEIGHTS / f"{part}.safetensors", framework="pt") as file:
+            assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16", "I64"}
 
 
 def test_embeddings_have_unit_length_and_any_size_is_read(shipped):
@@ -199,32 +193,38 @@ def test_augmentation_keeps_the_hue():
     assert (out[:, 0] > 2 * out[:, 1:].amax(1)).all()
 
 
-def trainer(corpus_folder, seed=0) -> Trainer:
+def untrained() -> Judge:
+    torch.manual_seed(0)
+    return Judge(create_words(SMALL), create_sides(SMALL), SMALL)
+
+
+def trainer(part, corpus_folder, seed=0, config=CONFIG) -> Trainer:
     torch.manual_seed(seed)
     book = PictureBook(corpus_folder, seed=CONFIG.seed, textureless=0.2)
-    return Trainer(CONFIG, judge=Judge(create(SMALL), SMALL), book=Pad(book), bf16=False)
+    return make_trainer(part, config, shape=SMALL, book=Pad(book), bf16=False)
 
 
 class Pad:
     """The corpus of the tests has pictures of 16 pixels; the judge wants 64."""
 
     def __init__(self, book: PictureBook) -> None:
-        self.book = book
+        self.book, self.fixed = book, None
 
     def batch(self, step: int, *, num_images: int):
-        batch = self.book.batch(step, num_images=num_images)
+        batch = self.book.batch(step if self.fixed is None else self.fixed, num_images=num_images)
         return dataclasses.replace(batch, rgb=torch.nn.functional.interpolate(batch.rgb, size=64))
 
 
-def test_resuming_equals_not_stopping(corpus_folder, tmp_path):
-    straight = trainer(corpus_folder)
+@pytest.mark.parametrize("part", PARTS)
+def test_resuming_equals_not_stopping(corpus_folder, tmp_path, part):
+    straight = trainer(part, corpus_folder)
     for _ in range(4):
         straight.train_step()
-    stopped = trainer(corpus_folder)
+    stopped = trainer(part, corpus_folder)
     for _ in range(2):
         stopped.train_step()
     stopped.save(tmp_path)
-    resumed = trainer(corpus_folder, seed=9)
+    resumed = trainer(part, corpus_folder, seed=9)
     resumed.restore(tmp_path)
     for _ in range(2):
         resumed.train_step()
@@ -234,18 +234,37 @@ def test_resuming_equals_not_stopping(corpus_folder, tmp_path):
         torch.testing.assert_close(resumed.average[name], straight.average[name], atol=1e-6, rtol=1e-4)
 
 
+def test_sides_begin_with_the_eyes_of_the_words(corpus_folder, tmp_path):
+    words = trainer("words", corpus_folder)
+    words.train_step()
+    words.save(tmp_path)
+    sides = trainer("sides", corpus_folder, seed=1)
+    head = sides.network.sides.weight.clone()
+    begin_like_words(sides, tmp_path / "judge" / "words.safetensors")
+    for name, value in words.averaged().image.state_dict().items():
+        torch.testing.assert_close(sides.network.image.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+        assert torch.equal(sides.average[f"image.{name}"], sides.network.image.state_dict()[name])
+    assert torch.equal(sides.network.sides.weight, head)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_loss_falls(corpus_folder, part):
+    it = trainer(part, corpus_folder, config=dataclasses.replace(CONFIG, lr=1e-2, max_images=8000))
+    it.book.fixed = 3  # one batch again and again
+    losses = [it.train_step()["loss"] for _ in range(40)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
 def test_a_run_writes_a_judge_that_loads(corpus_folder, tmp_path):
-    it = trainer(corpus_folder)
-    it.config = dataclasses.replace(CONFIG, lr=1e-2, max_images=600, sides=0.0)
-    run(it, tmp_path, minutes=1)
-    first, last = (
-        [json.loads(line) for line in (tmp_path / "loss.jsonl").read_text().splitlines()][i] for i in (0, -1)
-    )
-    assert last["images"] <= 600 and math.isfinite(last["words"]) and first["images"] == 400
-    loaded, averaged = Judge.load(tmp_path / "judge"), it.averaged()
-    rgb = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(loaded.embed_images(rgb), averaged.embed_images(rgb), atol=2e-2, rtol=0)
-    torch.testing.assert_close(loaded.embed_texts(["a sofa"]), averaged.embed_texts(["a sofa"]), atol=2e-2, rtol=0)
+    for part in PARTS:
+        it = trainer(part, corpus_folder)
+        run(it, tmp_path, minutes=1)
+        (record,) = [json.loads(line) for line in (tmp_path / f"{part}.jsonl").read_text().splitlines()]
+        assert it.images == record["images"] == 400 and math.isfinite(record["loss"])
+    loaded = Judge.load(tmp_path / "judge")
+    averaged = it.averaged()
+    rgb = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(loaded.sides(rgb), averaged(rgb), atol=2e-2, rtol=1e-2)
     assert loaded.doubt and not loaded.has_front("a sofa")
 
 
@@ -269,8 +288,7 @@ def test_measuring_needs_no_training(library, tmp_path, monkeypatch):
     models = [(nouns[name], m, 0.0) for name, m in zip(("car", "hamburger"), read_catalogue(library), strict=True)]
     monkeypatch.setattr(judge_measure, "select_models", lambda furniture: models)
     tables = judge_measure.Turntables(tmp_path / "tables", furniture=None)
-    torch.manual_seed(0)
-    measured = judge_measure.measure(Judge(create(SMALL), SMALL), tables, sheet=tmp_path / "x.png")
+    measured = judge_measure.measure(untrained(), tables, sheet=tmp_path / "x.png")
     assert measured["r_precision"]["num_objects"] == 4  # the car in four colours
     assert measured["nouns"] | {"views": 0, "objects": 0} == {
         "views": 0, "objects": 0, "num_objects": 2, "prompts": len(NOUNS), "chance": round(1 / len(NOUNS), 4)
