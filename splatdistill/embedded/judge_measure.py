@@ -35,6 +35,11 @@ from splatdistill.io.video import to_uint8
 
 ELEVATION, CHOICE = 15.0, (5.0, 30.0)
 """Degrees: the views that figures are measured on, and those that the probe's nouns and threshold are chosen on."""
+NO_FRONT = frozenset((
+    "basketball", "birthday cake", "cactus", "christmas tree", "cupcake", "fire hydrant", "gift", "hamburger", "lamp",
+    "mug", "palm tree", "soccer ball", "table", "traffic cone", "tree", "umbrella", "vase",
+))  # fmt: skip
+"""Kinds of things without a front; a single model has marks that give its front side away all the same."""
 _THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 
 Calls = dict[str, list[tuple[Tensor, Tensor]]]
@@ -108,7 +113,7 @@ def with_two_fronts(views: Tensor) -> Tensor:
 def measure(judge: Judge, tables: Turntables, *, sheet: Path | None = None) -> dict[str, Any]:
     """Every figure of the card. sheet: where to draw the pictures that were read wrong."""
     pool = judge.config["pool"]
-    nouns = {judge.noun(prompt) for prompt in pool}
+    nouns = {noun for prompt in pool if (noun := judge.noun(prompt))}
     colours = sorted({colour for colour in COLOURS if any(colour in prompt.split() for prompt in pool)})
     plain = [prompt_of(noun.name, None) for noun in NOUNS]
     away = {model for noun in NOUNS for model in held_out(noun.models)}
@@ -202,7 +207,9 @@ def _tellable(calls: Calls, threshold: float) -> list[str]:
     return [
         noun
         for noun, rows in sorted(calls.items())
-        if _flagged(rows, threshold, janus=True) >= MIN_FLAGGED and _flagged(rows, threshold, janus=False) <= MAX_FALSE
+        if noun not in NO_FRONT
+        and _flagged(rows, threshold, janus=True) >= MIN_FLAGGED
+        and _flagged(rows, threshold, janus=False) <= MAX_FALSE
     ]
 
 

@@ -31,8 +31,9 @@ class Clip:
                 "config, tokenizer and safetensors, or an id that can be downloaded."
             ) from error
         self.name = f"CLIP {source}"
-        self.image_size: int = config.vision_config.image_size
-        self.longest: int = config.text_config.max_position_embeddings
+        vision, text = (getattr(config, f"{kind}_config") for kind in ("vision", "text"))
+        self.image_size: int = vision.image_size
+        self.longest: int = text.max_position_embeddings
 
     @torch.no_grad()
     def embed_images(self, rgb: Tensor) -> Tensor:
