@@ -211,8 +211,8 @@ def _read(prompt: str, numbers: Mapping[str, int]) -> list[int]:
     unknown = [word for word in found if word not in numbers]
     if unknown:
         raise ValueError(
-            f"prompt: the judge does not know {unknown[0]!r} of {prompt!r}; name a CLIP model with --clip, or keep "
-            "to the words of `splatdistill vocab`."
+            f"prompt: the judge does not know {unknown[0]!r} of {prompt!r}; it reads objects and colours that it was "
+            "trained on, and nothing else. Name a CLIP model with --clip to judge any prompt."
         )
     if not found:
         raise ValueError(f"prompt: {prompt!r} names nothing that the judge could look for.")

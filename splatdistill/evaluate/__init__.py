@@ -51,8 +51,11 @@ class Judge(Protocol):
 
 
 class FrontProbe(Protocol):
-    """Calls views front or not. doubt: why its calls are not to be trusted, one sentence, or nothing."""
+    """Calls views front or not. name: what the report calls it; doubt: why its calls are not to be trusted, one
+    sentence, or nothing.
+    """
 
+    name: str
     doubt: str
 
     def has_front(self, prompt: str) -> bool:
@@ -205,7 +208,7 @@ def evaluate(
         "among": among,
         "chance": {"r_precision": 1 / len(among), "geometry_r_precision": 1 / len(scorer.plain)},
         "real": {kind: dict(figures) for kind, figures in yardstick.real.items()},
-        "janus_probe": probe.doubt or "valid",
+        "janus_probe": {"name": probe.name, "doubt": probe.doubt},
         "overall": _summary(rows),
         "methods": {method: _summary(list(group)) for method, group in _by(rows, "method")},
         "diversity": _diversity(rows, embedded),

@@ -72,7 +72,9 @@ def sentence(result: Mapping[str, Any]) -> str:
         f"{_n(chance['geometry_r_precision'])}."
     )
     probe = result["janus_probe"]
-    return text if probe == "valid" else f"{text} No Janus rate: {probe}"
+    if probe["doubt"]:
+        return f"{text} No Janus rate: {probe['doubt']}"
+    return text if probe["name"] == result["judge"] else f"{text} Fronts are called by {probe['name']}."
 
 
 def summary_line(overall: Mapping[str, Any]) -> str:

@@ -174,6 +174,13 @@ def test_a_doubtful_probe_gives_no_rate_and_says_why() -> None:
     assert "&lt;what&gt;" in report.page(result, pictures)
 
 
+def test_the_report_says_who_judged_and_who_called_fronts() -> None:
+    result, _ = judged("red")
+    assert "Judged by the colour judge" in report.sentence(result) and "Fronts" not in report.sentence(result)
+    result["judge"] = "CLIP x"
+    assert report.sentence(result).endswith("Fronts are called by the colour judge.")
+
+
 def test_given_prompts_replace_the_pool_and_must_hold_the_own_ones() -> None:
     result, _ = judged("red", prompts=["a red ball", "a green ball", "a red ball"])
     assert result["among"] == ["a red ball", "a green ball"]
