@@ -22,6 +22,7 @@ from splatdistill.config import METHODS, RendererName, TrainConfig
 from splatdistill.io import names
 
 if TYPE_CHECKING:
+    from splatdistill.evaluate import Subject
     from splatdistill.splats import Splats
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -85,6 +86,24 @@ class Render:
     """What draws: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
     light: Annotated[str, arg(metavar="AZ,EL")] = ""
     """Light the splats from this azimuth (0 in front, growing to the right) and elevation, degrees."""
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Evaluate finished objects: is each prompt read in its object, and how does that compare with real renders?"""
+
+    sources: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    """Run folders, or .ply files with --prompt."""
+    prompt: str = ""
+    """Prompt of the .ply files; run folders have their own."""
+    prompts: File = None
+    """Text file with the prompts to tell the objects' own from, one a line. If not given: the prompts of all runs, and
+    a pool of 40 (10 objects in 4 colours) where these are fewer than 10.
+    """
+    clip: Annotated[str, arg(metavar="FOLDER_OR_ID")] = ""
+    """Judge by this CLIP model, a local folder or an id of the hub, instead of the small judge that is shipped."""
+    output: Path = Path("evaluation")
+    """Folder for eval.json and report.html."""
 
 
 @dataclass(frozen=True)
@@ -338,6 +357,52 @@ def _render(flags: Render) -> int:
     return DONE
 
 
+def _eval(flags: Eval) -> int:
+    subjects = [_subject(source, flags.prompt) for source in flags.sources]
+    if not subjects:
+        raise ValueError("Name at least one run folder or .ply file to evaluate.")
+    from splatdistill import evaluate
+    from splatdistill.embedded.judge import Judge
+    from splatdistill.evaluate import report
+    from splatdistill.renderer import make_renderer
+    from splatdistill.train import pick_device
+
+    shipped = Judge.load()
+    judge, yardstick = shipped, shipped.yardstick
+    if flags.clip:
+        from splatdistill.evaluate.clip import Clip
+
+        judge, yardstick = Clip(flags.clip), yardstick.for_another_judge()
+    device = pick_device("auto")
+    result, pictures = evaluate.evaluate(
+        [replace(subject, splats=subject.splats.to(device)) for subject in subjects],
+        judge=judge,
+        probe=shipped,
+        yardstick=yardstick,
+        renderer=make_renderer(device),
+        prompts=None if flags.prompts is None else evaluate.read_prompts(flags.prompts),
+    )
+    files = report.write(flags.output, result, pictures)
+    print(report.sentence(result), report.summary_line(result["overall"]), *files, sep="\n")
+    return DONE
+
+
+def _subject(source: Path, prompt: str) -> Subject:
+    """The object of a run folder, or of a file together with a prompt."""
+    if not source.exists():
+        raise ValueError(f"There is no run folder or .ply file called {source}.")
+    is_run = source.is_dir()
+    config = _settings_of(source) if is_run else TrainConfig(prompt=prompt)
+    if not config.prompt:
+        raise ValueError(f"{source} is a file and has no prompt of its own; give it with --prompt.")
+    splats = _read_splats(source)
+    from splatdistill.evaluate import Subject
+
+    facts = source / "summary.json"
+    summary = json.loads(facts.read_text(encoding="utf-8")) if is_run and facts.is_file() else {}
+    return Subject(source.resolve().name, config.prompt, splats, config.camera, summary)
+
+
 def _direction(text: str) -> tuple[float, float]:
     """AZ,EL in degrees as radians."""
     try:
@@ -401,6 +466,7 @@ def _info(flags: Info) -> int:
 VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (Train, _train),
     "render": (Render, _render),
+    "eval": (Eval, _eval),
     "export": (Export, _export),
     "config": (Config, _config),
     "vocab": (Vocab, _vocab),

@@ -221,6 +221,7 @@ class Trainer:
         return {
             "num_splats": self.num_splats,
             "network_share": round(share, 4),
+            "image_evaluations": self.prior.watch.pictures,
             "dtype": self.prior.dtype,
             "threads": torch.get_num_threads(),
         }
@@ -236,6 +237,7 @@ class Trainer:
         meta = {
             "seconds_total": self.seconds,
             "seconds_network": self.prior.seconds,
+            "image_evaluations": self.prior.watch.pictures,
             "num_updates": self.particles[0].optimizer.num_updates,
             "threads": torch.get_num_threads(),
             "dtype": self.prior.dtype,
@@ -253,6 +255,7 @@ class Trainer:
         self.guidance.load_state_dict(part("guidance."))
         self.step = meta["step"]
         self.seconds, self.prior.watch.seconds = meta["seconds_total"], meta["seconds_network"]
+        self.prior.watch.pictures = meta.get("image_evaluations", 0)
 
     def preview(self, folder: Path) -> None:
         """Four pictures of the moment: front, side, back, top."""
@@ -324,7 +327,9 @@ class Particle:
 
 
 class TimedPrior:
-    """A prior that adds up the seconds spent in its network, its encoder and the second score."""
+    """A prior that adds up the seconds spent in its network, its encoder and the second score, and the pictures that
+    went forward through the two networks.
+    """
 
     def __init__(self, prior: Prior, watch: Stopwatch) -> None:
         self._prior = prior
@@ -342,6 +347,7 @@ class TimedPrior:
             return self._prior.encode(rgb)
 
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
+        self.watch.pictures += len(xt) * len(conditions)
         with self.watch.timed():
             return self._prior.predict(xt, t, conditions)
 
@@ -349,22 +355,25 @@ class TimedPrior:
         self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
     ) -> Variational:
         score = self._prior.variational(prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)
-        return TimedScore(score, self)
+        return TimedScore(score, self, particles=particles)
 
 
 class TimedScore:
-    """A second score whose seconds are added to those of its prior."""
+    """A second score whose seconds and pictures are added to those of its prior."""
 
-    def __init__(self, score: Variational, prior: TimedPrior) -> None:
+    def __init__(self, score: Variational, prior: TimedPrior, *, particles: int) -> None:
         self._score = score
         self._prior = prior
+        self._particles = particles
         self.state_dict, self.load_state_dict = score.state_dict, score.load_state_dict
 
     def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
+        self._prior.watch.pictures += len(batch.xt) * len(told)
         with self._prior.watch.timed():
             return self._score.predict(batch, told)
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
+        self._prior.watch.pictures += len(batch.xt) // self._particles  # each particle shows one view in turn
         with self._prior.watch.timed():
             return self._score.update(batch, seed=seed, step=step, measure=measure)
 

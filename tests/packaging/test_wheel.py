@@ -35,7 +35,8 @@ def test_the_wheel_is_complete(wheel):
     sources = [path.relative_to(ROOT) for path in tracked()]
     modules = {str(p) for p in sources if p.parts[0] == "splatdistill" and p.suffix == ".py"}
     presets = {f"splatdistill/{p}" for p in sources if p.parts[0] == "configs"}
-    weights = {str(p) for p in sources if p.is_relative_to("splatdistill/embedded/weights")}
+    folders = ("splatdistill/embedded/weights", "splatdistill/embedded/judge_weights")
+    weights = {str(p) for p in sources if any(p.is_relative_to(folder) for folder in folders)}
     wanted = modules | presets | weights | {"splatdistill/py.typed"}
     assert sorted(wanted - names) == []
     assert any(name.startswith("splatdistill/_C.") and name.endswith(".so") for name in names)
