@@ -1,12 +1,13 @@
 """A step with a model of Stable Diffusion 1.5's exact size and random weights, for SDS and VSD: where the time goes.
 
-Four views of 512 pixels, 50,000 splats. `outside_share` is what is neither network nor VAE: 0.15 at most is the aim. With
---device cpu the networks are tiny, and only the script is tried out.
+Four views of 512 pixels, 50,000 splats. `outside_share` is what is neither network nor VAE: 0.15 at most is the aim.
+With --device cpu the networks are tiny, and only the script is tried out.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Any
 
 import gpu_common
 import gpu_step
@@ -81,10 +82,13 @@ def make_prior(device: torch.device, *, tiny: bool) -> DiffusionPrior:
             block_out_channels=(8, 8, 8, 8) if tiny else (320, 640, 1280, 1280),
             norm_num_groups=8 if tiny else 32,
         )
+        sizes: Any = (4, 4, 4, 4) if tiny else (128, 256, 512, 512)
+        down: Any = ("DownEncoderBlock2D",) * 4
+        up: Any = ("UpDecoderBlock2D",) * 4
         vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(4, 4, 4, 4) if tiny else (128, 256, 512, 512),
+            down_block_types=down,
+            up_block_types=up,
+            block_out_channels=sizes,
             layers_per_block=2,
             latent_channels=4,
             norm_num_groups=4 if tiny else 32,

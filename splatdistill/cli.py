@@ -407,9 +407,7 @@ def _prior(flags: Prior) -> int:
         return DONE
     from splatdistill.train import pick_device
 
-    found = check.describe(
-        flags.name, device=pick_device(flags.device), dtype=flags.dtype, max_memory=flags.max_memory
-    )
+    found = check.describe(flags.name, device=pick_device(flags.device), dtype=flags.dtype, max_memory=flags.max_memory)
     _print_table(found)
     return DONE
 

@@ -184,7 +184,7 @@ class AnnealedConfig(MethodConfig):
 
     t_min: float = 0.02
     """Lowest timestep, as a fraction of the schedule."""
-    t_min_first: float = 0.0
+    t_min_first: FileOnly[float] = 0.0
     """Lowest timestep at the first step, from which it falls to t_min; 0 is t_min all along."""
     t_max: float = 0.98
     """Highest timestep at the first step, as a fraction of the schedule."""
@@ -250,7 +250,7 @@ class MultiViewConfig(AnnealedConfig):
 
     weight: Weight = "sigma_over_alpha"
     """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13, MVDream's) or alpha sigma^2 (fantasia)."""
-    t_min_first: float = 0.98
+    t_min_first: FileOnly[float] = 0.98
     """Lowest timestep at the first step, from which it falls to t_min; 0 is t_min all along."""
     anneal: float = 0.8
     """Fraction of the steps over which the range moves, 0..1; 0 starts with the final range."""

@@ -73,7 +73,7 @@ def init_shell(config: SplatsConfig, *, seed: int) -> Splats:
 
 
 def init_points(config: SplatsConfig, *, points: Tensor, colors: Tensor, seed: int) -> Splats:
-    """A Gaussian for each point, at most `num_init` drawn from them: as wide as the way to its neighbours, in its colour.
+    """A Gaussian for each point, or for `num_init` drawn from them, as wide as the way to its neighbours and coloured.
 
     points: [P,3] in any units, +z up; they are turned to +y up, centred and scaled to fill `radius`. colors: [P,3] in
     0..1.

@@ -39,7 +39,7 @@ def load(name: str, *, device: torch.device, dtype: str, max_memory: float = 0.0
         return DiffusionPrior.load_mvdream(source, device=device, dtype=dtype, max_memory=max_memory)
     if not (path / "model_index.json").is_file():
         raise ValueError(
-            f"No prior in {path}: it has neither {META_FILE} nor model_index.json; name the folder of a diffusers model."
+            f"No prior in {path}: it has neither {META_FILE} nor model_index.json; name a diffusers model's folder."
         )
     if (path / "transformer").is_dir():
         from splatdistill.priors.flow import FlowPrior

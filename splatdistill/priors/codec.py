@@ -56,7 +56,8 @@ class Latents:
     def decode(self, x0: Tensor) -> Tensor:
         def pictures(part: slice) -> Tensor:
             with torch.autocast(x0.device.type, torch.bfloat16, enabled=self.bf16):
-                return self.vae.decode(x0[part] * self._std + self._mean, return_dict=False)[0].float()
+                latents: Any = x0[part] * self._std + self._mean
+                return self.vae.decode(latents, return_dict=False)[0].float()
 
         return self.chunks.run(pictures, len(x0))
 

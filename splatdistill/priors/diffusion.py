@@ -128,11 +128,9 @@ def place(model: nn.Module, *, device: torch.device, dtype: str, offload: bool =
     model = model.eval().requires_grad_(False)
     if not offload:
         return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    from diffusers.hooks import apply_group_offloading
+    from diffusers.hooks.group_offloading import apply_group_offloading
 
-    apply_group_offloading(
-        model, onload_device=device, offload_type="leaf_level", use_stream=device.type == "cuda"
-    )
+    apply_group_offloading(model, onload_device=device, offload_type="leaf_level", use_stream=device.type == "cuda")
     return model
 
 
@@ -171,7 +169,9 @@ def read_schedule(folder: Folder) -> Schedule:
     except ValueError as error:
         raise ValueError(f"prior: {folder.root} cannot be used: {error}") from error
     except (NotImplementedError, TypeError) as error:
-        raise ValueError(f"prior: the scheduler in {folder.root} has levels of noise that are not known here.") from error
+        raise ValueError(
+            f"prior: the scheduler in {folder.root} has levels of noise that are not known here."
+        ) from error
 
 
 def native_side(folder: Folder, config: dict[str, Any], vae: dict[str, Any] | None) -> int:

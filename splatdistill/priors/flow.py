@@ -1,4 +1,4 @@
-"""Rectified flows of diffusers folders, as Stable Diffusion 3: x = (1 - s) x0 + s eps, and the network predicts eps - x0.
+"""Rectified flows of diffusers folders, as Stable Diffusion 3: x = (1 - s) x0 + s eps; the network predicts eps - x0.
 
 What guidance gets is epsilon, as from any prior. The flow's own residual v_cfg - (eps - x0) is
 (eps_cfg - eps) / (1 - s): the weight "flow" of the methods.
@@ -31,7 +31,7 @@ class FlowPrior(CodedPrior):
 
     @classmethod
     def load(cls, source: Source, *, device: torch.device, dtype: str = "auto", max_memory: float = 0.0) -> FlowPrior:
-        """From a diffusers folder; max_memory as in DiffusionPrior. ValueError, one sentence, when it cannot be used."""
+        """From a diffusers folder; max_memory as in DiffusionPrior. ValueError, one sentence, if it cannot be used."""
         folder, dtype = Folder(source.path), pick_dtype(dtype, device=str(device))
         config, vae = folder.config("transformer"), folder.config("vae")
         if (kind := config.get("_class_name")) != "SD3Transformer2DModel":

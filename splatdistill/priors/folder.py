@@ -1,4 +1,4 @@
-"""A diffusers folder: checked from its small files before any weight is read; then loaded part by part, never as code."""
+"""A diffusers folder: checked by its small files before any weight is read, loaded part by part, never run as code."""
 
 from __future__ import annotations
 

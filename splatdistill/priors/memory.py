@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 GB = 1e9  # bytes
-# Values kept or at work per picture and pixel of the native size, counted on the shapes of SD 1.5 and not measured: what
-# the encoder keeps for its backward, and what a UNet holds at once for one row.
-_ENCODER_VALUES, _NETWORK_VALUES = 4000, 400
+# Values per picture and pixel of the native size, counted on the shapes of SD 1.5 and not measured: what the encoder
+# keeps for its backward, and what the UNet holds at once for one row when attention is not written out.
+_ENCODER_VALUES, _NETWORK_VALUES = 3000, 130
 
 
 class Chunks:
@@ -47,7 +47,7 @@ def release() -> None:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes: of the weights, exactly; of one view with its backward through the encoder and of one network row, about."""
+    """Bytes: of the weights, exactly; of one view through the encoder and back, and of one network row, about."""
 
     weights: float
     view: float

@@ -89,7 +89,8 @@ def load(path: Path) -> Networks:
 
 def load_tower(path: Path, *, device: torch.device) -> Tower:
     """The text encoder inside the file, with the tokenizer that comes with us."""
-    return Tower(make_text_encoder(_split(read(path), path)["text"]).to(device), make_tokenizer())
+    model: nn.Module = make_text_encoder(_split(read(path), path)["text"])
+    return Tower(model.to(device), make_tokenizer())
 
 
 def _split(state: State, path: Path) -> dict[str, dict[str, Tensor]]:
@@ -152,6 +153,7 @@ def vae_name(name: str) -> str | None:
 def make_unet(state: State) -> UNet2DConditionModel:
     """From the weights under their original names; the sizes are read from their shapes."""
     widths = [_width(state, f"input_blocks.{i}.0.out_layers.3.weight") for i in (1, 4, 7, 10)]
+    heads: Any = tuple(max(1, width // HEAD) for width in widths)
     with torch.device("meta"):
         unet = UNet2DConditionModel(
             sample_size=IMAGE_SIZE // 8,
@@ -159,7 +161,7 @@ def make_unet(state: State) -> UNet2DConditionModel:
             out_channels=_width(state, "out.2.weight"),
             block_out_channels=tuple(widths),
             cross_attention_dim=_width(state, "middle_block.1.transformer_blocks.0.attn2.to_k.weight", side=1),
-            attention_head_dim=tuple(max(1, width // HEAD) for width in widths),  # diffusers means the number of heads
+            attention_head_dim=heads,  # diffusers means their number
             use_linear_projection=True,
             class_embed_type="projection",
             projection_class_embeddings_input_dim=_width(state, "camera_embed.0.weight", side=1),
@@ -168,12 +170,14 @@ def make_unet(state: State) -> UNet2DConditionModel:
 
 
 def make_vae(state: State) -> AutoencoderKL:
-    widths = [_width(state, f"encoder.down.{i}.block.0.conv1.weight") for i in range(4)]
+    widths: Any = tuple(_width(state, f"encoder.down.{i}.block.0.conv1.weight") for i in range(4))
+    down: Any = ("DownEncoderBlock2D",) * 4
+    up: Any = ("UpDecoderBlock2D",) * 4
     with torch.device("meta"):
         vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=tuple(widths),
+            down_block_types=down,
+            up_block_types=up,
+            block_out_channels=widths,
             layers_per_block=2,
             latent_channels=_width(state, "post_quant_conv.weight"),
             sample_size=IMAGE_SIZE,

@@ -18,7 +18,7 @@ from splatdistill.device import send
 from splatdistill.priors.attention import install_view_attention
 from splatdistill.priors.base import Condition, Variational
 from splatdistill.priors.memory import Chunks
-from splatdistill.priors.schedule import Schedule, levels, to_epsilon
+from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
 from splatdistill.types import Cameras
 
 
@@ -51,7 +51,7 @@ class NetworkPrior(ABC):
         self.network, self.offloaded = network, offloaded
         self.device = device or next(network.parameters()).device
         self.alphas_cumprod: Tensor = schedule.alphas_cumprod.to(self.device)
-        self.prediction = schedule.prediction
+        self.prediction: Prediction = schedule.prediction
         self.num_views, self.image_size, self.dtype, self.origin = num_views, image_size, dtype, origin
         self.chunks = Chunks()
 

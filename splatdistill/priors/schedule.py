@@ -36,7 +36,8 @@ class Schedule:
             if config.get("use_dynamic_shifting"):
                 raise ValueError(f"{kind} with a shift that depends on the picture's size is not supported.")
             known = {key: config[key] for key in ("num_train_timesteps", "shift") if key in config}
-            return cls.flow(FlowMatchEulerDiscreteScheduler(**known).sigmas.flip(0))
+            falling: Any = FlowMatchEulerDiscreteScheduler(**known).sigmas
+            return cls.flow(falling.flip(0))
         scheduler = DDPMScheduler(**{key: config[key] for key in _BETAS if key in config})
         prediction = config.get("prediction_type") or "epsilon"
         if prediction not in ("epsilon", "v_prediction", "sample"):

@@ -48,7 +48,7 @@ class LearnedScore(ABC):
 
     @abstractmethod
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        """The network's answer, as `prediction` names it, at xt [R,C,h,w], t [R], camera tokens [R,16]; differentiable."""
+        """The network's answer, as `prediction` names it; differentiable. xt: [R,C,h,w]; t: [R]; tokens: [R,16]."""
 
     @abstractmethod
     def frozen(self, xt: Tensor, t: Tensor) -> Tensor:

@@ -77,7 +77,9 @@ def test_the_step_with_a_real_size_model_is_tried_out_with_a_tiny_one(tmp_path: 
     record = json.loads((tmp_path / "gpu_cpu_diffusion.json").read_text())
     assert [run["method"] for run in record["runs"]] == ["sds", "vsd"]
     for run in record["runs"]:
-        assert 0 < run["network_share"] < 1 and run["outside_share"] == pytest.approx(1 - run["network_share"], abs=1e-3)
+        assert 0 < run["network_share"] < 1 and run["outside_share"] == pytest.approx(
+            1 - run["network_share"], abs=1e-3
+        )
     assert {"second_score", "learning"} <= record["runs"][1]["parts_ms"].keys()
 
 

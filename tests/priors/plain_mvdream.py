@@ -251,9 +251,7 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [*(m * width for m in MULTIPLES), MULTIPLES[-1] * width]
         self.conv_in, self.mid = nn.Conv2d(4, widths[-1], 3, padding=1), Middle(widths[-1])
-        self.up = nn.ModuleList(
-            [Level(widths[i + 1], widths[i], blocks=3, change="up" if i else "") for i in range(4)]
-        )
+        self.up = nn.ModuleList([Level(widths[i + 1], widths[i], blocks=3, change="up" if i else "") for i in range(4)])
         self.norm_out, self.conv_out = nn.GroupNorm(32, width, eps=1e-6), nn.Conv2d(width, 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:

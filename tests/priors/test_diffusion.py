@@ -1,4 +1,4 @@
-"""Every family from its folder: one step of every method, exact scores, counts, chunks, and sentences for bad folders."""
+"""Every family from its folder: one step of every method, exact scores, counts, chunks, and what bad folders say."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def counted(prior: CodedPrior) -> Iterator[list[int]]:
 
 
 EVALUATIONS = {"sds": 2, "vsd": 3, "esd": 4, "csd": 2, "consistency": 4, "multiview": 2}
-"""Pictures that the network sees for each view, methods.md section 1, without those that the second score learns from."""
+"""Pictures that the network sees for each view, without those that the second score learns from."""
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -91,8 +91,9 @@ def test_only_plain_safetensors_and_small_files_are_asked_for(monkeypatch: pytes
         "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
     ]  # fmt: skip
     others = [
-        "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors", "README.md", "unet/mv_unet.py",
-        "v1-5-pruned.ckpt", "v1-5-pruned.safetensors", "safety_checker/model.safetensors", "unet/model.onnx",
+        "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors", "README.md",
+        "unet/mv_unet.py", "v1-5-pruned.ckpt",
+        "v1-5-pruned.safetensors", "safety_checker/model.safetensors", "unet/model.onnx",
         "unet/diffusion_pytorch_model.non_ema.safetensors", "text_encoder_3/model.fp16-00001-of-00002.safetensors",
     ]  # fmt: skip
     assert list(filter_repo_objects([*files, *others], allow_patterns=seen[0])) == files

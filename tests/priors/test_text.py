@@ -33,7 +33,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_prompts_are_read_as_diffusers_reads_them(folders: dict[str, Path], family: str) -> None:
     folder = folders[family]
     kind: Any = {
-        "sdxl": diffusers.StableDiffusionXLPipeline, "if": diffusers.IFPipeline, "sd3": diffusers.StableDiffusion3Pipeline,
+        "sdxl": diffusers.StableDiffusionXLPipeline, "if": diffusers.IFPipeline,
+        "sd3": diffusers.StableDiffusion3Pipeline,
     }.get(family, diffusers.StableDiffusionPipeline)  # fmt: skip
     pipeline = kind.from_pretrained(folder, local_files_only=True)
     empty = None if family == "sdxl" else ""  # where none was given SDXL's pipeline takes zeros
@@ -89,18 +90,18 @@ def test_encoders_are_dropped_and_a_prompt_is_encoded_once_for_all_runs(
     assert len(loaded) == 2
 
 
-def test_other_weights_or_words_are_another_key(folders: dict[str, Path], _own_cache: Path) -> None:
+def test_other_weights_or_words_are_another_key(folders: dict[str, Path], own_cache: Path) -> None:
     keys = {Folder(folders[name]).fingerprint("fp32") for name in ("sd15", "sd21", "sdxl")}
     assert len(keys | {Folder(folders["sd15"]).fingerprint("bf16")}) == 4
     load(folders["sd15"]).embed("x", None)
-    one = len(list(_own_cache.rglob("*.safetensors")))
+    one = len(list(own_cache.rglob("*.safetensors")))
     load(folders["sd21"]).embed("x", None)
-    assert len(list(_own_cache.rglob("*.safetensors"))) == 2 * one == 12
+    assert len(list(own_cache.rglob("*.safetensors"))) == 2 * one == 12
 
 
-def test_a_cut_file_of_the_cache_is_made_anew(folders: dict[str, Path], _own_cache: Path) -> None:
+def test_a_cut_file_of_the_cache_is_made_anew(folders: dict[str, Path], own_cache: Path) -> None:
     before = load(folders["sd15"]).embed("x", None).text
-    for path in _own_cache.rglob("*.safetensors"):
+    for path in own_cache.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:40])
     assert torch.equal(load(folders["sd15"]).embed("x", None).text, before)
 
