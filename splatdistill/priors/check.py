@@ -32,9 +32,9 @@ def table() -> list[str]:
 
 def memory_of(facts: dict[str, Any]) -> float:
     """GB for SDS with four views in bf16, estimated."""
-    latent = "pixels" not in facts["what"]
-    parameters = (facts["parameters_m"] + (84 if latent else 0)) * 1_000_000  # all these VAEs have 84 M
-    return estimate(parameters, image_size=facts["image_size"], latent=latent, dtype="bf16").total(num_views=4) / GB
+    encoder = facts["encoder"]
+    parameters = (facts["parameters_m"] + (84 if encoder else 0)) * 1_000_000  # all these VAEs have 84 M
+    return estimate(parameters, image_size=facts["image_size"], encoder=encoder, dtype="bf16").total(num_views=4) / GB
 
 
 def describe(name: str, *, device: torch.device, dtype: str, max_memory: float) -> dict[str, str]:
@@ -52,10 +52,11 @@ def describe(name: str, *, device: torch.device, dtype: str, max_memory: float) 
         "precision": prior.dtype,
     }
     if isinstance(prior, CodedPrior):
-        latent = isinstance(prior.codec, Latents)
+        encoder = ""
         if isinstance(prior.codec, Latents):
             weights += sum(p.numel() for p in prior.codec.vae.parameters())
-        need = estimate(weights, image_size=prior.image_size, latent=latent, dtype=prior.dtype)
+            encoder = "bf16" if prior.codec.bf16 else "fp32"
+        need = estimate(weights, image_size=prior.image_size, encoder=encoder, dtype=prior.dtype)
         facts["memory"] = (
             f"about {need.total(num_views=4) / GB:.2g} GB for four views, {need.least / GB:.2g} GB at least "
             "(estimated, not measured)"

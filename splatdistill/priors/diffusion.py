@@ -55,7 +55,8 @@ class DiffusionPrior(CodedPrior, UNetPrior):
         for tower in folder.towers:
             folder.check(tower)
         side, schedule = native_side(folder, config, vae), read_schedule(folder)
-        need = estimate(folder.num_parameters("unet", "vae"), image_size=side, latent=vae is not None, dtype=dtype)
+        encoder = encoder_dtype(folder, dtype)
+        need = estimate(folder.num_parameters("unet", "vae"), image_size=side, encoder=encoder, dtype=dtype)
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
         if config["_class_name"] == "UNet2DConditionModel":
             unet = folder.load("unet", UNet2DConditionModel)
@@ -82,7 +83,7 @@ class DiffusionPrior(CodedPrior, UNetPrior):
         dtype = pick_dtype(dtype, device=str(device))
         parts = mvdream.load(source.path)
         weights = sum(p.numel() for part in (parts.unet, parts.vae) for p in part.parameters())
-        need = estimate(weights, image_size=mvdream.IMAGE_SIZE, latent=True, dtype=dtype)
+        need = estimate(weights, image_size=mvdream.IMAGE_SIZE, encoder=dtype, dtype=dtype)
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
         texts = TextCache(
             lambda: {"text_encoder": mvdream.load_tower(source.path, device=device)},
@@ -105,10 +106,17 @@ class DiffusionPrior(CodedPrior, UNetPrior):
 
 
 def make_codec(folder: Folder, *, device: torch.device, dtype: str) -> Latents | Pixels:
-    if "vae" not in folder.parts:
+    encoder = encoder_dtype(folder, dtype)
+    if not encoder:
         return Pixels()
-    precise = "fp32" if folder.config("vae").get("force_upcast") else dtype  # where the folder itself asks for it
-    return Latents(place(folder.load("vae", AutoencoderKL), device=device, dtype=precise), dtype=precise)
+    return Latents(place(folder.load("vae", AutoencoderKL), device=device, dtype=encoder), dtype=encoder)
+
+
+def encoder_dtype(folder: Folder, dtype: str) -> str:
+    """The VAE's precision: that of the network, or fp32 where the folder asks for it; "" without a VAE."""
+    if "vae" not in folder.parts:
+        return ""
+    return "fp32" if folder.config("vae").get("force_upcast") else dtype
 
 
 def make_texts(folder: Folder, read: Reader, *, device: torch.device, dtype: str) -> TextCache:

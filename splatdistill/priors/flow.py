@@ -13,7 +13,15 @@ import torch
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor, nn
 
-from splatdistill.priors.diffusion import CodedPrior, make_codec, make_texts, native_side, place, read_schedule
+from splatdistill.priors.diffusion import (
+    CodedPrior,
+    encoder_dtype,
+    make_codec,
+    make_texts,
+    native_side,
+    place,
+    read_schedule,
+)
 from splatdistill.priors.find import Source
 from splatdistill.priors.folder import Folder
 from splatdistill.priors.memory import estimate, must_offload
@@ -49,7 +57,7 @@ class FlowPrior(CodedPrior):
         if schedule.prediction != "flow":
             raise ValueError(f"prior: the scheduler in {folder.root} is not that of a flow.")
         weights = folder.num_parameters("transformer", "vae")
-        need = estimate(weights, image_size=side, latent=True, dtype=dtype)
+        need = estimate(weights, image_size=side, encoder=encoder_dtype(folder, dtype), dtype=dtype)
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
         read = partial(read_three, width=config["joint_attention_dim"])
         return cls(

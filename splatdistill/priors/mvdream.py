@@ -89,7 +89,7 @@ def load(path: Path) -> Networks:
 
 def load_tower(path: Path, *, device: torch.device) -> Tower:
     """The text encoder inside the file, with the tokenizer that comes with us."""
-    model: nn.Module = make_text_encoder(_split(read(path), path)["text"])
+    model: Any = make_text_encoder(_split(read(path), path)["text"])
     return Tower(model.to(device), make_tokenizer())
 
 

@@ -101,7 +101,7 @@ def test_only_plain_safetensors_and_small_files_are_asked_for(monkeypatch: pytes
 
 def test_families_are_well_formed() -> None:
     for name, facts in families().items():
-        assert set(facts) == {"what", "predicts", "image_size", "parameters_m", "sources"}, name
+        assert set(facts) == {"what", "predicts", "image_size", "parameters_m", "encoder", "sources"}, name
         assert facts["sources"] and all(find_module._ID.fullmatch(source) for source in facts["sources"])
 
 
