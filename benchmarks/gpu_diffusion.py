@@ -76,7 +76,7 @@ def make_prior(device: torch.device, *, tiny: bool) -> DiffusionPrior:
     dtype, width = ("fp32", 16) if tiny else ("bf16", 768)
     with torch.device(device):
         unet = UNet2DConditionModel(
-            sample_size=64,
+            sample_size=8 if tiny else 64,
             cross_attention_dim=width,
             attention_head_dim=8,
             block_out_channels=(8, 8, 8, 8) if tiny else (320, 640, 1280, 1280),
@@ -100,7 +100,7 @@ def make_prior(device: torch.device, *, tiny: bool) -> DiffusionPrior:
         texts=NoText(width, device),
         schedule=Schedule.from_config(levels),
         num_views=1,
-        image_size=512,
+        image_size=64 if tiny else 512,
         dtype=dtype,
         origin="random weights",
     )
