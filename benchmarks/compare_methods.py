@@ -1,8 +1,8 @@
 """All methods on the embedded prior at an equal budget of image evaluations, judged by `splatdistill eval`.
 
-`python benchmarks/compare_methods.py` makes every run of the plan below that is not done yet, then judges them and writes
-compare_methods.json and a strip of pictures per method. It can be stopped at any time: what is done stays done, and
-`--minutes` stops it by itself. `--suite` takes a part of the plan.
+`python benchmarks/compare_methods.py` makes every run of the plan below that is not done yet, then judges them and
+writes compare_methods.json and a strip of pictures per method. It can be stopped at any time: what is done stays done,
+and `--minutes` stops it by itself. `--suite` takes a part of the plan.
 
 An image evaluation is one picture through a network forwards. The learning of VSD's and ESD's second score counts one
 more per view. Methods that tell the side in words are not told the camera: that is how a text-to-image model is used.

@@ -9,7 +9,7 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
@@ -29,7 +29,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 File = Annotated[Path | None, arg(metavar="FILE")]
 Folder = Annotated[Path | None, arg(metavar="FOLDER")]
 SHORT = {"particles": ("vsd", "esd"), "lambda": ("esd",)}  # flags without a section, and whose they are
-MAY_CHANGE = ("steps", "output.")  # on resume; everything else would make it another run
+MAY_CHANGE = ("steps", "output.", "max_memory")  # on resume; everything else would make it another run
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,22 @@ class Vocab:
     """List the objects and colours that a prior knows."""
 
     prior: str = "embedded"
-    """The teacher: embedded, or a folder with a diffusers multi-view model."""
+    """The teacher: embedded, or a folder with a model like it."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """List the diffusion models that --prior has names for, or check one: what it is, what it needs, one step."""
+
+    action: Positional[Literal["list", "check"]]
+    """list names them and needs no weights; check loads one."""
+    name: Positional[str] = ""
+    """With check: whatever --prior of train takes."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of the network; auto takes bf16 where the processor has it."""
+    max_memory: float = 0.0
+    """Most memory in GB that the model may take; 0 is all there is."""
 
 
 @dataclass(frozen=True)
@@ -444,6 +459,30 @@ def _vocab(flags: Vocab) -> int:
     return DONE
 
 
+def _prior(flags: Prior) -> int:
+    if (flags.action == "check") != bool(flags.name):
+        raise ValueError("prior: say `prior list`, or `prior check NAME` with the name of one.")
+    if flags.max_memory < 0:
+        raise ValueError(f"max_memory must not be negative; it is {flags.max_memory:g}.")
+    from splatdistill.priors import check
+
+    if flags.action == "list":
+        print("\n".join(check.table()))
+        print("GB: memory for SDS with four views in bf16, estimated and not measured.")
+        return DONE
+    from splatdistill.train import pick_device
+
+    found = check.describe(flags.name, device=pick_device(flags.device), dtype=flags.dtype, max_memory=flags.max_memory)
+    _print_table(found)
+    return DONE
+
+
+def _print_table(lines: Mapping[str, object]) -> None:
+    width = max(len(key) for key in lines)
+    for key, value in lines.items():
+        print(f"{key:<{width}}  {value}")
+
+
 def _info(flags: Info) -> int:
     import torch
 
@@ -457,9 +496,7 @@ def _info(flags: Info) -> int:
     lines |= {"devices": ", ".join(["cpu", *cuda]), "ffmpeg": "found" if has_encoder() else "not found"}
     lines |= {"embedded prior": "found" if (EMBEDDED / "splatdistill.json").exists() else "not found"}
     lines |= {f"extension {key}": value for key, value in ops.build_info().items()}
-    width = max(len(key) for key in lines)
-    for key, value in lines.items():
-        print(f"{key:<{width}}  {value}")
+    _print_table(lines)
     return DONE
 
 
@@ -470,5 +507,6 @@ VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "export": (Export, _export),
     "config": (Config, _config),
     "vocab": (Vocab, _vocab),
+    "prior": (Prior, _prior),
     "info": (Info, _info),
 }

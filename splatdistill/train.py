@@ -24,7 +24,7 @@ from splatdistill.optim import MOMENTS, SplatOptimizer
 from splatdistill.priors.base import Condition, Prior, Variational
 from splatdistill.regularize import regularizer
 from splatdistill.renderer import Renderer, make_renderer
-from splatdistill.splats import INITS, Splats, with_sh_degree
+from splatdistill.splats import INITS, Splats, init_points, with_sh_degree
 from splatdistill.types import Cameras, NoisyBatch, RenderOutput
 
 
@@ -47,11 +47,13 @@ def train(
     torch.set_num_threads(meta.get("threads") or config.threads or torch.get_num_threads())
     device = pick_device(config.device)
     names = dict.fromkeys(stage.prior for _, stage in presets.stages(config))  # all now: a missing one is told at once
-    teachers = {name: priors.load(name, device=device, dtype=meta.get("dtype", config.dtype)) for name in names}
+    dtype = meta.get("dtype", config.dtype)
+    teachers = {name: priors.load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
     trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers)
     if resume:
         trainer.restore(tensors, meta)
     log = RunLog(folder, config, command=command, start_step=trainer.step)
+    log.summary(priors={name: teacher.origin for name, teacher in teachers.items()})
     progress.update(trainer.step)
     with ExitStack() as stack:
         trace = stack.enter_context(tracer(folder / "trace.json.gz")) if profile else None
@@ -336,6 +338,7 @@ class TimedPrior:
         self.watch = watch
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
         self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
+        self.origin = prior.origin
         self.decode, self.embed = prior.decode, prior.embed
 
     @property
@@ -379,12 +382,15 @@ class TimedScore:
 
 
 def initial_splats(config: TrainConfig, *, seed: int) -> Splats:
-    """The splats of step 0: the ball, the shell, or those of a file."""
+    """The splats of step 0: the ball, the shell, or those or the points of a file."""
     kind, _, path = config.init.partition(":")
     if config.init in INITS:
         return INITS[config.init](config.splats, seed=seed)
+    if kind == "points" and path:
+        points, colors = ply.read_points(Path(path))
+        return init_points(config.splats, points=points, colors=colors, seed=seed)
     if kind != "ply" or not path:
-        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'shell' nor 'ply:FILE'.")
+        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'shell' nor 'ply:FILE' nor 'points:FILE'.")
     return with_sh_degree(ply.read(Path(path)), config.splats.sh_degree)
 
 

@@ -27,14 +27,9 @@ from splatdistill.embedded import network
 from splatdistill.embedded.corpus.dataset import Batch, Corpus, Mode
 from splatdistill.embedded.network import Networks
 from splatdistill.embedded.samples import sample_grid
-from splatdistill.priors.multiview import (
-    MultiViewPrior,
-    ViewAttention,
-    encode_text,
-    has_fast_bf16,
-    install_view_attention,
-    pixel_unshuffle,
-)
+from splatdistill.priors.attention import ViewAttention, install_view_attention
+from splatdistill.priors.multiview import MultiViewPrior, encode_text, pixel_unshuffle
+from splatdistill.priors.network import has_fast_bf16
 from splatdistill.rng import key
 
 STATE = "state.safetensors"
@@ -195,6 +190,7 @@ class Trainer:
             n.unet, text_encoder=n.text_encoder, tokenizer=n.tokenizer, scheduler=n.scheduler,
             meta=network.meta(image_size=self.config.resolution), dtype="bf16" if self.bf16 else "fp32",
         )  # fmt: skip
+        assert prior.views is not None
         self.views = prior.views
         return prior
 

@@ -15,6 +15,7 @@ from splatdistill.config import AnnealedConfig, MethodConfig, ViewsConfig
 from splatdistill.device import send
 from splatdistill.guidance.schedules import anneal, draw_timesteps, timestep_range
 from splatdistill.priors.base import Condition, Prior
+from splatdistill.priors.prompts import seen_from
 from splatdistill.types import Cameras, NoisyBatch, Residual
 
 C = TypeVar("C", bound=MethodConfig)
@@ -100,11 +101,6 @@ class AnnealedGuidance(Guidance[A]):
             seed=seed, step=step, device=x0.device,
         )  # fmt: skip
         return noisy_batch(x0, cameras, prior, t=t, eps=send(draw_noise(x0.shape, seed=seed, step=step), x0.device))
-
-
-def seen_from(prompt: str, word: str) -> str:
-    """The prompt for one side of the object."""
-    return f"{prompt}, {word} view"
 
 
 def noisy_batch(x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: Tensor) -> NoisyBatch:

@@ -6,10 +6,11 @@ from torch import Tensor
 
 from splatdistill.config import SDSConfig
 from splatdistill.device import send
-from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, evaluate, per_view, seen_from, total
+from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, evaluate, per_view, total
 from splatdistill.guidance.perp_neg import NEGATIVE_VIEWS, perp_neg_coefficients, view_weights
 from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior
+from splatdistill.priors.prompts import seen_from
 from splatdistill.types import NoisyBatch, Residual
 
 
