@@ -71,7 +71,7 @@ class Guidance(ABC, Generic[C]):
         return [seen_from(self.prompt, word) for word in words]
 
     def asked(self, prior: Prior, prompt: str | Sequence[str], cameras: Cameras) -> Condition:
-        """The prior's condition for a prompt, or one for each view; it is told the cameras unless the settings forbid."""
+        """The condition for a prompt, or one for each view; it holds the cameras unless the settings forbid."""
         return prior.embed(prompt, cameras, token=self.views.token)
 
     def progress(self, step: int) -> float:

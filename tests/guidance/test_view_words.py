@@ -59,7 +59,7 @@ def test_cameras_are_told_unless_the_settings_forbid(method: str, token: bool, m
 
 
 def test_multiview_insists_on_cameras() -> None:
-    with pytest.raises(ValueError, match="views.token: multiview tells views apart by their cameras"):
+    with pytest.raises(ValueError, match=r"views\.token: multiview tells views apart by their cameras"):
         asked("multiview", views={"token": False})
 
 
