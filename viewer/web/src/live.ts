@@ -20,10 +20,11 @@ export class Live {
   private pulling = false;
   private closed = false;
   private retry = 0;
-  private finished = "";
 
+  /** finished: the end of the run is shown already. */
   constructor(
     readonly id: string,
+    private finished: boolean,
     private readonly listener: Listener,
   ) {
     document.addEventListener("visibilitychange", this.visibility);
@@ -71,10 +72,10 @@ export class Live {
   private state(state: api.State): void {
     this.listener.state(state);
     if (state.snapshot !== null) this.newest = state.snapshot;
-    const end = state.has_splats ? state.status : "";
-    if (end === "done" && this.finished !== end) void this.finish();
-    else if (this.newest > this.shown && state.status !== "done") void this.pull();
-    this.finished = end;
+    const done = state.status === "done" && state.has_splats;
+    if (done && !this.finished) void this.finish();
+    else if (!done && this.newest > this.shown) void this.pull();
+    this.finished = done;
   }
 
   private async finish(): Promise<void> {

@@ -16,7 +16,7 @@ class View {
   stage: Stage | null = null;
   other: Stage | null = null;
   live: Live | null = null;
-  readonly element = el("main", { class: "view" });
+  readonly element = el("div", { class: "view" });
   private readonly stages = el("div", { class: "stages" });
   private readonly panel = el("aside", { "aria-label": "Panel" });
   private readonly message = el("p", { class: "message", role: "alert", hidden: true });
@@ -49,8 +49,9 @@ class View {
     );
     this.dialog.append(el("h2", {}, "Keys"), keyTable(this.list), button("Close", () => this.dialog.close()));
     const back = cards.length > 1 ? el("a", { href: "#", class: "back" }, "All runs") : null;
-    const left = el("section", { class: "left", "aria-label": "Splats" }, this.message, this.stages, tools);
-    this.element.append(el("h1", { class: "spoken" }, about.prompt ?? about.name), left, this.panel, this.spoken, this.dialog);
+    const title = el("h1", { class: "spoken" }, about.prompt ?? about.name);
+    const left = el("main", { class: "left" }, title, this.message, this.stages, tools, this.spoken);
+    this.element.append(left, this.panel, this.dialog);
     if (back) this.panel.append(back);
   }
 
@@ -115,7 +116,7 @@ class View {
     part("Info", (root) => infoTab(root, about, this.list, (file) => void this.open(file)));
     if (this.carried) (train as TrainTab | null)?.draw(this.carried.metrics);
     if (!run || id === null) return;
-    this.live = new Live(id, {
+    this.live = new Live(id, about.status === "done", {
       state: (state) => {
         train?.update(state);
         views?.update(state.previews);
