@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import tempfile
 import threading
 import webbrowser
@@ -211,10 +212,12 @@ def serve(paths: Sequence[Path], *, host: str = "127.0.0.1", port: int = 8017, b
     private = shown not in LOOPBACK
     app = make_app(paths, private=private)
     address = f"http://{shown}:{port}/" + (f"?token={app.token}" if private else "")
+    if private:
+        print(f"Note: other machines can reach {host}; who has this address can read and steer.", file=sys.stderr)
     print(address, flush=True)
     if browser:
         webbrowser.open(address)
-    settings = uvicorn.Config(app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=1)
+    settings = uvicorn.Config(app, log_level="critical", access_log=False, server_header=False, timeout_graceful_shutdown=1)
     try:
         uvicorn.Server(settings).run(sockets=[open_socket])
     except KeyboardInterrupt:  # uvicorn has closed everything and passes it on

@@ -27,7 +27,7 @@ from splatdistill.splats import FIELDS, SH_C0, Splats
 MAX_SPLATS = 20_000_000
 CHUNK = 256  # splats that share the bounds of a .compressed.ply
 
-_HALF_STEP = 0.5 / 255  # opacities 0 and 1 have no logit
+_LEAST = 1e-6  # opacities 0 and 1 have no logit
 
 
 def write(path: Path | str, splats: Splats, *, kind: str | None = None) -> None:
@@ -69,7 +69,7 @@ def read(path: Path | str) -> Splats:
     for name, value in arrays.items():
         if not np.isfinite(value).all():
             raise FormatError(f"{path} has {name} that are not finite.")
-    alpha = arrays["opacities"].astype(np.float64).clip(_HALF_STEP, 1 - _HALF_STEP)
+    alpha = arrays["opacities"].astype(np.float64).clip(_LEAST, 1 - _LEAST)
     arrays["opacities"] = np.log(alpha / (1 - alpha))
     tensors = {name: torch.from_numpy(np.ascontiguousarray(arrays[name], np.float32)) for name in FIELDS}
     return convert_frame(Splats(**tensors), source=FRAMES[kind], target="+y")

@@ -319,3 +319,27 @@ def test_the_wheel_serves_without_node(tmp_path: Path) -> None:
         assert len(urlopen(f"{address}viewer.js").read()) > 1_000_000
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+
+
+def test_a_training_with_a_page_shows_itself_and_stops_when_asked(tmp_path: Path) -> None:
+    words = ["train", "--config", "smoke", "--steps", "100000", "--size", "32", "--splats.num-init", "50", "--view"]
+    command = [sys.executable, "-m", "splatdistill", *words, "--prompt", "a red ball", "--out", str(tmp_path), "--name", "run"]
+    environment = {**os.environ, "BROWSER": "true"}  # the program that does nothing
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
+        port = int(process.stdout.readline().strip().rstrip("/").rpartition(":")[2])
+        served = Served(port, "", None)
+        served.token = served.json("/api/runs")["token"]
+        with events(served) as stream:
+            while True:
+                kind, data = next(stream)
+                if kind == "state" and data["snapshot"] is not None:
+                    break
+            status, headers, body = served.ask("/api/runs/0/snapshot?after=-1")
+            assert status == 200 and len(body) >= 32 * 50 and int(headers["x-step"]) > 0
+            assert served.post("/api/runs/0/control", {"ask": "stop"})[0] == 200
+            while data["status"] != "stopped":
+                kind, found = next(stream)
+                data = found if kind == "state" else data
+        assert process.wait(30) == cli.INTERRUPTED
+        assert "splatdistill: stopped." in process.stderr.read()
+    assert (tmp_path / "run" / "checkpoints" / "latest").is_file()
