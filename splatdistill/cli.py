@@ -64,8 +64,8 @@ class Export:
 
     source: Positional[Path]
     """Run folder, or file of splats (.ply, .compressed.ply, .splat, .spz, .glb)."""
-    format: Literal["ply", "compressed.ply", "splat", "spz", "glb", "html", "mp4", "gif", "png"] = "ply"
-    """Splats (ply in the INRIA layout and glb keep everything), a page in one file, a turntable, or the front view."""
+    format: Literal["ply", "compressed.ply", "splat", "spz", "glb", "html", "mp4", "gif", "png", "mesh"] = "ply"
+    """Splats (ply in the INRIA layout and glb keep everything), a page, a turntable, the front view, or triangles."""
     output: File = None
     """File to write; the name of the run in the current folder if not given."""
     force: bool = False
@@ -351,7 +351,8 @@ def _config(args: list[str]) -> int:
 def _export(flags: Export) -> int:
     splats = _read_splats(flags.source)
     name = flags.source.resolve().name.partition(".")[0] if flags.source.is_file() else flags.source.resolve().name
-    output = _new_file(flags.output or Path(f"{name}.{flags.format}"), force=flags.force)
+    suffix = "mesh.glb" if flags.format == "mesh" else flags.format
+    output = _new_file(flags.output or Path(f"{name}.{suffix}"), force=flags.force)
     config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
     if flags.format == "html":
         from splatdistill.viewer.export_html import page_of

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from splatdistill import cameras as orbits
+from splatdistill import mesh
 from splatdistill.config import TrainConfig
 from splatdistill.io import formats, video
 from splatdistill.io.frames import Vector, concatenate, from_turns, transform
@@ -22,14 +23,17 @@ FILMS = ("mp4", "gif")
 
 
 def write(path: Path, splats: Splats, *, kind: str, config: TrainConfig) -> Path:
-    """Writes one of SPLATS, one of FILMS or png; returns what was written. Films turn once, on white; the picture shows
-    the front on a transparent ground. config: cameras, and size and frames of `output`.
+    """Writes one of SPLATS, one of FILMS, png or mesh; returns what was written. Films turn once, on white; the picture
+    shows the front on a transparent ground; the mesh is a .glb of coloured triangles. config: cameras, and size and frames of `output`.
     """
     if kind in SPLATS:
         formats.write(path, splats, kind=kind)
         return path
     device = pick_device(config.device)
     splats, renderer, out = splats.to(device), make_renderer(device), config.output
+    if kind == "mesh":
+        mesh.write(path, mesh.fuse(splats, renderer, radius=config.camera.object_radius))
+        return path
     if kind == "png":
         view = orbits.turntable(config.camera, num_frames=1, size=out.size)
         with torch.no_grad():
