@@ -46,7 +46,7 @@ def fuse(splats: Splats, renderer: Renderer, *, radius: float = 1.0, resolution:
     if not (field.min() < 0 < field.max()):
         raise ValueError("the splats hold no solid surface, so there is no mesh of them.")
     field = np.pad(field, 1, constant_values=1.0)  # closed at the border of the box
-    corners, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="ascent")
+    corners, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="descent")
     nearest = np.rint(corners - 1).clip(0, resolution - 1).astype(int) @ [resolution**2, resolution, 1]
     vertices = (corners - 1) * (2 * half / (resolution - 1)) - half
     return Mesh(vertices.astype(np.float32), faces, colour.cpu().numpy()[nearest])

@@ -26,7 +26,7 @@ def test_the_picture_laid_on_any_ground_is_the_render_there(tmp_path: Path) -> N
     assert pixels.shape == (48, 48, 4) and pixels[0, 0, 3] == 0 and pixels[..., 3].max() > 0.9
     view = turntable(CONFIG.camera, num_frames=1, size=48)
     for ground in ((1.0, 1.0, 1.0), (0.2, 0.9, 0.1)):
-        drawn = CpuRenderer().render(splats, view, background=torch.tensor([ground])).rgb[0].numpy().clip(0, 1)
+        drawn = CpuRenderer().render(splats, view, background=torch.tensor([ground])).rgb[0].detach().numpy().clip(0, 1)
         laid = pixels[..., :3] * pixels[..., 3:] + np.array(ground) * (1 - pixels[..., 3:])
         assert np.abs(laid - drawn).max() < 0.02
 

@@ -36,16 +36,16 @@ def painted_ball(count: int = 4000) -> Splats:
 def test_a_ball_becomes_a_closed_coloured_ball(tmp_path: Path) -> None:
     trimesh = pytest.importorskip("trimesh")
     pytest.importorskip("skimage")
-    made = mesh.fuse(painted_ball(), CpuRenderer(), resolution=48)
+    made = mesh.fuse(painted_ball(), CpuRenderer(), resolution=64)
     away = made.vertices - CENTRE
-    cell = 2.1 / 47
+    cell = 2.1 / 63
     assert np.abs(np.linalg.norm(away, axis=1) - RADIUS).max() < 1.5 * cell
     right, left = away[:, 0] > 2 * cell, away[:, 0] < -2 * cell
     assert made.colours[right].mean(0) == pytest.approx([0.9, 0.1, 0.1], abs=0.1)
     assert made.colours[left].mean(0) == pytest.approx([0.1, 0.1, 0.9], abs=0.1)
     mesh.write(tmp_path / "ball.glb", made)
     back = trimesh.load(tmp_path / "ball.glb", force="mesh")
-    assert back.is_watertight and back.volume == pytest.approx(4 / 3 * math.pi * RADIUS**3, rel=0.1)
+    assert back.is_watertight and back.volume == pytest.approx(4 / 3 * math.pi * RADIUS**3, rel=0.15)
     assert len(back.visual.vertex_colors) == len(back.vertices)
 
 

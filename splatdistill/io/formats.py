@@ -71,7 +71,7 @@ def read(path: Path | str) -> Splats:
             raise FormatError(f"{path} has {name} that are not finite.")
     alpha = arrays["opacities"].astype(np.float64).clip(_LEAST, 1 - _LEAST)
     arrays["opacities"] = np.log(alpha / (1 - alpha))
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(arrays[name], np.float32)) for name in FIELDS}
+    tensors = {name: torch.from_numpy(np.array(arrays[name], np.float32)) for name in FIELDS}
     return convert_frame(Splats(**tensors), source=FRAMES[kind], target="+y")
 
 
@@ -136,8 +136,8 @@ def _decode_spz(data: bytes) -> Arrays:
         body = unzip.decompress(unzip.unconsumed_tail, sum(sizes) + 1)
     except zlib.error as error:
         raise FormatError(f"it is not gzip: {error}.") from None
-    if len(body) != sum(sizes):
-        raise FormatError(f"{n} splats need {sum(sizes)} bytes, but there are {len(body)} or more.")
+    if len(body) != sum(sizes) or not unzip.eof:
+        raise FormatError(f"{n} splats need {sum(sizes)} bytes, but it unpacks to fewer or more.")
     cuts = np.cumsum(sizes)[:-1]
     place, alpha, colour, scale, quat, sh = np.split(np.frombuffer(body, "u1"), cuts)
     fixed = np.zeros((n, 3, 4), "u1")

@@ -197,15 +197,15 @@ def test_what_is_written_is_read_back_in_our_frame(tmp_path: Path, kind: str, de
     back = formats.read(tmp_path / f"a.{kind}")
     assert back.sh_degree == (0 if kind == "splat" else degree)
     assert_alike(expected(back), expected(splats), kind)
-    again = formats.read(tmp_path / f"a.{kind}")
-    formats.write(tmp_path / f"b.{kind}", again)
-    assert_alike(expected(formats.read(tmp_path / f"b.{kind}")), expected(splats), "compressed.ply" if kind != "splat" else kind)
+    formats.write(tmp_path / f"b.{kind}", back)
+    assert_alike(expected(formats.read(tmp_path / f"b.{kind}")), expected(back), kind)
 
 
 @pytest.mark.parametrize("kind", ["splat", "spz", "compressed.ply"])
 def test_gaussforge_reads_the_same(tmp_path: Path, kind: str) -> None:
     gaussforge = pytest.importorskip("gaussforge")
     splats = asymmetric(300)
+    splats.opacities.clamp_(-4, 4)  # its .ply has an infinite logit where the byte is 0
     formats.write(tmp_path / f"a.{kind}", splats)
     turned = gaussforge.GaussForge().convert((tmp_path / f"a.{kind}").read_bytes(), kind, "ply")
     (tmp_path / "b.ply").write_bytes(turned["data"])

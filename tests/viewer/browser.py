@@ -90,6 +90,7 @@ def cameras(views: list[tuple[float, float]], size: int = SIZE) -> Cameras:
     return orbit(azimuth=angles[:, 0], elevation=angles[:, 1], radius=full * RADIUS, fovy=fovy, size=size)
 
 
+@torch.no_grad()
 def reference(splats: Splats, views: list[tuple[float, float]], size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     """[V,size,size,3] and alpha [V,size,size] of our rasteriser, on white."""
     background = torch.ones(len(views), 3)

@@ -265,7 +265,7 @@ def test_what_cannot_be_shown_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
         ([str(tmp_path / "none")], "is not there"),
         ([str(tmp_path)], "is no run folder and holds none"),
         ([str(tmp_path / "a.obj")], "must end with one of"),
-        (["x", "--port", "70000"], "is not there"),
+        ([str(tmp_path), "--port", "70000"], "port must be between 0 and 65535; it is 70000."),
     ):
         assert cli.main(["view", *arguments, "--no-browser"]) == cli.USAGE
         assert sentence in capsys.readouterr().err

@@ -16,7 +16,7 @@ export class Chart {
   private points: Point[] = [];
 
   constructor(
-    private readonly title: string,
+    title: string,
     private readonly logarithmic: boolean,
   ) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");

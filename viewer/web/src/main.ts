@@ -4,9 +4,9 @@ import "./style.css";
 import * as api from "./api";
 import { check } from "./check";
 import { button, el, fill } from "./dom";
-import { acts, keyTable, listen } from "./keys";
+import { acts, listen } from "./keys";
 import { Live } from "./live";
-import { compareTab, exportTab, infoTab, Tabs, TrainTab, ViewsTab, type TabName } from "./panel";
+import { compareTab, exportTab, infoTab, keyTable, Tabs, TrainTab, ViewsTab, type TabName } from "./panel";
 import { Stage } from "./stage";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
