@@ -39,15 +39,15 @@ def page_of(item: Item) -> bytes:
         f"default-src 'none'; script-src '{_hash(script)}' 'wasm-unsafe-eval'; style-src '{_hash(style)}'; "
         "img-src data: blob:; connect-src data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'"
     )
+    carried = (
+        f'<script type="application/json" id="embedded">{_json(data)}</script>'
+        f'<script type="text/plain" id="embedded-splats">{splats}</script>'
+    )
     page = (STATIC / "index.html").read_text("utf-8")
     for old, new in (
         ("<!-- policy -->", f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        ('<link rel="stylesheet" href="viewer.css">', f"<style>{style}</style>"),
-        (
-            '<script src="viewer.js" defer></script>',
-            f'<script type="application/json" id="embedded">{_json(data)}</script>'
-            f'<script type="text/plain" id="embedded-splats">{splats}</script><script>{script}</script>',
-        ),
+        ('<link rel="stylesheet" href="viewer.css">', f"<style>{style}</style>{carried}"),
+        ('<script src="viewer.js"></script>', f"<script>{script}</script>"),
     ):
         head, found, tail = page.partition(old)
         assert found, f"the page has no {old}"

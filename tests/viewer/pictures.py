@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.viewer.browser import chromium, open_page
+from tests.viewer.browser import chromium, open_page, until
 from tests.viewer.serving import serving
 
 TABS = ("Train", "Views", "Compare", "Export", "Info")
@@ -35,7 +35,7 @@ def take(browser: Any, runs: Path, out: Path, *, run: str = "0", other: str = "1
                 page.click(f"#tab-{tab}")
                 if tab == "Compare":
                     page.select_option("select", other)
-                    page.wait_for_function("window.splatdistill.view.other?.count > 0")
+                    until(page, "window.splatdistill.view.other?.count > 0")
                     page.evaluate("window.splatdistill.view.other.settled()")
                 page.wait_for_timeout(300)
                 made.append(_shot(page, out / (f"{tab.lower()}.webp" if name == "light" else f"{name}.webp")))

@@ -51,8 +51,9 @@ function plyFault(bytes: Uint8Array): string | null {
   if (!/^element vertex [1-9]/m.test(text)) return "holds no splats.";
   if (!/ (rot_0|packed_rotation)$/m.test(text)) return "is not a .ply of Gaussian splats.";
   if (size !== bytes.length) return `is ${bytes.length} bytes long, but needs ${size}: it is cut or damaged.`;
-  if (/ (?!float)\w+ (x|rot_0)$/m.test(text)) return null; // packed, so every bit pattern is a number
-  return finite(bytes, text.length) ? null : "has values that are not finite.";
+  const chunks = /^element chunk (\d+)$/m.exec(text); // of packed splats the bounds alone are floating point
+  const end = chunks ? text.length + 72 * Number(chunks[1]) : bytes.length;
+  return finite(bytes, text.length, end) ? null : "has values that are not finite.";
 }
 
 function splatFault(bytes: Uint8Array): string | null {
@@ -83,8 +84,8 @@ async function spzFault(bytes: Uint8Array): Promise<string | null> {
   return body.length === need ? null : `unpacks to ${body.length} bytes, but needs ${need}: it is cut or damaged.`;
 }
 
-/** Whether float32 numbers from `start` on are finite, wherever they lie. */
-function finite(bytes: Uint8Array, start: number): boolean {
-  const numbers = new Uint32Array(bytes.slice(start, start + 4 * Math.floor((bytes.length - start) / 4)).buffer);
+/** Whether the float32 numbers between are finite. */
+function finite(bytes: Uint8Array, start: number, end: number): boolean {
+  const numbers = new Uint32Array(bytes.slice(start, start + 4 * Math.floor((end - start) / 4)).buffer);
   return numbers.every((bits) => (bits & 0x7f800000) !== 0x7f800000);
 }

@@ -106,7 +106,7 @@ export class Stage {
       old.dispose();
     }
     this.mesh = mesh;
-    this.count = mesh.numSplats;
+    this.count = source.numSplats;
     this.last = { bytes, kind, up };
     this.request();
     await this.settled();
