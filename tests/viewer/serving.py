@@ -92,7 +92,7 @@ class Served:
 def serving(*paths: Path, port: int = 0, private: bool = False) -> Iterator[Served]:
     listener = socket.create_server(("127.0.0.1", port))
     app = make_app(paths, private=private)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

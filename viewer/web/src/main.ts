@@ -198,8 +198,15 @@ class View {
       if (!one || !two) return;
       this.other = two;
       two.place(this.about.camera);
-      one.onMove = () => (two.view = one.view);
-      two.onMove = () => (one.view = two.view);
+      let following = false; // moving one must not come back from the other
+      const lead = (from: Stage, to: Stage) => () => {
+        if (following) return;
+        following = true;
+        to.view = from.view;
+        following = false;
+      };
+      one.onMove = lead(one, two);
+      two.onMove = lead(two, one);
       two.view = one.view;
       await two.show(bytes, "ply", "+y");
     });

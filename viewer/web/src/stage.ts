@@ -92,12 +92,12 @@ export class Stage {
   async show(bytes: Uint8Array, kind: Kind, up: Up): Promise<boolean> {
     const generation = ++this.generation;
     const source = new ExtSplats({ fileBytes: bytes.slice(), fileType: TYPES[kind] });
-    const mesh = new SplatMesh({ extSplats: source, editable: false, raycastable: false });
-    await mesh.initialized;
+    await source.initialized; // a mesh that comes before its splats would show none
     if (generation !== this.generation) {
-      mesh.dispose();
+      source.dispose();
       return false;
     }
+    const mesh = new SplatMesh({ extSplats: source, editable: false, raycastable: false });
     if (up === "-y") mesh.quaternion.set(1, 0, 0, 0);
     const old = this.mesh;
     this.scene.add(mesh);
