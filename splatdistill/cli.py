@@ -249,7 +249,7 @@ def _train(args: list[str]) -> int:
     from splatdistill.logs import Progress
     from splatdistill.memory import keep_freed_memory
     from splatdistill.train import train
-    from splatdistill.viewer import beside
+    from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
 
     keep_freed_memory()
     with beside(folder) if flags.view else nullcontext() as viewer:
@@ -355,8 +355,8 @@ def _export(flags: Export) -> int:
     output = _new_file(flags.output or Path(f"{name}.{suffix}"), force=flags.force)
     config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
     if flags.format == "html":
-        from splatdistill.viewer.export_html import page_of
-        from splatdistill.viewer.rundir import Item
+        from splatdistill.viewer.export_html import page_of  # pyright: ignore[reportMissingImports]
+        from splatdistill.viewer.rundir import Item  # pyright: ignore[reportMissingImports]
 
         output.write_bytes(page_of(Item(flags.source)))
     else:
@@ -384,7 +384,7 @@ def _compose(flags: Compose) -> int:
 
 
 def _view(flags: View) -> int:
-    from splatdistill.viewer.server import serve
+    from splatdistill.viewer.server import serve  # pyright: ignore[reportMissingImports]
 
     serve(flags.paths, host=flags.host, port=flags.port, browser=not flags.no_browser)
     return DONE

@@ -1,8 +1,8 @@
 """What people ask of a running training, through files in its run folder. The trainer knows nothing of who watches.
 
-`control/watch` is touched by whoever wants to see the splats; while it is younger than WATCHED seconds the newest splats
-lie in `snapshots/<step>.splat`. The files `pause`, `stop` and `save` in `control/` are requests: training waits while
-`pause` is there, saves a checkpoint and ends for `stop`, and writes splats.ply for `save`.
+`control/watch` is touched by whoever wants to see the splats; while it is younger than WATCHED seconds the newest
+splats lie in `snapshots/<step>.splat`. The files `pause`, `stop` and `save` in `control/` are requests: training waits
+while `pause` is there, saves a checkpoint and ends for `stop`, and writes splats.ply for `save`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Control:
             path.unlink(missing_ok=True)
 
     def obey(self, splats: Splats, *, step: int) -> bool:
-        """Does what was asked for since the last step; whether to stop. One look into an empty folder if nothing was."""
+        """Does what was asked for since the last step; returns whether to stop. If nothing was, looks into one folder."""
         asked = os.listdir(self.folder / "control")
         if not asked:
             return False

@@ -24,7 +24,8 @@ FILMS = ("mp4", "gif")
 
 def write(path: Path, splats: Splats, *, kind: str, config: TrainConfig) -> Path:
     """Writes one of SPLATS, one of FILMS, png or mesh; returns what was written. Films turn once, on white; the picture
-    shows the front on a transparent ground; the mesh is a .glb of coloured triangles. config: cameras, and size and frames of `output`.
+    shows the front on a transparent ground; the mesh is a .glb of coloured triangles. config: cameras, and size and
+    frames of `output`.
     """
     if kind in SPLATS:
         formats.write(path, splats, kind=kind)

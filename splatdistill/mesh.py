@@ -1,5 +1,5 @@
-"""A coloured triangle mesh of an object, by fusing depth pictures from all around it into a signed distance (Curless and
-Levoy 1996) and taking its zero surface. Legend: V views, G grid points a side, M vertices, T triangles, H W pixels.
+"""A coloured triangle mesh of an object, by fusing depth pictures from all around it into a signed distance (Curless
+and Levoy 1996) and taking its zero surface. Legend: V views, G grid points a side, M vertices, T triangles, H W pixels.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def fuse(splats: Splats, renderer: Renderer, *, radius: float = 1.0, resolution:
     half = 1.05 * radius
     axis = torch.linspace(-half, half, resolution, device=splats.device)
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    distance, colour = _integrate(points, splats, renderer, _around(half, size=2 * resolution), band=4 * half / resolution)
+    distance, colour = _integrate(
+        points, splats, renderer, _around(half, size=2 * resolution), band=4 * half / resolution
+    )
     field = distance.reshape(3 * (resolution,)).cpu().numpy()
     if not (field.min() < 0 < field.max()):
         raise ValueError("the splats hold no solid surface, so there is no mesh of them.")
@@ -56,7 +58,9 @@ def write(path: Path, mesh: Mesh) -> None:
     """Writes a .glb with a colour for each vertex, whole or not at all."""
     import trimesh
 
-    shape = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=np.rint(mesh.colours * 255).astype("u1"), process=False)
+    shape = trimesh.Trimesh(
+        mesh.vertices, mesh.faces, vertex_colors=np.rint(mesh.colours * 255).astype("u1"), process=False
+    )
     with replacing(path) as temporary:
         shape.export(temporary, file_type="glb")
 

@@ -39,9 +39,9 @@ def test_films_turn_once(tmp_path: Path) -> None:
     for i in range(4):
         film.seek(i)
         frames.append(np.asarray(film.convert("RGB")).astype(float))
-    red = [(frame[..., 0] - frame[..., 1:].max(-1) > 100) for frame in frames]
-    middle = [np.argwhere(mask)[:, 1].mean() - 24 for mask in red]
-    assert middle[0] > 5 and middle[2] < -5  # +x is on the right in front and on the left behind
+    red = [frame[..., 0] - frame[..., 1:].max(-1) > 100 for frame in frames]
+    front, back = (np.argwhere(red[i])[:, 1].mean() - 24 for i in (0, 2))
+    assert front > 5 and back < -5  # +x is on the right in front and on the left behind
 
 
 def test_parts_are_scaled_then_turned_then_moved() -> None:
@@ -73,8 +73,14 @@ def test_the_command_composes_and_exports(tmp_path: Path, capsys: pytest.Capture
     for words, sentence in (
         (["compose", *both, "--output", str(scene)], "is there already"),
         (["compose", *both, "--output", str(tmp_path / "x.obj")], "must end with one of"),
-        (["compose", *both, "--output", str(tmp_path / "x.ply"), "--scale", "1"], "scale: there are 2 files, but 1 values"),
-        (["compose", *both, "--output", str(tmp_path / "x.ply"), "--scale", "1", "0"], "scale: every factor must be above 0"),
+        (
+            ["compose", *both, "--output", str(tmp_path / "x.ply"), "--scale", "1"],
+            "scale: there are 2 files, but 1 values",
+        ),
+        (
+            ["compose", *both, "--output", str(tmp_path / "x.ply"), "--scale", "1", "0"],
+            "scale: every factor must be above 0",
+        ),
         (["compose", *both, "--output", str(tmp_path / "x.ply"), "--rotate", "0,0", "1,2,3"], "rotate must be X,Y,Z"),
         (["compose", *both, "--output", str(tmp_path / "x.ply"), "--rotate", "0,0,inf", "1,2,3"], "must be finite"),
         (["export", str(tmp_path / "none.spz"), "--format", "glb"], "none.spz is not a file"),

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from splatdistill.viewer.server import serve
+from .server import serve
 
 parent = os.getppid()
 run = Path(sys.argv[1])

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from splatdistill.viewer.rundir import Item, Tail
+from .rundir import Item, Tail
 
 STATIC = Path(__file__).parent / "static"
 MAX_RECORDS = 2000  # of the curves

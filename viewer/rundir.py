@@ -1,4 +1,4 @@
-"""What the viewer knows: run folders and files of splats. Reads them, and writes nothing but requests into `control/`."""
+"""What the viewer knows: run folders and files of splats. Reads them, and writes only requests into `control/`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,12 @@ class Item:
     def manifest(self) -> dict[str, Any]:
         """Everything but numbers and pictures, for the page."""
         if not self.is_run:
-            return {"kind": "file", "name": self.name, "bytes": self.path.stat().st_size, "camera": _camera(TrainConfig())}
+            return {
+                "kind": "file",
+                "name": self.name,
+                "bytes": self.path.stat().st_size,
+                "camera": _camera(TrainConfig()),
+            }
         config = self.config()
         return {
             "kind": "run",
@@ -87,7 +92,9 @@ class Item:
 
     def previews(self) -> list[int]:
         """The steps of which there are pictures from all sides."""
-        fronts = [name.removesuffix("-front.jpg") for name in _names(self.path / "preview") if name.endswith("-front.jpg")]
+        fronts = [
+            name.removesuffix("-front.jpg") for name in _names(self.path / "preview") if name.endswith("-front.jpg")
+        ]
         return sorted(int(step) for step in fronts if step.isdecimal())
 
     def picture(self, kind: str, *, step: int = 0) -> Path | None:
@@ -116,7 +123,9 @@ class Item:
         elif request in REQUESTS and (self.path / "control").is_dir():
             (self.path / "control" / request).touch()
         else:
-            raise ValueError(f"ask: {request!r} is unknown; a training can be asked to {', '.join(REQUESTS)} or resume.")
+            raise ValueError(
+                f"ask: {request!r} is unknown; a training can be asked to {', '.join(REQUESTS)} or resume."
+            )
 
     def _file(self, name: str) -> Path | None:
         """The file of that name, unless it is a link that leads out of the run."""

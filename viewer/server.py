@@ -26,9 +26,10 @@ from starlette.routing import Route
 from splatdistill.config import TrainConfig
 from splatdistill.io import names
 from splatdistill.io.kinds import FRAMES, kind_of, ply_up
-from splatdistill.viewer import rundir
-from splatdistill.viewer.export_html import STATIC, page_of
-from splatdistill.viewer.security import LOOPBACK, Guard
+
+from . import rundir
+from .export_html import STATIC, page_of
+from .security import LOOPBACK, Guard
 
 PAGE = {
     "/": ("index.html", "text/html"),
@@ -105,7 +106,7 @@ class _Server:
         return _made(lambda path: formats.write(path, formats.read(file)), "splats.ply")
 
     def snapshot(self, request: Request) -> Response:
-        """The newest splats of a training, if newer than ?after=STEP; nothing to wait for, so pages pull at their pace."""
+        """The newest splats of a training, if they are of a step after ?after=STEP: pages pull at their own pace."""
         item = self.item(request)
         after = request.query_params.get("after", "-1")
         if not after.lstrip("-").isdecimal():
@@ -217,7 +218,9 @@ def serve(paths: Sequence[Path], *, host: str = "127.0.0.1", port: int = 8017, b
     print(address, flush=True)
     if browser:
         webbrowser.open(address)
-    settings = uvicorn.Config(app, log_level="critical", access_log=False, server_header=False, timeout_graceful_shutdown=1)
+    settings = uvicorn.Config(
+        app, log_level="critical", access_log=False, server_header=False, timeout_graceful_shutdown=1
+    )
     try:
         uvicorn.Server(settings).run(sockets=[open_socket])
     except KeyboardInterrupt:  # uvicorn has closed everything and passes it on

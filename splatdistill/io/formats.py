@@ -1,8 +1,8 @@
 """Splats in the formats that other programs read; `kinds.FRAMES` says which way is up in each.
 
-.ply keeps everything. .glb does too, as KHR_gaussian_splatting. .compressed.ply has positions and log scales in 10 or 11
-bits within chunks of 256 splats, quaternions in 10, colours in 8. .splat has float32 positions and scales, the rest in 8
-bits and no harmonics. .spz, version 3, has positions in 24 bits, log scales, colours and harmonics in 8, quaternions in 10.
+.ply keeps everything, and so does .glb, as KHR_gaussian_splatting. .compressed.ply has positions and log scales in 10
+or 11 bits within chunks of 256 splats, quaternions in 10, colours in 8. .splat has float32 positions and scales, the
+rest in 8 bits and no harmonics. .spz, version 3, has positions in 24 bits, quaternions in 10, and the rest in 8.
 Layouts follow INRIA, PlayCanvas, antimatter15, Niantic and Khronos. Readers are total: splats, or a FormatError.
 """
 
@@ -209,11 +209,13 @@ def _encode_compressed(a: Arrays) -> bytes:
 
 
 _COMPRESSED = np.dtype([(name, "<u4") for name in ("position", "rotation", "scale", "color")])
-_BOUNDS = [(m, f"{of}{x}") for of, xs in (("", "xyz"), ("scale_", "xyz"), ("", "rgb")) for m in ("min", "max") for x in xs]
+_BOUNDS = [
+    (m, f"{of}{x}") for of, xs in (("", "xyz"), ("scale_", "xyz"), ("", "rgb")) for m in ("min", "max") for x in xs
+]
 
 
 def _decode_compressed(data: bytes) -> Arrays:
-    start, end, _ = data[: MAX_HEADER].partition(b"end_header\n")
+    start, end, _ = data[:MAX_HEADER].partition(b"end_header\n")
     shape = re.fullmatch(_HEADER, re.sub(rb"(comment|obj_info)[^\n]*\n", b"", start))
     if not end or shape is None:
         raise FormatError("its header is not that of a .compressed.ply.")
@@ -230,7 +232,9 @@ def _decode_compressed(data: bytes) -> Arrays:
     sh = np.frombuffer(body, "u1", n * rest, offset=sizes[0] + sizes[1]).reshape(n, 3, rest // 3)
     colour = _unbits(rows["color"], (8, 8, 8, 8))
     units = [_unbits(rows["position"], (11, 10, 11)), _unbits(rows["scale"], (11, 10, 11)), colour[:, :3]]
-    means, scales, rgb = (low + unit * (high - low) for unit, (low, high) in zip(units, bounds.transpose(1, 2, 0, 3)))
+    means, scales, rgb = (
+        low + unit * (high - low) for unit, (low, high) in zip(units, bounds.transpose(1, 2, 0, 3), strict=True)
+    )
     shN = ((sh.transpose(0, 2, 1) + 0.5) / 256 - 0.5) * 8
     return _arrays(means, scales, _from_largest_and_rest(rows["rotation"]), colour[:, 3], rgb, shN)
 
@@ -272,7 +276,9 @@ def _bits(units: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
 
 def _unbits(packed: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
     shifts = np.cumsum((0, *widths[:0:-1]))[::-1]
-    columns = [(packed >> int(shift) & (2**width - 1)) / (2**width - 1) for shift, width in zip(shifts, widths)]
+    columns = [
+        (packed >> int(shift) & (2**width - 1)) / (2**width - 1) for shift, width in zip(shifts, widths, strict=True)
+    ]
     return np.stack(columns, -1).astype(np.float32)
 
 

@@ -1,7 +1,7 @@
 """Turning, moving and joining splats, and the one place that knows which way is up in whose files.
 
-Our world, glTF and .spz are right-handed with +y up; INRIA's .ply and what descends from it take +y down. One is the other
-turned by 180 degrees about x. N splats, K harmonics.
+Our world, glTF and .spz are right-handed with +y up; INRIA's .ply and what descends from it take +y down. One is the
+other turned by 180 degrees about x. N splats, K harmonics.
 """
 
 from __future__ import annotations

@@ -39,7 +39,12 @@ def encode(a: Arrays) -> bytes:
     for name, column in columns.items():
         column = column if column.dtype == np.uint8 else column.astype("<f4")
         kind = _UBYTE if column.dtype == np.uint8 else _FLOAT
-        accessor = {"bufferView": len(views), "componentType": kind, "count": len(column), "type": _TYPE[column.shape[1]]}
+        accessor = {
+            "bufferView": len(views),
+            "componentType": kind,
+            "count": len(column),
+            "type": _TYPE[column.shape[1]],
+        }
         if name == "POSITION":
             accessor |= {"min": column.min(0).tolist(), "max": column.max(0).tolist()}
         accessors.append(accessor | ({"normalized": True} if kind == _UBYTE else {}))
@@ -75,7 +80,9 @@ def decode(data: bytes) -> Arrays:
     try:
         if set(document.get("extensionsRequired", [])) - {EXTENSION}:
             raise FormatError(f"it needs the extensions {', '.join(document['extensionsRequired'])}.")
-        primitives = [p for mesh in document["meshes"] for p in mesh["primitives"] if EXTENSION in p.get("extensions", {})]
+        primitives = [
+            p for mesh in document["meshes"] for p in mesh["primitives"] if EXTENSION in p.get("extensions", {})
+        ]
         if not primitives:
             raise FormatError("it holds no Gaussian splats.")
         if any(set(node) & {"matrix", "rotation", "scale", "translation"} for node in document.get("nodes", [])):

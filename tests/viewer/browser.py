@@ -1,4 +1,4 @@
-"""A real Chromium on the page. Software rendering: small canvases, few splats, and waits for what is drawn, not for time."""
+"""A real Chromium on the page. It draws in software: small canvases, few splats, and waits for what is drawn."""
 
 from __future__ import annotations
 

@@ -54,7 +54,9 @@ class Served:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
-    def ask(self, path: str, *, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None) -> Any:
+    def ask(
+        self, path: str, *, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> Any:
         """Status, headers and body of one request."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
@@ -110,7 +112,9 @@ def events(served: Served, run: str = "0", *, last: int | None = None) -> Iterat
     """The events of a run as (kind, data), as long as the block lasts."""
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
     try:
-        connection.request("GET", f"/api/runs/{run}/events", headers={} if last is None else {"last-event-id": str(last)})
+        connection.request(
+            "GET", f"/api/runs/{run}/events", headers={} if last is None else {"last-event-id": str(last)}
+        )
         answer = connection.getresponse()
         assert answer.status == 200, answer.read()
 

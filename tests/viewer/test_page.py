@@ -32,7 +32,9 @@ def browser():
 
 
 @pytest.mark.parametrize("degree", [0, 3])
-def test_v1_the_picture_is_that_of_our_rasteriser(browser: Any, tmp_path: Path, degree: int, record_property: Any) -> None:
+def test_v1_the_picture_is_that_of_our_rasteriser(
+    browser: Any, tmp_path: Path, degree: int, record_property: Any
+) -> None:
     splats = knot(3000, degree=degree)
     splats.shN.mul_(0.5)  # Spark keeps harmonics in few bits: the stronger they are, the further off (0.1: 42.6 dB)
     formats.write(tmp_path / "knot.ply", splats)
@@ -43,7 +45,8 @@ def test_v1_the_picture_is_that_of_our_rasteriser(browser: Any, tmp_path: Path, 
         page.context.close()
     whole = [psnr(x, y) for x, y in zip(found, wanted, strict=True)]
     front = [psnr(x[m], y[m]) for x, y, m in zip(found, wanted, alpha > 0.01, strict=True)]
-    print(f"V1 degree {degree}: whole {min(whole):.1f}..{max(whole):.1f} dB, foreground {min(front):.1f}..{max(front):.1f} dB")
+    ranges = [f"{name} {min(some):.1f}..{max(some):.1f} dB" for name, some in (("whole", whole), ("foreground", front))]
+    print(f"V1 degree {degree}: {', '.join(ranges)}")
     record_property("psnr", {"whole": whole, "foreground": front})
     assert min(whole) >= 46
     assert min(front) >= 38
@@ -115,7 +118,7 @@ def test_v3_v4_live_updates_come_in_order_and_a_burst_ends_with_the_last(browser
                     const pixels = new Uint8Array(4 * w * h);
                     gl.readPixels(0, 0, w, h, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
                     let covered = 0;
-                    for (let i = 0; i < pixels.length; i += 4) if (pixels[i] + pixels[i + 1] + pixels[i + 2] < 740) covered++;
+                    for (let i = 0; i < pixels.length; i += 4) covered += pixels[i] + pixels[i + 1] + pixels[i + 2] < 740;
                     window.least = Math.min(window.least, covered);
                     window.most = Math.max(window.most ?? 0, covered);
                 };
@@ -156,7 +159,9 @@ def test_v5_a_page_survives_its_server_and_doubles_nothing(browser: Any, tmp_pat
     with serving(tmp_path / "run", port=port):
         until(page, "document.querySelector('.status').textContent.includes('Step 50')")
         assert page.is_hidden(".message")
-        steps = page.evaluate("[...document.querySelectorAll('.chart tbody tr td:first-child')].map(cell => cell.textContent)")
+        steps = page.evaluate(
+            "[...document.querySelectorAll('.chart tbody tr td:first-child')].map(cell => cell.textContent)"
+        )
         table = steps[: len(set(steps))]
         assert table == ["10", "20", "30", "40", "50"]
     page.context.close()
@@ -257,11 +262,15 @@ def test_v9_every_key_does_what_it_says(browser: Any, tmp_path: Path) -> None:
         view = page.evaluate("location.hash")
         page.reload()
         ready(page)
-        assert "view=" in view and page.evaluate("window.splatdistill.view.stage.view")[2] == pytest.approx(float(view.split(",")[2]), abs=1e-3)
+        assert "view=" in view and page.evaluate("window.splatdistill.view.stage.view")[2] == pytest.approx(
+            float(view.split(",")[2]), abs=1e-3
+        )
         reached = set()
         for _ in range(60):
             page.keyboard.press("Tab")
-            reached.add(page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"))
+            reached.add(
+                page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.textContent")
+            )
         wanted = page.evaluate("[...document.querySelectorAll('.tools button')].map(b => b.getAttribute('aria-label'))")
         assert len(wanted) >= 10 and set(wanted) <= reached
         page.context.close()
@@ -357,7 +366,9 @@ def test_v11_lost_graphics_come_back(browser: Any, tmp_path: Path) -> None:
     with serving(tmp_path / "knot.ply") as served:
         page = open_page(browser, served.url)
         before = seen(page, azimuth=30, elevation=10)
-        page.evaluate("window.splatdistill.view.stage.renderer.getContext().getExtension('WEBGL_lose_context').loseContext()")
+        page.evaluate(
+            "window.splatdistill.view.stage.renderer.getContext().getExtension('WEBGL_lose_context').loseContext()"
+        )
         until(page, "window.splatdistill.revived === 1")
         assert page.is_hidden(".message")
         assert psnr(seen(page, azimuth=30, elevation=10), before) > 40

@@ -105,7 +105,11 @@ def test_every_answer_carries_the_policy(served: Served) -> None:
 
 HOST = "Host: 127.0.0.1:{port}"
 POST = f"POST /api/runs/0/control HTTP/1.1|{HOST}|Content-Length: 16"
-ORIGIN, TOKEN, JSON = "Origin: http://127.0.0.1:{port}", "X-Splatdistill-Token: {token}", "Content-Type: application/json"
+ORIGIN, TOKEN, JSON = (
+    "Origin: http://127.0.0.1:{port}",
+    "X-Splatdistill-Token: {token}",
+    "Content-Type: application/json",
+)
 ASK = '||{{"ask": "save"}}'
 HOSTILE = [
     "GET / HTTP/1.1|Host: evil.example",
@@ -323,9 +327,22 @@ def test_the_wheel_serves_without_node(tmp_path: Path) -> None:
 
 def test_a_training_with_a_page_shows_itself_and_stops_when_asked(tmp_path: Path) -> None:
     words = ["train", "--config", "smoke", "--steps", "100000", "--size", "32", "--splats.num-init", "50", "--view"]
-    command = [sys.executable, "-m", "splatdistill", *words, "--prompt", "a red ball", "--out", str(tmp_path), "--name", "run"]
+    command = [
+        sys.executable,
+        "-m",
+        "splatdistill",
+        *words,
+        "--prompt",
+        "a red ball",
+        "--out",
+        str(tmp_path),
+        "--name",
+        "run",
+    ]
     environment = {**os.environ, "BROWSER": "true"}  # the program that does nothing
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    ) as process:
         port = int(process.stdout.readline().strip().rstrip("/").rpartition(":")[2])
         served = Served(port, "", None)
         served.token = served.json("/api/runs")["token"]
