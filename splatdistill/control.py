@@ -36,7 +36,7 @@ class Control:
             path.unlink(missing_ok=True)
 
     def obey(self, splats: Splats, *, step: int) -> bool:
-        """Does what was asked for since the last step; returns whether to stop. If nothing was, looks into one folder."""
+        """Does what was asked for since the last step; returns whether to stop. Unasked, it looks into one folder."""
         asked = os.listdir(self.folder / "control")
         if not asked:
             return False

@@ -79,7 +79,7 @@ def seen(page: Any, *, azimuth: float, elevation: float, size: int = SIZE) -> np
         """async ([azimuth, elevation, radius, fovy, size]) => {
             const stage = window.splatdistill.view.stage;
             stage.controls.target.set(0, 0, 0);
-            stage.camera.fov = fovy;
+            stage.place({ fovy, radius, elevation });
             stage.look(azimuth, elevation, radius);
             const pixels = await stage.capture(size, "#ffffff");
             let text = "";

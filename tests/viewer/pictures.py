@@ -23,6 +23,7 @@ def take(browser: Any, runs: Path, out: Path, *, run: str = "0", other: str = "1
     """Writes OUT/<what>.webp; RUNS holds at least two runs."""
     with serving(runs) as served:
         page = open_page(browser, served.url, width=1000, height=640)
+        until(page, "[...document.images].every(image => image.complete && image.naturalWidth)")
         made = [_shot(page, out / "gallery.webp")]
         page.context.close()
         for name, options in (

@@ -262,7 +262,7 @@ function gallery(cards: api.Card[]): HTMLElement {
       el(
         "a",
         { href: `#run=${card.id}` },
-        source ? el("img", { src: source, alt: "", loading: "lazy" }) : el("span", { class: "blank" }, "No picture yet"),
+        source ? el("img", { src: source, alt: "" }) : el("span", { class: "blank" }, "No picture yet"),
         el("strong", {}, card.prompt || card.name),
         el("span", {}, card.kind === "run" ? `${card.method}, seed ${card.seed}, ${card.status}` : card.name),
       ),

@@ -160,12 +160,11 @@ export class Stage {
   /** Where "reset" goes back to. */
   place(home: Placement): void {
     this.home = home;
+    this.fit();
     this.reset();
   }
 
   reset(): void {
-    this.camera.fov = this.home.fovy;
-    this.camera.updateProjectionMatrix();
     this.controls.target.set(0, 0, 0);
     this.look(0, this.home.elevation, this.home.radius);
   }
@@ -212,7 +211,7 @@ export class Stage {
     if (this.mesh) target.applyQuaternion(this.mesh.quaternion);
     const s = this.spherical();
     this.controls.target.copy(target);
-    const radius = Math.max(far, 1e-3) / (Math.sin(THREE.MathUtils.degToRad(this.camera.fov / 2)) * FILL);
+    const radius = Math.max(far, 1e-3) / (Math.sin(THREE.MathUtils.degToRad(this.home.fovy / 2)) * FILL);
     this.look(THREE.MathUtils.radToDeg(s.theta), 90 - THREE.MathUtils.radToDeg(s.phi), radius);
   }
 
@@ -265,6 +264,8 @@ export class Stage {
     this.renderer.setPixelRatio(ratio);
     this.renderer.setSize(width, height, false);
     this.camera.aspect = width / height;
+    const half = Math.tan(THREE.MathUtils.degToRad(this.home.fovy / 2)); // of the shorter side
+    this.camera.fov = 2 * THREE.MathUtils.radToDeg(Math.atan(half / Math.min(1, this.camera.aspect)));
     this.camera.updateProjectionMatrix();
   }
 
