@@ -40,20 +40,26 @@ class Control:
         asked = os.listdir(self.folder / "control")
         if not asked:
             return False
-        self._snapshot(splats, step=step)
-        if "save" in asked:
-            ply.write(self.folder / "splats.ply", splats.detach())
-            self._done("save", step=step)
+        self._serve(splats, step=step)
         if "pause" in asked:
             self._log.event("pause", step=step)
-            while (self.folder / "control" / "pause").exists() and not (self.folder / "control" / "stop").exists():
+            while self._asked("pause") and not self._asked("stop"):
                 time.sleep(0.1)
-                self._snapshot(splats, step=step)
+                self._serve(splats, step=step)
             self._log.event("go on", step=step)
-        if (self.folder / "control" / "stop").exists():
+        stop = self._asked("stop")
+        if stop:
             self._done("stop", step=step)
-            return True
-        return False
+        return stop
+
+    def _serve(self, splats: Splats, *, step: int) -> None:
+        self._snapshot(splats, step=step)
+        if self._asked("save"):
+            ply.write(self.folder / "splats.ply", splats.detach())
+            self._done("save", step=step)
+
+    def _asked(self, request: str) -> bool:
+        return (self.folder / "control" / request).exists()
 
     def _done(self, request: str, *, step: int) -> None:
         (self.folder / "control" / request).unlink(missing_ok=True)

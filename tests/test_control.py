@@ -16,6 +16,7 @@ from splatdistill.control import SNAPSHOT_EVERY, WATCHED, Control, Stopped
 from splatdistill.io import formats, ply
 from splatdistill.logs import RunLog
 from splatdistill.splats import FIELDS
+from splatdistill.viewer.rundir import Item
 from tests.io.scenes import knot
 from tests.test_train import SMALL, run
 
@@ -75,11 +76,13 @@ def test_a_paused_training_waits(folder: Path, control: Control) -> None:
     thread.start()
     while "pause" not in events(folder):
         time.sleep(0.01)
-    thread.join(0.3)
-    assert thread.is_alive()
+    (folder / "control" / "save").touch()
+    while "save" not in events(folder):
+        time.sleep(0.01)
+    assert thread.is_alive() and Item(folder).state()["status"] == "paused"
     (folder / "control" / "pause").unlink()
     thread.join(10)
-    assert not thread.is_alive() and events(folder) == ["pause", "go on"]
+    assert not thread.is_alive() and events(folder) == ["pause", "save", "go on"]
 
 
 def test_requests_of_earlier_times_are_dropped(folder: Path, control: Control) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from splatdistill import mesh
+from splatdistill import cli, mesh
+from splatdistill.io import formats
 from splatdistill.renderer import CpuRenderer
 from splatdistill.splats import SH_C0, Splats
 
@@ -47,6 +48,15 @@ def test_a_ball_becomes_a_closed_coloured_ball(tmp_path: Path) -> None:
     back = trimesh.load(tmp_path / "ball.glb", force="mesh")
     assert back.is_watertight and back.volume == pytest.approx(4 / 3 * math.pi * RADIUS**3, rel=0.15)
     assert len(back.visual.vertex_colors) == len(back.vertices)
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    formats.write(tmp_path / "ball.spz", painted_ball())
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", "ball.spz", "--format", "mesh"]) == cli.DONE
+    assert trimesh.load(tmp_path / "ball.mesh.glb", force="mesh").volume == pytest.approx(0.52, rel=0.1)
 
 
 def test_fog_has_no_mesh() -> None:

@@ -77,7 +77,7 @@ class Item:
 
     def state(self) -> dict[str, Any]:
         """What changes while a run trains. status: running, paused, stopped, done, or silent when nothing is heard."""
-        last = _last_record(self.path / "events.jsonl")
+        last = _last_record(self.path / "events.jsonl", but="save")
         metrics = self.path / "metrics.jsonl"
         age = time.time() - metrics.stat().st_mtime if metrics.is_file() else math.inf
         ended = {"pause": "paused", "stop": "stopped", "done": "done"}.get(last.get("kind", ""))
@@ -192,14 +192,15 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _last_record(path: Path) -> dict[str, Any]:
+def _last_record(path: Path, *, but: str) -> dict[str, Any]:
+    """The last event of any kind but one."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
             lines = file.read().splitlines()
     except FileNotFoundError:
         return {}
-    return next((record for line in reversed(lines) if (record := _record(line))), {})
+    return next((r for line in reversed(lines) if (r := _record(line)) and r.get("kind") != but), {})
 
 
 def _record(line: bytes) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class View {
     part("Train", (root) => (train = new TrainTab(root, about, ask)));
     part("Views", (root) => (views = new ViewsTab(root, id ?? "")));
     part("Compare", (root) => compareTab(root, this.cards.filter((card) => card.id !== id && card.has_splats), (card) => void this.compare(card)));
-    part("Export", (root) => exportTab(root, id, about.name, [() => void this.savePicture(), () => this.saveWhole()]));
+    part("Export", (root) => exportTab(root, id, about.name, about.has_splats !== false, [() => void this.savePicture(), () => this.saveWhole()]));
     part("Info", (root) => infoTab(root, about, this.list, (file) => void this.open(file)));
     if (this.carried) (train as TrainTab | null)?.draw(this.carried.metrics);
     if (!run || id === null) return;

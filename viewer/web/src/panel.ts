@@ -205,7 +205,7 @@ export function compareTab(root: HTMLElement, others: api.Card[], show: (card: a
 }
 
 /** Downloads; the server makes each when it is asked for. */
-export function exportTab(root: HTMLElement, id: string | null, name: string, save: (() => void)[]): void {
+export function exportTab(root: HTMLElement, id: string | null, name: string, ready: boolean, save: (() => void)[]): void {
   root.append(el("h2", {}, "Take it with you"));
   const [picture, whole] = save;
   if (id === null) root.append(el("p", { class: "row" }, button("Save .ply", whole)));
@@ -213,6 +213,7 @@ export function exportTab(root: HTMLElement, id: string | null, name: string, sa
     const links = api.downloads.map((kind) =>
       el("li", {}, el("a", { href: `/api/runs/${id}/export/${kind}`, download: true }, `.${kind}`), ` ${FORMATS[kind] ?? ""}`),
     );
+    if (!ready) root.append(el("p", {}, "There are no splats yet. A running training saves them when it is asked to, under Train."));
     root.append(el("ul", { class: "links" }, ...links));
     root.append(el("p", {}, "The same on the command line:"), el("pre", { tabindex: 0 }, `splatdistill export ${quoted(name)} --format spz`));
   }
