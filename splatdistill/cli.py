@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
@@ -46,6 +47,8 @@ class Train(TrainConfig):
     """Run folder to go on with; only steps and output may differ from its settings."""
     profile: bool = False
     """Write trace.json.gz, a torch.profiler trace of a few steps, into the run folder."""
+    view: bool = False
+    """Show the training in the browser; the page stays after the last step, until Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,52 @@ class Config(TrainConfig):
 
 @dataclass(frozen=True)
 class Export:
-    """Write the splats of a run as a file of their own."""
+    """Write a run as a file of its own: splats for other programs, a page, a film or a picture."""
 
     source: Positional[Path]
-    """Run folder, or .ply file."""
-    format: Literal["ply"] = "ply"
-    """File format: ply in the INRIA layout."""
+    """Run folder, or file of splats (.ply, .compressed.ply, .splat, .spz, .glb)."""
+    format: Literal["ply", "compressed.ply", "splat", "spz", "glb", "html", "mp4", "gif", "png", "mesh"] = "ply"
+    """Splats (ply in the INRIA layout and glb keep everything), a page, a turntable, the front view, or triangles."""
     output: File = None
     """File to write; the name of the run in the current folder if not given."""
     force: bool = False
     """Replace the output if it is there."""
+    frames: int = 60
+    """Frames of the turntable."""
+    size: int = 512
+    """Side of film and picture, pixels."""
+
+
+@dataclass(frozen=True)
+class Compose:
+    """Put several objects into one scene. Each flag takes one value for each source, in their order."""
+
+    sources: Positional[tuple[Path, ...]]
+    """Run folders, or files of splats."""
+    output: Path
+    """File to write; its suffix names the format."""
+    translate: Annotated[tuple[str, ...], arg(metavar="X,Y,Z ...")] = ()
+    """Where each object goes, world units."""
+    rotate: Annotated[tuple[str, ...], arg(metavar="X,Y,Z ...")] = ()
+    """How far each is turned about x, then y, then z, degrees."""
+    scale: Annotated[tuple[float, ...], arg(metavar="S ...")] = ()
+    """How many times larger each becomes."""
+    force: bool = False
+    """Replace the output if it is there."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Show runs and files of splats in the browser, until Ctrl-C."""
+
+    paths: Positional[tuple[Path, ...]]
+    """Run folders, folders of run folders, or files of splats."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Any but this machine's own makes the page readable for who has the printed token."""
+    port: int = 8017
+    """Port to listen on; a taken one gives way to the next free one, and 0 takes any."""
+    no_browser: bool = False
+    """Only print the address."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +114,9 @@ class Render:
     """Draw the turntable and the contact sheet of 8 views."""
 
     source: Positional[Path]
-    """Run folder, or .ply file."""
+    """Run folder, or file of splats."""
     output: Folder = None
-    """Folder to write to; the run folder, or the .ply file's name without its suffix, if not given."""
+    """Folder to write to; the run folder, or the file's name without its suffix, if not given."""
     frames: int = 60
     """Frames of the turntable."""
     size: int = 256
@@ -244,21 +283,27 @@ def _train(args: list[str]) -> int:
     from splatdistill.logs import Progress
     from splatdistill.memory import keep_freed_memory
     from splatdistill.train import train
+    from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
 
     keep_freed_memory()
-    with Progress(total=config.steps, log_every=config.output.log_every) as progress:
-        # A run that was stopped before its first checkpoint begins again.
-        resume = (folder / "checkpoints" / "latest").is_file()
-        train(
-            config,
-            folder=folder,
-            progress=progress,
-            resume=resume,
-            profile=flags.profile,
-            command=shlex.join(["splatdistill", "train", *args]),
-        )
-    more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
-    _print_results(folder, "splats.ply", "turntable.mp4", "turntable_frames", "contact.png", *more)
+    with beside(folder) if flags.view else nullcontext() as viewer:
+        with Progress(total=config.steps, log_every=config.output.log_every) as progress:
+            # A run that was stopped before its first checkpoint begins again.
+            resume = (folder / "checkpoints" / "latest").is_file()
+            train(
+                config,
+                folder=folder,
+                progress=progress,
+                resume=resume,
+                profile=flags.profile,
+                command=shlex.join(["splatdistill", "train", *args]),
+            )
+        more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
+        _print_results(folder, "splats.ply", "turntable.mp4", "turntable_frames", "contact.png", *more)
+        if viewer is not None:
+            print("The page stays until Ctrl-C.", file=sys.stderr)
+            with suppress(KeyboardInterrupt):
+                viewer.wait()
     return DONE
 
 
@@ -338,24 +383,66 @@ def _config(args: list[str]) -> int:
 
 
 def _export(flags: Export) -> int:
-    from splatdistill.io import ply
-
     splats = _read_splats(flags.source)
-    output = flags.output or Path(f"{flags.source.resolve().stem}.{flags.format}")
-    if output.exists() and not flags.force:
-        raise ValueError(f"{output} is there already; name another --output, or replace it with --force.")
-    if not output.parent.is_dir():
-        raise ValueError(f"output: there is no folder {output.parent}.")
-    ply.write(output, splats)
+    name = flags.source.resolve().name.partition(".")[0] if flags.source.is_file() else flags.source.resolve().name
+    suffix = "mesh.glb" if flags.format == "mesh" else flags.format
+    output = _new_file(flags.output or Path(f"{name}.{suffix}"), force=flags.force)
+    config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
+    if flags.format == "html":
+        from splatdistill.viewer.export_html import page_of  # pyright: ignore[reportMissingImports]
+        from splatdistill.viewer.rundir import Item  # pyright: ignore[reportMissingImports]
+
+        output.write_bytes(page_of(Item(flags.source)))
+    else:
+        from splatdistill import exports
+
+        output = exports.write(output, splats, kind=flags.format, config=config)
     print(output)
     return DONE
 
 
+def _compose(flags: Compose) -> int:
+    from splatdistill import exports
+    from splatdistill.io import formats, kinds
+
+    kinds.kind_of(flags.output)
+    scene = exports.compose(
+        [_read_splats(source) for source in flags.sources],
+        translate=[exports.vector("translate", text) for text in flags.translate],
+        rotate=[exports.vector("rotate", text) for text in flags.rotate],
+        scale=flags.scale,
+    )
+    formats.write(_new_file(flags.output, force=flags.force), scene)
+    print(flags.output)
+    return DONE
+
+
+def _view(flags: View) -> int:
+    from splatdistill.viewer.server import serve  # pyright: ignore[reportMissingImports]
+
+    serve(flags.paths, host=flags.host, port=flags.port, browser=not flags.no_browser)
+    return DONE
+
+
+def _new_file(output: Path, *, force: bool) -> Path:
+    if output.exists() and not force:
+        raise ValueError(f"{output} is there already; name another --output, or replace it with --force.")
+    if not output.parent.is_dir():
+        raise ValueError(f"output: there is no folder {output.parent}.")
+    return output
+
+
+def _drawn_as(source: Path, *, frames: int, size: int) -> TrainConfig:
+    """The settings of a run, or the defaults for a file, with films and pictures of this length and size."""
+    config = _settings_of(source) if source.is_dir() else TrainConfig()
+    config = replace(config, output=replace(config.output, frames=frames, size=size))
+    presets.validate(replace(config, prompt=config.prompt or "a file"))
+    return config
+
+
 def _render(flags: Render) -> int:
     is_run = flags.source.is_dir()
-    config = _settings_of(flags.source) if is_run else TrainConfig()
-    config = replace(config, output=replace(config.output, frames=flags.frames, size=flags.size))
-    presets.validate(replace(config, prompt=config.prompt or "a file"))
+    config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
     light = _direction(flags.light) if flags.light else None
     splats = _read_splats(flags.source)
     folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
@@ -432,11 +519,11 @@ def _direction(text: str) -> tuple[float, float]:
 
 
 def _read_splats(source: Path) -> Splats:
-    from splatdistill.io import ply
+    from splatdistill.io import formats
 
     if source.is_dir() and not (source / "splats.ply").is_file():
         raise ValueError(f"{source} has no splats.ply; if it is a run, go on with it: train --resume {source}.")
-    return ply.read(source / "splats.ply" if source.is_dir() else source)
+    return formats.read(source / "splats.ply" if source.is_dir() else source)
 
 
 def _print_results(folder: Path, *files: str) -> None:
@@ -505,6 +592,8 @@ VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "render": (Render, _render),
     "eval": (Eval, _eval),
     "export": (Export, _export),
+    "compose": (Compose, _compose),
+    "view": (View, _view),
     "config": (Config, _config),
     "vocab": (Vocab, _vocab),
     "prior": (Prior, _prior),

@@ -53,7 +53,7 @@ class SplatsConfig:
     """Gaussians in the initial ball or shell."""
     radius: float = 0.6
     """Radius of the initial ball or shell, world units."""
-    opacity: float = 0.1
+    opacity: FileOnly[float] = 0.1
     """Initial opacity, 0..1."""
     sh_degree: int = 0
     """Degree of the spherical harmonics of colour, 0..3."""

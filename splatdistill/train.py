@@ -14,6 +14,7 @@ from torch import Tensor
 from splatdistill import cameras as orbits
 from splatdistill import checkpoint, ops, presets, priors, rng
 from splatdistill.config import TrainConfig
+from splatdistill.control import Control, Stopped
 from splatdistill.densify import Densifier
 from splatdistill.device import Readback, Stopwatch, send
 from splatdistill.guidance import make_guidance, retune
@@ -40,7 +41,8 @@ def train(
     """Run (or go on with) the run in `folder` to its last step; writes everything a run folder holds.
 
     ValueError, one sentence, for anything the user can put right; nothing is written before the prior and the
-    initial splats have loaded. profile: trace a few steps into trace.json.gz.
+    initial splats have loaded. profile: trace a few steps into trace.json.gz. Raises Stopped, a KeyboardInterrupt, when
+    it was asked to stop through the run folder.
     """
     tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
     # Bits depend on these two, so a resumed run takes them from its checkpoint.
@@ -54,6 +56,7 @@ def train(
         trainer.restore(tensors, meta)
     log = RunLog(folder, config, command=command, start_step=trainer.step)
     log.summary(priors={name: teacher.origin for name, teacher in teachers.items()})
+    control = Control(folder, log)
     progress.update(trainer.step)
     with ExitStack() as stack:
         trace = stack.enter_context(tracer(folder / "trace.json.gz")) if profile else None
@@ -61,11 +64,14 @@ def train(
             numbers = trainer.advance(log)
             if numbers:
                 progress.update(trainer.step, **numbers)
-            if trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
+            stop = control.obey(trainer.splats, step=trainer.step)
+            if stop or trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
                 trainer.report(log)
                 trainer.save(folder / "checkpoints")
             if trainer.step % config.output.preview_every == 0:
                 trainer.preview(folder / "preview")
+            if stop:
+                raise Stopped
             if trace is not None:
                 trace.step()
     trainer.finish(folder, log, progress)
