@@ -5,7 +5,7 @@ import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 
-const INSIDE = ["three", "@sparkjsdev/spark"];
+const INSIDE = ["three", "@sparkjsdev/spark", "fflate"];
 
 function sources(folder = ""): string[] {
   return readdirSync(join(import.meta.dirname, folder), { withFileTypes: true })
