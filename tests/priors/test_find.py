@@ -65,7 +65,9 @@ def test_offline_the_places_and_the_command_are_named(name: str, tmp_path: Path,
     assert first in said
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "no such thing", "~/nothing-here"])
+@pytest.mark.parametrize(
+    "name", ["./nowhere", "/no/such/folder", "no such thing", "~/nothing-here", "x" * 5000, "a\0b"]
+)
 def test_no_such_path_or_name(name: str) -> None:
     with pytest.raises(ValueError, match=r"prior: there is no (prior or )?folder"):
         find(name)
