@@ -331,7 +331,7 @@ class TrainConfig:
     prior list`, or an id of the Hugging Face hub.
     """
     max_memory: float = 0.0
-    """Most memory in GB that the teacher may take; 0 is all there is. What does not fit at once is done in parts."""
+    """Most memory in GB that the run may take on a GPU; 0 is all of it. What does not fit at once is done in parts."""
     init: str = "ball"
     """Where the Gaussians start: ball, shell (the walls of a scene), ply:FILE (to edit that with another prompt) or
     points:FILE (a coloured point cloud, +z up as Point-E gives it).

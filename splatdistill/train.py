@@ -23,6 +23,7 @@ from splatdistill.lighting import Lights, sample_background, sample_lights, shad
 from splatdistill.logs import Progress, RunLog
 from splatdistill.optim import MOMENTS, SplatOptimizer
 from splatdistill.priors.base import Condition, Prior, Variational
+from splatdistill.priors.meta import check_group
 from splatdistill.regularize import regularizer
 from splatdistill.renderer import Renderer, make_renderer
 from splatdistill.splats import INITS, Splats, init_points, with_sh_degree
@@ -51,6 +52,8 @@ def train(
     names = dict.fromkeys(stage.prior for _, stage in presets.stages(config))  # all now: a missing one is told at once
     dtype = meta.get("dtype", config.dtype)
     teachers = {name: priors.load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
+    for _, stage in presets.stages(config):
+        check_group(teachers[stage.prior].num_views, stage)
     trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers)
     if resume:
         trainer.restore(tensors, meta)

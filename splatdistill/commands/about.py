@@ -43,7 +43,7 @@ class Prior:
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the network; auto takes bf16 where the processor has it."""
     max_memory: float = 0.0
-    """Most memory in GB that the model may take; 0 is all there is."""
+    """Most memory in GB that the model may take on a GPU; 0 is all of it."""
 
 
 def prior(flags: Prior) -> int:

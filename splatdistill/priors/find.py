@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def find(name: str) -> Source:
     ValueError, one sentence, when it is nowhere: it names the places that were looked at and the command that helps.
     """
     path = Path(name).expanduser()
-    if path.exists():
+    if os.path.exists(path):  # unlike Path.exists it has an answer for names too long for a path
         return Source(path, str(path))
     known = families()
     sources = known[name]["sources"] if name in known else [name]

@@ -65,7 +65,9 @@ def test_offline_the_places_and_the_command_are_named(name: str, tmp_path: Path,
     assert first in said
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "no such thing", "~/nothing-here"])
+@pytest.mark.parametrize(
+    "name", ["./nowhere", "/no/such/folder", "no such thing", "~/nothing-here", "x" * 5000, "a\0b"]
+)
 def test_no_such_path_or_name(name: str) -> None:
     with pytest.raises(ValueError, match=r"prior: there is no (prior or )?folder"):
         find(name)
@@ -144,3 +146,15 @@ def test_a_run_records_where_its_prior_came_from(tmp_path: Path) -> None:
     arguments += ["--out", str(tmp_path), "--name", "run", "--device", "cpu", "--size", "16"]
     assert cli.main(arguments) == cli.DONE
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["priors"] == {str(folder): str(folder)}
+
+
+def test_groups_that_a_model_does_not_see_are_refused_before_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny.mvdream(tmp_path / "x" / "model")
+    arguments = ["train", "--config", "smoke", "--prior", str(folder), "--prompt", "a chair", "--out", str(tmp_path)]
+    assert cli.main([*arguments, "--name", "run", "--device", "cpu", "--camera.views-per-group", "2"]) == cli.USAGE
+    assert "camera.views_per_group must be 4, the number of views that this prior sees at once; it is 2." in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "run").exists()
