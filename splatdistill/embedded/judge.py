@@ -1,7 +1,7 @@
 """The judge: a small network that says which words fit a picture, and whether it shows an object's front. No CLIP.
 
 `python -m splatdistill.embedded.judge --corpus DIR --out DIR` trains one, `--measure FOLDER` measures one again. It
-shares no weights and no network with the prior: its own words, text encoder and image encoders, trained on other renders.
+shares no weights and no network with the prior: it has its own words and encoders and was trained on other renders.
 """
 
 from __future__ import annotations
