@@ -60,7 +60,7 @@ class TrainConfig:
     seed: int = 1000
 
 
-DEFAULTS = {"words": TrainConfig(), "sides": TrainConfig(max_images=160_000, textureless=0.15, seed=2000)}
+DEFAULTS = {"words": TrainConfig(), "sides": TrainConfig(lr=1e-3, max_images=110_000, textureless=0.15, seed=2000)}
 
 
 def fresh_config() -> dict[str, Any]:

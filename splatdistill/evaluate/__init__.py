@@ -269,14 +269,22 @@ def _by(rows: Sequence[dict[str, Any]], *keys: str) -> list[tuple[str, list[dict
 
 
 def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over objects, of those that have a figure; the Janus rate is over objects with a front."""
+    """Means over objects, of those that have a figure. The Janus rate is over objects of prompts with a front, and
+    front_rate is the share of these that show one at all: a shapeless object is no Janus either.
+    """
     means = {}
     for name in _MEANS:
         known = [row[name] for row in rows if row[name] is not None]
         means[name] = sum(known) / len(known) if known else None
     called = [row["janus"] for row in rows if row["janus"] is not None]
-    return {"objects": len(rows), **means, "janus_rate": sum(called) / len(called) if called else None,
-            "janus_objects": len(called)}  # fmt: skip
+    shown = [any(row["front"]) for row in rows if row["janus"] is not None]
+    return {
+        "objects": len(rows),
+        **means,
+        "janus_rate": sum(called) / len(called) if called else None,
+        "front_rate": sum(shown) / len(shown) if shown else None,
+        "janus_objects": len(called),
+    }
 
 
 def _diversity(rows: Sequence[dict[str, Any]], embedded: Sequence[Tensor]) -> dict[str, float]:

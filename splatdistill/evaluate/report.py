@@ -27,9 +27,9 @@ article { border-top: 1px solid #ddd; margin-top: 1.5rem } .note { color: #666 }
 """
 _COLUMNS = {
     "r_precision": "R-Precision", "r_precision_object": "of objects", "geometry_r_precision": "geometry",
-    "view_consistency": "consistency", "janus_rate": "Janus rate", "saturation": "saturation", "contrast": "contrast",
-    "high_frequency": "high frequency", "seconds": "seconds", "image_evaluations": "image evaluations",
-    "peak_memory_mb": "peak MB",
+    "view_consistency": "consistency", "janus_rate": "Janus rate", "front_rate": "a front", "saturation": "saturation",
+    "contrast": "contrast", "high_frequency": "high frequency", "seconds": "seconds",
+    "image_evaluations": "image evaluations", "peak_memory_mb": "peak MB",
 }  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def test_what_surrounds_a_prompt_does_not_change_it(shipped):
 
 @pytest.mark.parametrize(
     ("prompt", "sentence"),
-    [("a red zyzzyva", "the judge does not know 'zyzzyva' of 'a red zyzzyva'"), ("a photo", "names nothing")],
+    [("a red zyzzyva", "the judge does not know 'zyzzyva' of 'a red zyzzyva'"), ("a pair of", "names nothing")],
 )
 def test_unknown_words_are_one_sentence(shipped, prompt, sentence):
     with pytest.raises(ValueError, match=sentence):

@@ -10,7 +10,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
+from splatdistill import cli
+from splatdistill.config import SplatsConfig
 from splatdistill.evaluate.clip import Clip
+from splatdistill.io import ply
+from splatdistill.splats import init_ball
 
 WORDS = ["<pad>", "<unk>", "a", "red", "blue", "car", "<s>", "</s>"]
 
@@ -60,6 +64,19 @@ def test_pictures_reach_the_network_as_its_own_processor_would_send_them(folder:
         [0.26862954, 0.26130258, 0.27577711]
     )
     torch.testing.assert_close(seen[0][0, :, 7, 9], expected)
+
+
+def test_eval_judges_by_it_and_says_so(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ply.write(tmp_path / "ball.ply", init_ball(SplatsConfig(num_init=100), seed=0))
+    (tmp_path / "prompts.txt").write_text("a red car\na blue car\n")
+    arguments = ["eval", str(tmp_path / "ball.ply"), "--prompt", "a red car", "--clip", str(folder)]
+    files = ["--prompts", str(tmp_path / "prompts.txt"), "--output", str(tmp_path / "out")]
+    assert cli.main([*arguments, *files]) == cli.DONE
+    assert f"Judged by CLIP {folder}" in capsys.readouterr().out
+    result = json.loads((tmp_path / "out" / "eval.json").read_text())
+    assert result["judge"] == f"CLIP {folder}" and "own judge" in result["janus_probe"]["name"]
+    # What our judge scored on real renders says nothing about another one.
+    assert all(set(figures) == {"saturation", "contrast", "high_frequency"} for figures in result["real"].values())
 
 
 def test_what_is_no_clip_is_one_sentence(folder: Path, tmp_path: Path) -> None:

@@ -165,6 +165,14 @@ def test_objects_are_told_apart_by_what_the_judge_sees() -> None:
     torch.testing.assert_close(geometry[:, 0, 0], torch.full((8, 3), evaluate.GEOMETRY_GROUND))
 
 
+def test_an_object_without_any_front_is_no_janus_and_told() -> None:
+    judge = ColourJudge()
+    judge.is_front = lambda rgb: torch.zeros(8, dtype=torch.bool)  # type: ignore[method-assign]
+    result, _ = judged("red", judge=judge)
+    assert (result["overall"]["janus_rate"], result["overall"]["front_rate"]) == (0, 0)
+    assert judged("red")[0]["overall"]["front_rate"] == 1
+
+
 def test_a_doubtful_probe_gives_no_rate_and_says_why() -> None:
     judge = ColourJudge()
     judge.doubt = "the probe flags 50% of <what> it should."
