@@ -15,6 +15,8 @@ import trimesh
 from numpy.typing import NDArray
 from trimesh.resolvers import Resolver
 
+from splatdistill.embedded.corpus.rays import enclosing_ball
+
 CATALOGUE = "PluginFurnitureCatalog.properties"
 SEARCH_PATHS = (
     "/usr/share/sweethome3d/furniture",
@@ -23,7 +25,8 @@ SEARCH_PATHS = (
 )
 
 _ENTRY = re.compile(r"^(\w+)#(\d+)\s*[=:]\s*(.*)$")
-_LICENCES = {"BlendSwap-CC-0": "https://creativecommons.org/publicdomain/zero/1.0/"}
+CC0 = "https://creativecommons.org/publicdomain/zero/1.0/"
+_LICENCES = {"BlendSwap-CC-0": CC0}
 _CC_BY_3 = "https://creativecommons.org/licenses/by/3.0/"
 _CC_BY_3_US = "https://creativecommons.org/licenses/by/3.0/us/"
 
@@ -75,7 +78,7 @@ def find_libraries(folder: str | Path | None = None) -> list[Path]:
             return found
     raise ValueError(
         f"No .sh3f furniture library in {', '.join(str(p) for p in places)}: "
-        "install the Debian package sweethome3d-furniture or give --furniture FOLDER."
+        "`apt-get install sweethome3d-furniture` brings them, or give --furniture FOLDER."
     )
 
 
@@ -119,7 +122,9 @@ def load_mesh(model: Model, *, yaw_deg: float = 0.0) -> Mesh:
     yaw = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
     turn = yaw @ model.rotation
     offsets = np.cumsum([0] + [len(p.vertices) for p in parts])
-    vertices = _into_unit_sphere(np.concatenate([p.vertices for p in parts]) @ turn.T)
+    vertices = np.concatenate([p.vertices for p in parts]) @ turn.T
+    centre, radius = enclosing_ball(vertices)  # the box diagonal would leave long objects too small
+    vertices = (vertices - centre) / radius
     faces = np.concatenate([p.faces + o for p, o in zip(parts, offsets, strict=False)])
     return Mesh(
         vertices=vertices,
@@ -162,26 +167,10 @@ def _licence(contents: zipfile.ZipFile, names: set[str], library: str, path: str
     for name in sorted(n for n in names if n.startswith(folder) and "LICENSE" in n.upper()):
         text = contents.read(name).decode("latin-1").lower()
         if "cc-0" in text or "cc0" in text or "public domain" in text or "publicdomain" in text:
-            return _LICENCES["BlendSwap-CC-0"]
+            return CC0
         if "attribution" in text or "cc-by" in text:
             return _CC_BY_3
     return _LICENCES.get(library, _CC_BY_3_US if library in ("KatorLegaz", "Reallusion") else _CC_BY_3)
-
-
-def _into_unit_sphere(vertices: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Centred by a ball that nearly is the smallest (Ritter's): the box diagonal would leave long objects too small."""
-    a = vertices[np.argmax(np.linalg.norm(vertices - vertices[0], axis=1))]
-    b = vertices[np.argmax(np.linalg.norm(vertices - a, axis=1))]
-    centre, radius = (a + b) / 2, np.linalg.norm(a - b) / 2
-    for _ in range(100):
-        distance = np.linalg.norm(vertices - centre, axis=1)
-        far = int(np.argmax(distance))
-        if distance[far] <= radius * (1 + 1e-6):
-            break
-        grown = (radius + distance[far]) / 2
-        centre = centre + (vertices[far] - centre) * (1 - grown / distance[far])
-        radius = grown
-    return (vertices - centre) / radius
 
 
 def _vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.int64]) -> NDArray[np.floating]:

