@@ -21,7 +21,7 @@ def cameras(*azimuths, elevation=0.3, size=32):
 
 def silhouette(part: Part, points, view):
     """Share of the pixels at which the ray caster and a projection of many inner points agree."""
-    picture = gbuffer([part], view, rays=1)[0, ..., ALPHA] > 0
+    picture = gbuffer([part], view, rays=8)[0, ..., ALPHA] > 0
     local = points @ part.matrix[:, :3].T + part.matrix[:, 3]
     camera = local @ view.viewmats[0, :3, :3].double().numpy().T + view.viewmats[0, :3, 3].double().numpy()
     pixel = camera @ view.Ks[0].double().numpy().T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import posixpath
 import re
@@ -24,6 +25,13 @@ SEARCH_PATHS = (
     "~/.eteks/sweethome3d/furniture",
 )
 
+_SHA256 = {  # of version 1.8, whose numbers furniture.csv uses
+    "BlendSwap-CC-0.sh3f": "7ef093fe70cedbb160bdb532d86a84580459635e34130c16777f549eba1993dc",
+    "BlendSwap-CC-BY.sh3f": "29ae78937b4d5dbe93db74067817a984fa411f017b007fd666bc40368bdb0c83",
+    "KatorLegaz.sh3f": "f512443b5d3a6903497573095f971f44334b3165ab32182133051fa9487764a6",
+    "Reallusion.sh3f": "dd553207876ccec6372dde7aaea6b2dcf2d631997fcdb8a9856a639e0db9aa9b",
+    "Scopia.sh3f": "b4505451b1e8ab339c101c0afddfef4e1a07b95aa8c821c61ec41487afd43850",
+}
 _ENTRY = re.compile(r"^(\w+)#(\d+)\s*[=:]\s*(.*)$")
 CC0 = "https://creativecommons.org/publicdomain/zero/1.0/"
 _LICENCES = {"BlendSwap-CC-0": CC0}
@@ -80,6 +88,14 @@ def find_libraries(folder: str | Path | None = None) -> list[Path]:
         f"No .sh3f furniture library in {', '.join(str(p) for p in places)}: "
         "`apt-get install sweethome3d-furniture` brings them, or give --furniture FOLDER."
     )
+
+
+def check_versions(libraries: list[Path]) -> None:
+    """ValueError, one sentence, for a library that is not the one whose models the table names."""
+    for path in libraries:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != _SHA256.get(path.name):
+                raise ValueError(f"{path} is not that of sweethome3d-furniture 1.8-1: its SHA-256 sum differs.")
 
 
 def read_catalogue(archive: Path) -> list[Model]:

@@ -64,7 +64,7 @@ def _shape(name: str, at: tuple[float, float, float], size: float, paint: int, *
 def _single(name: str) -> Make:
     def make(d: random.Random) -> list[Part]:
         kind, ratio = SHAPES[name]
-        tall = 1.0 if name in ("cube", "ball", "ring") else d.uniform(0.7, 1.6)
+        tall = {"cube": 1.0, "ring": 1.0, "ball": d.uniform(0.93, 1.0)}.get(name, d.uniform(0.7, 1.6))
         ratio = d.uniform(0.25, 0.45) if name == "ring" else ratio
         lying = (d.choice((0.0, 90.0)), 0.0, 0.0) if name == "ring" else (0.0, d.uniform(-40, 40), 0.0)
         return [solid(kind, (0, 0, 0), (1, tall, 1), 0, ratio=ratio, turn=lying)]
