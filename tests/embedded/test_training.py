@@ -186,11 +186,11 @@ def test_another_architecture_is_one_sentence(corpus_folder, tmp_path):
 
 
 def test_training_needs_few_packages():
-    """What a machine without a network must have: these, and the packages that they themselves need."""
+    """A machine without a network has torch, diffusers and transformers, and what these need: no other package."""
     code = (
-        "import sys, splatdistill.embedded.train, splatdistill.embedded.corpus.__main__\n"
-        "bad = {'trimesh', 'embreex', 'plyfile', 'imageio', 'tyro', 'rich', 'peft', 'matplotlib', 'yaml'} & set(sys.modules)\n"
-        "print(sorted(bad)); sys.exit(bool(bad))"
+        "import sys\n"
+        "for name in ('trimesh', 'embreex', 'plyfile', 'imageio', 'tyro', 'rich', 'matplotlib'): sys.modules[name] = None\n"
+        "import splatdistill.embedded.train, splatdistill.embedded.samples, splatdistill.embedded.corpus.__main__"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
