@@ -94,7 +94,9 @@ class NearestRender:
                 ]
             )
             likely = distances.topk(min(_CANDIDATES, len(distances)), largest=False).indices
-            pictures = self._paint(self.corpus.buffers[self.rows[likely].to(self.corpus.buffers.device)].cpu(), likely, colours)
+            pictures = self._paint(
+                self.corpus.buffers[self.rows[likely].to(self.corpus.buffers.device)].cpu(), likely, colours
+            )
             fine = torch.cdist(pictures.flatten(1), views.flatten(1)).amin(1) / (3 * size * size) ** 0.5
             i = int(fine.argmin())
             if float(fine[i]) < best_distance:

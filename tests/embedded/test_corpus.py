@@ -113,7 +113,9 @@ def test_captions_are_english_and_made_of_known_words():
         for colour in (None, *COLOURS):
             for view in (None, "overhead"):
                 text = caption(noun, colour=colour, view=view, draw=draw)
-                assert set(text.replace(",", " ,").split()) <= words and captions.num_words(text) <= captions.MAX_CAPTION
+                assert (
+                    set(text.replace(",", " ,").split()) <= words and captions.num_words(text) <= captions.MAX_CAPTION
+                )
     assert (
         article("armchair") == "an" and article("red armchair") == "a" and article("shoes", plural=True) == "a pair of"
     )
@@ -238,7 +240,7 @@ def test_a_corpus_without_models_or_of_another_version_is_one_sentence(tmp_path,
 
 
 def test_an_altered_library_is_one_sentence(library):
-    with pytest.raises(ValueError, match="Test.sh3f"):
+    with pytest.raises(ValueError, match=r"Test\.sh3f"):
         check_versions([library])
 
 

@@ -59,7 +59,9 @@ def test_both_words_of_a_held_out_pair_are_seen_with_others():
 
 
 def test_training_and_held_out_objects_are_disjoint_and_whole(corpus_folder):
-    keys = [{o.record.key for o in Corpus(corpus_folder, seed=0, split=split).objects} for split in ("train", "held-out")]
+    keys = [
+        {o.record.key for o in Corpus(corpus_folder, seed=0, split=split).objects} for split in ("train", "held-out")
+    ]
     assert not keys[0] & keys[1] and keys[1]
     assert keys[0] | keys[1] == {r.key for r in Corpus(corpus_folder, seed=0).records}
 

@@ -53,7 +53,10 @@ def test_unknown_nouns_become_the_nearest_and_it_is_said(vocabulary):
 @pytest.mark.parametrize("word", ["justice", "zxqv", "tooth", "thumb"])
 def test_what_is_too_far_is_said_plainly_and_left(vocabulary, word):
     (message,) = vocabulary.check(f"a {word}")
-    assert message.startswith(f"This prior does not know '{word}' nor anything near it") and "`splatdistill vocab`" in message
+    assert (
+        message.startswith(f"This prior does not know '{word}' nor anything near it")
+        and "`splatdistill vocab`" in message
+    )
     assert vocabulary.normalise(f"a {word}") == f"a {word}"
 
 
@@ -72,8 +75,9 @@ def test_known_nouns_stand_for_themselves_in_the_table(vocabulary):
 @pytest.mark.parametrize(
     ("word", "likely"),
     [
-        ("ferret", {"rabbit", "cat", "dog"}), ("stallion", {"horse"}), ("jeep", {"truck", "car"}), ("recliner", {"armchair", "sofa"}),
-        ("violin", {"guitar"}), ("yacht", {"boat"}), ("scooter", {"motorcycle", "bicycle"}), ("kettle", {"teapot", "mug"}),
+        ("ferret", {"rabbit", "cat", "dog"}), ("stallion", {"horse"}), ("jeep", {"truck", "car"}),
+        ("recliner", {"armchair", "sofa"}), ("violin", {"guitar"}), ("yacht", {"boat"}),
+        ("scooter", {"motorcycle", "bicycle"}), ("kettle", {"teapot", "mug"}),
     ],
 )  # fmt: skip
 def test_the_table_knows_what_is_like_what(word, likely):

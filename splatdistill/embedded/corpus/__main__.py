@@ -22,7 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     render = verbs.add_parser("build", help="render all models into OUT")
     small = verbs.add_parser("pack", help="put a built corpus into one file")
-    sheets = verbs.add_parser("sheets", help="pictures of all models with their names, front and side, plain and painted")
+    sheets = verbs.add_parser(
+        "sheets", help="pictures of all models with their names, front and side, plain and painted"
+    )
     credits_ = verbs.add_parser("credits", help="write ATTRIBUTION.md")
     for verb in (render, small, sheets, credits_):
         verb.add_argument("--out", type=Path, required=True)
@@ -30,7 +32,9 @@ def main(argv: list[str] | None = None) -> int:
         verb.add_argument("--furniture", help="folder of .sh3f files (default: where Debian puts them)")
         verb.add_argument("--nouns", choices=("core", "all"), default="all", help="core: the 40 of the first prior")
         verb.add_argument("--cc0-only", action="store_true", help="only models that nobody need be credited for")
-    render.add_argument("--rings", type=int, default=12, help="rings of 4 views for each model; few-model nouns get more")
+    render.add_argument(
+        "--rings", type=int, default=12, help="rings of 4 views for each model; few-model nouns get more"
+    )
     render.add_argument("--toys", type=int, default=24, help="toys of each family, made here from --seed; 0 for none")
     render.add_argument("--size", type=int, default=64, help="side of the pictures in pixels")
     render.add_argument("--seed", type=int, default=0)

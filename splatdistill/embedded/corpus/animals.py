@@ -55,15 +55,41 @@ def _ears(kind: str, head: tuple[float, float, float], size: float) -> list[Part
     for s in (-1, 1):
         match kind:
             case "pointed":
-                parts.append(solid("pyramid", (x + s * 0.55 * size, y + 0.95 * size, z), (0.28 * size, 0.4 * size, 0.12 * size), 0))
+                parts.append(
+                    solid(
+                        "pyramid", (x + s * 0.55 * size, y + 0.95 * size, z), (0.28 * size, 0.4 * size, 0.12 * size), 0
+                    )
+                )
             case "round":
-                parts.append(solid("ball", (x + s * 0.72 * size, y + 0.75 * size, z), (0.35 * size, 0.35 * size, 0.15 * size), 0))
+                parts.append(
+                    solid("ball", (x + s * 0.72 * size, y + 0.75 * size, z), (0.35 * size, 0.35 * size, 0.15 * size), 0)
+                )
             case "long":
-                parts.append(solid("ball", (x + s * 0.4 * size, y + 1.6 * size, z), (0.2 * size, 0.8 * size, 0.14 * size), 0, turn=(0, 0, -8 * s)))
+                parts.append(
+                    solid(
+                        "ball",
+                        (x + s * 0.4 * size, y + 1.6 * size, z),
+                        (0.2 * size, 0.8 * size, 0.14 * size),
+                        0,
+                        turn=(0, 0, -8 * s),
+                    )
+                )
             case "floppy":
-                parts.append(solid("ball", (x + s * 0.95 * size, y + 0.05 * size, z), (0.16 * size, 0.6 * size, 0.3 * size), 0, turn=(0, 0, 12 * s)))
+                parts.append(
+                    solid(
+                        "ball",
+                        (x + s * 0.95 * size, y + 0.05 * size, z),
+                        (0.16 * size, 0.6 * size, 0.3 * size),
+                        0,
+                        turn=(0, 0, 12 * s),
+                    )
+                )
             case _:
-                parts.append(solid("ball", (x + s * 1.2 * size, y + 0.1 * size, z - 0.1), (0.65 * size, 0.8 * size, 0.1 * size), 0))
+                parts.append(
+                    solid(
+                        "ball", (x + s * 1.2 * size, y + 0.1 * size, z - 0.1), (0.65 * size, 0.8 * size, 0.1 * size), 0
+                    )
+                )
     return parts
 
 
@@ -77,7 +103,12 @@ def _quadruped(d: random.Random, *, shape: Shape) -> list[Part]:
         solid("ball", (0, 0, 0), (body, body * 0.95, long * 0.85), 0),
         limb((0, 0.1, long * 0.55), head, 0.3 if shape.neck > 0.5 else 0.36, 0, end=0.24),
         solid("ball", head, size, 0),
-        solid("ball", (0, head[1] - 0.2 * size, head[2] + 0.8 * size), (0.5 * size, 0.4 * size, shape.snout + 0.3 * size), 0),
+        solid(
+            "ball",
+            (0, head[1] - 0.2 * size, head[2] + 0.8 * size),
+            (0.5 * size, 0.4 * size, shape.snout + 0.3 * size),
+            0,
+        ),
         *_eyes(head, size),
         *_ears(shape.ears, head, size),
     ]
@@ -91,14 +122,37 @@ def _quadruped(d: random.Random, *, shape: Shape) -> list[Part]:
         for z in (-0.55, 0.5):
             at = (s * 0.62 * body, -0.25, z * long)
             parts.append(limb(at, (at[0], -0.35 - legs, at[2]), shape.leg_width, 0))
-            parts.append(solid("ball", (at[0], -0.35 - legs, at[2] + 0.04), (shape.leg_width * 1.1, 0.09, shape.leg_width * 1.3), _EYE))
+            parts.append(
+                solid(
+                    "ball",
+                    (at[0], -0.35 - legs, at[2] + 0.04),
+                    (shape.leg_width * 1.1, 0.09, shape.leg_width * 1.3),
+                    _EYE,
+                )
+            )
     if shape.tail:
         swing = d.uniform(-0.3, 0.3)
-        parts.append(limb((0, 0.1, -0.75 * long), (swing, 0.1 + 0.6 * shape.tail, -0.75 * long - 0.8 * shape.tail), 0.12, 0, end=0.07))
+        parts.append(
+            limb(
+                (0, 0.1, -0.75 * long),
+                (swing, 0.1 + 0.6 * shape.tail, -0.75 * long - 0.8 * shape.tail),
+                0.12,
+                0,
+                end=0.07,
+            )
+        )
     if shape.fluffy:
         parts += [
             solid("ball", (x * body, y, z * long), 0.3, 0)
-            for x, y, z in ((-0.6, 0.3, -0.5), (0.6, 0.3, -0.5), (-0.6, 0.3, 0.1), (0.6, 0.3, 0.1), (0, 0.5, -0.2), (0, 0.4, -0.7), (0, 0.4, 0.4))
+            for x, y, z in (
+                (-0.6, 0.3, -0.5),
+                (0.6, 0.3, -0.5),
+                (-0.6, 0.3, 0.1),
+                (0.6, 0.3, 0.1),
+                (0, 0.5, -0.2),
+                (0, 0.4, -0.7),
+                (0, 0.4, 0.4),
+            )
         ]
     if shape.mane:
         parts.append(solid("ball", (0, head[1], head[2] - 0.25), (size * 1.45, size * 1.45, 0.3), 1))
@@ -112,7 +166,14 @@ def _quadruped(d: random.Random, *, shape: Shape) -> list[Part]:
 
 
 def _bird(
-    d: random.Random, *, tall: float, neck: float, head: float, beak: tuple[float, float, float], belly: bool, tufts: bool = False
+    d: random.Random,
+    *,
+    tall: float,
+    neck: float,
+    head: float,
+    beak: tuple[float, float, float],
+    belly: bool,
+    tufts: bool = False,
 ) -> list[Part]:
     """beak: half its width, height and length."""
     wide = d.uniform(0.52, 0.62)
@@ -128,7 +189,13 @@ def _bird(
     ]
     for s in (-1, 1):
         parts += [
-            solid("ball", (s * wide, 0.05, -0.05), (0.12, 0.6 * tall, 0.6 * long if tall < 0.8 else 0.28), 1, turn=(0, 0, 12 * s)),
+            solid(
+                "ball",
+                (s * wide, 0.05, -0.05),
+                (0.12, 0.6 * tall, 0.6 * long if tall < 0.8 else 0.28),
+                1,
+                turn=(0, 0, 12 * s),
+            ),
             solid("ball", (s * 0.28, -tall - 0.05, 0.2), (0.18, 0.07, 0.28), _BEAK),
         ]
         if tufts:
@@ -205,7 +272,10 @@ def _octopus(d: random.Random) -> list[Part]:
 def _bee(d: random.Random) -> list[Part]:
     long = d.uniform(0.85, 1.0)
     head = (0.0, 0.1, long + 0.1)
-    wings = [solid("ball", (s * 0.55, 0.6, -0.05), (0.5, 0.05, 0.3), (0.85, 0.92, 0.97), turn=(0, 0, 25 * s)) for s in (-1, 1)]
+    wings = [
+        solid("ball", (s * 0.55, 0.6, -0.05), (0.5, 0.05, 0.3), (0.85, 0.92, 0.97), turn=(0, 0, 25 * s))
+        for s in (-1, 1)
+    ]
     stripes = [solid("frustum", (0, 0, z), (0.555, 0.1, 0.555), 1, turn=(90, 0, 0)) for z in (-0.3, 0.1)]
     return [
         solid("ball", (0, 0, 0), (0.55, 0.55, long), 0),
@@ -236,7 +306,9 @@ def _frog(d: random.Random) -> list[Part]:
     return parts
 
 
-def _four_legs(name: str, *, synonyms: tuple[str, ...] = (), extras: tuple[str, ...] = ("a {} collar",), **shape: object) -> Animal:
+def _four_legs(
+    name: str, *, synonyms: tuple[str, ...] = (), extras: tuple[str, ...] = ("a {} collar",), **shape: object
+) -> Animal:
     return Animal(name, partial(_quadruped, shape=Shape(**shape)), extras, synonyms)  # type: ignore[arg-type]
 
 
@@ -249,15 +321,25 @@ ANIMALS: tuple[Animal, ...] = (
     _four_legs("cartoon dog", long=0.95, ears="floppy", head=0.46, snout=0.32, tail=0.6),
     _four_legs("cartoon horse", long=1.1, legs=0.95, neck=0.6, head=0.36, snout=0.4, tail=0.55, leg_width=0.13),
     _four_legs("cartoon rabbit", long=0.7, legs=0.3, ears="long", head=0.46, snout=0.1, tail=0.15, nose=_SNOUT),
-    _four_legs("pig", long=0.95, legs=0.35, ears="pointed", head=0.48, snout=0.25, nose=_SNOUT, tail=0.2, synonyms=("piglet",)),
+    _four_legs(
+        "pig", long=0.95, legs=0.35, ears="pointed", head=0.48, snout=0.25, nose=_SNOUT, tail=0.2, synonyms=("piglet",)
+    ),
     _four_legs("cartoon bear", long=0.9, legs=0.4, ears="round", head=0.52, snout=0.22, tail=0.1, leg_width=0.22),
     _four_legs("cow", long=1.15, legs=0.6, ears="floppy", head=0.44, snout=0.32, nose=_SNOUT, tail=0.5),
-    _four_legs("sheep", long=0.85, legs=0.45, ears="floppy", head=0.4, snout=0.2, tail=0.1, fluffy=True, synonyms=("lamb",)),
+    _four_legs(
+        "sheep", long=0.85, legs=0.45, ears="floppy", head=0.4, snout=0.2, tail=0.1, fluffy=True, synonyms=("lamb",)
+    ),
     _four_legs("elephant", long=1.0, legs=0.55, leg_width=0.24, ears="fan", head=0.55, tail=0.35, trunk=True),
-    _four_legs("giraffe", long=0.8, legs=1.15, leg_width=0.11, neck=1.25, head=0.32, snout=0.28, ears="round", tail=0.4),
-    _four_legs("mouse", long=0.75, legs=0.2, ears="round", head=0.46, snout=0.22, nose=_SNOUT, tail=0.9, synonyms=("rat",)),
+    _four_legs(
+        "giraffe", long=0.8, legs=1.15, leg_width=0.11, neck=1.25, head=0.32, snout=0.28, ears="round", tail=0.4
+    ),
+    _four_legs(
+        "mouse", long=0.75, legs=0.2, ears="round", head=0.46, snout=0.22, nose=_SNOUT, tail=0.9, synonyms=("rat",)
+    ),
     _four_legs("fox", long=0.95, legs=0.5, head=0.42, snout=0.38, tail=0.85),
-    _four_legs("lion", long=1.05, legs=0.5, ears="round", head=0.48, snout=0.2, tail=0.7, mane=True, extras=("a {} mane",)),
+    _four_legs(
+        "lion", long=1.05, legs=0.5, ears="round", head=0.48, snout=0.2, tail=0.7, mane=True, extras=("a {} mane",)
+    ),
     _feathered("duck", tall=0.55, neck=0.45, head=0.36, beak=(0.2, 0.07, 0.26), belly=False, synonyms=("duckling",)),
     _feathered("penguin", tall=0.95, neck=0.15, head=0.4, beak=(0.1, 0.09, 0.22), belly=True),
     _feathered("owl", tall=0.85, neck=0.1, head=0.5, beak=(0.1, 0.14, 0.1), belly=False, tufts=True),

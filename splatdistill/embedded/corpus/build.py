@@ -26,7 +26,16 @@ Chosen = tuple[Noun, Model, float]  # and its yaw in degrees
 
 
 def build(
-    out: Path, *, furniture: str | None, nouns: str, cc0_only: bool, rings: int, toys: int, size: int, seed: int, processes: int
+    out: Path,
+    *,
+    furniture: str | None,
+    nouns: str,
+    cc0_only: bool,
+    rings: int,
+    toys: int,
+    size: int,
+    seed: int,
+    processes: int,
 ) -> None:
     """Writes gbuffers.npy [I,size,size,8] uint8 and corpus.json: real models, then toys. Views of a ring of 4 azimuths
     are consecutive.
@@ -38,7 +47,9 @@ def build(
     counts = [max(rings, round(rings * 3 / of_noun[noun.name])) if noun.core else rings for noun, _, _ in chosen]
     real = 4 * sum(counts)
     begin = time.monotonic()
-    records, rendered = pack.render_toys(number=toys, rings=rings, seed=seed, size=size, first=real, processes=processes)
+    records, rendered = pack.render_toys(
+        number=toys, rings=rings, seed=seed, size=size, first=real, processes=processes
+    )
     print(f"{len(records)} toys: {len(rendered)} images, {time.monotonic() - begin:.0f} s", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     unfinished = out / f"{BUFFERS}.part"
@@ -53,7 +64,12 @@ def build(
         buffers[row : row + 4 * count] = caster.gbuffer(cameras, paint=paint)
         models.append(
             Record.make(
-                cameras, noun=noun.name, key=model.key, first=row, paint_share=round(share, 4), held_out=model.key in held
+                cameras,
+                noun=noun.name,
+                key=model.key,
+                first=row,
+                paint_share=round(share, 4),
+                held_out=model.key in held,
             )
         )
         row += 4 * count
@@ -73,7 +89,7 @@ def select_models(furniture: str | None, *, nouns: str = "all", cc0_only: bool =
     wanted = [(noun, *split_key(k)) for noun in NOUNS for k in noun.models if noun.core or nouns == "all"]
     if missing := [k for _, k, _ in wanted if k not in catalogue]:
         raise ValueError(
-            f"The furniture libraries lack {len(missing)} models, the first {missing[0]}: version 1.8 of all five is needed."
+            f"The libraries lack {len(missing)} models, the first {missing[0]}: all five of version 1.8 are needed."
         )
     chosen = [(noun, catalogue[k], yaw) for noun, k, yaw in wanted]
     return [c for c in chosen if c[1].licence == CC0] if cc0_only else chosen
@@ -97,7 +113,8 @@ def attribution(chosen: Sequence[Chosen]) -> str:
     for noun, model, _ in chosen:
         star = "*" if model.key in {split_key(k)[0] for k in noun.first} else ""
         lines.append(
-            f"| {noun.name} | {model.name}{star} | {model.creator} | {model.library} no. {model.number} | {model.licence} |"
+            f"| {noun.name} | {model.name}{star} | {model.creator} | {model.library} no. {model.number} | "
+            f"{model.licence} |"
         )
     return "\n".join(lines) + "\n"
 

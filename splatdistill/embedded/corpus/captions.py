@@ -61,7 +61,9 @@ def toy_caption(family: Family, *, colours: Sequence[str], view: str | None, dra
         extras.pop()
 
 
-def relation_caption(upper: tuple[str, str], word: str, lower: tuple[str, str], *, view: str | None, draw: random.Random) -> str:
+def relation_caption(
+    upper: tuple[str, str], word: str, lower: tuple[str, str], *, view: str | None, draw: random.Random
+) -> str:
     """ "a red cone on a blue cube": `upper` and `lower` are (colour, shape), `word` one of RELATIONS."""
     first, second = (f"{_spoken(colour, draw)} {shape}" for colour, shape in (upper, lower))
     text = f"{article(first)} {first} {word} {article(second)} {second}"

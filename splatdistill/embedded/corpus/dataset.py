@@ -55,8 +55,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """A batch before its pictures are painted. rows: [B] of the buffers. tints: [B,3,3] sRGB colours for the three paint
-    masks, nan where the object keeps its own. luminance: [B] of the bare painted surface. ground: [B,3] behind it.
+    """A batch before its pictures are painted. rows: [B] of the buffers. tints: [B,3,3] sRGB colours for the three
+    paint masks, nan where the object keeps its own. luminance: [B] of the bare painted surface. ground: [B,3]
+    behind it.
     """
 
     rows: Tensor
@@ -112,7 +113,9 @@ class Corpus:
         self.records = read_index(index)
         known = {noun.name: noun for noun in NOUNS}
         self.objects = [
-            _read_object(record, known, self.buffers) for record in self.records if record.held_out == (split == "held-out")
+            _read_object(record, known, self.buffers)
+            for record in self.records
+            if record.held_out == (split == "held-out")
         ]
         if not self.objects:
             raise ValueError(f"The corpus {source} holds no models of the split {split!r}.")
@@ -273,9 +276,7 @@ def _weights(groups: list[list[Object]]) -> list[float]:
     real = sum(weights) - toys
     if not toys or not real:
         return weights
-    return [
-        w * (TOY_SHARE / toys if t else (1 - TOY_SHARE) / real) for w, t in zip(weights, toy, strict=True)
-    ]
+    return [w * (TOY_SHARE / toys if t else (1 - TOY_SHARE) / real) for w, t in zip(weights, toy, strict=True)]
 
 
 def _read_object(record: Record, nouns: dict[str, Noun], buffers: Tensor) -> Object:
@@ -295,6 +296,8 @@ def _read_object(record: Record, nouns: dict[str, Noun], buffers: Tensor) -> Obj
     return Object(
         **common,
         paintable=noun.paintable and record.paint_share >= MIN_PAINT_SHARE,
-        luminance=float((mine[painted][:, ALBEDO] @ np.array(_LUMA, dtype=np.float32)).mean()) if painted.any() else 0.5,
+        luminance=float((mine[painted][:, ALBEDO] @ np.array(_LUMA, dtype=np.float32)).mean())
+        if painted.any()
+        else 0.5,
         colour=dominant_colour(mine[covered][:, ALBEDO]),
     )

@@ -22,10 +22,10 @@ _WIDE_EVERY = 5  # one ring in five goes beyond the common elevations
 
 @dataclass(frozen=True)
 class Record:
-    """One object of a corpus: rows `first` to `first + len(azimuth)` of the buffers, four consecutive ones a ring.
+    """One object of a corpus: rows `first` to `first + len(azimuth)` of the buffers, four in a row making a ring.
 
-    noun: of the furniture table, a family of toys or a shape. relation: (word, other shape) or None. paint_share: of the
-    visible surface. held_out: kept from training. azimuth, elevation: rad; radius: world units.
+    noun: of the furniture table, a family of toys or a shape. relation: (word, other shape) or None. paint_share: of
+    the visible surface. held_out: kept from training. azimuth, elevation: rad; radius: world units.
     """
 
     noun: str
@@ -42,7 +42,10 @@ class Record:
     @classmethod
     def make(cls, cameras: Cameras, **values: Any) -> Record:
         return cls(
-            azimuth=cameras.azimuth.tolist(), elevation=cameras.elevation.tolist(), radius=cameras.radius.tolist(), **values
+            azimuth=cameras.azimuth.tolist(),
+            elevation=cameras.elevation.tolist(),
+            radius=cameras.radius.tolist(),
+            **values,
         )
 
 
@@ -54,7 +57,9 @@ def write_index(records: Sequence[Record], **values: Any) -> dict[str, Any]:
 def read_index(index: dict[str, Any]) -> list[Record]:
     """The records of corpus.json. ValueError, one sentence, for one of another version or without models."""
     try:
-        records = [Record(**{**r, "relation": tuple(r["relation"]) if r.get("relation") else None}) for r in index["models"]]
+        records = [
+            Record(**{**r, "relation": tuple(r["relation"]) if r.get("relation") else None}) for r in index["models"]
+        ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{INDEX} is not of this version: build the corpus again.") from error
     if not records:

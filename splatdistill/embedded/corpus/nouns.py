@@ -66,5 +66,5 @@ def split_key(key: str) -> tuple[str, float]:
 NOUNS = read_table()
 PLURALS = frozenset(
     name for noun in NOUNS for name in (noun.name, *noun.synonyms)
-    if name.split()[-1] in {"sneakers", "shoes", "trainers", "trousers", "glasses", "scissors", "slippers", "headphones"}
+    if name.split()[-1] in {"sneakers", "shoes", "trainers", "glasses", "scissors", "slippers", "headphones", "pliers"}
 )  # fmt: skip

@@ -50,7 +50,7 @@ def write(path: Path, *, index: dict[str, Any], buffers: NDArray[np.uint8], ring
 
 
 def read(path: Path, *, processes: int | None = None) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """Index and buffers [I,H,W,8] of a pack, toys after the real models. ValueError, one sentence, for a damaged file."""
+    """Index and buffers [I,H,W,8] of a pack, toys after real models. ValueError, one sentence, for a damaged file."""
     try:
         with zipfile.ZipFile(path) as archive:
             index = json.loads(archive.read(INDEX))
@@ -104,7 +104,9 @@ def _render_toy(task: tuple[str, int], *, rings: int, seed: int, size: int) -> t
 def encode(views: NDArray[np.uint8]) -> bytes:
     """Views [V,H,W,4] as one lossless WebP, top to bottom: colours under zero alpha are kept."""
     file = io.BytesIO()
-    Image.fromarray(views.reshape(-1, *views.shape[2:]), "RGBA").save(file, "webp", lossless=True, exact=True, quality=80, method=4)
+    Image.fromarray(views.reshape(-1, *views.shape[2:]), "RGBA").save(
+        file, "webp", lossless=True, exact=True, quality=80, method=4
+    )
     return file.getvalue()
 
 

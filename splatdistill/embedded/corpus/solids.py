@@ -1,5 +1,5 @@
-"""Toys out of balls, frusta, rings and convex hulls, and rays cast at them in closed form: no mesh, no library but NumPy,
-so that a machine with the code and a seed has the pictures.
+"""Toys out of balls, frusta, rings and convex hulls, and rays cast at them in closed form: no mesh, no library but
+NumPy, so that a machine with the code and a seed has the pictures.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _PLANES: dict[str, list[tuple[float, float, float, float]]] = {
 class Part:
     """One solid, the unit one moved by `matrix` [3,4] (world from local).
 
-    ball: radius 1. frustum: |y| <= 1, radius 1 below and `ratio` above. ring: round y, radius 1, `ratio` thick. The hulls
-    fill |x|, |y|, |z| <= 1: box, pyramid with its tip up, roof with its ridge along z.
+    ball: radius 1. frustum: |y| <= 1, radius 1 below and `ratio` above. ring: round y, radius 1, `ratio` thick. The
+    hulls fill |x|, |y|, |z| <= 1: box, pyramid with its tip up, roof with its ridge along z.
     paint: which of the toy's colours it takes, or an sRGB colour of its own.
     """
 
@@ -57,7 +57,10 @@ class Part:
             local = np.stack([r * x, 0 * x, r * z], 1)
         elif self.kind == "ball":
             local = np.concatenate(
-                [np.stack([c * x, s + 0 * x, c * z], 1) for c, s in ((1, 0), (0.7, 0.714), (0.7, -0.714), (0, 1), (0, -1))]
+                [
+                    np.stack([c * x, s + 0 * x, c * z], 1)
+                    for c, s in ((1, 0), (0.7, 0.714), (0.7, -0.714), (0, 1), (0, -1))
+                ]
             )
         else:
             top = {"box": (-1, 1), "pyramid": (0,), "roof": (-1, 1)}[self.kind]
@@ -76,7 +79,7 @@ def solid(
     ratio: float = 1.0,
     turn: tuple[float, float, float] = (0, 0, 0),
 ) -> Part:
-    """A part with its middle at `at` [3], half as large as `size` (one number or three), turned by degrees about x, then
+    """A part with its middle at `at` [3] and half extents `size` (one number or three), turned by degrees about x, then
     y, then z.
     """
     x, y, z = (math.radians(a) for a in turn)
@@ -84,10 +87,14 @@ def solid(
     about_y = np.array([[math.cos(y), 0, math.sin(y)], [0, 1, 0], [-math.sin(y), 0, math.cos(y)]])
     about_z = np.array([[math.cos(z), -math.sin(z), 0], [math.sin(z), math.cos(z), 0], [0, 0, 1]])
     scale = np.diag(np.broadcast_to(np.asarray(size, dtype=np.float64), 3))
-    return Part(kind, np.concatenate([about_z @ about_y @ about_x @ scale, np.array(at, float)[:, None]], 1), paint, ratio)
+    return Part(
+        kind, np.concatenate([about_z @ about_y @ about_x @ scale, np.array(at, float)[:, None]], 1), paint, ratio
+    )
 
 
-def limb(a: Sequence[float], b: Sequence[float], radius: float, paint: int | Colour, *, end: float | None = None) -> Part:
+def limb(
+    a: Sequence[float], b: Sequence[float], radius: float, paint: int | Colour, *, end: float | None = None
+) -> Part:
     """A frustum from point `a` to point `b`; `end`: its radius at `b`."""
     start, stop = np.array(a, float), np.array(b, float)
     up = (stop - start) / 2
@@ -157,14 +164,18 @@ def _trace(
     return values, hit
 
 
-def _ball(_: Part, o: NDArray[np.floating], d: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def _ball(
+    _: Part, o: NDArray[np.floating], d: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     a, b, c = (d * d).sum(1), d @ o, o @ o - np.float32(1)
     under = b * b - a * c
     t = np.where(under >= 0, (-b - np.sqrt(np.maximum(under, 0))) / a, _FAR)
     return t, o + t[:, None] * d
 
 
-def _frustum(part: Part, o: NDArray[np.floating], d: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def _frustum(
+    part: Part, o: NDArray[np.floating], d: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     middle, slope = np.float32((part.ratio + 1) / 2), np.float32((part.ratio - 1) / 2)
     wide = middle + slope * o[1]
     a = d[:, 0] ** 2 + d[:, 2] ** 2 - (slope * d[:, 1]) ** 2
@@ -192,7 +203,9 @@ def _frustum(part: Part, o: NDArray[np.floating], d: NDArray[np.floating]) -> tu
     return best, normal
 
 
-def _hull(part: Part, o: NDArray[np.floating], d: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def _hull(
+    part: Part, o: NDArray[np.floating], d: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     enter, leave = np.full(len(d), -_FAR), np.full(len(d), _FAR)
     normal = np.zeros_like(d)
     for *n, distance in _PLANES[part.kind]:
@@ -208,7 +221,9 @@ def _hull(part: Part, o: NDArray[np.floating], d: NDArray[np.floating]) -> tuple
     return np.where((enter < leave) & (enter > 0), enter, _FAR), normal
 
 
-def _ring(part: Part, o: NDArray[np.floating], d: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def _ring(
+    part: Part, o: NDArray[np.floating], d: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     # The quartic is badly conditioned in float32; distances to a torus are exact, so steps of that length are safe.
     speed = np.sqrt((d * d).sum(1))
     b = d @ o / speed

@@ -15,7 +15,7 @@ MIN_INSTANCES = 4
 
 
 def held_out_pair(colour: str, noun: str) -> bool:
-    """Whether no training picture shows the noun painted in this colour, under the noun's or the colour's first name."""
+    """Whether no training picture shows the noun in this colour; both by their first names."""
     return _fraction(f"pair/{colour}/{noun}") < PAIR_SHARE
 
 

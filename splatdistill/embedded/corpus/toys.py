@@ -190,9 +190,7 @@ def _mushroom(d: random.Random) -> list[Part]:
 def _flower(d: random.Random) -> list[Part]:
     num, petal, h = d.choice((5, 6, 8)), d.uniform(0.26, 0.34), d.uniform(0.9, 1.3)
     angles = [2 * math.pi * i / num for i in range(num)]
-    petals = [
-        solid("ball", (0.42 * math.sin(a), h + 0.42 * math.cos(a), 0), (petal, petal, 0.1), 0) for a in angles
-    ]
+    petals = [solid("ball", (0.42 * math.sin(a), h + 0.42 * math.cos(a), 0), (petal, petal, 0.1), 0) for a in angles]
     return [
         *petals,
         solid("ball", (0, h, 0.05), (0.24, 0.24, 0.15), (0.9, 0.75, 0.1)),
@@ -221,7 +219,9 @@ def _ice_cream(d: random.Random) -> list[Part]:
 def _layer_cake(d: random.Random) -> list[Part]:
     low, high = d.uniform(0.3, 0.45), d.uniform(0.25, 0.4)
     candles = [limb((x, low + 2 * high, z), (x, low + 2 * high + 0.35, z), 0.05, 2) for x, z, _ in _around(5, 0.35)]
-    flames = [solid("ball", (x, low + 2 * high + 0.42, z), (0.05, 0.09, 0.05), (1, 0.8, 0.2)) for x, z, _ in _around(5, 0.35)]
+    flames = [
+        solid("ball", (x, low + 2 * high + 0.42, z), (0.05, 0.09, 0.05), (1, 0.8, 0.2)) for x, z, _ in _around(5, 0.35)
+    ]
     return [
         solid("frustum", (0, 0, 0), (1, low, 1), 0),
         solid("frustum", (0, low + high, 0), (0.62, high, 0.62), 1),
@@ -246,7 +246,13 @@ def _lighthouse(d: random.Random) -> list[Part]:
 def _windmill(d: random.Random) -> list[Part]:
     h, start = d.uniform(0.9, 1.1), d.uniform(0, 90)
     blades = [
-        solid("box", (0.55 * math.sin(a), 0.75 * h + 0.55 * math.cos(a), 0.62), (0.13, 0.5, 0.03), 1, turn=(0, 0, -math.degrees(a)))
+        solid(
+            "box",
+            (0.55 * math.sin(a), 0.75 * h + 0.55 * math.cos(a), 0.62),
+            (0.13, 0.5, 0.03),
+            1,
+            turn=(0, 0, -math.degrees(a)),
+        )
         for a in (math.radians(start + 90 * i) for i in range(4))
     ]
     return [
@@ -266,7 +272,10 @@ def _flying_saucer(d: random.Random) -> list[Part]:
 
 def _balloon(d: random.Random) -> list[Part]:
     r, drop = d.uniform(0.85, 1.0), d.uniform(0.5, 0.8)
-    ropes = [limb((0.6 * x, -0.75 * r, 0.6 * z), (0.2 * x, -r - drop, 0.2 * z), 0.025, DARK) for x, z, _ in _around(4, 1, 0.785)]
+    ropes = [
+        limb((0.6 * x, -0.75 * r, 0.6 * z), (0.2 * x, -r - drop, 0.2 * z), 0.025, DARK)
+        for x, z, _ in _around(4, 1, 0.785)
+    ]
     return [
         solid("ball", (0, 0, 0), (r, 1.05 * r, r), 0),
         solid("frustum", (0, -0.95 * r, 0), (0.25, 0.25, 0.25), 0, ratio=2.2),
@@ -298,7 +307,10 @@ def _sword(d: random.Random) -> list[Part]:
 
 def _crown(d: random.Random) -> list[Part]:
     h, num = d.uniform(0.25, 0.4), d.choice((6, 8))
-    parts = [solid("frustum", (0, 0, 0), (0.9, h, 0.9), 0, ratio=1.1), solid("frustum", (0, h, 0), (0.85, 0.02, 0.85), DARK)]
+    parts = [
+        solid("frustum", (0, 0, 0), (0.9, h, 0.9), 0, ratio=1.1),
+        solid("frustum", (0, h, 0), (0.85, 0.02, 0.85), DARK),
+    ]
     for x, z, angle in _around(num, 0.93):
         parts.append(solid("pyramid", (x, h + 0.28, z), (0.3, 0.3, 0.08), 0, turn=(0, angle, 0)))
         parts.append(solid("ball", (1.02 * x, 0.02, 1.02 * z), 0.12, 1))
@@ -318,14 +330,21 @@ def _drum(d: random.Random) -> list[Part]:
     h, r = d.uniform(0.5, 0.8), d.uniform(0.8, 1.0)
     rims = [solid("frustum", (0, s * h, 0), (1.06 * r, 0.1, 1.06 * r), 1) for s in (-1, 1)]
     sticks = [limb((s * 0.6, h + 0.18, 0.5), (s * 0.1, h + 0.2, -0.6), 0.05, WOOD) for s in (-1, 1)]
-    return [solid("frustum", (0, 0, 0), (r, h, r), 0), *rims, solid("frustum", (0, h + 0.06, 0), (0.95 * r, 0.06, 0.95 * r), LIGHT), *sticks]
+    return [
+        solid("frustum", (0, 0, 0), (r, h, r), 0),
+        *rims,
+        solid("frustum", (0, h + 0.06, 0), (0.95 * r, 0.06, 0.95 * r), LIGHT),
+        *sticks,
+    ]
 
 
 def _toy_car(d: random.Random) -> list[Part]:
     w, long, cabin, r = d.uniform(0.45, 0.6), d.uniform(0.95, 1.25), d.uniform(0.25, 0.4), d.uniform(0.24, 0.32)
     back = d.uniform(-0.3, 0.0)
     wheels = [
-        limb((s * (w - 0.05), -0.3, z * long), (s * (w + 0.12), -0.3, z * long), r, 1) for s in (-1, 1) for z in (-0.62, 0.62)
+        limb((s * (w - 0.05), -0.3, z * long), (s * (w + 0.12), -0.3, z * long), r, 1)
+        for s in (-1, 1)
+        for z in (-0.62, 0.62)
     ]
     lamps = [solid("ball", (s * 0.6 * w, -0.02, long), (0.1, 0.1, 0.06), (1, 0.95, 0.7)) for s in (-1, 1)]
     return [
