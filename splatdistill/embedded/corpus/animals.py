@@ -6,23 +6,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from splatdistill.embedded.corpus.family import Family
 from splatdistill.embedded.corpus.solids import Part, limb, solid
 
 _EYE, _WHITE, _BEAK, _SNOUT = (0.07, 0.07, 0.08), (0.95, 0.95, 0.94), (0.95, 0.60, 0.10), (0.93, 0.62, 0.62)
-
-
-@dataclass(frozen=True)
-class Animal:
-    """As `toys.Family`; the names of those that real models exist of begin with "cartoon"."""
-
-    name: str
-    make: Callable[[random.Random], list[Part]]
-    extras: tuple[str, ...] = ("a {} collar",)
-    synonyms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -308,15 +298,15 @@ def _frog(d: random.Random) -> list[Part]:
 
 def _four_legs(
     name: str, *, synonyms: tuple[str, ...] = (), extras: tuple[str, ...] = ("a {} collar",), **shape: object
-) -> Animal:
-    return Animal(name, partial(_quadruped, shape=Shape(**shape)), extras, synonyms)  # type: ignore[arg-type]
+) -> Family:
+    return Family(name, partial(_quadruped, shape=Shape(**shape)), extras, synonyms)  # type: ignore[arg-type]
 
 
-def _feathered(name: str, *, synonyms: tuple[str, ...] = (), **shape: object) -> Animal:
-    return Animal(name, partial(_bird, **shape), ("{} wings",), synonyms)  # type: ignore[arg-type]
+def _feathered(name: str, *, synonyms: tuple[str, ...] = (), **shape: object) -> Family:
+    return Family(name, partial(_bird, **shape), ("{} wings",), synonyms)  # type: ignore[arg-type]
 
 
-ANIMALS: tuple[Animal, ...] = (
+ANIMALS: tuple[Family, ...] = (
     _four_legs("cartoon cat", long=0.85, legs=0.5, head=0.5, snout=0.1, tail=0.95, nose=_SNOUT),
     _four_legs("cartoon dog", long=0.95, ears="floppy", head=0.46, snout=0.32, tail=0.6),
     _four_legs("cartoon horse", long=1.1, legs=0.95, neck=0.6, head=0.36, snout=0.4, tail=0.55, leg_width=0.13),
@@ -343,11 +333,11 @@ ANIMALS: tuple[Animal, ...] = (
     _feathered("duck", tall=0.55, neck=0.45, head=0.36, beak=(0.2, 0.07, 0.26), belly=False, synonyms=("duckling",)),
     _feathered("penguin", tall=0.95, neck=0.15, head=0.4, beak=(0.1, 0.09, 0.22), belly=True),
     _feathered("owl", tall=0.85, neck=0.1, head=0.5, beak=(0.1, 0.14, 0.1), belly=False, tufts=True),
-    Animal("fish", _fish, ("{} fins",)),
-    Animal("turtle", _turtle, ("a {} shell",), ("tortoise",)),
-    Animal("snail", _snail, ("a {} shell",)),
-    Animal("caterpillar", _caterpillar, ("{} stripes",)),
-    Animal("octopus", _octopus, ("{} tips",)),
-    Animal("bee", _bee, ("{} stripes",)),
-    Animal("frog", _frog, ("a {} belly",)),
+    Family("fish", _fish, ("{} fins",)),
+    Family("turtle", _turtle, ("a {} shell",), ("tortoise",)),
+    Family("snail", _snail, ("a {} shell",)),
+    Family("caterpillar", _caterpillar, ("{} stripes",)),
+    Family("octopus", _octopus, ("{} tips",)),
+    Family("bee", _bee, ("{} stripes",)),
+    Family("frog", _frog, ("a {} belly",)),
 )
