@@ -6,10 +6,12 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus import pack
@@ -57,28 +59,29 @@ def build(
     buffers[real:] = rendered
     held = {split_key(k)[0] for noun in NOUNS for k in held_out_instances(noun.models, seen=noun.first)}
     row, models = 0, []
-    for number, ((noun, model, yaw), count) in enumerate(zip(chosen, counts, strict=True)):
-        caster = Caster(load_mesh(model, yaw_deg=yaw))
-        paint, share = caster.choose_paint(preview_cameras())
-        cameras = ring_cameras(count, size=size, seed=seed, model=key(seed, 0, f"camera/{model.key}"))
-        buffers[row : row + 4 * count] = caster.gbuffer(cameras, paint=paint)
-        models.append(
-            Record.make(
-                cameras,
-                noun=noun.name,
-                key=model.key,
-                first=row,
-                paint_share=round(share, 4),
-                held_out=model.key in held,
-            )
-        )
-        row += 4 * count
-        done = time.monotonic() - begin
-        print(f"{number + 1}/{len(chosen)} {model.key} {noun.name}: {row}/{real} images, {done:.0f} s", flush=True)
+    tasks = [(model, yaw, count) for (_, model, yaw), count in zip(chosen, counts, strict=True)]
+    with pack.workers(processes) as pool:
+        done = pool.map(partial(_render_model, size=size, seed=seed), tasks)
+        for number, ((noun, model, _), (cameras, views, share)) in enumerate(zip(chosen, done, strict=True)):
+            buffers[row : row + len(views)] = views
+            known = {"noun": noun.name, "key": model.key, "paint_share": round(share, 4), "held_out": model.key in held}
+            models.append(Record.make(cameras, first=row, **known))
+            row += len(views)
+            took = time.monotonic() - begin
+            print(f"{number + 1}/{len(chosen)} {model.key} {noun.name}: {row}/{real} images, {took:.0f} s", flush=True)
     buffers.flush()
     unfinished.rename(out / BUFFERS)
     made_of = {"number": toys, "rings": rings, "seed": seed}
     (out / INDEX).write_text(json.dumps(write_index([*models, *records], size=size, seed=seed, toys=made_of), indent=1))
+
+
+def _render_model(task: tuple[Model, float, int], *, size: int, seed: int) -> tuple[Cameras, NDArray[np.uint8], float]:
+    """Cameras, views and share of paint of a model with its yaw and number of rings."""
+    model, yaw, rings = task
+    caster = Caster(load_mesh(model, yaw_deg=yaw))
+    paint, share = caster.choose_paint(preview_cameras())
+    cameras = ring_cameras(rings, size=size, seed=seed, model=key(seed, 0, f"camera/{model.key}"))
+    return cameras, caster.gbuffer(cameras, paint=paint), share
 
 
 def select_models(furniture: str | None, *, nouns: str = "all", cc0_only: bool = False) -> list[Chosen]:

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import zipfile
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -77,13 +77,8 @@ def render_toys(
     tasks += [(relation, i) for relation in RELATIONS for i in range(6 * number)]
     held = {h for f in FAMILIES for h in held_out_instances(f"{f.name}/{i}" for i in range(number))}
     render = partial(_render_toy, rings=rings, seed=seed, size=size)
-    processes = processes or os.cpu_count() or 1
-    if processes == 1 or len(tasks) < 16:
-        done = [render(task) for task in tasks]
-    else:
-        # Not forked: a child of a process that has run torch's threads may wait for them for ever.
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            done = list(pool.map(render, tasks, chunksize=8))
+    with workers(processes) as pool:
+        done = list(pool.map(render, tasks, chunksize=4))
     records = []
     for (family, i), (values, _) in zip(tasks, done, strict=True):
         name = f"{family}/{i}"
@@ -91,6 +86,13 @@ def render_toys(
         first += 4 * rings
     empty = np.empty((0, size, size, CHANNELS), dtype=np.uint8)
     return records, np.concatenate([empty, *(views for _, views in done)])
+
+
+def workers(num: int | None = None) -> Executor:
+    """`num` processes, by default one a core. One is a thread of this process, for so few tasks that starting costs."""
+    num = num or os.cpu_count() or 1
+    # Not forked: a child of a process that has run torch's threads may wait for them for ever.
+    return ThreadPoolExecutor(1) if num == 1 else ProcessPoolExecutor(num, mp_context=get_context("spawn"))
 
 
 def _render_toy(task: tuple[str, int], *, rings: int, seed: int, size: int) -> tuple[dict[str, Any], NDArray[np.uint8]]:

@@ -32,7 +32,7 @@ class Caster:
         self.face_normals /= np.linalg.norm(self.face_normals, axis=1, keepdims=True) + 1e-12
         self.intersector: Any = RayMeshIntersector(surface)
 
-    def gbuffer(self, cameras: Cameras, *, paint: NDArray[np.bool_], rays: int = 4) -> NDArray[np.uint8]:
+    def gbuffer(self, cameras: Cameras, *, paint: NDArray[np.bool_], rays: int = 3) -> NDArray[np.uint8]:
         """[V,H,W,8] uint8 as `rays.CHANNELS` says, with rays x rays per pixel."""
         views = []
         for view in range(len(cameras)):
