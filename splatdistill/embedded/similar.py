@@ -20,29 +20,35 @@ from transformers import AutoModel, AutoTokenizer
 from splatdistill.embedded.network import EVERYTHING
 
 MAX_WORDS, DIMENSIONS = 7800, 64
-_VISIBLE = {
-    "05",
-    "06",
-    "08",
-    "13",
-    "17",
-    "18",
-    "20",
-    "25",
-}  # animal, artifact, body, food, object, person, plant, shape
+# WordNet's files of nouns that can be seen: animal, artifact, body, food, object, person, plant, shape, substance.
+# Words are alike only within one: a vase is near to a flower, but is none.
+_VISIBLE = (5, 6, 8, 13, 17, 18, 20, 25, 27)
+_ANY = 0
 
 
-def visible_nouns(wordnet: Path, *, common: set[str]) -> list[str]:
-    """Single words whose first meaning can be seen, those that a language model's vocabulary holds whole first."""
-    files = {line[:8]: line.split(" ", 2)[1] for line in _lines(wordnet / "data.noun")}
-    words = []
-    for line in _lines(wordnet / "index.noun"):
+def read_wordnet(folder: Path) -> dict[str, tuple[int, int]]:
+    """Each noun with the file of its first meaning, and how many of its meanings were met in tagged texts."""
+    files = {line[:8]: int(line.split(" ", 2)[1]) for line in _lines(folder / "data.noun")}
+    nouns = {}
+    for line in _lines(folder / "index.noun"):
         lemma, _, senses, *rest = line.split()
         meanings = rest[-int(senses) :]
-        tagged = int(rest[-int(senses) - 1])
-        if lemma.isascii() and lemma.isalpha() and len(lemma) > 2 and files[meanings[0]] in _VISIBLE:
-            words.append((lemma not in common, -tagged, lemma))
-    return [lemma for _, _, lemma in sorted(words)]
+        nouns[lemma.replace("_", " ")] = files[meanings[0]], int(rest[-int(senses) - 1])
+    return nouns
+
+
+def visible_nouns(wordnet: dict[str, tuple[int, int]], *, tokenizer: Any) -> list[str]:
+    """Single words whose first meaning can be seen, the common ones, of few pieces, first."""
+    words = [w for w, (file, _) in wordnet.items() if file in _VISIBLE and w.isascii() and w.isalpha() and len(w) > 2]
+    pieces = tokenizer(words, add_special_tokens=False)["input_ids"]
+    ranked = sorted(zip((len(p) for p in pieces), (-wordnet[w][1] for w in words), words, strict=True))
+    return [word for _, _, word in ranked]
+
+
+def kind(name: str, wordnet: dict[str, tuple[int, int]]) -> int:
+    """The file of a name, or of its last word; _ANY where that cannot be seen."""
+    file = next((wordnet[w][0] for w in (name, name.split()[-1], name.split()[-1].rstrip("s")) if w in wordnet), _ANY)
+    return file if file in _VISIBLE else _ANY
 
 
 def embed(words: list[str], *, model: Any, tokenizer: Any) -> NDArray[np.float32]:
@@ -84,13 +90,19 @@ def main(argv: list[str] | None = None) -> int:
         tokenizer = AutoTokenizer.from_pretrained(args.model, local_files_only=True)
         model = AutoModel.from_pretrained(args.model, local_files_only=True, use_safetensors=True).eval()
         ours = [name for noun in EVERYTHING for name in (noun.name, *noun.synonyms)]
-        others = [w for w in visible_nouns(args.wordnet, common=set(tokenizer.get_vocab())) if w not in ours]
+        wordnet = read_wordnet(args.wordnet)
+        others = [w for w in visible_nouns(wordnet, tokenizer=tokenizer) if w not in ours]
         words = [*ours, *others][:MAX_WORDS]
     except (OSError, ValueError) as error:
         print(str(error).splitlines()[0], file=sys.stderr)
         return 1
     vectors = shrink(embed(words, model=model, tokenizer=tokenizer))
-    np.savez_compressed(args.out, words=np.frombuffer("\n".join(words).encode(), dtype=np.uint8), vectors=vectors)
+    np.savez_compressed(
+        args.out,
+        words=np.frombuffer("\n".join(words).encode(), dtype=np.uint8),
+        kinds=np.array([kind(word, wordnet) for word in words], dtype=np.uint8),
+        vectors=vectors,
+    )
     print(f"{args.out}: {len(words)} words, {args.out.stat().st_size / 1e6:.2f} MB")
     return 0
 

@@ -146,7 +146,7 @@ class Trainer:
         Min-SNR without the +1 gives noisy steps, where words and cameras matter, next to no weight: the network then
         stays a shallow denoiser that hears no condition.
         """
-        draw = torch.Generator(self.device).manual_seed(key(self.config.seed, self.step, "diffusion"))
+        draw = self._generator()
         x0 = pixel_unshuffle(batch.rgb, network.PATCH)
         t = self._timesteps(len(x0) // batch.views, draw).repeat_interleave(batch.views)
         noise = torch.randn(x0.shape, generator=draw, device=self.device)
@@ -160,6 +160,10 @@ class Trainer:
             out = self.networks.unet(xt, t, text, class_labels=batch.camera, return_dict=False)[0]
         snr = signal_power / (1 - signal_power)
         return ((snr + 1).clamp(max=5) / (snr + 1) * (out.float() - (alpha * noise - sigma * x0)) ** 2).mean()
+
+    def _generator(self) -> torch.Generator:
+        # On the device itself: a processor alone would take longer for the noise than a GPU for the step.
+        return torch.Generator(self.device).manual_seed(key(self.config.seed, self.step, "diffusion"))
 
     def _next(self) -> Drawn:
         """This step's plan, which the step before began to draw; begins the next."""
@@ -372,6 +376,9 @@ def prepare(config: TrainConfig, *, corpus: Path, out: Path, warm: Path | None, 
         raise ValueError(f"--resolution must divide the corpus's {pictures.buffers.shape[1]} pixels.")
     if config.batch % network.NUM_VIEWS:
         raise ValueError(f"--batch must be a multiple of {network.NUM_VIEWS}.")
+    if device.startswith("cuda"):
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
     torch.manual_seed(config.seed)
     networks = network.create(nouns=pictures.nouns)
     continues = (out / STATE).exists()

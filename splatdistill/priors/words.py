@@ -95,14 +95,17 @@ class Vocabulary:
         """The known noun that an unknown word most likely means: by meaning, or by spelling if the table of meanings
         does not have the word. None when nothing is near.
         """
-        rows, vectors = _similar()
+        rows, kinds, vectors = _similar()
+        word = next((w for w in (word, word.removesuffix("s"), word.removesuffix("es")) if w in rows), word)
         if word in rows:
-            known = {name: noun for name, noun in self._names.items() if name in rows}
+            mine = kinds[rows[word]]
+            # Only first names: a synonym such as palm or coach has other meanings.
+            known = [noun for noun in self.nouns if noun in rows and kinds[rows[noun]] in (mine, 0)]
             if not known:
                 return None
-            cosines = vectors[[rows[name] for name in known]] @ vectors[rows[word]]
+            cosines = vectors[[rows[noun] for noun in known]] @ vectors[rows[word]]
             best = int(np.argmax(cosines))
-            return list(known.values())[best] if cosines[best] >= MIN_SIMILARITY else None
+            return known[best] if cosines[best] >= MIN_SIMILARITY else None
         close = difflib.get_close_matches(word, list(self._names), n=1, cutoff=0.8)
         return self._names[close[0]] if close else None
 
@@ -142,8 +145,12 @@ class Vocabulary:
 
 
 @cache
-def _similar() -> tuple[dict[str, int], NDArray[np.float32]]:
-    """The table of meanings that `splatdistill.embedded.similar` makes: row of each word, and unit vectors [N,D]."""
+def _similar() -> tuple[dict[str, int], NDArray[np.uint8], NDArray[np.float32]]:
+    """The table of meanings that `splatdistill.embedded.similar` makes: row of each word, its kind [N] (only words of
+    one kind are alike; 0 is any), and unit vectors [N,D].
+    """
     with np.load(SIMILAR, allow_pickle=False) as file:
-        words, vectors = file["words"].tobytes().decode().split("\n"), file["vectors"].astype(np.float32)
-    return {word: row for row, word in enumerate(words)}, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        words, kinds = file["words"].tobytes().decode().split("\n"), file["kinds"]
+        vectors = file["vectors"].astype(np.float32)
+    rows = {word: row for row, word in enumerate(words)}
+    return rows, kinds, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -59,6 +60,23 @@ def test_drawing_ahead_changes_nothing(corpus_folder):
     for step, plan in zip((0, 1, 1, 5), plans, strict=True):
         fresh = it.corpus.draw(step, mode=it._mode(step), num_images=CONFIG.batch)
         assert torch.equal(plan.rows, fresh.rows) and plan.captions == fresh.captions
+
+
+def test_a_step_lies_on_its_device_as_a_whole(corpus_folder, monkeypatch):
+    """The device without memory stands for a GPU: what mixes it with the CPU, or reads from it, raises there."""
+    meta = torch.device("meta")
+    monkeypatch.setattr("splatdistill.embedded.train.send", lambda x, device: x.to(device))
+    monkeypatch.setattr("splatdistill.embedded.corpus.dataset.send", lambda x, device: x.to(device))
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(Trainer, "_generator", lambda self: None)
+    config = dataclasses.replace(CONFIG, ring=1.0)
+    networks = network.create(channels=(16, 32, 32), text_width=16)
+    it = Trainer(config, networks=networks, corpus=Corpus(corpus_folder, seed=0), device=meta)
+    drawn = it._next()
+    batch = it.corpus.paint(drawn.plan, size=16)
+    loss = it.loss(batch, ids=drawn.ids, which=drawn.which)
+    loss.backward()
+    assert batch.rgb.device == loss.device == meta and all(p.grad is not None for p in it.parameters.values())
 
 
 def test_a_step_asks_for_no_number(corpus_folder, monkeypatch):

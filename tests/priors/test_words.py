@@ -64,12 +64,10 @@ def test_a_stand_in_is_not_put_beside_itself(vocabulary):
     assert vocabulary.normalise("a car and a taxi") == "a car and a taxi"
 
 
-def test_known_nouns_stand_for_themselves_in_the_table(vocabulary):
+def test_known_nouns_stand_for_themselves_in_the_table():
     shipped = Vocabulary.load(EMBEDDED)
-    for noun, synonyms in shipped.nouns.items():
-        for name in (noun, *synonyms):
-            if " " not in name:
-                assert shipped.nearest(name) == noun
+    for noun in shipped.nouns:
+        assert shipped.nearest(noun) == noun
 
 
 @pytest.mark.parametrize(
