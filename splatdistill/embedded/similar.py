@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,37 +27,57 @@ _VISIBLE = (5, 6, 8, 13, 17, 18, 20, 25, 27)
 _ANY = 0
 
 
-def read_wordnet(folder: Path) -> dict[str, tuple[int, int]]:
-    """Each noun with the file of its first meaning, and how many of its meanings were met in tagged texts."""
-    files = {line[:8]: int(line.split(" ", 2)[1]) for line in _lines(folder / "data.noun")}
+@dataclass(frozen=True)
+class Meaning:
+    """The first meaning of a noun. file: WordNet's number of what it is; kinds: what it is a kind of, nearest first;
+    tagged: how many meanings of the noun were met in tagged texts.
+    """
+
+    file: int
+    kinds: tuple[str, ...]
+    tagged: int
+
+
+def read_wordnet(folder: Path, *, depth: int = 2) -> dict[str, Meaning]:
+    """Each noun with its first meaning."""
+    above, names, files = {}, {}, {}
+    for line in _lines(folder / "data.noun"):
+        fields = line.split(" | ")[0].split()
+        offset, num_words = fields[0], int(fields[3], 16)
+        names[offset], files[offset] = fields[4].replace("_", " "), int(fields[1])
+        pointers = fields[5 + 2 * num_words :]
+        above[offset] = next((pointers[i + 1] for i in range(0, len(pointers) - 3, 4) if pointers[i] == "@"), None)
     nouns = {}
     for line in _lines(folder / "index.noun"):
         lemma, _, senses, *rest = line.split()
-        meanings = rest[-int(senses) :]
-        nouns[lemma.replace("_", " ")] = files[meanings[0]], int(rest[-int(senses) - 1])
+        offset = first = rest[-int(senses)]
+        kinds = []
+        while (offset := above[offset]) and len(kinds) < depth:
+            kinds.append(names[offset])
+        nouns[lemma.replace("_", " ")] = Meaning(files[first], tuple(kinds), int(rest[-int(senses) - 1]))
     return nouns
 
 
-def visible_nouns(wordnet: dict[str, tuple[int, int]], *, tokenizer: Any) -> list[str]:
+def visible_nouns(wordnet: dict[str, Meaning], *, tokenizer: Any) -> list[str]:
     """Single words whose first meaning can be seen, the common ones, of few pieces, first."""
-    words = [w for w, (file, _) in wordnet.items() if file in _VISIBLE and w.isascii() and w.isalpha() and len(w) > 2]
+    words = [w for w, m in wordnet.items() if m.file in _VISIBLE and w.isascii() and w.isalpha() and len(w) > 2]
     pieces = tokenizer(words, add_special_tokens=False)["input_ids"]
-    ranked = sorted(zip((len(p) for p in pieces), (-wordnet[w][1] for w in words), words, strict=True))
+    ranked = sorted(zip((len(p) for p in pieces), (-wordnet[w].tagged for w in words), words, strict=True))
     return [word for _, _, word in ranked]
 
 
-def kind(name: str, wordnet: dict[str, tuple[int, int]]) -> int:
-    """The file of a name, or of its last word; _ANY where that cannot be seen."""
-    file = next((wordnet[w][0] for w in (name, name.split()[-1], name.split()[-1].rstrip("s")) if w in wordnet), _ANY)
-    return file if file in _VISIBLE else _ANY
+def meaning(name: str, wordnet: dict[str, Meaning]) -> Meaning:
+    """That of a name, or of its last word; of no file where it cannot be seen."""
+    last = name.split()[-1]
+    found = next((wordnet[w] for w in (name, last, last.rstrip("s")) if w in wordnet), Meaning(_ANY, (), 0))
+    return found if found.file in _VISIBLE else Meaning(_ANY, (), 0)
 
 
-def embed(words: list[str], *, model: Any, tokenizer: Any) -> NDArray[np.float32]:
-    """[N,384] mean token states of "a photo of a WORD", as the model was trained to be pooled."""
+def embed(texts: list[str], *, model: Any, tokenizer: Any) -> NDArray[np.float32]:
+    """[N,384] means of the token states of texts, as the model was trained to be pooled."""
     out = []
-    for start in range(0, len(words), 256):
-        texts = [f"a photo of a {word}" for word in words[start : start + 256]]
-        batch = tokenizer(texts, padding=True, return_tensors="pt")
+    for start in range(0, len(texts), 256):
+        batch = tokenizer(texts[start : start + 256], padding=True, return_tensors="pt")
         mask = batch["attention_mask"][..., None]
         with torch.inference_mode():
             states = model(**batch).last_hidden_state
@@ -96,11 +117,14 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(str(error).splitlines()[0], file=sys.stderr)
         return 1
-    vectors = shrink(embed(words, model=model, tokenizer=tokenizer))
+    meanings = [meaning(word, wordnet) for word in words]
+    # Alone, words are near that are met together, as a laptop and a desk; with their kinds, those that look alike.
+    texts = [", a ".join([word, *m.kinds]) for word, m in zip(words, meanings, strict=True)]
+    vectors = shrink(embed(texts, model=model, tokenizer=tokenizer))
     np.savez_compressed(
         args.out,
         words=np.frombuffer("\n".join(words).encode(), dtype=np.uint8),
-        kinds=np.array([kind(word, wordnet) for word in words], dtype=np.uint8),
+        kinds=np.array([m.file for m in meanings], dtype=np.uint8),
         vectors=vectors,
     )
     print(f"{args.out}: {len(words)} words, {args.out.stat().st_size / 1e6:.2f} MB")
