@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 META_FILE = "splatdistill.json"
 SIMILAR = Path(__file__).with_name("similar.npz")
-MIN_SIMILARITY = 0.5  # cosine; below it another object would come out than the one asked for
+MIN_SIMILARITY = 0.6  # cosine; below it another object would come out than the one asked for
 
 _FILLER = frozenset("a an the of with and in on photo picture image 3d render rendering dslr high quality".split())
 

@@ -44,8 +44,8 @@ def test_known_prompts_get_no_message(vocabulary, prompt):
 
 
 def test_unknown_nouns_become_the_nearest_and_it_is_said(vocabulary):
-    assert vocabulary.check("a taxi") == ["This prior does not know 'taxi' and takes it for 'car'."]
-    assert vocabulary.normalise("two taxis, photo") == "two car, photo"
+    assert vocabulary.check("a jeep") == ["This prior does not know 'jeep' and takes it for 'car'."]
+    assert vocabulary.normalise("two jeeps, photo") == "two car, photo"
     assert vocabulary.check("a soffa") == ["This prior does not know 'soffa' and takes it for 'sofa'."]
     assert vocabulary.normalise("a soffa") == "a sofa"
 
@@ -61,7 +61,7 @@ def test_what_is_too_far_is_said_plainly_and_left(vocabulary, word):
 
 
 def test_a_stand_in_is_not_put_beside_itself(vocabulary):
-    assert vocabulary.normalise("a car and a taxi") == "a car and a taxi"
+    assert vocabulary.normalise("a car and a jeep") == "a car and a jeep"
 
 
 def test_known_nouns_stand_for_themselves_in_the_table():
@@ -73,9 +73,9 @@ def test_known_nouns_stand_for_themselves_in_the_table():
 @pytest.mark.parametrize(
     ("word", "likely"),
     [
-        ("ferret", {"rabbit", "cat", "dog"}), ("stallion", {"horse"}), ("jeep", {"truck", "car"}),
-        ("recliner", {"armchair", "sofa"}), ("violin", {"guitar"}), ("yacht", {"boat"}),
-        ("scooter", {"motorcycle", "bicycle"}), ("kettle", {"teapot", "mug"}),
+        ("stallion", {"horse"}), ("zebra", {"horse"}), ("wolf", {"dog"}), ("jeep", {"truck", "car"}),
+        ("taxi", {"truck", "car"}), ("helicopter", {"biplane"}), ("violin", {"guitar"}), ("yacht", {"boat"}),
+        ("canoe", {"boat"}), ("kettle", {"teapot", "mug"}), ("stool", {"chair"}), ("sandwich", {"hamburger"}),
     ],
 )  # fmt: skip
 def test_the_table_knows_what_is_like_what(word, likely):
