@@ -274,7 +274,7 @@ def warm_start(networks: Networks, folder: Path) -> None:
     with torch.no_grad():
         words = network.word_embedding(networks.text_encoder)
         fresh, vectors = words.clone(), network.word_embedding(old.text_encoder).clone()
-        old.text_encoder.resize_token_embeddings(len(own))
+        old.text_encoder.resize_token_embeddings(len(own), mean_resizing=False)
         try:
             networks.unet.load_state_dict(old.unet.state_dict())
             networks.text_encoder.load_state_dict(old.text_encoder.state_dict())
