@@ -12,15 +12,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from common import commit, machine
 from PIL import Image
 from torch import Tensor
 
 from splatdistill.cameras import turntable
-from splatdistill.embedded.corpus.captions import COLOURS
-from splatdistill.embedded.corpus.dataset import Corpus, paint
+from splatdistill.embedded.corpus.dataset import Corpus
+from splatdistill.embedded.samples import NearestRender
 from splatdistill.io.names import run_name
 from splatdistill.io.video import to_uint8
 from splatdistill.logs import Progress
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    corpus = Corpus(args.corpus, seed=0)
+    nearest = NearestRender(Corpus(args.corpus, seed=0))
     rows = []
     for prompt in args.prompts:
         config = replace(load("sds")[0], prompt=prompt, seed=args.seed)
@@ -50,7 +49,7 @@ def main() -> None:
         with Progress(total=config.steps) as progress:
             splats = train(config, folder=folder, progress=progress, command=f"gallery.py --prompts {prompt!r}")
         summary = json.loads((folder / "summary.json").read_text())
-        distance = write_sheet(args.out / f"{prompt.replace(' ', '-')}.jpg", splats, corpus, prompt)
+        distance = write_sheet(args.out / f"{prompt.replace(' ', '-')}.jpg", splats, nearest, prompt)
         keep = ("prompt", "seed", "steps", "num_splats", "seconds_total", "network_share", "dtype", "threads")
         rows.append({key: summary[key] for key in keep} | {"rms_to_nearest_training_render": distance})
     result = {
@@ -62,39 +61,21 @@ def main() -> None:
     (args.out / "gallery.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
-def write_sheet(path: Path, splats: Splats, corpus: Corpus, prompt: str) -> float:
+def write_sheet(path: Path, splats: Splats, nearest: NearestRender, prompt: str) -> float:
     """Eight views in a row, a gap, the nearest training render; returns its distance (root mean square, 0..1)."""
     config, renderer = load("sds")[0].camera, make_renderer(torch.device("cpu"))
 
     def views(size: int) -> Tensor:
         return torch.stack(list(render_frames(renderer, splats, turntable(config, num_frames=8, size=size))))
 
-    nearest, distance = nearest_training_render(views(64), corpus, prompt)
+    picture, distance, _ = nearest(views(64), prompt)
     sheet = Image.new("RGB", (9 * TILE + 8, TILE), "white")
     for i, view in enumerate(views(TILE)):
         sheet.paste(Image.fromarray(to_uint8(view)), (i * TILE, 0))
     sheet.paste(Image.new("RGB", (4, TILE), "black"), (8 * TILE + 2, 0))
-    sheet.paste(Image.fromarray(to_uint8(nearest)).resize((TILE, TILE), Image.Resampling.BICUBIC), (8 * TILE + 8, 0))
+    sheet.paste(Image.fromarray(to_uint8(picture)).resize((TILE, TILE), Image.Resampling.BICUBIC), (8 * TILE + 8, 0))
     sheet.save(path, quality=88)
     return distance
-
-
-def nearest_training_render(views: Tensor, corpus: Corpus, prompt: str) -> tuple[np.ndarray, float]:
-    """The training picture [64,64,3] closest to any of `views` [8,64,64,3], and its root mean square distance."""
-    words = prompt.split()
-    colour = next((np.array(COLOURS[word][0], dtype=np.float32) for word in words if word in COLOURS), None)
-    flat = views.flatten(1)
-    best, best_distance = np.zeros((64, 64, 3), dtype=np.float32), np.inf
-    for thing in (thing for group in corpus.by_noun for thing in group):
-        buffers = corpus.buffers[thing.first : thing.first + 4 * thing.rings]
-        alpha = buffers[..., 5:].astype(np.float32) / 255
-        for tint in (None, colour) if thing.paintable and colour is not None else (None,):
-            pictures = paint(buffers, tint, luminance=thing.luminance) * alpha + (1 - alpha)
-            distances = torch.cdist(flat, torch.from_numpy(pictures).flatten(1)).amin(0) / flat.shape[1] ** 0.5
-            i = int(distances.argmin())
-            if float(distances[i]) < best_distance:
-                best, best_distance = pictures[i], float(distances[i])
-    return best, best_distance
 
 
 if __name__ == "__main__":

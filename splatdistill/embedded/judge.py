@@ -30,7 +30,8 @@ NUM_SIDES = 8
 """Azimuths that the judge tells apart, 45 degrees from one to the next; 0 is the front."""
 MIN_FLAGGED, MAX_FALSE = 0.90, 0.05
 """What the Janus probe must reach on mirrored-front objects, and may not exceed on real ones."""
-_FILLER = frozenset("a an the of pair photo picture image 3d render rendering".split())
+_FILLER = frozenset({"a", "an", "the", "of", "pair"})
+_FRAME = re.compile(r"^(?:an? |the )?(?:photo|picture|image|(?:3d )?render(?:ing)?) of ")
 
 
 class ImageEncoder(nn.Module):
@@ -207,7 +208,8 @@ def tokens(prompts: Sequence[str], numbers: Mapping[str, int]) -> Tensor:
 
 
 def _read(prompt: str, numbers: Mapping[str, int]) -> list[int]:
-    found = [word for word in re.findall(r"[a-z0-9]+", prompt.lower()) if word not in _FILLER]
+    text = _FRAME.sub("", prompt.lower())
+    found = [word for word in re.findall(r"[a-z0-9]+", text) if word not in _FILLER]
     unknown = [word for word in found if word not in numbers]
     if unknown:
         raise ValueError(

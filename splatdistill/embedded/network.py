@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from splatdistill.embedded.corpus.captions import COLOURS, VIEW_WORDS, vocabulary
 from splatdistill.embedded.corpus.layout import COMMON, WIDE
-from splatdistill.embedded.corpus.nouns import NOUNS
+from splatdistill.embedded.corpus.nouns import NOUNS, Noun
+from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, SHAPES, Family
 from splatdistill.priors.words import META_FILE
 
 MAX_WORDS = 16
@@ -27,6 +29,9 @@ TEXT_WIDTH = 128
 PATCH = 2
 IMAGE_SIZE = 64
 NUM_VIEWS = 4
+
+
+EVERYTHING: tuple[Noun | Family, ...] = (*NOUNS, *FAMILIES)
 
 
 @dataclass
@@ -39,9 +44,16 @@ class Networks:
     scheduler: DDPMScheduler
 
 
-def create(*, channels: tuple[int, ...] = CHANNELS, text_width: int = TEXT_WIDTH) -> Networks:
-    """Fresh networks; weights come from torch's global generator."""
-    tokenizer = make_tokenizer(vocabulary(NOUNS))
+def words_of(nouns: Sequence[Noun | Family]) -> list[str]:
+    """All that captions of these nouns can hold."""
+    return vocabulary([n for n in nouns if isinstance(n, Noun)], [n for n in nouns if isinstance(n, Family)])
+
+
+def create(
+    *, nouns: Sequence[Noun | Family] = EVERYTHING, channels: tuple[int, ...] = CHANNELS, text_width: int = TEXT_WIDTH
+) -> Networks:
+    """Fresh networks that hear the words of these nouns; weights come from torch's global generator."""
+    tokenizer = make_tokenizer(words_of(nouns))
     words, blocks = tokenizer.get_vocab(), len(channels)
     config = CLIPTextConfig(
         vocab_size=len(words), hidden_size=text_width, intermediate_size=4 * text_width, num_hidden_layers=2,
@@ -107,20 +119,23 @@ def make_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=MAX_WORDS, **specials)
 
 
-def meta(*, image_size: int) -> dict[str, Any]:
+def meta(*, image_size: int, nouns: Sequence[Noun | Family] = EVERYTHING) -> dict[str, Any]:
     """What splatdistill.json says: how pixels become channels, what the prior knows, the cameras it has seen.
 
-    image_size: side in pixels of the pictures that the prior was trained on last.
+    image_size: side in pixels of the pictures that the prior was trained on last. nouns: what they showed.
     """
+    shapes = [noun.name for noun in nouns if isinstance(noun, Family) and noun.name in SHAPES]
     return {
         "encode": "pixel_unshuffle",
         "patch": PATCH,
         "image_size": image_size,
         "num_views": NUM_VIEWS,
-        "nouns": {noun.name: list(noun.synonyms) for noun in NOUNS},
-        "paintable": [noun.name for noun in NOUNS if noun.paintable],
+        "nouns": {noun.name: list(noun.synonyms) for noun in nouns},
+        "paintable": [noun.name for noun in nouns if isinstance(noun, Family) or noun.paintable],
+        "shapes": shapes,
+        "relations": list(RELATIONS) if shapes else [],
         "colours": {name: list(synonyms) for name, (_, synonyms) in COLOURS.items()},
-        "words": vocabulary(NOUNS),
+        "words": words_of(nouns),
         "view_words": list(VIEW_WORDS),
         "cameras": {
             "elevation_deg": list(COMMON.elevation_deg),
@@ -132,7 +147,7 @@ def meta(*, image_size: int) -> dict[str, Any]:
     }
 
 
-def save(networks: Networks, folder: Path, *, image_size: int) -> None:
+def save(networks: Networks, folder: Path, *, image_size: int, nouns: Sequence[Noun | Family] = EVERYTHING) -> None:
     """Writes a diffusers folder in fp16 safetensors, under a temporary name first; a README.md there is kept."""
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -145,7 +160,7 @@ def save(networks: Networks, folder: Path, *, image_size: int) -> None:
     _write(networks.text_encoder, fresh / "text_encoder" / "model.safetensors", prefix="text_model.")
     networks.tokenizer.save_pretrained(fresh / "tokenizer")
     networks.scheduler.save_pretrained(fresh / "scheduler")
-    (fresh / META_FILE).write_text(json.dumps(meta(image_size=image_size), indent=1) + "\n")
+    (fresh / META_FILE).write_text(json.dumps(meta(image_size=image_size, nouns=nouns), indent=1) + "\n")
     if (folder / "README.md").exists():
         shutil.copy2(folder / "README.md", fresh / "README.md")
     old = folder.with_name(folder.name + ".old")

@@ -1,6 +1,6 @@
-"""Trains the embedded prior; the same command continues a run.
+"""Trains the embedded prior, on a CPU or one GPU; the same command continues a run.
 
-`python -m splatdistill.embedded.train --corpus DIR --out DIR`
+`python -m splatdistill.embedded.train --corpus DIR_OR_PACK --out DIR --recipe small`
 """
 
 from __future__ import annotations
@@ -9,28 +9,31 @@ import argparse
 import contextlib
 import json
 import os
+import platform
 import signal
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from splatdistill.device import send
 from splatdistill.embedded import network
-from splatdistill.embedded.corpus.dataset import Batch, Corpus, Mode
+from splatdistill.embedded.corpus.dataset import Batch, Corpus, Mode, Plan
 from splatdistill.embedded.network import Networks
 from splatdistill.embedded.samples import sample_grid
 from splatdistill.priors.multiview import (
     MultiViewPrior,
     ViewAttention,
-    encode_text,
     has_fast_bf16,
     install_view_attention,
     pixel_unshuffle,
@@ -38,6 +41,7 @@ from splatdistill.priors.multiview import (
 from splatdistill.rng import key
 
 STATE = "state.safetensors"
+LOG_EVERY = 50  # steps
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,40 @@ class TrainConfig:
     seed: int = 0
 
 
-class Trainer:
-    """Networks, their averaged copy and the optimizer; every step is a function of (seed, step) and of the state."""
+RECIPES = {
+    "small": TrainConfig(),  # hours on a CPU
+    # One GPU, in runs of some minutes: `max_images` is to be set from the speed that the log shows.
+    "full": TrainConfig(
+        batch=512, lr=1e-3, warmup=300, decay=0.5, max_images=6_000_000, ema=0.999, ring=0.6, t_power=0.75, noisy=0.3
+    ),
+}
 
-    def __init__(self, config: TrainConfig, *, networks: Networks, corpus: Corpus) -> None:
-        self.config, self.networks, self.corpus = config, networks, corpus
+
+@dataclass(frozen=True)
+class Drawn:
+    """A plan with its captions as word numbers. ids: [U,T] of the U different ones; which: [B] rows of `ids`."""
+
+    plan: Plan
+    ids: Tensor
+    which: Tensor
+
+
+class Trainer:
+    """Networks, their averaged copy and the optimizer; every step is a function of (seed, step) and of the state.
+
+    Nothing in a step waits for a GPU: the loss stays there, and the next plan is drawn meanwhile.
+    """
+
+    def __init__(
+        self, config: TrainConfig, *, networks: Networks, corpus: Corpus, device: torch.device | None = None
+    ) -> None:
+        self.config, self.networks = config, networks
+        self.device = device or torch.device("cpu")
+        self.corpus = corpus.to(self.device)
         self.views: ViewAttention = install_view_attention(networks.unet)
-        networks.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        networks.unet.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        networks.text_encoder.to(self.device)  # type: ignore[arg-type]
+        self.signal_power = networks.scheduler.alphas_cumprod.to(self.device)
         self.parts = nn.ModuleDict({"unet": networks.unet, "text": networks.text_encoder}).train()
         self.parameters = dict(self.parts.named_parameters())
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -85,58 +116,79 @@ class Trainer:
             fused=True,
         )
         self.step, self.images, self.seconds = 0, 0, 0.0
-        self.bf16 = has_fast_bf16()
+        self.bf16 = self.device.type != "cpu" or has_fast_bf16()
+        self._ahead: tuple[int, Future[Drawn]] | None = None
+        self._thread = ThreadPoolExecutor(1)
 
-    def train_step(self) -> float:
-        """One optimizer step; returns the weighted loss."""
+    def train_step(self) -> Tensor:
+        """One optimizer step; returns the weighted loss, a scalar on the device."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        batch = self.corpus.batch(self.step, mode=self._mode(), size=config.resolution, num_images=config.batch)
+        drawn = self._next()
+        batch = self.corpus.paint(drawn.plan, size=config.resolution)
         self.optimizer.zero_grad(set_to_none=True)
-        with sdpa_kernel(SDPBackend.MATH):  # so few tokens that torch's flash backward on a CPU is slower
-            loss = self.loss(batch)
+        # So few tokens that torch's flash backward on a CPU is slower.
+        with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else contextlib.nullcontext():
+            loss = self.loss(batch, ids=drawn.ids, which=drawn.which)
             loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.step()
         self.step += 1
         self.images += config.batch
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, p in self.parameters.items():
-                self.average[name].lerp_(p, 1 - decay)
-        return loss.item()
+        get_ema_multi_avg_fn(decay)(list(self.average.values()), list(self.parameters.values()), self.step)
+        return loss.detach()
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, *, ids: Tensor, which: Tensor) -> Tensor:
         """Mean of min(SNR+1,5)/(SNR+1) |v - v_hat|^2; views of a group share their timestep, as in distillation.
 
         Min-SNR without the +1 gives noisy steps, where words and cameras matter, next to no weight: the network then
         stays a shallow denoiser that hears no condition.
         """
-        draw = torch.Generator().manual_seed(key(self.config.seed, self.step, "diffusion"))
+        draw = self._generator()
         x0 = pixel_unshuffle(batch.rgb, network.PATCH)
         t = self._timesteps(len(x0) // batch.views, draw).repeat_interleave(batch.views)
-        noise = torch.randn(x0.shape, generator=draw)
-        signal_power = self.networks.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+        noise = torch.randn(x0.shape, generator=draw, device=self.device)
+        signal_power = self.signal_power[t].view(-1, 1, 1, 1)
         alpha, sigma = signal_power.sqrt(), (1 - signal_power).sqrt()
         xt = (alpha * x0 + sigma * noise).contiguous(memory_format=torch.channels_last)
         self.views.num_views = batch.views
         self.views.joint_rows = len(x0) if batch.views > 1 else 0
-        unique = sorted(set(batch.captions))
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            text = encode_text(unique, text_encoder=self.networks.text_encoder, tokenizer=self.networks.tokenizer)
-            text = text[torch.tensor([unique.index(c) for c in batch.captions])]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            text = self.networks.text_encoder(send(ids, self.device)).last_hidden_state[send(which, self.device)]
             out = self.networks.unet(xt, t, text, class_labels=batch.camera, return_dict=False)[0]
         snr = signal_power / (1 - signal_power)
         return ((snr + 1).clamp(max=5) / (snr + 1) * (out.float() - (alpha * noise - sigma * x0)) ** 2).mean()
 
+    def _generator(self) -> torch.Generator:
+        # On the device itself: a processor alone would take longer for the noise than a GPU for the step.
+        return torch.Generator(self.device).manual_seed(key(self.config.seed, self.step, "diffusion"))
+
+    def _next(self) -> Drawn:
+        """This step's plan, which the step before began to draw; begins the next."""
+        if self._ahead is None or self._ahead[0] != self.step:
+            self._ahead = self.step, self._thread.submit(self._draw, self.step)
+        drawn = self._ahead[1].result()
+        self._ahead = self.step + 1, self._thread.submit(self._draw, self.step + 1)
+        return drawn
+
+    def _draw(self, step: int) -> Drawn:
+        plan = self.corpus.draw(step, mode=self._mode(step), num_images=self.config.batch)
+        rows = {caption: row for row, caption in enumerate(dict.fromkeys(plan.captions))}
+        length = self.networks.text_encoder.config.max_position_embeddings
+        words = self.networks.tokenizer(
+            list(rows), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        return Drawn(plan, words["input_ids"], torch.tensor([rows[c] for c in plan.captions]))  # type: ignore[arg-type]
+
     def _timesteps(self, num: int, draw: torch.Generator) -> Tensor:
-        uniform, which = torch.rand(2, num, generator=draw)
+        uniform, which = torch.rand(2, num, generator=draw, device=self.device)
         t = torch.where(which < self.config.noisy, 0.9 + 0.1 * uniform, uniform**self.config.t_power)
         return (1000 * t).long().clamp(max=999)
 
-    def _mode(self) -> Mode:
-        draw = torch.rand((), generator=torch.Generator().manual_seed(key(self.config.seed, self.step, "mode"))).item()
+    def _mode(self, step: int) -> Mode:
+        draw = torch.rand((), generator=torch.Generator().manual_seed(key(self.config.seed, step, "mode"))).item()
         if draw < self.config.ring:
             return "ring"
         return "words" if draw > 1 - self.config.words else "camera"
@@ -174,16 +226,28 @@ class Trainer:
         os.replace(out / f"{STATE}.new", out / STATE)
 
     def restore(self, out: Path) -> None:
-        """Continues from `save`; the config given now holds from here on."""
-        with safe_open(out / STATE, framework="pt") as file:
+        """Continues from `save`; the config given now holds from here on. ValueError for a run of other networks."""
+        try:
+            file = safe_open(out / STATE, framework="pt")
+        except SafetensorError as error:
+            raise ValueError(f"{out / STATE} is damaged ({error}): begin anew in another --out.") from error
+        with file:
             state = json.loads(file.metadata()["state"])
+            held = {name for name in file.keys() if name.startswith("raw.")}
+            for name, p in self.parameters.items():
+                if f"raw.{name}" not in held or file.get_slice(f"raw.{name}").get_shape() != list(p.shape):
+                    raise ValueError(
+                        f"The run in {out} has another network or vocabulary ({name} differs): use another --out, or "
+                        "its prior folder with --warm-start."
+                    )
             self._assign({name: file.get_tensor(f"raw.{name}") for name in self.parameters})
             for name, p in self.parameters.items():
                 self.average[name].copy_(file.get_tensor(f"average.{name}"))
                 moments = {m: file.get_tensor(f"{m}.{name}") for m in ("exp_avg", "exp_avg_sq")}
                 # channels_last weights need moments of the same strides, or the fused step is slow.
                 moments = {m: torch.empty_like(p).copy_(value) for m, value in moments.items()}
-                self.optimizer.state[p] = {"step": torch.tensor(float(state["step"])), **moments}
+                count = torch.tensor(float(state["step"]), device=self.device)
+                self.optimizer.state[p] = {"step": count, **moments}
         self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
 
     def prior(self) -> MultiViewPrior:
@@ -193,22 +257,29 @@ class Trainer:
         hooks.clear()  # the prior installs its own
         prior = MultiViewPrior(
             n.unet, text_encoder=n.text_encoder, tokenizer=n.tokenizer, scheduler=n.scheduler,
-            meta=network.meta(image_size=self.config.resolution), dtype="bf16" if self.bf16 else "fp32",
+            meta=network.meta(image_size=self.config.resolution, nouns=self.corpus.nouns),
+            dtype="bf16" if self.bf16 else "fp32",
         )  # fmt: skip
         self.views = prior.views
         return prior
 
 
 def warm_start(networks: Networks, folder: Path) -> None:
-    """Copies the weights of an exported folder; word vectors are matched by word, so that the vocabulary may grow."""
+    """Copies the weights of an exported folder; word vectors are matched by word, so that the vocabulary may grow.
+
+    ValueError, one sentence, for a folder of another architecture.
+    """
     old = MultiViewPrior.load(folder, dtype="fp32")
-    networks.unet.load_state_dict(old.unet.state_dict())
     known, own = old.tokenizer.get_vocab(), networks.tokenizer.get_vocab()
     with torch.no_grad():
         words = network.word_embedding(networks.text_encoder)
         fresh, vectors = words.clone(), network.word_embedding(old.text_encoder).clone()
-        old.text_encoder.resize_token_embeddings(len(own))
-        networks.text_encoder.load_state_dict(old.text_encoder.state_dict())
+        old.text_encoder.resize_token_embeddings(len(own), mean_resizing=False)
+        try:
+            networks.unet.load_state_dict(old.unet.state_dict())
+            networks.text_encoder.load_state_dict(old.text_encoder.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"The prior in {folder} has another architecture than the one to be trained.") from error
         for word, row in own.items():
             words[row] = vectors[known[word]] if word in known else fresh[row]
 
@@ -224,17 +295,25 @@ def run(trainer: Trainer, *, out: Path, minutes: float, save_minutes: float, sam
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
     begin = saved = sampled = last = time.monotonic()
-    losses: list[float] = []
+    logged = trainer.seconds
+    losses: list[Tensor] = []
     with (out / "loss.jsonl").open("a") as log:
         while trainer.images < trainer.config.max_images and not stop and time.monotonic() - begin < 60 * minutes:
             losses.append(trainer.train_step())
             now = time.monotonic()
             trainer.seconds += now - last
             last = now
-            if len(losses) == 50:
+            if len(losses) == LOG_EVERY:
+                loss = round(torch.stack(losses).mean().item(), 5)  # the one place that waits for the device
+                now, before = time.monotonic(), now
+                trainer.seconds += now - before
+                last = now
+                speed = LOG_EVERY * trainer.config.batch / (trainer.seconds - logged)
+                logged = trainer.seconds
                 record = {
-                    "step": trainer.step, "images": trainer.images, "loss": round(sum(losses) / len(losses), 5),
+                    "step": trainer.step, "images": trainer.images, "loss": loss,
                     "minutes": round(trainer.seconds / 60, 2), "resolution": trainer.config.resolution,
+                    "images_per_second": round(speed, 1),
                 }  # fmt: skip
                 log.write(json.dumps(record) + "\n")
                 log.flush()
@@ -255,7 +334,7 @@ def export(trainer: Trainer, out: Path) -> None:
     """Saves the state and the averaged weights as a diffusers folder `prior`."""
     trainer.save(out)
     with trainer.averaged():
-        network.save(trainer.networks, out / "prior", image_size=trainer.config.resolution)
+        network.save(trainer.networks, out / "prior", image_size=trainer.config.resolution, nouns=trainer.corpus.nouns)
 
 
 def draw_samples(trainer: Trainer, out: Path) -> None:
@@ -266,40 +345,68 @@ def draw_samples(trainer: Trainer, out: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit code 0, or 1 with one sentence on stderr."""
+    args = _parse(sys.argv[1:] if argv is None else argv)
+    config = TrainConfig(**{name: getattr(args, name) for name in asdict(TrainConfig())})
+    try:
+        trainer = prepare(config, corpus=args.corpus, out=args.out, warm=args.warm_start, device=args.device)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    args.out.mkdir(parents=True, exist_ok=True)
+    about = {
+        **asdict(config), "corpus": args.corpus.name, "warm_start": args.warm_start is not None,
+        "device": args.device, "num_objects": len(trainer.corpus.objects), "bf16": trainer.bf16,
+        "torch": torch.__version__,
+        "machine": torch.cuda.get_device_name() if trainer.device.type == "cuda" else platform.machine(),
+    }  # fmt: skip
+    (args.out / "config.json").write_text(json.dumps(about, indent=1))
+    millions = sum(p.numel() for p in trainer.parameters.values()) / 1e6
+    print(f"{millions:.2f} M parameters, {len(trainer.corpus.objects)} objects, step {trainer.step}", flush=True)
+    run(trainer, out=args.out, minutes=args.minutes, save_minutes=args.save_minutes, sample_minutes=args.sample_minutes)
+    return 0
+
+
+def prepare(config: TrainConfig, *, corpus: Path, out: Path, warm: Path | None, device: str) -> Trainer:
+    """A trainer that begins, or continues the run in `out`. ValueError, one sentence, where it cannot."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch sees no CUDA device here.")
+    pictures = Corpus(corpus, seed=config.seed)
+    if pictures.buffers.shape[1] % config.resolution:
+        raise ValueError(f"--resolution must divide the corpus's {pictures.buffers.shape[1]} pixels.")
+    if config.batch % network.NUM_VIEWS:
+        raise ValueError(f"--batch must be a multiple of {network.NUM_VIEWS}.")
+    if device.startswith("cuda"):
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    torch.manual_seed(config.seed)
+    networks = network.create(nouns=pictures.nouns)
+    continues = (out / STATE).exists()
+    if warm and not continues:
+        warm_start(networks, warm)
+    trainer = Trainer(config, networks=networks, corpus=pictures, device=torch.device(device))
+    if continues:
+        trainer.restore(out)
+    return trainer
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m splatdistill.embedded.train", description=__doc__)
-    parser.add_argument(
-        "--corpus", type=Path, required=True, help="folder of `python -m splatdistill.embedded.corpus build`"
-    )
+    parser.add_argument("--corpus", type=Path, required=True, help="folder or pack of `splatdistill.embedded.corpus`")
     parser.add_argument(
         "--out", type=Path, required=True, help="run folder: state, loss.jsonl, samples, exported prior"
     )
+    parser.add_argument("--recipe", choices=tuple(RECIPES), default="small", help="defaults of what follows")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--warm-start", type=Path, help="exported prior to begin a new run from")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time")
     parser.add_argument("--save-minutes", type=float, default=5.0)
     parser.add_argument("--sample-minutes", type=float, default=10.0)
     for name, value in asdict(TrainConfig()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
-    args = parser.parse_args(argv)
-    config = TrainConfig(**{name: getattr(args, name) for name in asdict(TrainConfig())})
-    try:
-        corpus = Corpus(args.corpus, seed=config.seed)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
-    torch.manual_seed(config.seed)
-    networks = network.create()
-    if args.warm_start:
-        warm_start(networks, args.warm_start)
-    trainer = Trainer(config, networks=networks, corpus=corpus)
-    args.out.mkdir(parents=True, exist_ok=True)
-    if (args.out / STATE).exists():
-        trainer.restore(args.out)
-    (args.out / "config.json").write_text(json.dumps(asdict(config), indent=1))
-    print(
-        f"{sum(p.numel() for p in trainer.parameters.values()) / 1e6:.2f} M parameters, step {trainer.step}", flush=True
-    )
-    run(trainer, out=args.out, minutes=args.minutes, save_minutes=args.save_minutes, sample_minutes=args.sample_minutes)
-    return 0
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value))
+    recipe = RECIPES[parser.parse_known_args(argv)[0].recipe]
+    parser.set_defaults(**asdict(recipe))
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -6,34 +6,32 @@ import difflib
 import json
 import re
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-META_FILE = "splatdistill.json"
+import numpy as np
+from numpy.typing import NDArray
 
-# Everyday words for things that look like a known noun; only entries whose noun the prior knows are used.
-_LIKE = {
-    "airplane": "biplane", "aircraft": "biplane", "jet": "biplane", "ball": "soccer ball", "bench": "sofa",
-    "bowl": "vase", "bulldog": "dog", "canoe": "boat", "cheeseburger": "hamburger",
-"dessert": "cupcake", "donkey": "horse", "duck": "chicken", "flowerpot": "vase",
-    "hare": "rabbit", "hen": "chicken", "jar": "vase", "jug": "teapot", "kettle": "teapot", "lantern": "lamp",
-    "locomotive": "toy train", "mare": "horse", "minivan": "car", "oak": "tree", "pie": "birthday cake",
-    "plant": "cactus", "puppet": "teddy bear", "pup": "dog", "pylon": "traffic cone", "rooster": "chicken",
-    "sandwich": "hamburger", "scooter": "motorcycle", "seat": "chair", "ship": "boat", "stool": "chair",
-    "taxi": "car", "throne": "armchair", "tomcat": "cat", "toy": "teddy bear", "ukulele": "guitar", "van": "truck",
-    "vehicle": "car", "violin": "guitar", "yacht": "boat",
-}  # fmt: skip
+META_FILE = "splatdistill.json"
+SIMILAR = Path(__file__).with_name("similar.npz")
+MIN_SIMILARITY = 0.6  # cosine; below it another object would come out than the one asked for
+
 _FILLER = frozenset("a an the of with and in on photo picture image 3d render rendering dslr high quality".split())
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of one prior. nouns and colours map each name to its synonyms; words are all that its encoder knows."""
+    """The words of one prior. nouns and colours map each name to its synonyms; words are all that its encoder knows;
+    shapes are the nouns of which two may stand together as one of the relations says.
+    """
 
     nouns: dict[str, list[str]]
     colours: dict[str, list[str]]
     paintable: frozenset[str]
     words: frozenset[str]
+    shapes: frozenset[str] = frozenset()
+    relations: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: str | Path) -> Vocabulary:
@@ -51,22 +49,38 @@ class Vocabulary:
             colours=meta["colours"],
             paintable=frozenset(meta["paintable"]),
             words=frozenset(meta["words"]),
+            shapes=frozenset(meta.get("shapes", ())),
+            relations=tuple(meta.get("relations", ())),
         )
 
     def normalise(self, prompt: str) -> str:
-        """Lower case, single spaces, no punctuation but commas; plurals become singular where only that is known."""
-        words = re.findall(r"[a-z0-9]+|,", prompt.lower())
-        return " ".join(self._known_form(word) for word in words).replace(" ,", ",")
+        """What the prior is told: lower case, single spaces, no punctuation but commas; plurals become singular where
+        only that is known, and an unknown object becomes the nearest known one.
+        """
+        text, taken = self._plain(prompt), self.stand_ins(prompt)
+        return re.sub(r"[a-z0-9]+", lambda word: taken.get(word[0], word[0]), text)
+
+    def stand_ins(self, prompt: str) -> dict[str, str]:
+        """The unknown words of a prompt that a known object is near to, with that object."""
+        text = self._plain(prompt)
+        nearest = {word: self.nearest(word) for word in self._unknown(text)}
+        return {word: noun for word, noun in nearest.items() if noun and not re.search(rf"\b{noun}\b", text)}
 
     def check(self, prompt: str) -> list[str]:
         """Plain sentences about what the prior will not understand; empty when it knows all words and one noun."""
-        text = self.normalise(prompt)
+        plain, text = self._plain(prompt), self.normalise(prompt)
         found, rest = self._take_nouns(text)
-        unknown = [w for w in re.findall(r"[a-z0-9]+", rest) if w not in self.words and w not in _FILLER]
-        messages = [self._about(word) for word in dict.fromkeys(unknown)]
+        taken, unknown = self.stand_ins(prompt), self._unknown(plain)
+        messages = [
+            f"This prior does not know '{word}' and takes it for '{taken[word]}'."
+            if word in taken
+            else self._about(word)
+            for word in unknown
+        ]
         if not found and not unknown:
             messages.append("The prompt names no object; `splatdistill vocab` lists the ones this prior knows.")
-        if len(found) > 1:
+        related = self.shapes.issuperset(found) and any(re.search(rf"\b{r}\b", text) for r in self.relations)
+        if len(found) > 1 and not (len(found) == 2 and related):
             names = " and ".join(found)
             messages.append(f"The prompt names {names}, but this prior was trained on single objects.")
         colours = [c for c, synonyms in self.colours.items() if set(rest.split()) & {c, *synonyms}]
@@ -77,23 +91,42 @@ class Vocabulary:
         ]
         return messages
 
-    def nearest(self, word: str, *, count: int = 3) -> list[str]:
-        """Known nouns that a word may stand for, the likeliest first."""
-        names = {name: noun for noun, synonyms in self.nouns.items() for name in (noun, *synonyms)}
-        names |= {like: noun for like, noun in _LIKE.items() if noun in self.nouns}
-        if word in names:
-            return [names[word]]
-        close = difflib.get_close_matches(word, list(names), n=count, cutoff=0.7)
-        return list(dict.fromkeys(names[name] for name in close))
+    def nearest(self, word: str) -> str | None:
+        """The known noun that an unknown word most likely means: by meaning, or by spelling if the table of meanings
+        does not have the word. None when nothing is near.
+        """
+        rows, kinds, vectors = _similar()
+        word = next((w for w in (word, word.removesuffix("s"), word.removesuffix("es")) if w in rows), word)
+        if word in rows:
+            mine = kinds[rows[word]]
+            # Only first names: a synonym such as palm or coach has other meanings.
+            known = [noun for noun in self.nouns if noun in rows and kinds[rows[noun]] in (mine, 0)]
+            if not known:
+                return None
+            cosines = vectors[[rows[noun] for noun in known]] @ vectors[rows[word]]
+            best = int(np.argmax(cosines))
+            return known[best] if cosines[best] >= MIN_SIMILARITY else None
+        close = difflib.get_close_matches(word, list(self._names), n=1, cutoff=0.8)
+        return self._names[close[0]] if close else None
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """Every name and synonym with its noun."""
+        return {name: noun for noun, synonyms in self.nouns.items() for name in (noun, *synonyms)}
 
     def _about(self, word: str) -> str:
-        close = self.nearest(word) or self._near_colour(word)
+        close = difflib.get_close_matches(word, list(self.colours), n=1, cutoff=0.7)
         if close:
-            return f"This prior does not know '{word}'; the nearest it knows: {', '.join(close)}."
-        return f"This prior does not know '{word}'; `splatdistill vocab` lists what it knows."
+            return f"This prior does not know '{word}'; the nearest it knows: {close[0]}."
+        return f"This prior does not know '{word}' nor anything near it; `splatdistill vocab` lists what it knows."
 
-    def _near_colour(self, word: str) -> list[str]:
-        return difflib.get_close_matches(word, list(self.colours), n=1, cutoff=0.7)
+    def _plain(self, prompt: str) -> str:
+        words = re.findall(r"[a-z0-9]+|,", prompt.lower())
+        return " ".join(self._known_form(word) for word in words).replace(" ,", ",")
+
+    def _unknown(self, text: str) -> list[str]:
+        words = dict.fromkeys(re.findall(r"[a-z0-9]+", text))
+        return [word for word in words if word not in self.words and word not in _FILLER]
 
     def _known_form(self, word: str) -> str:
         if word in self.words:
@@ -103,10 +136,21 @@ class Vocabulary:
 
     def _take_nouns(self, text: str) -> tuple[list[str], str]:
         """The known nouns of a text and what is left of it; longer names first, so that "palm tree" is no "tree"."""
-        names = [(name, noun) for noun, synonyms in self.nouns.items() for name in (noun, *synonyms)]
         found = []
-        for name, noun in sorted(names, key=lambda pair: -len(pair[0])):
+        for name, noun in sorted(self._names.items(), key=lambda pair: -len(pair[0])):
             text, hits = re.subn(rf"\b{re.escape(name)}\b", " ", text)
             if hits and noun not in found:
                 found.append(noun)
         return found, text
+
+
+@cache
+def _similar() -> tuple[dict[str, int], NDArray[np.uint8], NDArray[np.float32]]:
+    """The table of meanings that `splatdistill.embedded.similar` makes: row of each word, its kind [N] (only words of
+    one kind are alike; 0 is any), and unit vectors [N,D].
+    """
+    with np.load(SIMILAR, allow_pickle=False) as file:
+        words, kinds = file["words"].tobytes().decode().split("\n"), file["kinds"]
+        vectors = file["vectors"].astype(np.float32)
+    rows = {word: row for row, word in enumerate(words)}
+    return rows, kinds, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, ring_cameras
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, ring_cameras, write_index
+from splatdistill.embedded.corpus.pack import render_toys
 
 OBJ = """mtllib box.mtl
 v -1 0 -2
@@ -63,17 +64,24 @@ def library(tmp_path):
 
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory):
+    """Two real nouns of random pixels, one model of them held out, and few toys, all of 16x16 pixels."""
     folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
     models, rings = [], 2
-    for number, noun in enumerate(("sofa", "cactus")):
+    for number, noun in enumerate(("sofa", "sofa", "cactus")):
         cameras = ring_cameras(rings, size=16, seed=0, model=number)
-        views = {k: getattr(cameras, k).tolist() for k in ("azimuth", "elevation", "radius")}
-        models.append({"noun": noun, "key": f"Test/{number}", "paint_share": 0.9, "first": 8 * number, **views})
-    buffers = rng.integers(0, 256, (16, 16, 16, 6), dtype=np.uint8)
+        models.append(
+            Record.make(
+                cameras, noun=noun, key=f"Test/{number}", paint_share=0.9, first=8 * number, held_out=number == 1
+            )
+        )
+    buffers = rng.integers(0, 256, (24, 16, 16, 8), dtype=np.uint8)
+    buffers[..., 6:] = 0
     buffers[:, 4:12, 4:12, 5] = 255
-    np.save(folder / BUFFERS, buffers)
-    (folder / INDEX).write_text(json.dumps({"size": 16, "seed": 0, "models": models}))
+    toys = {"number": 1, "rings": 1, "seed": 0}
+    records, rendered = render_toys(**toys, size=16, first=len(buffers), processes=1)
+    np.save(folder / BUFFERS, np.concatenate([buffers, rendered]))
+    (folder / INDEX).write_text(json.dumps(write_index([*models, *records], size=16, seed=0, toys=toys)))
     return folder
 
 

@@ -12,13 +12,18 @@ import torch
 
 from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus import captions
-from splatdistill.embedded.corpus.captions import COLOURS, article, caption, dominant_colour, tint, vocabulary
-from splatdistill.embedded.corpus.dataset import Corpus, over_background, paint
-from splatdistill.embedded.corpus.nouns import NOUNS, PLURALS, split_key
+from splatdistill.embedded.corpus.__main__ import main
+from splatdistill.embedded.corpus.captions import COLOURS, article, caption, dominant_colour, tint, tint_of, vocabulary
+from splatdistill.embedded.corpus.dataset import Corpus, describe, paint
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
+from splatdistill.embedded.corpus.nouns import NOUNS, PLURALS, read_table, split_key
+from splatdistill.embedded.corpus.sheets import model_sheets
+from splatdistill.embedded.corpus.toys import FAMILIES, SHAPES
 
 pytest.importorskip("embreex")
-from splatdistill.embedded.corpus.furniture import find_libraries, load_mesh, read_catalogue
-from splatdistill.embedded.corpus.render import Caster, shade
+from splatdistill.embedded.corpus.furniture import check_versions, find_libraries, load_mesh, read_catalogue
+from splatdistill.embedded.corpus.rays import shade
+from splatdistill.embedded.corpus.render import Caster
 
 
 def front(size=16, azimuth=0.0, elevation=0.0):
@@ -48,7 +53,7 @@ def test_models_fit_the_unit_sphere_and_turn(library):
 
 
 def test_missing_libraries_are_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match="install the Debian package sweethome3d-furniture"):
+    with pytest.raises(ValueError, match="apt-get install sweethome3d-furniture"):
         find_libraries(tmp_path)
 
 
@@ -74,32 +79,43 @@ def test_light_comes_from_above():
 
 
 def test_paint_changes_painted_pixels_only_and_keeps_light_and_dark():
-    buffers = np.zeros((1, 1, 3, 6), dtype=np.uint8)
+    buffers = torch.zeros(1, 1, 5, 8, dtype=torch.uint8)
     buffers[..., :3], buffers[..., 3], buffers[..., 5] = 100, 255, 255
     buffers[0, 0, 0, 4] = buffers[0, 0, 1, 4] = 255
     buffers[0, 0, 1, :3] = 50
-    out = paint(buffers, np.array([0.8, 0.1, 0.1], np.float32), luminance=100 / 255)
-    np.testing.assert_allclose(out[0, 0, 0], [0.8, 0.1, 0.1], atol=1e-3)
+    buffers[0, 0, 3, 6] = buffers[0, 0, 4, 7] = 255
+    tints = torch.full((1, 3, 3), torch.nan)
+    tints[0, 0], tints[0, 1] = torch.tensor([0.8, 0.1, 0.1]), torch.tensor([0.1, 0.2, 0.9])
+    out, alpha = paint(buffers, tints, luminance=torch.tensor([100 / 255]))
+    torch.testing.assert_close(out[0, 0, 0], torch.tensor([0.8, 0.1, 0.1]), atol=1e-3, rtol=0)
     assert 0.3 < out[0, 0, 1, 0] < 0.7
-    np.testing.assert_allclose(out[0, 0, 2], 100 / 255, atol=1e-3)
+    torch.testing.assert_close(out[0, 0, 3], torch.tensor([0.1, 0.2, 0.9]), atol=1e-3, rtol=0)
+    for bare in (2, 4):  # no mask, and a mask whose colour is nan
+        torch.testing.assert_close(out[0, 0, bare], torch.full((3,), 100 / 255), atol=1e-3, rtol=0)
+    assert (alpha == 1).all()
 
 
-def test_backgrounds_are_flat_and_leave_the_object():
-    draw = random.Random(0)
-    out = over_background(np.zeros((4, 2, 2, 3), np.float32), np.zeros((4, 2, 2, 1), np.float32), draw)
-    assert (out == out[:, :1, :1]).all()
-    full = over_background(np.full((4, 2, 2, 3), 0.3, np.float32), np.ones((4, 2, 2, 1), np.float32), draw)
-    np.testing.assert_allclose(full, 0.3)
+def test_backgrounds_are_flat_and_leave_the_object(corpus_folder):
+    corpus = Corpus(corpus_folder, seed=0)
+    batch = corpus.batch(0, mode="ring", size=16, num_images=64)
+    alpha = corpus.buffers[corpus.draw(0, mode="ring", num_images=64).rows][..., 5:6]
+    for picture, clear in zip(batch.rgb, alpha == 0, strict=True):
+        ground = picture[clear[..., 0]]
+        assert (ground == ground[:1]).all()
 
 
 def test_captions_are_english_and_made_of_known_words():
-    draw, words = random.Random(0), set(vocabulary(NOUNS))
+    draw, words = random.Random(0), set(vocabulary(NOUNS, ()))
     by_name = {noun.name: noun for noun in NOUNS}
     texts = {caption(by_name["sofa"], colour="red", view="front", draw=draw) for _ in range(200)}
     assert {"a red sofa, front view", "a crimson couch, front view"} <= texts
     for noun in NOUNS:
         for colour in (None, *COLOURS):
-            assert set(caption(noun, colour=colour, view=None, draw=draw).replace(",", " ,").split()) <= words
+            for view in (None, "overhead"):
+                text = caption(noun, colour=colour, view=view, draw=draw)
+                assert (
+                    set(text.replace(",", " ,").split()) <= words and captions.num_words(text) <= captions.MAX_CAPTION
+                )
     assert (
         article("armchair") == "an" and article("red armchair") == "a" and article("shoes", plural=True) == "a pair of"
     )
@@ -118,12 +134,30 @@ def test_mixed_pixels_have_no_colour():
     assert dominant_colour(np.zeros((0, 3), np.float32)) is None
 
 
-def test_the_table_is_small_unambiguous_and_keyed():
-    names = [name for noun in NOUNS for name in (noun.name, *noun.synonyms)]
-    assert len(NOUNS) <= 40 and len(names) == len(set(names))
-    assert {split_key(key)[0] for noun in NOUNS for key in noun.models} and set(PLURALS) <= set(names)
+def test_the_table_is_unambiguous_and_keyed():
+    names = [name for noun in (*NOUNS, *FAMILIES) for name in (noun.name, *noun.synonyms)]
+    assert len(names) == len(set(names)), sorted({n for n in names if names.count(n) > 1})
+    models = [split_key(key)[0] for noun in NOUNS for key in noun.models]
+    assert len(models) == len(set(models)), sorted({m for m in models if models.count(m) > 1})
+    assert all(name == name.lower() and name.isascii() for name in names) and set(PLURALS) <= set(names)
     assert split_key("A/1@90") == ("A/1", 90.0) and split_key("A/1") == ("A/1", 0.0)
-    assert not set(captions.VIEW_WORDS) & set(names)
+    assert not (set(captions.VIEW_WORDS) | set(COLOURS)) & set(names)
+    assert sum(noun.core for noun in NOUNS) == 40 and sum(len(noun.first) for noun in NOUNS) == 64
+    assert all(noun.models and noun.category for noun in NOUNS)
+
+
+def test_what_toys_wear_is_no_object_of_its_own():
+    names = {name for noun in (*NOUNS, *FAMILIES) for name in (noun.name, *noun.synonyms)}
+    worn = {word for family in FAMILIES for extra in family.extras for word in extra.replace("{}", "").split()}
+    assert not worn & names and set(SHAPES) <= names
+
+
+def test_a_table_may_be_anywhere(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("noun,category,paint,synonyms,first,models\nsofa,furniture,yes,couch;settee,CC0/1,KL/2@90 S/3\n")
+    (noun,) = read_table(path)
+    assert noun.models == ("BlendSwap-CC-0/1", "KatorLegaz/2@90", "Scopia/3") and noun.first == noun.models[:1]
+    assert noun.synonyms == ("couch", "settee") and noun.paintable and noun.core
 
 
 def test_batches_are_a_function_of_seed_and_step(corpus_folder):
@@ -148,6 +182,74 @@ def test_modes(corpus_folder):
     assert camera.camera.any(1).all() and set(camera.captions) == {""}
 
 
+def test_the_colour_that_is_named_is_the_colour_that_is_painted(corpus_folder):
+    """Captions and tints of many plans: each colour word stands for the tint of its part."""
+    corpus = Corpus(corpus_folder, seed=1)
+    spoken = {word: colour for colour, (_, others) in COLOURS.items() for word in (colour, *others)}
+    objects = {row: o for o in corpus.objects for row in range(o.first, o.first + 4 * o.rings)}
+    checked = 0
+    for step in range(20):
+        plan = corpus.draw(step, mode="camera", num_images=32, drop_caption=0)
+        for row, text, tints in zip(plan.rows.tolist(), plan.captions, plan.tints, strict=True):
+            painted = [t for t in tints if not t.isnan().any()]
+            named = [spoken[w] for w in text.replace(",", "").split() if w in spoken]
+            if not painted:
+                assert not objects[row].record.toy and set(named) <= {objects[row].colour}
+                continue
+            for colour in named:
+                near = min(float((t - torch.from_numpy(tint_of(colour))).norm()) for t in painted)
+                assert near < 0.36, (text, colour)
+                checked += 1
+    assert checked > 300
+
+
+def test_captions_of_every_object_are_known_words_and_short_enough_to_be_heard(corpus_folder):
+    corpus, draw = Corpus(corpus_folder, seed=0), random.Random(0)
+    words = set(vocabulary([n for n in corpus.nouns if n in NOUNS], [n for n in corpus.nouns if n in FAMILIES]))
+    assert {"robot", "cartoon", "on", "sofa"} <= words and "hamburger" not in words
+    for thing in corpus.objects:
+        for view in (None, "overhead"):
+            for _ in range(20):
+                colours = draw.choices(list(COLOURS), k=thing.num_colours)
+                text = describe(thing, colours, view=view, draw=draw)
+                assert set(text.replace(",", " ,").split()) <= words, text
+                assert captions.num_words(text) <= captions.MAX_CAPTION, text
+                assert " a o" not in text and (view is None or text.endswith("overhead view"))
+
+
 def test_a_missing_corpus_names_the_command():
     with pytest.raises(ValueError, match="corpus build --out"):
         Corpus(Path("nowhere"), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ('{"models": []}', "holds no models"),
+        ('{"models": [{"noun": "sofa"}]}', "not of this version"),
+    ],
+)
+def test_a_corpus_without_models_or_of_another_version_is_one_sentence(tmp_path, index, message):
+    np.save(tmp_path / BUFFERS, np.zeros((4, 8, 8, 8), np.uint8))
+    (tmp_path / INDEX).write_text(index)
+    with pytest.raises(ValueError, match=message):
+        Corpus(tmp_path, seed=0)
+    np.save(tmp_path / BUFFERS, np.zeros((4, 8, 8, 6), np.uint8))
+    with pytest.raises(ValueError, match="another version"):
+        Corpus(tmp_path, seed=0)
+
+
+def test_an_altered_library_is_one_sentence(library):
+    with pytest.raises(ValueError, match=r"Test\.sh3f"):
+        check_versions([library])
+
+
+def test_building_without_the_package_prints_the_one_command(tmp_path, capsys):
+    assert main(["build", "--out", str(tmp_path / "out"), "--furniture", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "apt-get install sweethome3d-furniture" in said
+
+
+def test_sheets_show_every_object_once(corpus_folder, tmp_path):
+    (page,) = model_sheets(corpus_folder, tmp_path)
+    assert page.stat().st_size > 1000

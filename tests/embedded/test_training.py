@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import subprocess
+import sys
 
+import pytest
 import torch
 
-from splatdistill.embedded import network
+from splatdistill.embedded import network, samples
 from splatdistill.embedded.corpus.dataset import Corpus
-from splatdistill.embedded.samples import ddim, sample_grid
-from splatdistill.embedded.train import TrainConfig, Trainer, run, warm_start
+from splatdistill.embedded.samples import NearestRender, ddim, draw_loss, sample_grid
+from splatdistill.embedded.train import RECIPES, TrainConfig, Trainer, main, prepare, run, warm_start
 from splatdistill.priors.multiview import MultiViewPrior
 
 CONFIG = TrainConfig(batch=8, resolution=16, warmup=2, max_images=100)
@@ -21,28 +26,73 @@ def trainer(corpus_folder, config=CONFIG) -> Trainer:
     return Trainer(config, networks=networks, corpus=Corpus(corpus_folder, seed=config.seed))
 
 
-def test_resuming_equals_not_stopping(corpus_folder, tmp_path):
-    straight = trainer(corpus_folder)
+@pytest.mark.parametrize("ring", [0.0, 1.0])
+def test_resuming_equals_not_stopping_bit_for_bit(corpus_folder, tmp_path, ring):
+    config = dataclasses.replace(CONFIG, ring=ring)
+    straight = trainer(corpus_folder, config)
     for _ in range(3):
         straight.train_step()
-    stopped = trainer(corpus_folder)
+    stopped = trainer(corpus_folder, config)
     for _ in range(2):
         stopped.train_step()
     stopped.save(tmp_path)
     torch.manual_seed(99)
-    resumed = Trainer(CONFIG, networks=network.create(channels=(16, 32, 32), text_width=16), corpus=stopped.corpus)
+    resumed = Trainer(config, networks=network.create(channels=(16, 32, 32), text_width=16), corpus=stopped.corpus)
     resumed.restore(tmp_path)
     resumed.train_step()
     assert (resumed.step, resumed.images) == (straight.step, straight.images) == (3, 24)
     for name, p in straight.parameters.items():
-        torch.testing.assert_close(resumed.parameters[name], p, atol=1e-6, rtol=1e-4)
-        torch.testing.assert_close(resumed.average[name], straight.average[name], atol=1e-6, rtol=1e-4)
+        assert torch.equal(resumed.parameters[name], p), name
+        assert torch.equal(resumed.average[name], straight.average[name]), name
 
 
 def test_the_loss_falls(corpus_folder):
     it = trainer(corpus_folder, dataclasses.replace(CONFIG, lr=3e-3, decay=0, max_images=10_000))
-    losses = [it.train_step() for _ in range(40)]
+    losses = [it.train_step().item() for _ in range(40)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_drawing_ahead_changes_nothing(corpus_folder):
+    it = trainer(corpus_folder)
+    plans = []
+    for it.step in (0, 1, 1, 5):
+        plans.append(it._next().plan)
+    for step, plan in zip((0, 1, 1, 5), plans, strict=True):
+        fresh = it.corpus.draw(step, mode=it._mode(step), num_images=CONFIG.batch)
+        assert torch.equal(plan.rows, fresh.rows) and plan.captions == fresh.captions
+
+
+def test_a_step_lies_on_its_device_as_a_whole(corpus_folder, monkeypatch):
+    """The device without memory stands for a GPU: what mixes it with the CPU, or reads from it, raises there."""
+    meta = torch.device("meta")
+    monkeypatch.setattr("splatdistill.embedded.train.send", lambda x, device: x.to(device))
+    monkeypatch.setattr("splatdistill.embedded.corpus.dataset.send", lambda x, device: x.to(device))
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(Trainer, "_generator", lambda self: None)
+    config = dataclasses.replace(CONFIG, ring=1.0)
+    networks = network.create(channels=(16, 32, 32), text_width=16)
+    it = Trainer(config, networks=networks, corpus=Corpus(corpus_folder, seed=0), device=meta)
+    drawn = it._next()
+    batch = it.corpus.paint(drawn.plan, size=16)
+    loss = it.loss(batch, ids=drawn.ids, which=drawn.which)
+    loss.backward()
+    assert batch.rgb.device == loss.device == meta and all(p.grad is not None for p in it.parameters.values())
+
+
+def test_a_step_asks_for_no_number(corpus_folder, monkeypatch):
+    """What would make a GPU wait: numbers read back from a tensor."""
+    it = trainer(corpus_folder)
+    it.train_step()
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
+        forbidden = getattr(torch.Tensor, name)
+
+        def refuse(tensor, *args, original=forbidden, name=name):
+            if tensor.dtype != torch.long and tensor.dim():  # the optimizer's own counters live on the CPU
+                raise AssertionError(f"a step called {name} on {tuple(tensor.shape)}")
+            return original(tensor, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, refuse)
+    it.train_step()
 
 
 def test_learning_rate_warms_up_and_decays(corpus_folder):
@@ -87,3 +137,77 @@ def test_sampling_draws_four_views(corpus_folder, tmp_path):
         assert ddim(prior, "a red sofa", steps=2).shape == (4, 16, 16, 3)
         sample_grid(prior, tmp_path / "grid.png", prompts=("a sofa", "a cactus", "a sofa"), columns=2)
     assert (tmp_path / "grid.png").stat().st_size > 100
+
+
+def test_samples_come_with_the_nearest_training_picture(corpus_folder, tmp_path):
+    corpus = Corpus(corpus_folder, seed=0)
+    nearest = NearestRender(corpus)
+    thing = corpus.objects[0]
+    batch = corpus.batch(0, mode="ring", size=16, num_images=4)
+    picture, distance, _ = nearest(batch.rgb, "a red sofa")
+    assert picture.shape == (16, 16, 3) and 0 <= distance < 1
+    own = nearest._paint(corpus.buffers[[thing.first + 3]], torch.tensor([3]), [])
+    picture, distance, noun = nearest(own, "a sofa")
+    assert distance < 1e-6 and noun == thing.record.noun and torch.equal(picture, own[0])
+    it = trainer(corpus_folder)
+    with it.averaged():
+        found = sample_grid(it.prior(), tmp_path / "grid.png", prompts=("a sofa",), columns=1, nearest=nearest, steps=2)
+    assert found[0]["prompt"] == "a sofa" and len(samples.PROMPTS) == 24
+
+
+def test_the_loss_is_drawn(tmp_path):
+    with pytest.raises(ValueError, match="No losses"):
+        draw_loss(tmp_path, tmp_path / "loss.png")
+    lines = [json.dumps({"images": 50 * i, "loss": 1 / (i + 1)}) for i in range(5)]
+    (tmp_path / "loss.jsonl").write_text("\n".join(lines))
+    draw_loss(tmp_path, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").stat().st_size > 1000
+
+
+def test_recipes_are_defaults_that_flags_change(tmp_path, capsys):
+    from splatdistill.embedded.train import _parse
+
+    args = _parse(["--corpus", "c", "--out", "o", "--recipe", "full", "--batch", "64"])
+    assert args.batch == 64 and args.ema == RECIPES["full"].ema
+    assert RECIPES["small"] == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--device", "cuda"], "sees no CUDA device"),
+        (["--batch", "6"], "multiple of 4"),
+        (["--resolution", "15"], "must divide"),
+        (["--warm-start", "nowhere"], "No prior in nowhere"),
+    ],
+)
+def test_wrong_flags_are_one_sentence(corpus_folder, tmp_path, capsys, monkeypatch, flags, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["--corpus", str(corpus_folder), "--out", str(tmp_path), "--resolution", "16", *flags]) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_another_architecture_is_one_sentence(corpus_folder, tmp_path):
+    small = trainer(corpus_folder)
+    small.train_step()
+    small.save(tmp_path)
+    with pytest.raises(ValueError, match="another network or vocabulary"):
+        prepare(CONFIG, corpus=corpus_folder, out=tmp_path, warm=None, device="cpu")
+    network.save(small.networks, tmp_path / "prior", image_size=16)
+    with pytest.raises(ValueError, match="another architecture"):
+        warm_start(network.create(channels=(16, 32), text_width=16), tmp_path / "prior")
+    (tmp_path / "state.safetensors").write_bytes(b"not a state")
+    with pytest.raises(ValueError, match="is damaged"):
+        small.restore(tmp_path)
+
+
+def test_training_needs_few_packages():
+    """A machine without a network needs torch, diffusers, transformers, tyro and what these need, no more."""
+    code = (
+        "import sys\n"
+        "for name in ('trimesh', 'embreex', 'plyfile', 'imageio', 'matplotlib'): sys.modules[name] = None\n"
+        "import splatdistill.embedded.train, splatdistill.embedded.samples, splatdistill.embedded.corpus.__main__"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

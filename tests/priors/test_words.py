@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from splatdistill.priors.words import META_FILE, Vocabulary
+from splatdistill.priors import EMBEDDED
+from splatdistill.priors.words import META_FILE, SIMILAR, Vocabulary
 
 
 @pytest.fixture
@@ -42,10 +43,58 @@ def test_known_prompts_get_no_message(vocabulary, prompt):
     assert [m for m in vocabulary.check(prompt) if "two" not in m] == []
 
 
-def test_unknown_nouns_are_answered_with_the_nearest(vocabulary):
-    assert vocabulary.check("a taxi") == ["This prior does not know 'taxi'; the nearest it knows: car."]
-    assert vocabulary.check("a soffa") == ["This prior does not know 'soffa'; the nearest it knows: sofa."]
-    assert "`splatdistill vocab`" in vocabulary.check("a zeppelin")[0]
+def test_unknown_nouns_become_the_nearest_and_it_is_said(vocabulary):
+    assert vocabulary.check("a jeep") == ["This prior does not know 'jeep' and takes it for 'car'."]
+    assert vocabulary.normalise("two jeeps, photo") == "two car, photo"
+    assert vocabulary.check("a soffa") == ["This prior does not know 'soffa' and takes it for 'sofa'."]
+    assert vocabulary.normalise("a soffa") == "a sofa"
+
+
+@pytest.mark.parametrize("word", ["justice", "zxqv", "tooth", "thumb"])
+def test_what_is_too_far_is_said_plainly_and_left(vocabulary, word):
+    (message,) = vocabulary.check(f"a {word}")
+    assert (
+        message.startswith(f"This prior does not know '{word}' nor anything near it")
+        and "`splatdistill vocab`" in message
+    )
+    assert vocabulary.normalise(f"a {word}") == f"a {word}"
+
+
+def test_a_stand_in_is_not_put_beside_itself(vocabulary):
+    assert vocabulary.normalise("a car and a jeep") == "a car and a jeep"
+
+
+def test_known_nouns_stand_for_themselves_in_the_table():
+    shipped = Vocabulary.load(EMBEDDED)
+    for noun in shipped.nouns:
+        assert shipped.nearest(noun) == noun
+
+
+@pytest.mark.parametrize(
+    ("word", "likely"),
+    [
+        ("stallion", {"horse"}), ("zebra", {"horse"}), ("wolf", {"dog"}), ("jeep", {"truck", "car"}),
+        ("taxi", {"truck", "car"}), ("helicopter", {"biplane"}), ("violin", {"guitar"}), ("yacht", {"boat"}),
+        ("canoe", {"boat"}), ("kettle", {"teapot", "mug"}), ("stool", {"chair"}), ("sandwich", {"hamburger"}),
+    ],
+)  # fmt: skip
+def test_the_table_knows_what_is_like_what(word, likely):
+    assert Vocabulary.load(EMBEDDED).nearest(word) in likely
+
+
+def test_two_shapes_may_stand_together(tmp_path):
+    meta = {
+        "nouns": {"cone": [], "cube": [], "dog": []}, "paintable": ["cone", "cube"], "colours": {"red": [], "blue": []},
+        "words": ["a", "on", "red", "blue", "cone", "cube", "dog"], "shapes": ["cone", "cube"], "relations": ["on"],
+    }  # fmt: skip
+    vocabulary = Vocabulary.from_meta(meta)
+    assert vocabulary.check("a red cone on a blue cube") == []
+    assert "single objects" in vocabulary.check("a red cone and a blue cube")[0]
+    assert "single objects" in vocabulary.check("a dog on a blue cube")[0]
+
+
+def test_the_table_is_small():
+    assert SIMILAR.stat().st_size <= 600_000
 
 
 def test_a_palm_tree_is_one_object_and_two_objects_are_told(vocabulary):

@@ -1,37 +1,91 @@
-"""Command line of the corpus: render it, or write the credits."""
+"""Command line of the corpus: render it, pack it for another machine, look at its models, or write the credits."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
-from splatdistill.embedded.corpus.build import attribution, build
+import numpy as np
+
+from splatdistill.embedded.corpus import pack
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
+from splatdistill.embedded.corpus.rays import CHANNELS
+
+MAX_PACK = 20 * 2**20
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit code 0, or 1 with one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m splatdistill.embedded.corpus", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     render = verbs.add_parser("build", help="render all models into OUT")
-    credits_ = verbs.add_parser("credits", help="write ATTRIBUTION.md")
-    for verb in (render, credits_):
-        verb.add_argument("--out", type=Path, required=True)
-        verb.add_argument("--furniture", help="folder of .sh3f files (default: where Debian puts them)")
-    render.add_argument(
-        "--rings", type=int, default=12, help="rings of 4 views for each model; nouns with few models get more"
+    small = verbs.add_parser("pack", help="put a built corpus into one file")
+    sheets = verbs.add_parser(
+        "sheets", help="pictures of all models with their names, front and side, plain and painted"
     )
+    credits_ = verbs.add_parser("credits", help="write ATTRIBUTION.md")
+    for verb in (render, small, sheets, credits_):
+        verb.add_argument("--out", type=Path, required=True)
+    for verb in (render, credits_):
+        verb.add_argument("--furniture", help="folder of .sh3f files (default: where Debian puts them)")
+        verb.add_argument("--nouns", choices=("core", "all"), default="all", help="core: the 40 of the first prior")
+        verb.add_argument("--cc0-only", action="store_true", help="only models that nobody need be credited for")
+    render.add_argument(
+        "--rings", type=int, default=12, help="rings of 4 views for each model; few-model nouns get more"
+    )
+    render.add_argument("--toys", type=int, default=24, help="toys of each family, made here from --seed; 0 for none")
     render.add_argument("--size", type=int, default=64, help="side of the pictures in pixels")
     render.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
+    render.add_argument("--processes", type=int, default=2)
+    for verb in (small, sheets):
+        verb.add_argument("--corpus", type=Path, required=True, help="folder that `build` wrote")
+    small.add_argument("--rings", type=int, default=6, help="rings of 4 views that are kept of each model")
+    small.add_argument("--toys", type=int, help="toys of each family where the pack is read (default: as built)")
+    args = vars(parser.parse_args(argv))
+    verb = args.pop("verb")
     try:
-        if args.verb == "build":
-            build(args.out, furniture=args.furniture, rings=args.rings, size=args.size, seed=args.seed)
-        else:
-            args.out.write_text(attribution(args.furniture))
+        {"build": _build, "pack": _pack, "sheets": _sheets, "credits": _credits}[verb](**args)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _build(**args: object) -> None:
+    try:
+        from splatdistill.embedded.corpus.build import build
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is missing: `pip install 'splatdistill[prior]'` brings it.") from error
+    build(**args)  # type: ignore[arg-type]
+
+
+def _pack(*, corpus: Path, out: Path, rings: int, toys: int | None) -> None:
+    if not (corpus / INDEX).exists():
+        raise ValueError(f"No corpus in {corpus}: `build --out {corpus}` makes one; only a built folder can be packed.")
+    index, buffers = json.loads((corpus / INDEX).read_text()), np.load(corpus / BUFFERS, mmap_mode="r")
+    assert buffers.shape[-1] == CHANNELS
+    if toys is not None:
+        index["toys"]["number"] = toys
+    pack.write(out, index=index, buffers=buffers, rings=rings)
+    size = out.stat().st_size
+    print(f"{out}: {size / 2**20:.1f} MiB")
+    if size > MAX_PACK:
+        raise ValueError(f"The pack is larger than {MAX_PACK >> 20} MiB: give fewer --rings.")
+
+
+def _sheets(*, corpus: Path, out: Path) -> None:
+    from splatdistill.embedded.corpus.sheets import model_sheets
+
+    for path in model_sheets(corpus, out):
+        print(path)
+
+
+def _credits(*, out: Path, furniture: str | None, nouns: str, cc0_only: bool) -> None:
+    from splatdistill.embedded.corpus.build import attribution, select_models
+
+    out.write_text(attribution(select_models(furniture, nouns=nouns, cc0_only=cc0_only)))
 
 
 if __name__ == "__main__":

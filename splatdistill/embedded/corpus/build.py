@@ -1,63 +1,110 @@
-"""Renders the chosen models once into an array and an index, from which any number of pictures is drawn later."""
+"""Renders models once into an array and an index, from which any number of pictures is drawn later."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from splatdistill.cameras import orbit
-from splatdistill.embedded.corpus.furniture import Model, find_libraries, load_mesh, read_catalogue
-from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, ring_cameras
+from splatdistill.embedded.corpus import pack
+from splatdistill.embedded.corpus.furniture import CC0, Model, check_versions, find_libraries, load_mesh, read_catalogue
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, ring_cameras, write_index
 from splatdistill.embedded.corpus.nouns import NOUNS, Noun, split_key
-from splatdistill.embedded.corpus.render import CHANNELS, Caster
+from splatdistill.embedded.corpus.rays import CHANNELS
+from splatdistill.embedded.corpus.render import Caster
+from splatdistill.embedded.corpus.splits import held_out_instances
+from splatdistill.rng import key
 from splatdistill.types import Cameras
 
+Chosen = tuple[Noun, Model, float]  # and its yaw in degrees
 
-def build(out: Path, *, furniture: str | None, rings: int, size: int, seed: int) -> None:
-    """Writes gbuffers.npy [I,size,size,6] uint8 and corpus.json. Images of a ring of 4 azimuths are consecutive."""
-    chosen = select_models(furniture)
-    counts = [max(rings, round(rings * 3 / len(noun.models))) for noun, _, _ in chosen]
-    total = 4 * sum(counts)
+
+def build(
+    out: Path,
+    *,
+    furniture: str | None,
+    nouns: str,
+    cc0_only: bool,
+    rings: int,
+    toys: int,
+    size: int,
+    seed: int,
+    processes: int,
+) -> None:
+    """Writes gbuffers.npy [I,size,size,8] uint8 and corpus.json: real models, then toys. Views of a ring of 4 azimuths
+    are consecutive.
+
+    nouns: core or all. rings: for each model; nouns of few models get more. toys: of each family.
+    """
+    chosen = select_models(furniture, nouns=nouns, cc0_only=cc0_only)
+    of_noun = {noun.name: sum(other is noun for other, _, _ in chosen) for noun, _, _ in chosen}
+    counts = [max(rings, round(rings * 3 / of_noun[noun.name])) if noun.core else rings for noun, _, _ in chosen]
+    real = 4 * sum(counts)
+    begin = time.monotonic()
+    records, rendered = pack.render_toys(
+        number=toys, rings=rings, seed=seed, size=size, first=real, processes=processes
+    )
+    print(f"{len(records)} toys: {len(rendered)} images, {time.monotonic() - begin:.0f} s", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     unfinished = out / f"{BUFFERS}.part"
-    buffers = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (total, size, size, CHANNELS))
-    index: dict[str, Any] = {"size": size, "seed": seed, "models": []}
-    row, begin = 0, time.monotonic()
-    for number, ((noun, model, yaw), count) in enumerate(zip(chosen, counts, strict=True)):
-        caster = Caster(load_mesh(model, yaw_deg=yaw))
-        paint, share = caster.choose_paint(_preview_cameras())
-        cameras = ring_cameras(count, size=size, seed=seed, model=number)
-        buffers[row : row + 4 * count] = caster.gbuffer(cameras, paint=paint)
-        index["models"].append(_record(noun, model, share=share, first=row, cameras=cameras))
-        row += 4 * count
-        done = time.monotonic() - begin
-        print(f"{number + 1}/{len(chosen)} {model.key} {noun.name}: {row}/{total} images, {done:.0f} s", flush=True)
+    buffers = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (real + len(rendered), size, size, CHANNELS))
+    buffers[real:] = rendered
+    held = {split_key(k)[0] for noun in NOUNS for k in held_out_instances(noun.models, seen=noun.first)}
+    row, models = 0, []
+    tasks = [(model, yaw, count) for (_, model, yaw), count in zip(chosen, counts, strict=True)]
+    with pack.workers(processes) as pool:
+        done = pool.map(partial(_render_model, size=size, seed=seed), tasks)
+        for number, ((noun, model, _), (cameras, views, share)) in enumerate(zip(chosen, done, strict=True)):
+            buffers[row : row + len(views)] = views
+            known = {"noun": noun.name, "key": model.key, "paint_share": round(share, 4), "held_out": model.key in held}
+            models.append(Record.make(cameras, first=row, **known))
+            row += len(views)
+            took = time.monotonic() - begin
+            print(f"{number + 1}/{len(chosen)} {model.key} {noun.name}: {row}/{real} images, {took:.0f} s", flush=True)
     buffers.flush()
     unfinished.rename(out / BUFFERS)
-    (out / INDEX).write_text(json.dumps(index, indent=1))
+    made_of = {"number": toys, "rings": rings, "seed": seed}
+    (out / INDEX).write_text(json.dumps(write_index([*models, *records], size=size, seed=seed, toys=made_of), indent=1))
 
 
-def select_models(furniture: str | None) -> list[tuple[Noun, Model, float]]:
+def _render_model(task: tuple[Model, float, int], *, size: int, seed: int) -> tuple[Cameras, NDArray[np.uint8], float]:
+    """Cameras, views and share of paint of a model with its yaw and number of rings."""
+    model, yaw, rings = task
+    caster = Caster(load_mesh(model, yaw_deg=yaw))
+    paint, share = caster.choose_paint(preview_cameras())
+    cameras = ring_cameras(rings, size=size, seed=seed, model=key(seed, 0, f"camera/{model.key}"))
+    return cameras, caster.gbuffer(cameras, paint=paint), share
+
+
+def select_models(furniture: str | None, *, nouns: str = "all", cc0_only: bool = False) -> list[Chosen]:
     """(noun, model, yaw in degrees) for every model of the table; says which ones a library lacks."""
-    catalogue = {m.key: m for archive in find_libraries(furniture) for m in read_catalogue(archive)}
-    wanted = [(noun, *split_key(key)) for noun in NOUNS for key in noun.models]
-    if missing := [key for _, key, _ in wanted if key not in catalogue]:
-        raise ValueError(f"The furniture libraries lack {', '.join(missing)}: version 1.8 of the models is needed.")
-    return [(noun, catalogue[key], yaw) for noun, key, yaw in wanted]
+    libraries = find_libraries(furniture)
+    check_versions(libraries)
+    catalogue = {m.key: m for archive in libraries for m in read_catalogue(archive)}
+    wanted = [(noun, *split_key(k)) for noun in NOUNS for k in noun.models if noun.core or nouns == "all"]
+    if missing := [k for _, k, _ in wanted if k not in catalogue]:
+        raise ValueError(
+            f"The libraries lack {len(missing)} models, the first {missing[0]}: all five of version 1.8 are needed."
+        )
+    chosen = [(noun, catalogue[k], yaw) for noun, k, yaw in wanted]
+    return [c for c in chosen if c[1].licence == CC0] if cc0_only else chosen
 
 
-def attribution(furniture: str | None) -> str:
-    """ATTRIBUTION.md: every model that the prior saw, with author, library and licence."""
+def attribution(chosen: Sequence[Chosen]) -> str:
+    """ATTRIBUTION.md: models that the prior saw, with author, library and licence."""
     lines = [
         "# Attribution",
         "",
-        "The embedded prior was trained on renderings of these 3D models, recoloured and captioned by this project.",
+        "The embedded prior was trained on renderings of these 3D models, recoloured and captioned by this project. A",
+        "prior whose card says that it knows 40 objects saw only the models marked with *.",
         "They come from the furniture libraries of Sweet Home 3D (https://www.sweethome3d.com), Debian package",
         "sweethome3d-furniture 1.8.",
         "The Scopia models are by Emmanuel Puybaret / eTeks and Scopia Visual Interfaces Systems, the KatorLegaz",
@@ -66,21 +113,17 @@ def attribution(furniture: str | None) -> str:
         "| used as | model | author | library | licence |",
         "| --- | --- | --- | --- | --- |",
     ]
-    lines += [
-        f"| {noun.name} | {model.name} | {model.creator} | {model.library} no. {model.number} | {model.licence} |"
-        for noun, model, _ in select_models(furniture)
-    ]
+    for noun, model, _ in chosen:
+        star = "*" if model.key in {split_key(k)[0] for k in noun.first} else ""
+        lines.append(
+            f"| {noun.name} | {model.name}{star} | {model.creator} | {model.library} no. {model.number} | "
+            f"{model.licence} |"
+        )
     return "\n".join(lines) + "\n"
 
 
-def _preview_cameras() -> Cameras:
-    azimuth = torch.arange(6) * (math.pi / 3)
-    one = torch.ones(6)
-    return orbit(azimuth=azimuth, elevation=one * 0.35, radius=one * 3.3, fovy=one * 0.66, size=48)
-
-
-def _record(noun: Noun, model: Model, *, share: float, first: int, cameras: Cameras) -> dict[str, Any]:
-    return {
-        "noun": noun.name, "key": model.key, "paint_share": round(share, 4), "first": first,
-        "azimuth": cameras.azimuth.tolist(), "elevation": cameras.elevation.tolist(), "radius": cameras.radius.tolist(),
-    }  # fmt: skip
+def preview_cameras(num: int = 6, *, size: int = 48) -> Cameras:
+    """`num` cameras once round, the first in front."""
+    azimuth = torch.arange(num) * (2 * math.pi / num)
+    one = torch.ones(num)
+    return orbit(azimuth=azimuth, elevation=one * 0.35, radius=one * 3.3, fovy=one * 0.66, size=size)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from splatdistill.embedded.corpus.nouns import PLURALS, Noun
+from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, SHAPES, Family
 
 # Name: (sRGB 0..1, synonyms).
 COLOURS: dict[str, tuple[tuple[float, float, float], tuple[str, ...]]] = {
@@ -24,18 +27,61 @@ COLOURS: dict[str, tuple[tuple[float, float, float], tuple[str, ...]]] = {
     "brown": ((0.43, 0.25, 0.11), ("chestnut",)),
 }
 VIEW_WORDS = ("front", "side", "back", "overhead")
+MAX_CAPTION = 14  # words; the encoder hears no more
 _PATTERNS = ("{a} {x}", "{a} {x}", "{a} {x}", "{x}", "a photo of {a} {x}", "a 3d render of {a} {x}")
+_FRAME = {"a", "an", "pair", "of", "photo", "3d", "render", "view", ",", ".", "the", "with", "and", "toy", *VIEW_WORDS}
 
 
 def caption(noun: Noun, *, colour: str | None, view: str | None, draw: random.Random) -> str:
     """One caption in lower case; the plain form comes most often, synonyms in a quarter of the cases."""
     name = draw.choice(noun.synonyms) if noun.synonyms and draw.random() < 0.25 else noun.name
-    phrase = name
-    if colour:
-        others = COLOURS[colour][1]
-        phrase = f"{draw.choice(others) if others and draw.random() < 0.25 else colour} {name}"
+    phrase = f"{_spoken(colour, draw)} {name}" if colour else name
     text = draw.choice(_PATTERNS).format(a=article(phrase, plural=name in PLURALS), x=phrase).strip()
+    if noun.category and not view and draw.random() < 0.06:
+        text = f"{text}, {noun.category}"
     return f"{text}, {view} view" if view else text
+
+
+def toy_caption(family: Family, *, colours: Sequence[str], view: str | None, draw: random.Random) -> str:
+    """As `caption` for a toy: colours are those of its parts, the whole first. The parts are left out now and then, and
+    where they would make the caption too long to be heard.
+    """
+    name = draw.choice(family.synonyms) if family.synonyms and draw.random() < 0.25 else family.name
+    toy = "toy " if draw.random() < 0.1 and not name.startswith(("toy", "cartoon")) else ""
+    head = f"{_spoken(colours[0], draw)} {toy}{name}" if draw.random() < 0.93 else f"{toy}{name}"
+    extras = [extra.format(_spoken(c, draw)) for extra, c in zip(family.extras, colours[1:], strict=True)]
+    if draw.random() < 0.25:
+        draw.shuffle(extras)
+        extras = extras[: draw.randrange(len(extras) + 1)]
+    while True:
+        text = f"{article(head)} {head}" + (f" with {' and '.join(extras)}" if extras else "")
+        text = _an(f"{text}, {view} view" if view else text)
+        if num_words(text) <= MAX_CAPTION:
+            return text
+        extras.pop()
+
+
+def relation_caption(
+    upper: tuple[str, str], word: str, lower: tuple[str, str], *, view: str | None, draw: random.Random
+) -> str:
+    """ "a red cone on a blue cube": `upper` and `lower` are (colour, shape), `word` one of RELATIONS."""
+    first, second = (f"{_spoken(colour, draw)} {shape}" for colour, shape in (upper, lower))
+    text = f"{article(first)} {first} {word} {article(second)} {second}"
+    return f"{text}, {view} view" if view else text
+
+
+def _spoken(colour: str, draw: random.Random) -> str:
+    others = COLOURS[colour][1]
+    return draw.choice(others) if others and draw.random() < 0.25 else colour
+
+
+def _an(text: str) -> str:
+    return re.sub(r"\ba (?=[aeiou])", "an ", text)
+
+
+def num_words(text: str) -> int:
+    """Tokens that the word-level tokenizer makes of a text, its two marks at the ends left out."""
+    return len(re.findall(r"\w+|[^\w\s]", text))
 
 
 def article(phrase: str, *, plural: bool = False) -> str:
@@ -45,14 +91,19 @@ def article(phrase: str, *, plural: bool = False) -> str:
     return "an" if phrase[0] in "aeiou" else "a"
 
 
-def vocabulary(nouns: tuple[Noun, ...]) -> list[str]:
+def vocabulary(nouns: Iterable[Noun], families: Iterable[Family] = FAMILIES) -> list[str]:
     """Every word that a caption can hold, sorted."""
-    words = {"a", "an", "pair", "of", "photo", "3d", "render", "view", ",", ".", "the", *VIEW_WORDS}
+    words = set(_FRAME)
     for name, (_, synonyms) in COLOURS.items():
         words.update((name, *synonyms))
     for noun in nouns:
-        for phrase in (noun.name, *noun.synonyms):
+        for phrase in (noun.name, noun.category, *noun.synonyms):
             words.update(phrase.split())
+    for family in families:
+        for phrase in (family.name, *family.synonyms, *family.extras):
+            words.update(phrase.replace("{}", "").split())
+        if family.name in SHAPES:
+            words.update(word for relation in RELATIONS for word in relation.split())
     return sorted(words)
 
 
@@ -64,6 +115,11 @@ def tint(colour: str, draw: random.Random) -> NDArray[np.floating]:
         .clip(0, 1)
         .astype(np.float32)
     )
+
+
+def tint_of(colour: str) -> NDArray[np.floating]:
+    """The sRGB colour [3] that a name stands for."""
+    return np.array(COLOURS[colour][0], dtype=np.float32)
 
 
 def dominant_colour(pixels: NDArray[np.floating]) -> str | None:

@@ -1,12 +1,16 @@
-"""Draws training pictures from a built corpus: a ring or single views, coloured, captioned and put on a background."""
+"""Draws training pictures from a corpus: a ring or single views, coloured, captioned and put on a background.
+
+What is drawn is decided on the CPU by (seed, step); the pictures are painted where the buffers lie.
+"""
 
 from __future__ import annotations
 
 import json
 import random
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,14 +18,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from splatdistill.cameras import camera_token, orbit, view_words
-from splatdistill.embedded.corpus.captions import COLOURS, caption, dominant_colour, tint
-from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
+from splatdistill.device import send
+from splatdistill.embedded.corpus import pack
+from splatdistill.embedded.corpus.captions import (
+    COLOURS,
+    caption,
+    dominant_colour,
+    relation_caption,
+    tint,
+    toy_caption,
+)
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, read_index
 from splatdistill.embedded.corpus.nouns import NOUNS, Noun
+from splatdistill.embedded.corpus.rays import ALBEDO, ALPHA, CHANNELS, PAINTS, SHADING
+from splatdistill.embedded.corpus.splits import held_out_pair, held_out_relation
+from splatdistill.embedded.corpus.toys import BY_NAME, FAMILIES, Family
 from splatdistill.rng import key
 
 Mode = Literal["ring", "camera", "words"]
+Split = Literal["train", "held-out"]
 MIN_PAINT_SHARE = 0.35
-_LUMA = np.array([0.3, 0.59, 0.11], dtype=np.float32)
+TOY_SHARE = 0.3  # of the pictures: the rest are of real things, which people ask for
+CORE_WEIGHT = 4.0  # how much more often than others a noun comes that the first prior knew
+_LUMA = (0.3, 0.59, 0.11)
 
 
 @dataclass(frozen=True)
@@ -35,117 +54,250 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class _Object:
-    noun: Noun
-    first: int
-    rings: int
+class Plan:
+    """A batch before its pictures are painted. rows: [B] of the buffers. tints: [B,3,3] sRGB colours for the three
+    paint masks, nan where the object keeps its own. luminance: [B] of the bare painted surface. ground: [B,3]
+    behind it.
+    """
+
+    rows: Tensor
+    tints: Tensor
+    luminance: Tensor
+    ground: Tensor
+    captions: list[str]
+    camera: Tensor
+    views: int
+
+
+@dataclass(frozen=True)
+class Object:
+    """A model of the corpus, ready to draw from. noun: None for two shapes together. colour: its own, if it has one."""
+
+    record: Record
+    noun: Noun | Family
     paintable: bool
     luminance: float
     colour: str | None
     tokens: Tensor
     words: list[str]
 
+    @property
+    def first(self) -> int:
+        return self.record.first
+
+    @property
+    def rings(self) -> int:
+        return len(self.record.azimuth) // 4
+
+    @property
+    def num_colours(self) -> int:
+        """How many colours a caption may name."""
+        if self.record.relation:
+            return 2
+        return 1 + len(self.noun.extras) if isinstance(self.noun, Family) else int(self.paintable)
+
 
 class Corpus:
-    """A built corpus in memory. Every draw is a function of (seed, step)."""
+    """A built folder, memory-mapped, or a pack, in memory. Every draw is a function of (seed, step).
 
-    def __init__(self, folder: Path, *, seed: int) -> None:
-        if not (folder / INDEX).exists():
-            raise ValueError(
-                f"No corpus in {folder}: build it with `python -m splatdistill.embedded.corpus build --out {folder}`."
-            )
-        self.buffers: NDArray[np.uint8] = np.load(folder / BUFFERS)
+    split: "held-out" draws from the models that "train" never does. Colours and relations that are held out are in no
+    batch of either.
+    """
+
+    def __init__(self, source: Path, *, seed: int, split: Split = "train") -> None:
+        index, buffers = _read(source)
+        if buffers.shape[-1] != CHANNELS:
+            raise ValueError(f"The corpus {source} is of another version: build it again.")
+        self.buffers: Tensor = torch.from_numpy(buffers)
         self.seed = seed
-        nouns = {noun.name: noun for noun in NOUNS}
-        objects = [
-            _read_object(record, nouns[record["noun"]], self.buffers)
-            for record in json.loads((folder / INDEX).read_text())["models"]
+        self.records = read_index(index)
+        known = {noun.name: noun for noun in NOUNS}
+        self.objects = [
+            _read_object(record, known, self.buffers)
+            for record in self.records
+            if record.held_out == (split == "held-out")
         ]
-        self.by_noun = [
-            [o for o in objects if o.noun is noun] for noun in NOUNS if any(o.noun is noun for o in objects)
-        ]
-        # More shapes need more pictures, but a noun of one model must not starve.
-        self.weights = [len(group) ** 0.5 for group in self.by_noun]
+        if not self.objects:
+            raise ValueError(f"The corpus {source} holds no models of the split {split!r}.")
+        groups: defaultdict[str, list[Object]] = defaultdict(list)
+        for thing in self.objects:
+            groups[_group(thing.record)].append(thing)
+        self.by_noun = list(groups.values())
+        self.weights = _weights(self.by_noun)
+
+    @property
+    def nouns(self) -> list[Noun | Family]:
+        """What it shows, in the order of the tables."""
+        shown = {record.noun for record in self.records}
+        return [noun for noun in (*NOUNS, *FAMILIES) if noun.name in shown]
+
+    def to(self, device: torch.device) -> Corpus:
+        """The buffers on a device, for good: indices are all that a batch then sends there."""
+        if device.type != "cpu":
+            self.buffers = self.buffers.to(device)
+        return self
 
     def batch(self, step: int, *, mode: Mode, size: int, num_images: int, drop_caption: float = 0.1) -> Batch:
         """ring: groups of 4 orthogonal views with cameras; camera: single views with camera; words: view words instead.
 
         A caption is empty with probability `drop_caption`, for classifier-free guidance.
         """
+        return self.paint(self.draw(step, mode=mode, num_images=num_images, drop_caption=drop_caption), size=size)
+
+    def draw(self, step: int, *, mode: Mode, num_images: int, drop_caption: float = 0.1) -> Plan:
+        """What `batch` shows, on the CPU."""
         draw = random.Random(key(self.seed, step, "corpus"))  # noqa: S311 (nothing secret here)
         views = 4 if mode == "ring" else 1
-        pictures, captions, cameras = [], [], []
+        rows: list[int] = []
+        tints, luminance, grounds, captions, cameras = [], [], [], [], []
         for _ in range(num_images // views):
             thing = draw.choice(draw.choices(self.by_noun, self.weights)[0])
-            ring = draw.randrange(thing.rings)
-            rows = list(range(4 * ring, 4 * ring + 4))
-            shift = draw.randrange(4)
-            rows = rows[shift:] + rows[:shift] if mode == "ring" else [rows[shift]]
-            colour, buffers = None, self.buffers[[thing.first + r for r in rows]]
-            if thing.paintable and draw.random() < 0.55:
-                colour = draw.choice(list(COLOURS))
-                rgb = paint(buffers, tint(colour, draw), luminance=thing.luminance)
-            else:
-                rgb = paint(buffers, None, luminance=thing.luminance)
-                colour = thing.colour if draw.random() < 0.5 else None
-            pictures.append(over_background(rgb, buffers[..., 5:].astype(np.float32) / 255, draw))
-            word = thing.words[rows[0]] if mode == "words" else None
-            text = "" if draw.random() < drop_caption else caption(thing.noun, colour=colour, view=word, draw=draw)
+            ring, shift = draw.randrange(thing.rings), draw.randrange(4)
+            mine = [4 * ring + (shift + i) % 4 for i in range(views)]
+            colours = choose_colours(thing, draw)
+            colour_of = np.full((3, 3), np.nan, dtype=np.float32)
+            for slot, colour in enumerate(colours):
+                colour_of[slot] = tint(colour, draw)
+            word = thing.words[mine[0]] if mode == "words" else None
+            text = "" if draw.random() < drop_caption else describe(thing, colours, view=word, draw=draw)
+            rows += [thing.first + r for r in mine]
+            tints += [colour_of] * views
+            luminance += [thing.luminance] * views
+            grounds += _backgrounds(views, draw)
             captions += [text] * views
-            cameras.append(thing.tokens[rows] * (mode != "words"))
-        rgb = torch.from_numpy(np.concatenate(pictures))
+            cameras.append(thing.tokens[mine] * (mode != "words"))
+        return Plan(
+            rows=torch.tensor(rows), tints=torch.from_numpy(np.stack(tints)), luminance=torch.tensor(luminance),
+            ground=torch.tensor(grounds), captions=captions, camera=torch.cat(cameras), views=views,
+        )  # fmt: skip
+
+    def paint(self, plan: Plan, *, size: int) -> Batch:
+        """The pictures of a plan, size x size pixels, on the device of the buffers."""
+        device = self.buffers.device
+        buffers = self.buffers[send(plan.rows, device)]
+        rgb, alpha = paint(buffers, send(plan.tints, device), luminance=send(plan.luminance, device))
+        rgb = rgb * alpha + send(plan.ground, device)[:, None, None] * (1 - alpha)
         if size != rgb.shape[1]:
             assert rgb.shape[1] % size == 0
             rgb = torch.nn.functional.avg_pool2d(rgb.permute(0, 3, 1, 2), rgb.shape[1] // size).permute(0, 2, 3, 1)
-        return Batch(rgb=rgb, captions=captions, camera=torch.cat(cameras), views=views)
+        return Batch(rgb=rgb, captions=plan.captions, camera=send(plan.camera, device), views=plan.views)
 
 
-def paint(buffers: NDArray[np.uint8], colour: NDArray[np.floating] | None, *, luminance: float) -> NDArray[np.floating]:
-    """Shaded colours [V,H,W,3] of the object: paint keeps the light and dark of the surface but takes `colour` [3].
+def paint(buffers: Tensor, tints: Tensor, *, luminance: Tensor) -> tuple[Tensor, Tensor]:
+    """Shaded colours [B,H,W,3] of the object and its alpha [B,H,W,1], both 0..1, from buffers [B,H,W,8] uint8.
 
-    luminance: mean of the painted surface, so that the colour comes out as named on dark and on light originals.
+    Paint keeps the light and dark of the surface but takes the colours `tints` [B,3,3], nan for none. luminance [B]:
+    mean of the bare surface, so that the colour comes out as named on dark and on light originals.
     """
-    g = buffers.astype(np.float32) / 255
-    albedo, shading, mask = g[..., :3], g[..., 3:4], g[..., 4:5]
-    if colour is not None:
-        relative = ((albedo @ _LUMA)[..., None] + 0.15) / (luminance + 0.15)
-        albedo = albedo * (1 - mask) + (colour * relative.clip(0.5, 1.3)).clip(0, 1) * mask
-    return albedo * shading
+    g = buffers.float() / 255
+    albedo = g[..., ALBEDO]
+    # No index or constant is sent to a GPU here: each would wait for it.
+    masks = torch.stack([g[..., i] for i in PAINTS], -1) * (~tints[:, None, None, :, 0].isnan())
+    luma = sum(weight * albedo[..., i] for i, weight in enumerate(_LUMA))
+    relative = (luma + 0.15) / (luminance.view(-1, 1, 1) + 0.15)
+    painted = (tints.nan_to_num()[:, None, None] * relative.clamp(0.5, 1.3)[..., None, None]).clamp(0, 1)
+    albedo = albedo * (1 - masks.sum(-1, keepdim=True)).clamp(min=0) + (painted * masks[..., None]).sum(-2)
+    return albedo * g[..., SHADING, None], g[..., ALPHA, None]
 
 
-def over_background(
-    rgb: NDArray[np.floating], alpha: NDArray[np.floating], draw: random.Random
-) -> NDArray[np.floating]:
-    """Composites views [V,H,W,3] over flat backgrounds: mostly white, one for the whole group most of the time."""
-    shared = draw.random() < 0.85
-    grounds = [_background(draw)] * len(rgb) if shared else [_background(draw) for _ in rgb]
-    return rgb * alpha + np.stack(grounds)[:, None, None, :] * (1 - alpha)
+def choose_colours(thing: Object, draw: random.Random) -> list[str]:
+    """A colour for each painted part, none for an object in its own colours; never a pair that is held out."""
+    while thing.num_colours:
+        own = isinstance(thing.noun, Noun)
+        if own and draw.random() >= 0.55 and not (thing.colour and held_out_pair(thing.colour, thing.noun.name)):
+            return []
+        colours = [draw.choice(list(COLOURS)) for _ in range(thing.num_colours)]
+        if thing.record.relation:
+            word, lower = thing.record.relation
+            if colours[0] != colours[1] and not held_out_relation(
+                (colours[0], thing.record.noun), word, (colours[1], lower)
+            ):
+                return colours
+        elif not held_out_pair(colours[0], thing.noun.name):
+            return colours
+    return []
 
 
-def _background(draw: random.Random) -> NDArray[np.floating]:
+def describe(thing: Object, colours: list[str], *, view: str | None, draw: random.Random) -> str:
+    """A caption of an object in these colours."""
+    if thing.record.relation:
+        word, lower = thing.record.relation
+        return relation_caption((colours[0], thing.record.noun), word, (colours[1], lower), view=view, draw=draw)
+    if isinstance(thing.noun, Family):
+        return toy_caption(thing.noun, colours=colours, view=view, draw=draw)
+    colour = colours[0] if colours else (thing.colour if draw.random() < 0.5 else None)
+    return caption(thing.noun, colour=colour, view=view, draw=draw)
+
+
+def _backgrounds(views: int, draw: random.Random) -> list[list[float]]:
+    """Flat backgrounds: mostly white, one for the whole group most of the time."""
+    if draw.random() < 0.85:
+        return [_background(draw)] * views
+    return [_background(draw) for _ in range(views)]
+
+
+def _background(draw: random.Random) -> list[float]:
     kind = draw.random()
     if kind < 0.65:
-        return np.ones(3, dtype=np.float32)
+        return [1.0] * 3
     if kind < 0.9:
-        return np.full(3, draw.uniform(0.3, 0.95), dtype=np.float32)
-    return np.array([draw.random() for _ in range(3)], dtype=np.float32)
+        return [draw.uniform(0.3, 0.95)] * 3
+    return [draw.random() for _ in range(3)]
 
 
-def _read_object(record: dict[str, Any], noun: Noun, buffers: NDArray[np.uint8]) -> _Object:
-    azimuth, elevation, radius = (torch.tensor(record[k]) for k in ("azimuth", "elevation", "radius"))
+def _read(source: Path) -> tuple[dict, NDArray[np.uint8]]:
+    if source.is_file():
+        return pack.read(source)
+    if not (source / INDEX).exists():
+        raise ValueError(
+            f"No corpus in {source}: build it with `python -m splatdistill.embedded.corpus build --out {source}`."
+        )
+    # Copy on write: nothing writes, but torch takes no read-only memory.
+    return json.loads((source / INDEX).read_text()), np.load(source / BUFFERS, mmap_mode="c")
+
+
+def _group(record: Record) -> str:
+    return record.relation[0] if record.relation else record.noun
+
+
+def _weights(groups: list[list[Object]]) -> list[float]:
+    """More shapes need more pictures, but a noun of one model must not starve. Toys are endless and all weigh the same,
+    but relations, of which each shape is a part, weigh more.
+    """
+    weights = []
+    for group in groups:
+        noun, relation = group[0].noun, group[0].record.relation
+        if isinstance(noun, Family):
+            weights.append(4.0 if relation else 1.0)
+        else:
+            weights.append(len(group) ** 0.5 * (CORE_WEIGHT if noun.core else 1.0))
+    toy = [isinstance(group[0].noun, Family) for group in groups]
+    toys = sum(w for w, t in zip(weights, toy, strict=True) if t)
+    real = sum(weights) - toys
+    if not toys or not real:
+        return weights
+    return [w * (TOY_SHARE / toys if t else (1 - TOY_SHARE) / real) for w, t in zip(weights, toy, strict=True)]
+
+
+def _read_object(record: Record, nouns: dict[str, Noun], buffers: Tensor) -> Object:
+    azimuth, elevation, radius = (torch.tensor(getattr(record, k)) for k in ("azimuth", "elevation", "radius"))
     # The token knows directions only, so any field of view gives the same one.
     cameras = orbit(azimuth=azimuth, elevation=elevation, radius=radius, fovy=torch.full_like(azimuth, 0.7), size=64)
-    mine = buffers[record["first"] : record["first"] + len(azimuth)][::3].astype(np.float32) / 255
-    covered = mine[..., 5] > 0.9
-    painted = covered & (mine[..., 4] > 0.9)
-    visible = mine[covered]
-    return _Object(
-        noun=noun,
-        first=record["first"],
-        rings=len(azimuth) // 4,
-        paintable=noun.paintable and record["paint_share"] >= MIN_PAINT_SHARE,
-        luminance=float((mine[painted][:, :3] @ _LUMA).mean()) if painted.any() else 0.5,
-        colour=dominant_colour(visible[:, :3]),
-        tokens=camera_token(cameras),
-        words=view_words(cameras),
+    noun = BY_NAME[record.noun] if record.toy else nouns.get(record.noun)
+    if noun is None:
+        raise ValueError(f"The corpus shows a {record.noun}, which the table of nouns does not have: build it again.")
+    common = {"record": record, "noun": noun, "tokens": camera_token(cameras), "words": view_words(cameras)}
+    if record.toy:
+        return Object(**common, paintable=True, luminance=0.6, colour=None)
+    mine = buffers[record.first : record.first + len(azimuth) : 3].numpy().astype(np.float32) / 255
+    covered = mine[..., ALPHA] > 0.9
+    painted = covered & (mine[..., PAINTS[0]] > 0.9)
+    assert isinstance(noun, Noun)
+    return Object(
+        **common,
+        paintable=noun.paintable and record.paint_share >= MIN_PAINT_SHARE,
+        luminance=float((mine[painted][:, ALBEDO] @ np.array(_LUMA, dtype=np.float32)).mean())
+        if painted.any()
+        else 0.5,
+        colour=dominant_colour(mine[covered][:, ALBEDO]),
     )

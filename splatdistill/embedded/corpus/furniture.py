@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import posixpath
 import re
@@ -15,6 +16,8 @@ import trimesh
 from numpy.typing import NDArray
 from trimesh.resolvers import Resolver
 
+from splatdistill.embedded.corpus.rays import enclosing_ball
+
 CATALOGUE = "PluginFurnitureCatalog.properties"
 SEARCH_PATHS = (
     "/usr/share/sweethome3d/furniture",
@@ -22,8 +25,16 @@ SEARCH_PATHS = (
     "~/.eteks/sweethome3d/furniture",
 )
 
+_SHA256 = {  # of version 1.8, whose numbers furniture.csv uses
+    "BlendSwap-CC-0.sh3f": "7ef093fe70cedbb160bdb532d86a84580459635e34130c16777f549eba1993dc",
+    "BlendSwap-CC-BY.sh3f": "29ae78937b4d5dbe93db74067817a984fa411f017b007fd666bc40368bdb0c83",
+    "KatorLegaz.sh3f": "f512443b5d3a6903497573095f971f44334b3165ab32182133051fa9487764a6",
+    "Reallusion.sh3f": "dd553207876ccec6372dde7aaea6b2dcf2d631997fcdb8a9856a639e0db9aa9b",
+    "Scopia.sh3f": "b4505451b1e8ab339c101c0afddfef4e1a07b95aa8c821c61ec41487afd43850",
+}
 _ENTRY = re.compile(r"^(\w+)#(\d+)\s*[=:]\s*(.*)$")
-_LICENCES = {"BlendSwap-CC-0": "https://creativecommons.org/publicdomain/zero/1.0/"}
+CC0 = "https://creativecommons.org/publicdomain/zero/1.0/"
+_LICENCES = {"BlendSwap-CC-0": CC0}
 _CC_BY_3 = "https://creativecommons.org/licenses/by/3.0/"
 _CC_BY_3_US = "https://creativecommons.org/licenses/by/3.0/us/"
 
@@ -75,8 +86,16 @@ def find_libraries(folder: str | Path | None = None) -> list[Path]:
             return found
     raise ValueError(
         f"No .sh3f furniture library in {', '.join(str(p) for p in places)}: "
-        "install the Debian package sweethome3d-furniture or give --furniture FOLDER."
+        "`apt-get install sweethome3d-furniture` brings them, or give --furniture FOLDER."
     )
+
+
+def check_versions(libraries: list[Path]) -> None:
+    """ValueError, one sentence, for a library that is not the one whose models the table names."""
+    for path in libraries:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != _SHA256.get(path.name):
+                raise ValueError(f"{path} is not that of sweethome3d-furniture 1.8-1: its SHA-256 sum differs.")
 
 
 def read_catalogue(archive: Path) -> list[Model]:
@@ -119,7 +138,9 @@ def load_mesh(model: Model, *, yaw_deg: float = 0.0) -> Mesh:
     yaw = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
     turn = yaw @ model.rotation
     offsets = np.cumsum([0] + [len(p.vertices) for p in parts])
-    vertices = _into_unit_sphere(np.concatenate([p.vertices for p in parts]) @ turn.T)
+    vertices = np.concatenate([p.vertices for p in parts]) @ turn.T
+    centre, radius = enclosing_ball(vertices)  # the box diagonal would leave long objects too small
+    vertices = (vertices - centre) / radius
     faces = np.concatenate([p.faces + o for p, o in zip(parts, offsets, strict=False)])
     return Mesh(
         vertices=vertices,
@@ -162,26 +183,10 @@ def _licence(contents: zipfile.ZipFile, names: set[str], library: str, path: str
     for name in sorted(n for n in names if n.startswith(folder) and "LICENSE" in n.upper()):
         text = contents.read(name).decode("latin-1").lower()
         if "cc-0" in text or "cc0" in text or "public domain" in text or "publicdomain" in text:
-            return _LICENCES["BlendSwap-CC-0"]
+            return CC0
         if "attribution" in text or "cc-by" in text:
             return _CC_BY_3
     return _LICENCES.get(library, _CC_BY_3_US if library in ("KatorLegaz", "Reallusion") else _CC_BY_3)
-
-
-def _into_unit_sphere(vertices: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Centred by a ball that nearly is the smallest (Ritter's): the box diagonal would leave long objects too small."""
-    a = vertices[np.argmax(np.linalg.norm(vertices - vertices[0], axis=1))]
-    b = vertices[np.argmax(np.linalg.norm(vertices - a, axis=1))]
-    centre, radius = (a + b) / 2, np.linalg.norm(a - b) / 2
-    for _ in range(100):
-        distance = np.linalg.norm(vertices - centre, axis=1)
-        far = int(np.argmax(distance))
-        if distance[far] <= radius * (1 + 1e-6):
-            break
-        grown = (radius + distance[far]) / 2
-        centre = centre + (vertices[far] - centre) * (1 - grown / distance[far])
-        radius = grown
-    return (vertices - centre) / radius
 
 
 def _vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.int64]) -> NDArray[np.floating]:

@@ -1,8 +1,11 @@
-"""What a built corpus folder holds, and the cameras its pictures were taken with."""
+"""What a built corpus holds, the cameras its pictures were taken with, and the records that describe it."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -15,6 +18,53 @@ BUFFERS, INDEX = "gbuffers.npy", "corpus.json"
 COMMON = CameraConfig(elevation_deg=(0.0, 40.0), fovy_deg=(30.0, 45.0), fill=(0.8, 0.95))
 WIDE = dataclasses.replace(COMMON, elevation_deg=(-10.0, 60.0))
 _WIDE_EVERY = 5  # one ring in five goes beyond the common elevations
+
+
+@dataclass(frozen=True)
+class Record:
+    """One object of a corpus: rows `first` to `first + len(azimuth)` of the buffers, four in a row making a ring.
+
+    noun: of the furniture table, a family of toys or a shape. relation: (word, other shape) or None. paint_share: of
+    the visible surface. held_out: kept from training. azimuth, elevation: rad; radius: world units.
+    """
+
+    noun: str
+    key: str
+    first: int
+    azimuth: list[float]
+    elevation: list[float]
+    radius: list[float]
+    toy: bool = False
+    relation: tuple[str, str] | None = None
+    paint_share: float = 1.0
+    held_out: bool = False
+
+    @classmethod
+    def make(cls, cameras: Cameras, **values: Any) -> Record:
+        return cls(
+            azimuth=cameras.azimuth.tolist(),
+            elevation=cameras.elevation.tolist(),
+            radius=cameras.radius.tolist(),
+            **values,
+        )
+
+
+def write_index(records: Sequence[Record], **values: Any) -> dict[str, Any]:
+    """The contents of corpus.json; values: its other entries."""
+    return {**values, "models": [asdict(record) for record in records]}
+
+
+def read_index(index: dict[str, Any]) -> list[Record]:
+    """The records of corpus.json. ValueError, one sentence, for one of another version or without models."""
+    try:
+        records = [
+            Record(**{**r, "relation": tuple(r["relation"]) if r.get("relation") else None}) for r in index["models"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{INDEX} is not of this version: build the corpus again.") from error
+    if not records:
+        raise ValueError("The corpus holds no models: build it with --nouns all or with --toys.")
+    return records
 
 
 def ring_cameras(rings: int, *, size: int, seed: int, model: int) -> Cameras:

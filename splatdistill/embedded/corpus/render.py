@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,10 @@ from numpy.typing import NDArray
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from splatdistill.embedded.corpus.furniture import Mesh
+from splatdistill.embedded.corpus.rays import camera_rays, pixels, shade
 from splatdistill.types import Cameras
 
-CHANNELS = 6  # albedo r g b, shading, paint, alpha
 _MAX_LAYERS = 6  # surfaces a ray may pass through where the material is transparent
-_KEY = np.array([0.35, 0.75, 0.56])
-_FILL = np.array([-0.75, 0.2, 0.63])
 
 
 class Caster:
@@ -35,21 +32,14 @@ class Caster:
         self.face_normals /= np.linalg.norm(self.face_normals, axis=1, keepdims=True) + 1e-12
         self.intersector: Any = RayMeshIntersector(surface)
 
-    def gbuffer(self, cameras: Cameras, *, paint: NDArray[np.bool_], rays: int = 4) -> NDArray[np.uint8]:
-        """[V,H,W,6] uint8: albedo, shading, paint and alpha in 0..255, averaged over rays x rays per pixel.
-
-        Albedo, shading and paint are averages over the rays that hit, 0 where none does.
-        """
-        size = cameras.height
+    def gbuffer(self, cameras: Cameras, *, paint: NDArray[np.bool_], rays: int = 3) -> NDArray[np.uint8]:
+        """[V,H,W,8] uint8 as `rays.CHANNELS` says, with rays x rays per pixel."""
         views = []
         for view in range(len(cameras)):
-            origins, directions = _camera_rays(cameras, view, rays)
-            values, hit, _ = self._trace(origins, directions, paint)
-            weight = hit.reshape(size, rays, size, rays).sum((1, 3)).astype(np.float32)
-            total = values.reshape(size, rays, size, rays, 5).sum((1, 3))
-            mean = total / np.maximum(weight, 1)[..., None]
-            views.append(np.concatenate([mean, weight[..., None] / rays**2], -1))
-        return (np.stack(views).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+            values, hit, _ = self._trace(*_rays(cameras, view, rays), paint)
+            values = np.concatenate([values, np.zeros((len(values), 2), dtype=np.float32)], 1)
+            views.append(pixels(values, hit, size=cameras.height, rays=rays))
+        return np.stack(views)
 
     def choose_paint(self, cameras: Cameras) -> tuple[NDArray[np.bool_], float]:
         """The materials that show most, with those of a similar colour, and the share of the visible surface.
@@ -60,7 +50,7 @@ class Caster:
         none = np.zeros(len(materials), dtype=bool)
         count, colour = np.zeros(len(materials)), np.zeros((len(materials), 3))
         for view in range(len(cameras)):
-            values, hit, material = self._trace(*_camera_rays(cameras, view, 1), none)
+            values, hit, material = self._trace(*_rays(cameras, view, 1), none)
             count += np.bincount(material[hit], minlength=len(materials))
             for channel in range(3):
                 colour[:, channel] += np.bincount(material[hit], values[hit, channel], minlength=len(materials))
@@ -122,24 +112,7 @@ class Caster:
         return albedo, opacity, shade(normal).astype(np.float32)
 
 
-def shade(normal: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Diffuse light in 0..1 for unit normals [...,3] of the world: sky, key and fill lamps that stand still."""
-    sky = 0.62 + 0.1 * normal[..., 1]
-    key = 0.3 * np.maximum(normal @ (_KEY / np.linalg.norm(_KEY)), 0)
-    fill = 0.08 * np.maximum(normal @ (_FILL / np.linalg.norm(_FILL)), 0)
-    return np.minimum(sky + key + fill, 1.0)
-
-
-def _camera_rays(cameras: Cameras, view: int, rays: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Origins and unit directions [(H rays)(W rays),3] through a regular grid inside each pixel."""
-    size = cameras.height
-    K = cameras.Ks[view].double().numpy()
-    world_to_camera = cameras.viewmats[view].double().numpy()
-    grid = (np.arange(size * rays) + 0.5) / rays
-    v, u = np.meshgrid(grid, grid, indexing="ij")
-    local = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], -1).reshape(-1, 3)
-    directions = local @ world_to_camera[:3, :3]
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    origin = -world_to_camera[:3, :3].T @ world_to_camera[:3, 3]
-    assert math.isfinite(float(origin.sum()))
+def _rays(cameras: Cameras, view: int, rays: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Origins and unit directions, one row a ray."""
+    origin, directions = camera_rays(cameras, view, rays)
     return np.broadcast_to(origin, directions.shape), directions

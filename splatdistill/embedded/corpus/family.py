@@ -1,0 +1,19 @@
+"""What a kind of toy is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from splatdistill.embedded.corpus.solids import Part
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of toy. extras: how a caption names the second and the third colour, as in "a {} hat"."""
+
+    name: str
+    make: Callable[[random.Random], list[Part]]
+    extras: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()

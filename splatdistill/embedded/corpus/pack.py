@@ -1,0 +1,123 @@
+"""A corpus in one small file, for a machine without a network: real models as lossless WebP, toys as seeds.
+
+The file is a zip archive: corpus.json, and for each model two pictures of all its views side by side, which hold four
+channels each. Toys are rendered anew where the pack is read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from splatdistill.embedded.corpus.layout import INDEX, Record, read_index, ring_cameras, write_index
+from splatdistill.embedded.corpus.rays import CHANNELS
+from splatdistill.embedded.corpus.solids import gbuffer
+from splatdistill.embedded.corpus.splits import held_out_instances
+from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, make_toy
+from splatdistill.rng import key
+
+_GROUPS = ([0, 1, 2, 5], [3, 4, 6, 7])  # albedo and alpha; shading and paint
+
+
+def write(path: Path, *, index: dict[str, Any], buffers: NDArray[np.uint8], rings: int) -> None:
+    """Packs the first `rings` rings of each model [I,H,W,8] uint8; a folder's toys shrink to their seeds."""
+    unfinished = path.with_name(path.name + ".part")
+    records, first = [], 0
+    with zipfile.ZipFile(unfinished, "w") as archive:
+        for record in (r for r in read_index(index) if not r.toy):
+            views = min(4 * rings, len(record.azimuth))
+            mine = buffers[record.first : record.first + views]
+            for number, channels in enumerate(_GROUPS):
+                _put(archive, f"{len(records):04d}.{number}.webp", encode(mine[..., channels]))
+            kept = {k: getattr(record, k)[:views] for k in ("azimuth", "elevation", "radius")}
+            records.append(Record(**{**record.__dict__, **kept, "first": first}))
+            first += views
+        toys = {**index["toys"], "rings": min(rings, index["toys"]["rings"])}
+        text = json.dumps(write_index(records, size=index["size"], seed=index["seed"], toys=toys))
+        _put(archive, INDEX, text.encode(), zipfile.ZIP_DEFLATED)
+    os.replace(unfinished, path)
+
+
+def read(path: Path, *, processes: int | None = None) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """Index and buffers [I,H,W,8] of a pack, toys after real models. ValueError, one sentence, for a damaged file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            index = json.loads(archive.read(INDEX))
+            records = read_index(index)
+            parts = []
+            for number, record in enumerate(records):
+                views = np.empty((len(record.azimuth), index["size"], index["size"], CHANNELS), dtype=np.uint8)
+                for group, channels in enumerate(_GROUPS):
+                    views[..., channels] = decode(archive.read(f"{number:04d}.{group}.webp"), size=index["size"])
+                parts.append(views)
+    except (zipfile.BadZipFile, KeyError, OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no pack of a corpus or is damaged ({error}); copy it again.") from error
+    toys, rendered = render_toys(**index["toys"], size=index["size"], first=sum(map(len, parts)), processes=processes)
+    return write_index([*records, *toys], size=index["size"], seed=index["seed"], toys=index["toys"]), np.concatenate(
+        [*parts, rendered]
+    )
+
+
+def render_toys(
+    *, number: int, rings: int, seed: int, size: int, first: int, processes: int | None = None
+) -> tuple[list[Record], NDArray[np.uint8]]:
+    """`number` toys of each family, six times as many of each relation, and their views [I,size,size,8]."""
+    tasks = [(f.name, i) for f in FAMILIES for i in range(number)]
+    tasks += [(relation, i) for relation in RELATIONS for i in range(6 * number)]
+    held = {h for f in FAMILIES for h in held_out_instances(f"{f.name}/{i}" for i in range(number))}
+    render = partial(_render_toy, rings=rings, seed=seed, size=size)
+    with workers(processes) as pool:
+        done = list(pool.map(render, tasks, chunksize=4))
+    records = []
+    for (family, i), (values, _) in zip(tasks, done, strict=True):
+        name = f"{family}/{i}"
+        records.append(Record(**values, key=f"toys/{name}", first=first, toy=True, held_out=name in held))
+        first += 4 * rings
+    empty = np.empty((0, size, size, CHANNELS), dtype=np.uint8)
+    return records, np.concatenate([empty, *(views for _, views in done)])
+
+
+def workers(num: int | None = None) -> Executor:
+    """`num` processes, by default one a core. One is a thread of this process, for so few tasks that starting costs."""
+    num = num or os.cpu_count() or 1
+    # Not forked: a child of a process that has run torch's threads may wait for them for ever.
+    return ThreadPoolExecutor(1) if num == 1 else ProcessPoolExecutor(num, mp_context=get_context("spawn"))
+
+
+def _render_toy(task: tuple[str, int], *, rings: int, seed: int, size: int) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    family, number = task
+    toy = make_toy(family, seed=seed, number=number)
+    cameras = ring_cameras(rings, size=size, seed=seed, model=key(seed, number, f"camera/{family}"))
+    views = {k: getattr(cameras, k).tolist() for k in ("azimuth", "elevation", "radius")}
+    return {"noun": toy.noun, "relation": toy.relation, **views}, gbuffer(toy.parts, cameras)
+
+
+def encode(views: NDArray[np.uint8]) -> bytes:
+    """Views [V,H,W,4] as one lossless WebP, top to bottom: colours under zero alpha are kept."""
+    file = io.BytesIO()
+    Image.fromarray(views.reshape(-1, *views.shape[2:]), "RGBA").save(
+        file, "webp", lossless=True, exact=True, quality=80, method=4
+    )
+    return file.getvalue()
+
+
+def decode(data: bytes, *, size: int) -> NDArray[np.uint8]:
+    """The inverse of `encode` for views of size x size pixels."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGBA")).reshape(-1, size, size, 4)
+
+
+def _put(archive: zipfile.ZipFile, name: str, data: bytes, compression: int = zipfile.ZIP_STORED) -> None:
+    """A fixed date, so that the same corpus makes the same bytes."""
+    archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data, compression)
