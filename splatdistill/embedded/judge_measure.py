@@ -97,7 +97,8 @@ def _build(folder: Path, *, furniture: str | None) -> None:
     for noun, model, yaw in select_models(furniture):
         caster = Caster(load_mesh(model, yaw_deg=yaw))
         painted, share = caster.choose_paint(tables[0])
-        cameras = {k: torch.cat([getattr(t, k) for t in tables]).tolist() for k in ("azimuth", "elevation", "radius")}
+        angles = ("azimuth", "elevation", "radius")
+        cameras: dict[str, Any] = {k: torch.cat([getattr(t, k) for t in tables]).tolist() for k in angles}
         first = sum(len(v) for v in views)
         records.append(Record(noun=noun.name, key=model.key, paint_share=share, first=first, **cameras))
         views.append(np.concatenate([caster.gbuffer(table, paint=painted) for table in tables]))
