@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -25,11 +26,13 @@ from splatdistill.embedded.corpus.build import select_models
 from splatdistill.embedded.corpus.captions import COLOURS, tint
 from splatdistill.embedded.corpus.dataset import Corpus, paint
 from splatdistill.embedded.corpus.furniture import load_mesh
-from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
-from splatdistill.embedded.corpus.nouns import NOUNS
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, write_index
+from splatdistill.embedded.corpus.nouns import NOUNS, split_key
+from splatdistill.embedded.corpus.rays import SHADING
 from splatdistill.embedded.corpus.render import Caster
+from splatdistill.embedded.corpus.splits import held_out_instances
 from splatdistill.embedded.judge import IMAGE_SIZE, Judge
-from splatdistill.embedded.judge_pictures import held_out, prompt_of
+from splatdistill.embedded.judge_pictures import one_tint, prompt_of
 from splatdistill.evaluate import GEOMETRY_GROUND, NUM_VIEWS, metrics
 from splatdistill.io.video import to_uint8
 
@@ -66,25 +69,22 @@ class Turntables:
     def __init__(self, folder: Path, *, furniture: str | None) -> None:
         if not (folder / INDEX).exists():
             _build(folder, furniture=furniture)
-        corpus = Corpus(folder, seed=0)
-        records = {record["first"]: record for record in json.loads((folder / INDEX).read_text())["models"]}
-        self.buffers = corpus.buffers
-        self.things = [(thing, records[thing.first]["key"]) for group in corpus.by_noun for thing in group]
+        self.corpus = Corpus(folder, seed=0)
 
     def turns(self, elevation: float, *, colours: Sequence[str | None], seed: int) -> Iterator[Turn]:
         """Every model in each of the colours; None is its own look, and the others are for paintable ones."""
         draw = random.Random(seed)  # noqa: S311 (nothing secret here)
         offset = NUM_VIEWS * (ELEVATION, *CHOICE).index(elevation)
-        for thing, key in self.things:
-            views = self.buffers[thing.first + offset : thing.first + offset + NUM_VIEWS]
+        for thing in self.corpus.objects:
+            views = self.corpus.buffers[thing.first + offset : thing.first + offset + NUM_VIEWS]
+            luminance = torch.full((NUM_VIEWS,), thing.luminance)
             for colour in colours if thing.paintable else [c for c in colours if c is None]:
-                shade = None if colour is None else tint(colour, draw)
-                alpha = views[..., 5:].astype(np.float32) / 255
-                rgb = paint(views, shade, luminance=thing.luminance) * alpha + (1 - alpha)
-                geometry = views[..., 3:4].astype(np.float32) / 255 * alpha + GEOMETRY_GROUND * (1 - alpha)
-                pictures = [rgb, alpha, np.repeat(geometry, 3, -1)]
-                tensors = [torch.from_numpy(p.astype(np.float32)) for p in pictures]
-                yield Turn(thing.noun.name, key, colour, elevation, *tensors)
+                shade = np.full(3, np.nan, dtype=np.float32) if colour is None else tint(colour, draw)
+                rgb, alpha = paint(views, one_tint(np.stack([shade] * NUM_VIEWS)), luminance=luminance)
+                shading = views[..., SHADING, None].float() / 255
+                geometry = (shading * alpha + GEOMETRY_GROUND * (1 - alpha)).expand(-1, -1, -1, 3)
+                key, noun = thing.record.key, thing.record.noun
+                yield Turn(noun, key, colour, elevation, rgb * alpha + (1 - alpha), alpha, geometry)
 
 
 def _build(folder: Path, *, furniture: str | None) -> None:
@@ -92,17 +92,19 @@ def _build(folder: Path, *, furniture: str | None) -> None:
         turntable(CameraConfig(), num_frames=NUM_VIEWS, size=IMAGE_SIZE, elevation_deg=elevation)
         for elevation in (ELEVATION, *CHOICE)
     ]
-    views, models = [], []
+    views: list[NDArray[np.uint8]] = []
+    records = []
     for noun, model, yaw in select_models(furniture):
         caster = Caster(load_mesh(model, yaw_deg=yaw))
         painted, share = caster.choose_paint(tables[0])
-        cameras = {k: torch.cat([getattr(t, k) for t in tables]).tolist() for k in ("azimuth", "elevation", "radius")}
+        angles = ("azimuth", "elevation", "radius")
+        cameras: dict[str, Any] = {k: torch.cat([getattr(t, k) for t in tables]).tolist() for k in angles}
         first = sum(len(v) for v in views)
-        models.append({"noun": noun.name, "key": model.key, "paint_share": share, "first": first, **cameras})
+        records.append(Record(noun=noun.name, key=model.key, paint_share=share, first=first, **cameras))
         views.append(np.concatenate([caster.gbuffer(table, paint=painted) for table in tables]))
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / BUFFERS, np.concatenate(views))
-    (folder / INDEX).write_text(json.dumps({"size": IMAGE_SIZE, "seed": 0, "models": models}))
+    (folder / INDEX).write_text(json.dumps(write_index(records, size=IMAGE_SIZE, seed=0)))
 
 
 def with_two_fronts(views: Tensor) -> Tensor:
@@ -117,7 +119,7 @@ def measure(judge: Judge, tables: Turntables, *, sheet: Path | None = None) -> d
     nouns = {noun for prompt in pool if (noun := judge.noun(prompt))}
     colours = sorted({colour for colour in COLOURS if any(colour in prompt.split() for prompt in pool)})
     plain = [prompt_of(noun.name, None) for noun in NOUNS]
-    away = {model for noun in NOUNS for model in held_out(noun.models)}
+    away = {split_key(k)[0] for noun in NOUNS for k in held_out_instances(noun.models, seen=noun.first)}
     painted = [turn for turn in tables.turns(ELEVATION, colours=colours, seed=1) if turn.noun in nouns]
     own = list(tables.turns(ELEVATION, colours=[None], seed=1))
     few, bare = [turn for turn in own if turn.noun in nouns], [prompt_of(noun, None) for noun in sorted(nouns)]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +15,12 @@ from torch import Tensor
 
 from splatdistill.embedded.corpus.captions import COLOURS, article, tint
 from splatdistill.embedded.corpus.dataset import Corpus, paint
-from splatdistill.embedded.corpus.layout import INDEX
-from splatdistill.embedded.corpus.nouns import NOUNS, PLURALS
+from splatdistill.embedded.corpus.nouns import NOUNS, PLURALS, Noun
+from splatdistill.embedded.corpus.rays import ALBEDO, SHADING
 from splatdistill.rng import key
 
 UNKNOWN = -1
 """As a colour: of many colours, or without any."""
-MIN_INSTANCES = 4
-"""Nouns with this many models lend some of them to the measurements; the judge never trains on those."""
 _DARKEST = 0.5  # shading of the corpus lies above this
 
 
@@ -39,14 +34,6 @@ class Pictures:
     azimuth: Tensor
 
 
-def held_out(models: tuple[str, ...]) -> frozenset[str]:
-    """A quarter of the models `library/number` of a noun that has enough of them, chosen by hash."""
-    if len(models) < MIN_INSTANCES:
-        return frozenset()
-    keys = sorted((model.partition("@")[0] for model in models), key=lambda k: hashlib.blake2b(k.encode()).digest())
-    return frozenset(keys[: len(keys) // 4])
-
-
 def prompt_of(noun: str, colour: str | None) -> str:
     """The plainest prompt for an object: "an armchair", "a red armchair", "a pair of sneakers"."""
     phrase = f"{colour} {noun}" if colour else noun
@@ -57,60 +44,65 @@ class PictureBook:
     """Draws batches from a built corpus; every draw is a function of (seed, step). textureless: their share."""
 
     def __init__(self, folder: Path, *, seed: int, textureless: float) -> None:
-        self.corpus = Corpus(folder, seed=seed)
+        self.corpus = Corpus(folder, seed=seed)  # without the models that are held out
         self.seed, self.textureless = seed, textureless
-        records: dict[int, dict[str, Any]] = {
-            record["first"]: record for record in json.loads((folder / INDEX).read_text())["models"]
-        }
-        names = [noun.name for noun in NOUNS]
-        away = {model for noun in NOUNS for model in held_out(noun.models)}
-        self.things = []
-        for group in self.corpus.by_noun:
-            kept = [thing for thing in group if records[thing.first]["key"] not in away]
-            self.things.append(
-                [(thing, names.index(thing.noun.name), records[thing.first]["azimuth"]) for thing in kept]
-            )
+        names = {noun.name: index for index, noun in enumerate(NOUNS)}
+        groups = [
+            [(thing, names[thing.noun.name]) for thing in group if isinstance(thing.noun, Noun)]
+            for group in self.corpus.by_noun
+        ]
+        self.things = [group for group in groups if group]  # toys are for the prior alone
         self.weights = [len(group) ** 0.5 for group in self.things]
 
     def batch(self, step: int, *, num_images: int) -> Pictures:
         draw = random.Random(key(self.seed, step, "judge"))  # noqa: S311 (nothing secret here)
-        pictures, nouns, colours, azimuths = [], [], [], []
+        views, tints, luminance, nouns, colours, azimuths = [], [], [], [], [], []
         for _ in range(num_images):
-            thing, noun, azimuth = draw.choice(draw.choices(self.things, self.weights)[0])
+            thing, noun = draw.choice(draw.choices(self.things, self.weights)[0])
             row = draw.randrange(4 * thing.rings)
-            buffers = relight(self.corpus.buffers[thing.first + row], draw)
-            colour, shade = UNKNOWN, None
+            buffers = relight(self.corpus.buffers[thing.first + row].numpy(), draw)
+            colour, shade = UNKNOWN, np.full(3, np.nan, dtype=np.float32)
             if draw.random() < self.textureless:
-                buffers[..., :3] = round(255 * draw.uniform(0.6, 1.0))
+                buffers[..., ALBEDO] = round(255 * draw.uniform(0.6, 1.0))
             elif thing.paintable and draw.random() < 0.75:
                 colour = draw.randrange(len(COLOURS))
                 shade = tint(list(COLOURS)[colour], draw)
             elif thing.colour is not None:
                 colour = list(COLOURS).index(thing.colour)
-            alpha = buffers[..., 5:].astype(np.float32) / 255
-            rgb = paint(buffers, shade, luminance=thing.luminance) * alpha
-            pictures.append(np.concatenate([rgb, alpha], -1))
+            views.append(buffers)
+            tints.append(shade)
+            luminance.append(thing.luminance)
             nouns.append(noun)
             colours.append(colour)
-            azimuths.append(azimuth[row])
+            azimuths.append(thing.record.azimuth[row])
+        rgb, alpha = paint(
+            torch.from_numpy(np.stack(views)), one_tint(np.stack(tints)), luminance=torch.tensor(luminance)
+        )
         generator = torch.Generator().manual_seed(key(self.seed, step, "augment"))
-        rgba = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        rgba = torch.cat([rgb * alpha, alpha], -1).permute(0, 3, 1, 2)
         flip = torch.rand(num_images, generator=generator) < 0.5  # a mirror image is seen from the other side
         rgba = torch.where(flip[:, None, None, None], rgba.flip(-1), rgba)
         turned = torch.tensor(azimuths) * torch.where(flip, -1.0, 1.0)
         return Pictures(augment(rgba, generator), torch.tensor(nouns), torch.tensor(colours), turned)
 
 
+def one_tint(colours: NDArray[np.floating]) -> Tensor:
+    """[B,3,3] tints that `paint` takes, from the colour [B,3] of the first part; nan for none."""
+    tints = torch.full((len(colours), 3, 3), torch.nan)
+    tints[:, 0] = torch.from_numpy(colours)
+    return tints
+
+
 def relight(buffers: NDArray[np.uint8], draw: random.Random) -> NDArray[np.uint8]:
     """A copy [H,W,6] with another shading: contrast and curve at random, and a lamp from one side of the picture."""
     out = buffers.copy()
-    light = ((out[..., 3] / np.float32(255) - _DARKEST) / (1 - _DARKEST)).clip(0, 1)
+    light = ((out[..., SHADING] / np.float32(255) - _DARKEST) / (1 - _DARKEST)).clip(0, 1)
     darkest = draw.uniform(0.25, 0.85)
     light = darkest + (1 - darkest) * light ** draw.uniform(0.6, 1.6)
     angle, strength = draw.uniform(0, 2 * math.pi), draw.uniform(0, 0.3)
     ramp = np.linspace(-1, 1, out.shape[0], dtype=np.float32)
     light = light * (1 + strength * (math.sin(angle) * ramp[:, None] + math.cos(angle) * ramp[None, :]))
-    out[..., 3] = (255 * light.clip(0, 1)).astype(np.uint8)
+    out[..., SHADING] = (255 * light.clip(0, 1)).astype(np.uint8)
     return out
 
 
