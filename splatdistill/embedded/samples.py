@@ -146,7 +146,10 @@ def sample_grid(
 
 def draw_loss(run: Path, path: Path) -> None:
     """A picture of loss.jsonl of a run folder: the logged means and their running mean."""
-    import matplotlib
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise ValueError("matplotlib is missing: `pip install matplotlib` brings it.") from error
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt

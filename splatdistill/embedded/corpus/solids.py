@@ -42,9 +42,18 @@ class Part:
 
     @property
     def bound(self) -> tuple[NDArray[np.floating], float]:
-        """Centre and radius of a ball that holds it."""
-        local = {"ball": 1.0, "ring": 1 + self.ratio, "frustum": math.sqrt(2)}.get(self.kind, math.sqrt(3))
-        return self.matrix[:, 3], local * float(np.linalg.norm(self.matrix[:, :3], 2))
+        """Centre and radius of a ball that holds it, its axes being square to each other."""
+        x, y, z = np.linalg.norm(self.matrix[:, :3], axis=0)
+        match self.kind:
+            case "ball":
+                radius = max(x, y, z)
+            case "ring":
+                radius = math.hypot((1 + self.ratio) * max(x, z), self.ratio * y)
+            case "frustum":
+                radius = math.hypot(max(1.0, self.ratio) * max(x, z), y)
+            case _:
+                radius = math.hypot(x, y, z)
+        return self.matrix[:, 3], float(radius)
 
     def points(self) -> NDArray[np.floating]:
         """Some points [N,3] of its surface whose hull nearly holds it."""
