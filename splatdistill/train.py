@@ -14,6 +14,7 @@ from torch import Tensor
 from splatdistill import cameras as orbits
 from splatdistill import checkpoint, ops, presets, priors, rng
 from splatdistill.config import TrainConfig
+from splatdistill.control import Control, Stopped
 from splatdistill.densify import Densifier
 from splatdistill.device import Readback, Stopwatch, send
 from splatdistill.guidance import make_guidance, retune
@@ -22,9 +23,10 @@ from splatdistill.lighting import Lights, sample_background, sample_lights, shad
 from splatdistill.logs import Progress, RunLog
 from splatdistill.optim import MOMENTS, SplatOptimizer
 from splatdistill.priors.base import Condition, Prior, Variational
+from splatdistill.priors.meta import check_group
 from splatdistill.regularize import regularizer
 from splatdistill.renderer import Renderer, make_renderer
-from splatdistill.splats import INITS, Splats, with_sh_degree
+from splatdistill.splats import INITS, Splats, init_points, with_sh_degree
 from splatdistill.types import Cameras, NoisyBatch, RenderOutput
 
 
@@ -40,18 +42,24 @@ def train(
     """Run (or go on with) the run in `folder` to its last step; writes everything a run folder holds.
 
     ValueError, one sentence, for anything the user can put right; nothing is written before the prior and the
-    initial splats have loaded. profile: trace a few steps into trace.json.gz.
+    initial splats have loaded. profile: trace a few steps into trace.json.gz. Raises Stopped, a KeyboardInterrupt, when
+    it was asked to stop through the run folder.
     """
     tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
     # Bits depend on these two, so a resumed run takes them from its checkpoint.
     torch.set_num_threads(meta.get("threads") or config.threads or torch.get_num_threads())
     device = pick_device(config.device)
     names = dict.fromkeys(stage.prior for _, stage in presets.stages(config))  # all now: a missing one is told at once
-    teachers = {name: priors.load(name, device=device, dtype=meta.get("dtype", config.dtype)) for name in names}
+    dtype = meta.get("dtype", config.dtype)
+    teachers = {name: priors.load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
+    for _, stage in presets.stages(config):
+        check_group(teachers[stage.prior].num_views, stage)
     trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers)
     if resume:
         trainer.restore(tensors, meta)
     log = RunLog(folder, config, command=command, start_step=trainer.step)
+    log.summary(priors={name: teacher.origin for name, teacher in teachers.items()})
+    control = Control(folder, log)
     progress.update(trainer.step)
     with ExitStack() as stack:
         trace = stack.enter_context(tracer(folder / "trace.json.gz")) if profile else None
@@ -59,11 +67,14 @@ def train(
             numbers = trainer.advance(log)
             if numbers:
                 progress.update(trainer.step, **numbers)
-            if trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
+            stop = control.obey(trainer.splats, step=trainer.step)
+            if stop or trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
                 trainer.report(log)
                 trainer.save(folder / "checkpoints")
             if trainer.step % config.output.preview_every == 0:
                 trainer.preview(folder / "preview")
+            if stop:
+                raise Stopped
             if trace is not None:
                 trace.step()
     trainer.finish(folder, log, progress)
@@ -336,6 +347,7 @@ class TimedPrior:
         self.watch = watch
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
         self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
+        self.origin = prior.origin
         self.decode, self.embed = prior.decode, prior.embed
 
     @property
@@ -379,12 +391,15 @@ class TimedScore:
 
 
 def initial_splats(config: TrainConfig, *, seed: int) -> Splats:
-    """The splats of step 0: the ball, the shell, or those of a file."""
+    """The splats of step 0: the ball, the shell, or those or the points of a file."""
     kind, _, path = config.init.partition(":")
     if config.init in INITS:
         return INITS[config.init](config.splats, seed=seed)
+    if kind == "points" and path:
+        points, colors = ply.read_points(Path(path))
+        return init_points(config.splats, points=points, colors=colors, seed=seed)
     if kind != "ply" or not path:
-        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'shell' nor 'ply:FILE'.")
+        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'shell' nor 'ply:FILE' nor 'points:FILE'.")
     return with_sh_degree(ply.read(Path(path)), config.splats.sh_degree)
 
 
