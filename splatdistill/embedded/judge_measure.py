@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,11 @@ class Turn:
 
 
 class Turntables:
-    """A folder of turntable renders in the layout of a corpus; made once, then read."""
+    """A folder of turntable renders of all models of some nouns, in the layout of a corpus; made once, then read."""
 
-    def __init__(self, folder: Path, *, furniture: str | None) -> None:
+    def __init__(self, folder: Path, *, furniture: str | None, nouns: Collection[str]) -> None:
         if not (folder / INDEX).exists():
-            _build(folder, furniture=furniture)
+            _build(folder, furniture=furniture, nouns=nouns)
         self.corpus = Corpus(folder, seed=0)
 
     def turns(self, elevation: float, *, colours: Sequence[str | None], seed: int) -> Iterator[Turn]:
@@ -87,14 +87,14 @@ class Turntables:
                 yield Turn(noun, key, colour, elevation, rgb * alpha + (1 - alpha), alpha, geometry)
 
 
-def _build(folder: Path, *, furniture: str | None) -> None:
+def _build(folder: Path, *, furniture: str | None, nouns: Collection[str]) -> None:
     tables = [
         turntable(CameraConfig(), num_frames=NUM_VIEWS, size=IMAGE_SIZE, elevation_deg=elevation)
         for elevation in (ELEVATION, *CHOICE)
     ]
     views: list[NDArray[np.uint8]] = []
     records = []
-    for noun, model, yaw in select_models(furniture):
+    for noun, model, yaw in (chosen for chosen in select_models(furniture) if chosen[0].name in nouns):
         caster = Caster(load_mesh(model, yaw_deg=yaw))
         painted, share = caster.choose_paint(tables[0])
         angles = ("azimuth", "elevation", "radius")
@@ -118,7 +118,7 @@ def measure(judge: Judge, tables: Turntables, *, sheet: Path | None = None) -> d
     pool = judge.config["pool"]
     nouns = {noun for prompt in pool if (noun := judge.noun(prompt))}
     colours = sorted({colour for colour in COLOURS if any(colour in prompt.split() for prompt in pool)})
-    plain = [prompt_of(noun.name, None) for noun in NOUNS]
+    plain = [prompt_of(noun, None) for noun in judge.config["nouns"]]  # the corpus may know more by now
     away = {split_key(k)[0] for noun in NOUNS for k in held_out_instances(noun.models, seen=noun.first)}
     painted = [turn for turn in tables.turns(ELEVATION, colours=colours, seed=1) if turn.noun in nouns]
     own = list(tables.turns(ELEVATION, colours=[None], seed=1))

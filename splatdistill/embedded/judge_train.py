@@ -297,7 +297,8 @@ def begin_like_words(trainer: Trainer, path: Path) -> None:
 def _measure(folder: Path, out: Path, furniture: str | None) -> None:
     from splatdistill.embedded.judge_measure import Turntables, measure
 
-    judge, tables = Judge.load(folder), Turntables(out / "turntables", furniture=furniture)
+    judge = Judge.load(folder)
+    tables = Turntables(out / "turntables", furniture=furniture, nouns=judge.config["nouns"])
     judge.config["measured"] = measure(judge, tables, sheet=out / "confusions.png")
     judge.save_config(folder)
     print(json.dumps(judge.config["measured"], indent=1))

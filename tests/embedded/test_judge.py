@@ -274,8 +274,9 @@ def test_measuring_needs_no_training(library, tmp_path, monkeypatch):
 
     nouns = {noun.name: noun for noun in NOUNS}
     models = [(nouns[name], m, 0.0) for name, m in zip(("car", "hamburger"), read_catalogue(library), strict=True)]
+    models.append((nouns["sofa"], models[0][1], 0.0))  # of no interest
     monkeypatch.setattr(judge_measure, "select_models", lambda furniture: models)
-    tables = judge_measure.Turntables(tmp_path / "tables", furniture=None)
+    tables = judge_measure.Turntables(tmp_path / "tables", furniture=None, nouns=("car", "hamburger"))
     measured = judge_measure.measure(untrained(), tables, sheet=tmp_path / "x.png")
     assert measured["r_precision"]["num_objects"] == 4  # the car in four colours
     assert measured["nouns"] | {"views": 0, "objects": 0} == {
