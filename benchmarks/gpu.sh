@@ -3,16 +3,16 @@
 #
 #   benchmarks/gpu.sh OUT [--only STAGE] [--device cpu]
 #
-# Stages: build tests parity sanitizer kernels step. Each has a time limit and leaves OUT/gpu_<device>_<stage>.json
-# whatever becomes of the others. --device cpu tries out parity, kernels and step where there is no GPU; it proves nothing.
+# Stages: build tests parity sanitizer kernels step diffusion. Each has a time limit and leaves OUT/gpu_<device>_<stage>.json
+# whatever becomes of the others. --device cpu tries out all but the first two and sanitizer where there is no GPU; it proves nothing.
 # It needs torch with CUDA, nvcc, ninja, pybind11, pytest, gsplat and what splatdistill depends on; wheels in .whl/ are
 # installed beside them first. PYTHON picks the interpreter; COMMIT names the tree where there is no git.
 # Exit code: 0 all passed, 1 a stage failed, 2 wrong usage, 77 no CUDA device and nothing done.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-stages=(build tests parity sanitizer kernels step)
-declare -A limit=([build]=150 [tests]=110 [parity]=45 [sanitizer]=110 [kernels]=90 [step]=60)  # seconds
+stages=(build tests parity sanitizer kernels step diffusion)
+declare -A limit=([build]=150 [tests]=110 [parity]=45 [sanitizer]=100 [kernels]=85 [step]=60 [diffusion]=45)  # seconds
 
 usage() {
   echo "usage: benchmarks/gpu.sh OUT [--only {$(IFS='|' && echo "${stages[*]}")}] [--device {cuda|cpu}]" >&2
@@ -121,7 +121,7 @@ if [ "$device" = cuda ]; then
   export CUDA_HOME TORCH_CUDA_ARCH_LIST MAX_JOBS="${MAX_JOBS:-$(nproc)}" SPLATDISTILL_CUDA=1
   export PYTHONPATH="$lib:$site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 else
-  stages=(parity kernels step)
+  stages=(parity kernels step diffusion)
   [[ -z $only || " ${stages[*]} " == *" $only "* ]] || usage
 fi
 if [ -n "$only" ]; then

@@ -18,6 +18,7 @@ import torch
 
 from splatdistill import priors
 from splatdistill.device import Stopwatch
+from splatdistill.guidance.variational import VariationalGuidance
 from splatdistill.presets import load
 from splatdistill.train import Trainer
 
@@ -34,6 +35,9 @@ class Silent:
     event = summary = metrics
 
 
+LOG: Any = Silent()
+
+
 def main() -> None:
     args = gpu_common.parser(__doc__).parse_args()
     device = gpu_common.require(args.device)
@@ -42,41 +46,40 @@ def main() -> None:
     config = replace(load("sds")[0], prompt=PROMPT, device=args.device)
     steps = WARM_UP + (5 if device.type == "cpu" else 90 if args.quick else config.steps - WARM_UP)
     trainer = Trainer(config, prior=priors.load(config.prior, device=device, dtype=config.dtype), device=device)
+    found = measure(trainer, device, warm_up=WARM_UP, steps=steps, seconds=SECONDS)
+    counts = gpu_common.launches(lambda: trainer.advance(LOG), device) if trainer.step < config.steps else None
+    gpu_common.write("step", device, args.out, prompt=PROMPT, config=asdict(config), launches=counts, **found)
+
+
+def measure(trainer: Trainer, device: torch.device, *, warm_up: int, steps: int, seconds: float) -> dict[str, Any]:
+    """Time of the steps after `warm_up`, up to step `steps` or for `seconds`, and of their parts."""
     watches = watch_parts(trainer, device)
-    log: Any = Silent()
-    for _ in range(WARM_UP):
-        trainer.advance(log)
+    for _ in range(warm_up):
+        trainer.advance(LOG)
     gpu_common.wait(device)
     before = {name: watch.seconds for name, watch in watches.items()} | {"network": trainer.prior.seconds}
     begun = time.perf_counter()
-    while trainer.step < steps and time.perf_counter() - begun < SECONDS:
-        trainer.advance(log)
+    while trainer.step < steps and time.perf_counter() - begun < seconds:
+        trainer.advance(LOG)
     gpu_common.wait(device)
     wall = time.perf_counter() - begun
-    done = trainer.step - WARM_UP
+    done = trainer.step - warm_up
     for watch in (*watches.values(), trainer.prior.watch):
         watch.collect()
     parts = {name: 1e3 * (watch.seconds - before[name]) / done for name, watch in watches.items()}
     parts["other"] = 1e3 * wall / done - sum(parts.values())
     step_ms, network = 1e3 * wall / done, trainer.prior.seconds - before["network"]
-    counts = gpu_common.launches(lambda: trainer.advance(log), device) if trainer.step < config.steps else None
     common.progress(f"{step_ms:.2f} ms a step: " + ", ".join(f"{name} {ms:.2f}" for name, ms in parts.items()))
-    gpu_common.write(
-        "step",
-        device,
-        args.out,
-        prompt=PROMPT,
-        config=asdict(config),
-        steps=done,
-        seconds=common.significant(wall),
-        step_ms=common.significant(step_ms),
-        parts_ms={name: common.significant(ms) for name, ms in parts.items()},
-        network_share=common.significant(network / wall),
-        launches=counts,
-        num_splats=trainer.num_splats,
-        dtype=trainer.prior.dtype,
-        peak_memory_mb=round(torch.cuda.max_memory_allocated() / 1e6, 1) if device.type == "cuda" else None,
-    )
+    return {
+        "steps": done,
+        "seconds": common.significant(wall),
+        "step_ms": common.significant(step_ms),
+        "parts_ms": {name: common.significant(ms) for name, ms in parts.items()},
+        "network_share": common.significant(network / wall),
+        "num_splats": trainer.num_splats,
+        "dtype": trainer.prior.dtype,
+        "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 1e6, 1) if device.type == "cuda" else None,
+    }
 
 
 def watch_parts(trainer: Trainer, device: torch.device) -> dict[str, Stopwatch]:
@@ -101,6 +104,9 @@ def watch_parts(trainer: Trainer, device: torch.device) -> dict[str, Stopwatch]:
     clock("statistics", particle.densifier, "accumulate")
     clock("densify", particle.densifier, "event")
     clock("optimiser", particle.optimizer, "update")
+    if isinstance(trainer.guidance, VariationalGuidance):
+        clock("second_score", trainer.guidance.score, "predict")
+        clock("learning", trainer.guidance, "update")
     return watches
 
 

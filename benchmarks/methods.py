@@ -1,10 +1,10 @@
 """Every guidance method with its default settings on the embedded prior: do they finish, how fast, what do they make?
 
 `python benchmarks/methods.py` trains each prompt with each method, one after another, and writes PROMPT.jpg (a row of
-eight views for each method, in the order of METHODS) and methods.json. `--methods` redoes some of them and keeps the
-other rows. Fields of a row beside those of summary.json, from the run's log:
+eight views for each method) and methods.json. `--methods` redoes some of them and keeps the other rows. Fields of a row
+beside those of summary.json, from the run's log:
   lora_over_frozen  loss of the second score on fresh renders over that of the network without it, mean of the logged
-                    steps in the second quarter of the run
+                    steps in the middle third of the run
   camera_ratio      how much its camera changes what the second score says, relative, mean of the last half
 """
 
@@ -18,7 +18,7 @@ from statistics import mean
 from typing import Any
 
 from common import commit, machine
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from splatdistill.config import METHODS
 from splatdistill.logs import Progress
@@ -26,7 +26,7 @@ from splatdistill.presets import load
 from splatdistill.train import train
 
 PROMPTS = ["a red lamp", "a hamburger"]
-VIEW = 112  # pixels
+VIEW, LABEL = 112, 96  # pixels
 
 
 def main() -> None:
@@ -60,22 +60,24 @@ def run(method: str, prompt: str, seed: int, folder: Path) -> dict[str, Any]:
     row = {key: summary[key] for key in keep} | {"commit": commit()}
     logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     if "lora_loss" in logged[-1]:
-        quarter = [r for r in logged if 0.25 * config.steps < r["step"] <= 0.5 * config.steps]
-        row["lora_over_frozen"] = mean(r["lora_loss"] for r in quarter) / mean(r["frozen_loss"] for r in quarter)
+        middle = [r for r in logged if config.steps / 3 < r["step"] <= config.steps * 2 / 3]
+        row["lora_over_frozen"] = mean(r["lora_loss"] for r in middle) / mean(r["frozen_loss"] for r in middle)
         row["camera_ratio"] = mean(r["camera_ratio"] for r in logged[len(logged) // 2 :])
     return row
 
 
 def write_row(path: Path, contact: Path, index: int) -> None:
     """Puts the eight views of a run's contact sheet into its row of the picture at `path`."""
-    size = (8 * VIEW, len(METHODS) * VIEW)
+    size = (LABEL + 8 * VIEW, len(METHODS) * VIEW)
     sheet = Image.open(path) if path.exists() else Image.new("RGB", size, "white")
+    middle = (index + 0.5) * VIEW
+    ImageDraw.Draw(sheet).text((LABEL / 2, middle), METHODS[index], "black", anchor="mm", font_size=14)
     views = Image.open(contact)
     side = views.width // 4
     for i in range(8):
         column, row = i % 4 * side, i // 4 * side
         view = views.crop((column, row, column + side, row + side)).resize((VIEW, VIEW), Image.Resampling.LANCZOS)
-        sheet.paste(view, (i * VIEW, index * VIEW))
+        sheet.paste(view, (LABEL + i * VIEW, index * VIEW))
     sheet.save(path, quality=88)
 
 

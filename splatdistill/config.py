@@ -13,7 +13,7 @@ from tyro.conf import Suppress as FileOnly  # few people change these: they have
 
 Range = tuple[float, float]
 Stages = tuple[dict[str, Any], ...]
-Weight = Literal["sigma2", "one", "sigma_over_alpha", "fantasia"]
+Weight = Literal["sigma2", "one", "sigma_over_alpha", "fantasia", "flow"]
 Schedule = Literal["uniform", "linear", "sqrt"]
 Method = Literal["sds", "vsd", "esd", "csd", "consistency", "multiview"]
 RendererName = Literal["auto", "cpu", "gsplat"]
@@ -53,7 +53,7 @@ class SplatsConfig:
     """Gaussians in the initial ball or shell."""
     radius: float = 0.6
     """Radius of the initial ball or shell, world units."""
-    opacity: float = 0.1
+    opacity: FileOnly[float] = 0.1
     """Initial opacity, 0..1."""
     sh_degree: int = 0
     """Degree of the spherical harmonics of colour, 0..3."""
@@ -145,6 +145,10 @@ class ViewsConfig:
 
     words: Literal["auto", "on", "off"] = "auto"
     """Whether prompts name the side; auto does where the method asks for it: vsd, esd, and sds with Perp-Neg."""
+    token: FileOnly[bool] = True
+    """Tell the prior every camera, if it knows any, so that views of a group see each other; without, words alone tell
+    the side. VSD and ESD never tell it.
+    """
     front_deg: FileOnly[float] = 45.0
     """Views closer than this to the front or the back have that word, the others are side views; degrees."""
     overhead_deg: FileOnly[float] = 60.0
@@ -172,7 +176,8 @@ class MethodConfig:
     negative_prompt: str = ""
     """Takes the place of the empty prompt in the unconditional branch."""
     weight: Weight = "sigma2"
-    """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13) or alpha sigma^2 (fantasia)."""
+    """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13), alpha sigma^2 (fantasia) or 1 + sigma/alpha (flow:
+    a flow's own)."""
     clamp: Range = (0.0, 0.0)
     """Largest absolute gradient per element at the first and at the last step; 0 0 leaves it alone."""
 
@@ -183,7 +188,7 @@ class AnnealedConfig(MethodConfig):
 
     t_min: float = 0.02
     """Lowest timestep, as a fraction of the schedule."""
-    t_min_first: float = 0.0
+    t_min_first: FileOnly[float] = 0.0
     """Lowest timestep at the first step, from which it falls to t_min; 0 is t_min all along."""
     t_max: float = 0.98
     """Highest timestep at the first step, as a fraction of the schedule."""
@@ -249,7 +254,7 @@ class MultiViewConfig(AnnealedConfig):
 
     weight: Weight = "sigma_over_alpha"
     """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13, MVDream's) or alpha sigma^2 (fantasia)."""
-    t_min_first: float = 0.98
+    t_min_first: FileOnly[float] = 0.98
     """Lowest timestep at the first step, from which it falls to t_min; 0 is t_min all along."""
     anneal: float = 0.8
     """Fraction of the steps over which the range moves, 0..1; 0 starts with the final range."""
@@ -322,9 +327,15 @@ class TrainConfig:
     size: int = 64
     """Side of the training renders, pixels."""
     prior: str = "embedded"
-    """The teacher: embedded, analytic, or a folder with a diffusers multi-view model."""
+    """The teacher: embedded, analytic, a folder with a diffusers model, MVDream's checkpoint, a family of `splatdistill
+    prior list`, or an id of the Hugging Face hub.
+    """
+    max_memory: float = 0.0
+    """Most memory in GB that the run may take on a GPU; 0 is all of it. What does not fit at once is done in parts."""
     init: str = "ball"
-    """Where the Gaussians start: ball, shell (the walls of a scene) or ply:FILE (to edit that with another prompt)."""
+    """Where the Gaussians start: ball, shell (the walls of a scene), ply:FILE (to edit that with another prompt) or
+    points:FILE (a coloured point cloud, +z up as Point-E gives it).
+    """
     device: Literal["auto", "cpu", "cuda"] = "auto"
     renderer: RendererName = "auto"
     """What draws the Gaussians: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""

@@ -40,10 +40,14 @@ class Readback:
 
 
 class Stopwatch:
-    """Seconds spent in `timed()`, of what has finished: on CUDA the device's own time, between two events."""
+    """Seconds spent in `timed()`, of what has finished: on CUDA the device's own time, between two events.
+
+    pictures: how many went through the network in them, as the caller counts.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.seconds = 0.0
+        self.pictures = 0
         self._cuda = device.type == "cuda"
         self._running: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
 

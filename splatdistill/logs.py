@@ -23,6 +23,7 @@ from splatdistill.io.files import write_text
 
 T = TypeVar("T")
 SUBFOLDERS = ("checkpoints", "control", "preview", "snapshots")
+REQUESTS = ("pause", "stop", "save")  # what the files in control/ ask of the training
 
 
 class RunLog:

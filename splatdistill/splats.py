@@ -62,14 +62,35 @@ def init_ball(config: SplatsConfig, *, seed: int) -> Splats:
     """`num_init` grayish Gaussians uniform in a ball, as wide as the spacing between them, randomly turned."""
     n, g = config.num_init, rng.generator(seed, 0, "init")
     means = _directions(n, g) * config.radius * torch.rand(n, 1, generator=g) ** (1 / 3)
-    return _grayish(config, means, spacing=config.radius * (4 / 3 * math.pi / n) ** (1 / 3), generator=g)
+    return _grayish(means, config, spacing=config.radius * (4 / 3 * math.pi / n) ** (1 / 3), generator=g)
 
 
 def init_shell(config: SplatsConfig, *, seed: int) -> Splats:
     """The same on a sphere about the middle of a scene, up to a tenth of the radius thick."""
     n, g = config.num_init, rng.generator(seed, 0, "init")
     means = _directions(n, g) * config.radius * (1 - 0.1 * torch.rand(n, 1, generator=g))
-    return _grayish(config, means, spacing=config.radius * (4 * math.pi / n) ** 0.5, generator=g)
+    return _grayish(means, config, spacing=config.radius * (4 * math.pi / n) ** 0.5, generator=g)
+
+
+def init_points(config: SplatsConfig, *, points: Tensor, colors: Tensor, seed: int) -> Splats:
+    """A Gaussian for each point, or for `num_init` drawn from them, as wide as the way to its neighbours and coloured.
+
+    points: [P,3] in any units, +z up; they are turned to +y up, centred and scaled to fill `radius`. colors: [P,3] in
+    0..1.
+    """
+    g = rng.generator(seed, 0, "init")
+    chosen = torch.randperm(len(points), generator=g)[: config.num_init]
+    means = points[chosen][:, [1, 2, 0]]
+    means = means - 0.5 * (means.amin(0) + means.amax(0))
+    extent = means.norm(dim=-1).amax()
+    if len(means) < 4 or extent == 0:
+        raise ValueError(f"init: a cloud needs 4 points or more that lie apart; this one has {len(means)}.")
+    means = means * (config.radius / extent)
+    splats = _grayish(means, config, spacing=1.0, generator=g)
+    distances = [torch.cdist(part, means).topk(4, largest=False).values[:, 1:].mean(1) for part in means.split(1024)]
+    spacing = torch.cat(distances).clamp(min=1e-3 * config.radius)
+    scales = (0.6 * spacing).log()[:, None].expand(-1, 3).clone()
+    return Splats(**{**splats.tensors, "scales": scales, "sh0": (colors[chosen][:, None] - 0.5) / SH_C0})
 
 
 INITS = {"ball": init_ball, "shell": init_shell}
@@ -80,8 +101,8 @@ def _directions(n: int, generator: torch.Generator) -> Tensor:
     return torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
 
 
-def _grayish(config: SplatsConfig, means: Tensor, *, spacing: float, generator: torch.Generator) -> Splats:
-    n, g = config.num_init, generator
+def _grayish(means: Tensor, config: SplatsConfig, *, spacing: float, generator: torch.Generator) -> Splats:
+    n, g = len(means), generator
     return Splats(
         means=means,
         quats=torch.nn.functional.normalize(torch.randn(n, 4, generator=g), dim=-1),

@@ -14,6 +14,7 @@ from torch import Tensor
 from splatdistill import cameras as orbits
 from splatdistill import checkpoint, ops, presets, priors, rng
 from splatdistill.config import TrainConfig
+from splatdistill.control import Control, Stopped
 from splatdistill.densify import Densifier
 from splatdistill.device import Readback, Stopwatch, send
 from splatdistill.guidance import make_guidance, retune
@@ -22,9 +23,10 @@ from splatdistill.lighting import Lights, sample_background, sample_lights, shad
 from splatdistill.logs import Progress, RunLog
 from splatdistill.optim import MOMENTS, SplatOptimizer
 from splatdistill.priors.base import Condition, Prior, Variational
+from splatdistill.priors.meta import check_group
 from splatdistill.regularize import regularizer
 from splatdistill.renderer import Renderer, make_renderer
-from splatdistill.splats import INITS, Splats, with_sh_degree
+from splatdistill.splats import INITS, Splats, init_points, with_sh_degree
 from splatdistill.types import Cameras, NoisyBatch, RenderOutput
 
 
@@ -40,18 +42,24 @@ def train(
     """Run (or go on with) the run in `folder` to its last step; writes everything a run folder holds.
 
     ValueError, one sentence, for anything the user can put right; nothing is written before the prior and the
-    initial splats have loaded. profile: trace a few steps into trace.json.gz.
+    initial splats have loaded. profile: trace a few steps into trace.json.gz. Raises Stopped, a KeyboardInterrupt, when
+    it was asked to stop through the run folder.
     """
     tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
     # Bits depend on these two, so a resumed run takes them from its checkpoint.
     torch.set_num_threads(meta.get("threads") or config.threads or torch.get_num_threads())
     device = pick_device(config.device)
     names = dict.fromkeys(stage.prior for _, stage in presets.stages(config))  # all now: a missing one is told at once
-    teachers = {name: priors.load(name, device=device, dtype=meta.get("dtype", config.dtype)) for name in names}
+    dtype = meta.get("dtype", config.dtype)
+    teachers = {name: priors.load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
+    for _, stage in presets.stages(config):
+        check_group(teachers[stage.prior].num_views, stage)
     trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers)
     if resume:
         trainer.restore(tensors, meta)
     log = RunLog(folder, config, command=command, start_step=trainer.step)
+    log.summary(priors={name: teacher.origin for name, teacher in teachers.items()})
+    control = Control(folder, log)
     progress.update(trainer.step)
     with ExitStack() as stack:
         trace = stack.enter_context(tracer(folder / "trace.json.gz")) if profile else None
@@ -59,11 +67,14 @@ def train(
             numbers = trainer.advance(log)
             if numbers:
                 progress.update(trainer.step, **numbers)
-            if trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
+            stop = control.obey(trainer.splats, step=trainer.step)
+            if stop or trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
                 trainer.report(log)
                 trainer.save(folder / "checkpoints")
             if trainer.step % config.output.preview_every == 0:
                 trainer.preview(folder / "preview")
+            if stop:
+                raise Stopped
             if trace is not None:
                 trace.step()
     trainer.finish(folder, log, progress)
@@ -221,6 +232,7 @@ class Trainer:
         return {
             "num_splats": self.num_splats,
             "network_share": round(share, 4),
+            "image_evaluations": self.prior.watch.pictures,
             "dtype": self.prior.dtype,
             "threads": torch.get_num_threads(),
         }
@@ -236,6 +248,7 @@ class Trainer:
         meta = {
             "seconds_total": self.seconds,
             "seconds_network": self.prior.seconds,
+            "image_evaluations": self.prior.watch.pictures,
             "num_updates": self.particles[0].optimizer.num_updates,
             "threads": torch.get_num_threads(),
             "dtype": self.prior.dtype,
@@ -253,6 +266,7 @@ class Trainer:
         self.guidance.load_state_dict(part("guidance."))
         self.step = meta["step"]
         self.seconds, self.prior.watch.seconds = meta["seconds_total"], meta["seconds_network"]
+        self.prior.watch.pictures = meta.get("image_evaluations", 0)
 
     def preview(self, folder: Path) -> None:
         """Four pictures of the moment: front, side, back, top."""
@@ -324,13 +338,16 @@ class Particle:
 
 
 class TimedPrior:
-    """A prior that adds up the seconds spent in its network, its encoder and the second score."""
+    """A prior that adds up the seconds spent in its network, its encoder and the second score, and the pictures that
+    went forward through the two networks.
+    """
 
     def __init__(self, prior: Prior, watch: Stopwatch) -> None:
         self._prior = prior
         self.watch = watch
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
         self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
+        self.origin = prior.origin
         self.decode, self.embed = prior.decode, prior.embed
 
     @property
@@ -342,6 +359,7 @@ class TimedPrior:
             return self._prior.encode(rgb)
 
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
+        self.watch.pictures += len(xt) * len(conditions)
         with self.watch.timed():
             return self._prior.predict(xt, t, conditions)
 
@@ -349,33 +367,39 @@ class TimedPrior:
         self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
     ) -> Variational:
         score = self._prior.variational(prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)
-        return TimedScore(score, self)
+        return TimedScore(score, self, particles=particles)
 
 
 class TimedScore:
-    """A second score whose seconds are added to those of its prior."""
+    """A second score whose seconds and pictures are added to those of its prior."""
 
-    def __init__(self, score: Variational, prior: TimedPrior) -> None:
+    def __init__(self, score: Variational, prior: TimedPrior, *, particles: int) -> None:
         self._score = score
         self._prior = prior
+        self._particles = particles
         self.state_dict, self.load_state_dict = score.state_dict, score.load_state_dict
 
     def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
+        self._prior.watch.pictures += len(batch.xt) * len(told)
         with self._prior.watch.timed():
             return self._score.predict(batch, told)
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
+        self._prior.watch.pictures += len(batch.xt) // self._particles  # each particle shows one view in turn
         with self._prior.watch.timed():
             return self._score.update(batch, seed=seed, step=step, measure=measure)
 
 
 def initial_splats(config: TrainConfig, *, seed: int) -> Splats:
-    """The splats of step 0: the ball, the shell, or those of a file."""
+    """The splats of step 0: the ball, the shell, or those or the points of a file."""
     kind, _, path = config.init.partition(":")
     if config.init in INITS:
         return INITS[config.init](config.splats, seed=seed)
+    if kind == "points" and path:
+        points, colors = ply.read_points(Path(path))
+        return init_points(config.splats, points=points, colors=colors, seed=seed)
     if kind != "ply" or not path:
-        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'shell' nor 'ply:FILE'.")
+        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'shell' nor 'ply:FILE' nor 'points:FILE'.")
     return with_sh_degree(ply.read(Path(path)), config.splats.sh_degree)
 
 

@@ -264,6 +264,23 @@ def test_run_folder_holds_what_it_promises(tmp_path: Path) -> None:
     assert summary["network_share"] == pytest.approx(summary["seconds_network"] / summary["seconds_total"], abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("change", "pictures"),
+    [
+        ({}, 4),  # four views, the caption alone
+        ({"sds": SDSConfig(guidance_scale=2.0)}, 8),  # and without a caption
+        # Two particles of four views: the caption, the second score at every view, and its update on four renders.
+        ({"method": "vsd", "vsd": VSDConfig(guidance_scale=1.0, particles=2)}, 8 + 8 + 4),
+    ],
+)
+def test_image_evaluations_are_counted_across_a_resume(tmp_path: Path, change: Any, pictures: int) -> None:
+    config = replace(SMALL, steps=4, **change)
+    for steps in (2, 4):
+        run(tmp_path / "run", replace(config, steps=steps), resume=steps == 4)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["image_evaluations"] == 4 * pictures
+
+
 def test_init_from_ply_goes_on_from_the_file(tmp_path: Path) -> None:
     first = run(tmp_path / "first")
     config = replace(SMALL, init=f"ply:{tmp_path / 'first' / 'splats.ply'}", steps=1)

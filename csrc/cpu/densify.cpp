@@ -13,6 +13,7 @@ namespace sd::cpu {
 namespace {
 
 constexpr int64_t kChunk = 1024;  // splats one thread takes at a time
+constexpr int64_t kGroup = 32;    // chunks of which one thread moves a tensor before the next: memory likes long runs
 
 int64_t count_chunks(int64_t n) { return (n + kChunk - 1) / kChunk; }
 
@@ -57,9 +58,18 @@ void find_places(const int8_t* kind, int64_t size, Places& p) {
   }
 }
 
+// A size that the compiler knows needs no call of memcpy.
 template <int kBytes>
 void copy_rows(const char* in, const Places& p, char* out) {
   for (int i = 0; i < p.num_rows; ++i) std::memcpy(out + i * kBytes, in + p.sources[i] * kBytes, kBytes);
+}
+
+// Rows of 12 bytes, one move each: it takes 4 bytes too many, which the next row then covers. The rows at
+// the end are copied exactly, for nothing beyond them may be touched.
+void copy_triples(const char* in, const Places& p, int32_t last_source, char* out) {
+  int i = 0;
+  for (; i < p.num_rows - 1 && p.sources[i] != last_source; ++i) std::memcpy(out + i * 12, in + p.sources[i] * 12, 16);
+  for (; i < p.num_rows; ++i) std::memcpy(out + i * 12, in + p.sources[i] * 12, 12);
 }
 
 // Steps of 16 bytes, the last one possibly over the one before: for rows of 100 bytes or more this is far faster than a
@@ -72,14 +82,19 @@ void copy_wide_rows(const char* in, const Places& p, int64_t bytes, char* out) {
   }
 }
 
-void copy_table(const Rows& t, const Places& p, int64_t begin, int64_t target) {
+template <int kBytes>
+void clear_rows(const Places& p, char* out) {
+  for (int i = 0; i < p.num_fresh; ++i) std::memset(out + p.fresh[i] * kBytes, 0, kBytes);
+}
+
+void copy_table(const Rows& t, const Places& p, int64_t begin, int32_t last_source, int64_t target) {
   if (t.bytes == 0) return;
   const char* in = t.in + begin * t.bytes;
   char* out = t.out + target * t.bytes;
   if (t.bytes == 4) {
     copy_rows<4>(in, p, out);
   } else if (t.bytes == 12) {
-    copy_rows<12>(in, p, out);
+    copy_triples(in, p, last_source, out);
   } else if (t.bytes >= 16) {
     copy_wide_rows(in, p, t.bytes, out);
   } else {
@@ -87,7 +102,26 @@ void copy_table(const Rows& t, const Places& p, int64_t begin, int64_t target) {
     for (int i = 0; i < p.num_rows; ++i) std::memcpy(out + i * t.bytes, in + p.sources[i] * t.bytes, bytes);
   }
   if (!t.moments) return;
+  if (t.bytes == 4) return clear_rows<4>(p, out);
+  if (t.bytes == 12) return clear_rows<12>(p, out);
   for (int i = 0; i < p.num_fresh; ++i) std::memset(out + p.fresh[i] * t.bytes, 0, static_cast<size_t>(t.bytes));
+}
+
+// first: row of the result each chunk starts at. places: of the chunks from `begin` on, to be filled.
+void scatter_chunks(const ScatterArgs& a, int64_t begin, int64_t end, const int64_t* first, Places* places) {
+  const auto size = [&](int64_t chunk) { return static_cast<int32_t>(std::min(kChunk, a.n - chunk * kChunk)); };
+  for (int64_t chunk = begin; chunk < end; ++chunk)
+    find_places(a.kind + chunk * kChunk, size(chunk), places[chunk - begin]);
+  for (int i = 0; i < a.num_tables; ++i)
+    for (int64_t chunk = begin; chunk < end; ++chunk)
+      copy_table(a.tables[i], places[chunk - begin], chunk * kChunk, size(chunk) - 1, first[chunk]);
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const Places& p = places[chunk - begin];
+    for (int i = 0; i < p.num_parents; ++i) {
+      const int64_t parent = chunk * kChunk + p.sources[p.parents[i]];
+      write_children(a.tables, a.kind[parent], a.key, parent, first[chunk] + p.parents[i]);
+    }
+  }
 }
 
 }  // namespace
@@ -149,16 +183,12 @@ bool densify_scatter(const ScatterArgs& a, int num_threads) {
     first[static_cast<size_t>(chunk) + 1] = first[static_cast<size_t>(chunk)] + rows;
   }
   if (first.back() != a.num_out) return false;
-#pragma omp parallel for schedule(static) num_threads(num_threads) if (num_threads > 1)
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t begin = chunk * kChunk, target = first[static_cast<size_t>(chunk)];
-    Places places;
-    find_places(a.kind + begin, std::min(kChunk, a.n - begin), places);
-    for (int i = 0; i < a.num_tables; ++i) copy_table(a.tables[i], places, begin, target);
-    for (int i = 0; i < places.num_parents; ++i) {
-      const int64_t parent = begin + places.sources[places.parents[i]];
-      write_children(a.tables, a.kind[parent], a.key, parent, target + places.parents[i]);
-    }
+#pragma omp parallel num_threads(num_threads) if (num_threads > 1)
+  {
+    std::vector<Places> places(static_cast<size_t>(std::min(kGroup, chunks)));
+#pragma omp for schedule(static)
+    for (int64_t group = 0; group < (chunks + kGroup - 1) / kGroup; ++group)
+      scatter_chunks(a, group * kGroup, std::min(chunks, (group + 1) * kGroup), first.data(), places.data());
   }
   return true;
 }

@@ -31,13 +31,9 @@ from splatdistill.embedded import network
 from splatdistill.embedded.corpus.dataset import Batch, Corpus, Mode, Plan
 from splatdistill.embedded.network import Networks
 from splatdistill.embedded.samples import sample_grid
-from splatdistill.priors.multiview import (
-    MultiViewPrior,
-    ViewAttention,
-    has_fast_bf16,
-    install_view_attention,
-    pixel_unshuffle,
-)
+from splatdistill.priors.attention import ViewAttention, install_view_attention
+from splatdistill.priors.multiview import MultiViewPrior, pixel_unshuffle
+from splatdistill.priors.network import has_fast_bf16
 from splatdistill.rng import key
 
 STATE = "state.safetensors"
@@ -260,6 +256,7 @@ class Trainer:
             meta=network.meta(image_size=self.config.resolution, nouns=self.corpus.nouns),
             dtype="bf16" if self.bf16 else "fp32",
         )  # fmt: skip
+        assert prior.views is not None
         self.views = prior.views
         return prior
 

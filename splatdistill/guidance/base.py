@@ -15,6 +15,7 @@ from splatdistill.config import AnnealedConfig, MethodConfig, ViewsConfig
 from splatdistill.device import send
 from splatdistill.guidance.schedules import anneal, draw_timesteps, timestep_range
 from splatdistill.priors.base import Condition, Prior
+from splatdistill.priors.prompts import seen_from
 from splatdistill.types import Cameras, NoisyBatch, Residual
 
 C = TypeVar("C", bound=MethodConfig)
@@ -69,6 +70,10 @@ class Guidance(ABC, Generic[C]):
         words = view_words(cameras, front_deg=views.front_deg, overhead_deg=views.overhead_deg)
         return [seen_from(self.prompt, word) for word in words]
 
+    def asked(self, prior: Prior, prompt: str | Sequence[str], cameras: Cameras) -> Condition:
+        """The condition for a prompt, or one for each view; it holds the cameras unless the settings forbid."""
+        return prior.embed(prompt, cameras, token=self.views.token)
+
     def progress(self, step: int) -> float:
         """How much of the run is done, 0..1."""
         return step / max(1, self.steps)
@@ -96,11 +101,6 @@ class AnnealedGuidance(Guidance[A]):
             seed=seed, step=step, device=x0.device,
         )  # fmt: skip
         return noisy_batch(x0, cameras, prior, t=t, eps=send(draw_noise(x0.shape, seed=seed, step=step), x0.device))
-
-
-def seen_from(prompt: str, word: str) -> str:
-    """The prompt for one side of the object."""
-    return f"{prompt}, {word} view"
 
 
 def noisy_batch(x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: Tensor) -> NoisyBatch:

@@ -45,8 +45,8 @@ class Consistency(Guidance[ConsistencyConfig]):
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         c = self.config
         s = anneal(c.guidance_scale, c.guidance_scale_final, progress=self.progress(step), over=c.anneal)
-        cond = prior.embed(self.described(batch.cameras), batch.cameras)
-        uncond = prior.embed(c.negative_prompt, batch.cameras)
+        cond = self.asked(prior, self.described(batch.cameras), batch.cameras)
+        uncond = self.asked(prior, c.negative_prompt, batch.cameras)
         here = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         t = torch.full_like(batch.t, self.target(step, len(prior.alphas_cumprod)))
         lower = _ddim_step(batch, prior, eps=total(here), t=t)

@@ -21,11 +21,13 @@ class MultiView(AnnealedGuidance[MultiViewConfig]):
     def bind(self, prior: Prior) -> None:
         if not prior.knows_cameras:
             raise ValueError("method: multiview needs a prior with a camera token; this one has none.")
+        if not self.views.token:
+            raise ValueError("views.token: multiview tells views apart by their cameras; leave it on.")
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, amount = self.config.guidance_scale, self.config.rescale
-        cond = prior.embed(self.described(batch.cameras), batch.cameras)
-        uncond = prior.embed(self.config.negative_prompt, batch.cameras)
+        cond = self.asked(prior, self.described(batch.cameras), batch.cameras)
+        uncond = self.asked(prior, self.config.negative_prompt, batch.cameras)
         guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         row = [*guided, (-1.0, batch.eps)]
         weight = weights(self.config.weight, batch)

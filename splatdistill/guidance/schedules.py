@@ -46,7 +46,9 @@ def draw_timesteps(
 
 
 def weights(name: Weight, batch: NoisyBatch) -> Tensor:
-    """[V] weight over timesteps: sigma2 is sigma^2, fantasia is alpha sigma^2, sigma_over_alpha is capped."""
+    """[V] weight over timesteps: sigma2 is sigma^2, fantasia is alpha sigma^2, sigma_over_alpha is capped; flow is
+    1 + that, which turns eps_cfg - eps into a flow's v_cfg - (eps - x0).
+    """
     alpha, sigma = batch.alpha, batch.sigma
     if name == "sigma2":
         return sigma**2
@@ -54,5 +56,7 @@ def weights(name: Weight, batch: NoisyBatch) -> Tensor:
         return torch.ones_like(sigma)
     if name == "sigma_over_alpha":
         return (sigma / alpha).clamp(max=MAX_SIGMA_OVER_ALPHA)
+    if name == "flow":
+        return 1 + (sigma / alpha).clamp(max=MAX_SIGMA_OVER_ALPHA)
     assert name == "fantasia"
     return alpha * sigma**2

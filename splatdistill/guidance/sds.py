@@ -6,10 +6,11 @@ from torch import Tensor
 
 from splatdistill.config import SDSConfig
 from splatdistill.device import send
-from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, evaluate, per_view, seen_from, total
+from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, evaluate, per_view, total
 from splatdistill.guidance.perp_neg import NEGATIVE_VIEWS, perp_neg_coefficients, view_weights
 from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior
+from splatdistill.priors.prompts import seen_from
 from splatdistill.types import NoisyBatch, Residual
 
 
@@ -29,11 +30,11 @@ class SDS(AnnealedGuidance[SDSConfig]):
     def _guided(self, batch: NoisyBatch, prior: Prior) -> list[Term]:
         """The guided score; the first term is the conditional one."""
         s, cameras = self.config.guidance_scale, batch.cameras
-        cond = prior.embed(self.described(cameras), cameras)
-        uncond = prior.embed(self.config.negative_prompt, cameras)
+        cond = self.asked(prior, self.described(cameras), cameras)
+        uncond = self.asked(prior, self.config.negative_prompt, cameras)
         if not self.config.perp_neg:
             return evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
-        negatives = [prior.embed(seen_from(self.prompt, word), cameras) for word in NEGATIVE_VIEWS]
+        negatives = [self.asked(prior, seen_from(self.prompt, word), cameras) for word in NEGATIVE_VIEWS]
         scores = prior.predict(batch.xt, batch.t, [cond, uncond, *negatives])
         weights_of_negatives = send(view_weights(cameras, overhead_deg=self.views.overhead_deg), batch.xt.device)
         row = perp_neg_coefficients(scores, scale=s, weights=weights_of_negatives)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +33,7 @@ _COLUMNS = {
     "scales": [f"scale_{i}" for i in range(3)],
     "quats": [f"rot_{i}" for i in range(4)],
 }
+_COLORS = ["red", "green", "blue"]
 _NUM_REST = (0, 9, 24, 45)  # f_rest columns at degree 0, 1, 2, 3
 
 
@@ -73,15 +74,7 @@ def write(path: Path | str, splats: Splats, *, comments: Iterable[str] = ()) -> 
 def read(path: Path | str) -> Splats:
     """Reads splats of degree 0..3 as float32 on the CPU; PlyError for anything else, in time linear in its size."""
     path = Path(path)
-    if not path.is_file():
-        raise PlyError(f"{path} is not a file.")
-    with path.open("rb") as file:
-        header = _check_header(path, file)
-        file.seek(0)
-        try:
-            rows = PlyData.read(file, mmap="")["vertex"].data  # no memory map: the file may be cut while it is read
-        except (PlyParseError, ValueError, KeyError) as error:
-            raise PlyError(f"{path} cannot be read as .ply: {error}.") from error
+    header, rows = _rows(path, check=_check_splats)
     num_rest = sum(name.startswith("f_rest_") for name in header.properties)
     columns = {**_COLUMNS, "shN": _rest_names(num_rest)}
     tensors = {name: _gather(path, rows, columns[name]) for name in FIELDS}
@@ -89,6 +82,30 @@ def read(path: Path | str) -> Splats:
     tensors["sh0"] = tensors["sh0"][:, None]
     tensors["shN"] = tensors["shN"].reshape(header.count, 3, num_rest // 3).transpose(1, 2).contiguous()
     return Splats(**tensors)
+
+
+def read_points(path: Path | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points [P,3] as they stand in the file and their colours [P,3] in 0..1; PlyError for anything else."""
+    path = Path(path)
+    header, rows = _rows(path, check=_check_points)
+    colors = _gather(path, rows, _COLORS)
+    if header.properties[_COLORS[0]] in ("uchar", "uint8"):
+        colors = colors / 255
+    return _gather(path, rows, _COLUMNS["means"]), colors.clamp(0, 1)
+
+
+def _rows(path: Path, *, check: Callable[[Path, _Header], None]) -> tuple[_Header, np.ndarray]:
+    """The header, once `check` and the file's size have passed it, and one row for each vertex."""
+    if not path.is_file():
+        raise PlyError(f"{path} is not a file.")
+    with path.open("rb") as file:
+        header = _check_header(path, file, check=check)
+        file.seek(0)
+        try:
+            rows = PlyData.read(file, mmap="")["vertex"].data  # no memory map: the file may be cut while it is read
+        except (PlyParseError, ValueError, KeyError) as error:
+            raise PlyError(f"{path} cannot be read as .ply: {error}.") from error
+    return header, rows
 
 
 def _gather(path: Path, rows: np.ndarray, names: list[str]) -> torch.Tensor:
@@ -106,7 +123,7 @@ def _rest_names(count: int) -> list[str]:
     return [f"f_rest_{i}" for i in range(count)]
 
 
-def _check_header(path: Path, file: BinaryIO) -> _Header:
+def _check_header(path: Path, file: BinaryIO, *, check: Callable[[Path, _Header], None]) -> _Header:
     """Parses the header and holds it against the file's size."""
     start = file.read(MAX_HEADER)
     first = re.match(rb"ply(\r?\n)", start)
@@ -121,7 +138,9 @@ def _check_header(path: Path, file: BinaryIO) -> _Header:
     if not all(re.fullmatch(rb"[\t\x20-\x7e]*", line) for line in lines):
         raise PlyError(f"{path} has a header that is not plain ASCII.")
     header = _parse(path, [line.decode("ascii") for line in lines], num_bytes=len(text) + len(end))
-    _check_properties(path, header)
+    if len(header.properties) > MAX_PROPERTIES:
+        raise PlyError(f"{path} has {len(header.properties)} properties; at most {MAX_PROPERTIES} are read.")
+    check(path, header)
     stride = sum(_SIZES[kind] for kind in header.properties.values())
     expected = header.num_bytes + header.count * stride
     size = os.fstat(file.fileno()).st_size
@@ -155,9 +174,13 @@ def _parse(path: Path, lines: list[str], *, num_bytes: int) -> _Header:
     return _Header(count, properties, num_bytes)
 
 
-def _check_properties(path: Path, header: _Header) -> None:
-    if len(header.properties) > MAX_PROPERTIES:
-        raise PlyError(f"{path} has {len(header.properties)} properties; at most {MAX_PROPERTIES} are read.")
+def _check_points(path: Path, header: _Header) -> None:
+    missing = [name for name in (*_COLUMNS["means"], *_COLORS) if name not in header.properties]
+    if missing:
+        raise PlyError(f"{path} has no property {missing[0]}: it is not a coloured point cloud.")
+
+
+def _check_splats(path: Path, header: _Header) -> None:
     missing = [name for names in _COLUMNS.values() for name in names if name not in header.properties]
     if missing:
         raise PlyError(f"{path} has no property {missing[0]}: it is not a .ply of Gaussian splats.")

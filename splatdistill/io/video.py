@@ -59,6 +59,14 @@ def write_turntable(path: Path, frames: Iterable[Picture], *, fps: int = 30) -> 
     return path
 
 
+def write_gif(path: Path, frames: Iterable[Picture], *, fps: int = 25) -> Path:
+    """Writes a looping .gif of equally large pictures, whole or not at all; returns its path."""
+    first, *rest = (Image.fromarray(to_uint8(frame)) for frame in frames)
+    with replacing(path) as temporary:
+        first.save(temporary, save_all=True, append_images=rest, duration=1000 // fps, loop=0)
+    return path
+
+
 def write_contact_sheet(path: Path, pictures: Sequence[Picture], *, columns: int = 4) -> None:
     """Writes pictures [H,W,3] of one size, evenly spaced azimuths from the front on, as one labelled sheet."""
     tiles = [to_uint8(picture) for picture in pictures]

@@ -13,20 +13,36 @@ if TYPE_CHECKING:  # words.py lies in this package and must come without torch
 EMBEDDED = Path(__file__).resolve().parent.parent / "embedded" / "weights"
 
 
-def load(name: str, *, device: torch.device, dtype: str) -> Prior:
-    """The prior called `name`: embedded, analytic, or a folder with a diffusers multi-view model.
+def load(name: str, *, device: torch.device, dtype: str, max_memory: float = 0.0) -> Prior:
+    """The prior called `name`: embedded, analytic, or what `find` makes of it: a folder, a file, a family or an id.
 
-    dtype: auto, fp32 or bf16. ValueError, one sentence, when there is no such prior or its weights are missing.
+    dtype: auto, fp32 or bf16. max_memory: GB that a model may take, 0 for all. ValueError, one sentence, when there is
+    no such prior, or its weights are missing, of another kind or too large.
     """
     if name == "analytic":
         from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 
         return AnalyticPrior(beach_ball(image_size=64), image_size=64)
-    folder = EMBEDDED if name == "embedded" else Path(name)
-    if name != "embedded" and not folder.is_dir():
-        raise ValueError(
-            f"prior: there is no prior or folder called {name!r}; use embedded, analytic or a diffusers folder."
-        )
-    from splatdistill.priors.multiview import MultiViewPrior  # diffusers and transformers load here only
+    from splatdistill.priors.find import Source, find
+    from splatdistill.priors.words import META_FILE
 
-    return MultiViewPrior.load(folder, device=str(device), dtype=dtype)
+    source = Source(EMBEDDED, name) if name == "embedded" else find(name)
+    path = source.path
+    # diffusers and transformers load here only
+    if name == "embedded" or (path / META_FILE).is_file():
+        from splatdistill.priors.multiview import MultiViewPrior
+
+        return MultiViewPrior.load(path, device=str(device), dtype=dtype, origin=source.origin)
+    from splatdistill.priors.diffusion import DiffusionPrior
+
+    if path.is_file():
+        return DiffusionPrior.load_mvdream(source, device=device, dtype=dtype, max_memory=max_memory)
+    if not (path / "model_index.json").is_file():
+        raise ValueError(
+            f"No prior in {path}: it has neither {META_FILE} nor model_index.json; name a diffusers model's folder."
+        )
+    if (path / "transformer").is_dir():
+        from splatdistill.priors.flow import FlowPrior
+
+        return FlowPrior.load(source, device=device, dtype=dtype, max_memory=max_memory)
+    return DiffusionPrior.load(source, device=device, dtype=dtype, max_memory=max_memory)

@@ -109,6 +109,7 @@ class AnalyticPrior:
 
     dtype = "fp32"
     knows_cameras = True
+    origin = "analytic"
 
     def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1, learned: bool = False) -> None:
         """learned: the second score of VSD and ESD is a linear network that learns, and not the exact one."""

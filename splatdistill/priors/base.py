@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -14,11 +14,12 @@ from splatdistill.types import Cameras, NoisyBatch
 @dataclass(frozen=True)
 class Condition:
     """One thing a prior can be asked about V views. text: [V,T,D] token states; camera: [V,16] token, or None for no
-    camera.
+    camera; pooled: [V,P], one vector for the whole text, where the network wants that too.
     """
 
     text: Tensor
     camera: Tensor | None
+    pooled: Tensor | None = field(default=None, kw_only=True)
 
 
 class Variational(Protocol):
@@ -42,7 +43,8 @@ class Prior(Protocol):
 
     alphas_cumprod: [1000] of its schedule. num_views: views it sees jointly (1 for single-view priors).
     image_size: its native render side in pixels. dtype: fp32 or bf16, the precision its network runs in.
-    knows_cameras: whether conditions can tell it where a view is seen from.
+    knows_cameras: whether conditions can tell it where a view is seen from. origin: where its weights are from, for
+    the record of a run.
     """
 
     alphas_cumprod: Tensor
@@ -50,6 +52,7 @@ class Prior(Protocol):
     image_size: int
     dtype: str
     knows_cameras: bool
+    origin: str
 
     def encode(self, rgb: Tensor) -> Tensor:
         """[V,H,W,3] in 0..1 to x0 [V,C,h,w], differentiable; resizes to the native size."""

@@ -9,14 +9,20 @@ from splatdistill.config import SINGLE_VIEW_METHODS, TrainConfig
 from splatdistill.priors.words import META_FILE
 
 
+def check_group(num_views: int, config: TrainConfig) -> None:
+    """ValueError when a prior that sees `num_views` views jointly gets groups of another size."""
+    group = config.camera.views_per_group
+    if num_views not in (1, group) and config.method not in SINGLE_VIEW_METHODS:
+        raise ValueError(
+            f"camera.views_per_group must be {num_views}, the number of views that this prior sees at once; it is "
+            f"{group}."
+        )
+
+
 def about_cameras(folder: Path, config: TrainConfig) -> list[str]:
     """Plain sentences about cameras that the prior has not seen; ValueError when its views cannot be grouped so."""
     meta = json.loads((folder / META_FILE).read_text())
-    group, views = config.camera.views_per_group, meta.get("num_views", config.camera.views_per_group)
-    if group != views and config.method not in SINGLE_VIEW_METHODS:
-        raise ValueError(
-            f"camera.views_per_group must be {views}, the number of views that this prior sees at once; it is {group}."
-        )
+    check_group(meta.get("num_views", 1), config)
     trained = meta.get("cameras", {})
     if config.camera.kind == "inside-out":
         return ["camera.kind inside-out needs a prior trained on scenes; this one may know objects only."]

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from splatdistill import rng
 from splatdistill.cameras import camera_token
 from splatdistill.device import send
+from splatdistill.priors.memory import Chunks
+from splatdistill.priors.schedule import Prediction, levels, target, to_epsilon
 from splatdistill.types import NoisyBatch
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -22,7 +24,7 @@ class LearnedScore(ABC):
     A camera row of zeros is "no camera": those rows learn the score of renders from all cameras.
     """
 
-    predicts_v = False
+    prediction: Prediction = "epsilon"
 
     def __init__(
         self,
@@ -41,11 +43,12 @@ class LearnedScore(ABC):
         self.dropout = dropout
         self.particles = particles
         self.num_updates = 0
+        self.chunks = Chunks()
         self._adam = torch.optim.Adam(self.parameters.values(), lr=lr, betas=(0.9, 0.99), fused=True)
 
     @abstractmethod
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        """The network's answer, epsilon or v, at xt [R,C,h,w], t [R], camera tokens [R,16]; differentiable."""
+        """The network's answer, as `prediction` names it; differentiable. xt: [R,C,h,w]; t: [R]; tokens: [R,16]."""
 
     @abstractmethod
     def frozen(self, xt: Tensor, t: Tensor) -> Tensor:
@@ -59,7 +62,7 @@ class LearnedScore(ABC):
         tokens = send(camera_token(batch.cameras), batch.xt.device)
         rows = torch.cat([tokens if tell else torch.zeros_like(tokens) for tell in told])
         xt, t = batch.xt.repeat(len(told), 1, 1, 1), batch.t.repeat(len(told))
-        return list(self._epsilon(self.forward(xt, t, rows), xt, t).chunk(len(told)))
+        return list(self._epsilon(self._answers(xt, t, rows), xt, t).chunk(len(told)))
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
         """One step of regression on the renders of `batch`, which it has not learned from yet."""
@@ -73,36 +76,49 @@ class LearnedScore(ABC):
         x0 = batch.x0.detach()[rows]
         alpha, sigma = self._levels(t)
         xt = alpha * x0 + sigma * eps
-        target = alpha * eps - sigma * x0 if self.predicts_v else eps
-        numbers = self._measure(xt, t, tokens, target) if measure else {}
-        with torch.enable_grad():
-            loss = (self.forward(xt, t, tokens * told) - target).square().mean()
-            grads = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
-        for parameter, grad in zip(self.parameters.values(), grads, strict=True):
-            parameter.grad = grad
+        wanted = target(self.prediction, x0, eps, alpha=alpha, sigma=sigma)
+        numbers = self._measure(xt, t, tokens, wanted) if measure else {}
+        tokens = tokens * told
+
+        def learn(part: slice) -> Tensor:
+            with torch.enable_grad():
+                losses = (self.forward(xt[part], t[part], tokens[part]) - wanted[part]).square()
+                loss = losses.mean() * (len(losses) / len(xt))
+                grads = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
+            for parameter, grad in zip(self.parameters.values(), grads, strict=True):
+                if grad is not None:
+                    parameter.grad = grad if parameter.grad is None or part.start == 0 else parameter.grad + grad
+            return loss.detach()[None]
+
+        self.chunks.run(learn, len(xt))
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
         self.num_updates += 1
         return numbers
 
     @torch.no_grad()
-    def _measure(self, xt: Tensor, t: Tensor, tokens: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def _measure(self, xt: Tensor, t: Tensor, tokens: Tensor, wanted: Tensor) -> dict[str, Tensor]:
         """Losses on renders not learned from yet, against the frozen network's; how much the camera changes."""
-        both = self.forward(xt.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([tokens, torch.zeros_like(tokens)]))
+        both = self._answers(xt.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([tokens, torch.zeros_like(tokens)]))
         told, untold = self._epsilon(both, xt.repeat(2, 1, 1, 1), t.repeat(2)).chunk(2)
         return {
-            "lora_loss": (both[: len(xt)] - target).square().mean(),
-            "frozen_loss": (self.frozen(xt, t) - target).square().mean(),
+            "lora_loss": (both[: len(xt)] - wanted).square().mean(),
+            "frozen_loss": (self._still(xt, t) - wanted).square().mean(),
             "camera_ratio": (told - untold).norm() / told.norm(),
         }
 
+    def _answers(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        return self.chunks.run(lambda part: self.forward(xt[part], t[part], tokens[part]), len(xt))
+
+    def _still(self, xt: Tensor, t: Tensor) -> Tensor:
+        return self.chunks.run(lambda part: self.frozen(xt[part], t[part]), len(xt))
+
     def _epsilon(self, out: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = self._levels(t)
-        return alpha * out + sigma * xt if self.predicts_v else out
+        return to_epsilon(self.prediction, out, xt, alpha=alpha, sigma=sigma)
 
     def _levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        signal = self.alphas_cumprod.to(t.device)[t].view(-1, 1, 1, 1)
-        return signal.sqrt(), (1 - signal).sqrt()
+        return levels(self.alphas_cumprod, t)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters, moments and the number of updates."""

@@ -43,13 +43,13 @@ def test_without_a_gpu_the_script_says_so_and_exits_with_77(tmp_path: Path) -> N
 def test_wrong_usage_is_answered_with_the_usage(words: list[str], tmp_path: Path) -> None:
     done = script(*words)
     assert done.returncode == 2
-    assert "build|tests|parity|sanitizer|kernels|step" in done.stderr
+    assert "build|tests|parity|sanitizer|kernels|step|diffusion" in done.stderr
 
 
 def test_limits_of_the_stages_add_up_to_less_than_ten_minutes() -> None:
     line = next(line for line in SCRIPT.read_text().splitlines() if line.startswith("declare -A limit"))
     seconds = [int(word.rpartition("=")[2]) for word in line.partition("(")[2].partition(")")[0].split()]
-    assert len(seconds) == 6 and sum(seconds) < 600
+    assert len(seconds) == 7 and sum(seconds) < 600
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
@@ -69,6 +69,18 @@ def test_a_tried_out_stage_leaves_a_record_that_says_it_ran_on_a_cpu(tmp_path: P
     names = [cell["name"].split()[0] for cell in record["cells"]]
     assert set(names) == {"residual", "noising", "densify"}
     assert all(cell["launches"] is None for cell in record["cells"])
+
+
+def test_the_step_with_a_real_size_model_is_tried_out_with_a_tiny_one(tmp_path: Path) -> None:
+    done = script(str(tmp_path), "--device", "cpu", "--only", "diffusion")
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((tmp_path / "gpu_cpu_diffusion.json").read_text())
+    assert [run["method"] for run in record["runs"]] == ["sds", "vsd"]
+    for run in record["runs"]:
+        assert 0 < run["network_share"] < 1 and run["outside_share"] == pytest.approx(
+            1 - run["network_share"], abs=1e-3
+        )
+    assert {"second_score", "learning"} <= record["runs"][1]["parts_ms"].keys()
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,61 @@ def test_render_draws_a_run_and_a_file(run: Path, tmp_path: Path, capsys: pytest
     assert cli.main(["render", str(tmp_path)]) == cli.USAGE
 
 
+def test_eval_judges_runs_and_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "prompts.txt").write_text("a red ball\na blue lamp\n")
+    flags = ["--prompts", str(tmp_path / "prompts.txt"), "--output", str(tmp_path / "out")]
+    assert cli.main(["eval", str(run), str(run / "splats.ply"), "--prompt", "a blue lamp", *flags]) == cli.DONE
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("Judged by splatdistill's own judge") and printed[1].startswith("2 objects: ")
+    record, page = (Path(line) for line in printed[-2:])
+    result = json.loads(record.read_text())
+    assert result["among"] == ["a red ball", "a blue lamp"]
+    assert [row["prompt"] for row in result["objects"]] == result["among"]
+    mine = result["objects"][0]
+    assert mine["seconds"] > 0 and mine["image_evaluations"] > 0 and mine["method"] == "sds" and 0 <= mine["contrast"]
+    assert "a blue lamp" in page.read_text()
+
+
+def test_eval_has_a_pool_for_a_single_run(run: Path, tmp_path: Path) -> None:
+    assert cli.main(["eval", str(run), "--output", str(tmp_path)]) == cli.DONE
+    result = json.loads((tmp_path / "eval.json").read_text())
+    assert result["among"][0] == "a red ball" and len(result["among"]) == 41
+    assert result["chance"]["r_precision"] == pytest.approx(1 / 41)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "There is no run folder or .ply file called nowhere."),
+        (["RUN/splats.ply"], "has no prompt of its own; give it with --prompt."),
+        (["RUN/splats.ply", "--prompt", "a zyzzyva"], "the judge does not know 'zyzzyva' of 'a zyzzyva'"),
+        (["RUN", "--prompts", "none.txt"], "prompts: none.txt cannot be read as text."),
+        (["RUN", "--prompts", "lamp.txt"], "the list lacks 'a red ball'"),
+        (["RUN", "--clip", "empty"], "clip: empty is not a model folder"),
+        (["RUN", "--output", "lamp.txt/x"], "output: nothing can be written to lamp.txt/x"),
+        (["empty"], "empty is not a run folder: it has no config.yaml."),
+        (["unfinished"], "unfinished has no splats.ply; if it is a run, go on with it: train --resume unfinished."),
+        ([], "Name at least one run folder or .ply file"),
+    ],
+)
+def test_eval_refuses_what_it_cannot_judge(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lamp.txt").write_text("a lamp\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "unfinished").mkdir()
+    shutil.copy(run / "config.yaml", tmp_path / "unfinished")
+    assert cli.main(["eval", *(word.replace("RUN", str(run)) for word in arguments)]) == cli.USAGE
+    assert sentence in said(capsys)
+    assert not (tmp_path / "evaluation").exists()
+
+
 def test_render_takes_the_renderer_that_is_named(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

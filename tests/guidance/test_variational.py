@@ -214,7 +214,7 @@ def test_lambda_sets_the_spread(t: int, entropy: float, spread: float) -> None:
 class GaussianV(GaussianScore):
     """The same network asked for v."""
 
-    predicts_v = True
+    prediction = "v_prediction"
 
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         alpha, sigma = self._levels(t)
@@ -238,7 +238,7 @@ def test_regression_reaches_its_optimum(kind: type[GaussianScore]) -> None:
     x = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
     out = learned.forward(x, torch.zeros(2, dtype=torch.int64), torch.zeros(2, 16)).flatten()
     bias, slope = out[0].item(), (out[1] - out[0]).item()
-    if learned.predicts_v:
+    if learned.prediction == "v_prediction":
         assert slope == pytest.approx(0.10215, rel=0.02)
         return
     assert slope == pytest.approx(0.82518, rel=0.02)

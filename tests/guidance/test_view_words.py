@@ -43,6 +43,26 @@ def test_sides_are_named_where_the_method_or_the_user_asks(method: str) -> None:
     assert asked(method, views={"words": "off"})[0] == "x"
 
 
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "multiview"])
+@pytest.mark.parametrize("token", [True, False])
+def test_cameras_are_told_unless_the_settings_forbid(method: str, token: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: set[bool] = set()
+    embed = AnalyticPrior.embed
+
+    def listening(self: AnalyticPrior, *args: Any, token: bool = True) -> Any:
+        told.add(token)
+        return embed(self, *args, token=token)
+
+    monkeypatch.setattr(AnalyticPrior, "embed", listening)
+    asked(method, views={"token": token})
+    assert told == {token and method not in ("vsd", "esd")}
+
+
+def test_multiview_insists_on_cameras() -> None:
+    with pytest.raises(ValueError, match=r"views\.token: multiview tells views apart by their cameras"):
+        asked("multiview", views={"token": False})
+
+
 def test_perp_neg_asks_for_words_and_shares_their_thresholds() -> None:
     assert asked("sds", sds={"perp_neg": True})[0] == "x, front view"
     # at 0.7 rad (40 degrees) a view is a front view, unless the threshold is narrower

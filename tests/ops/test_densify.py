@@ -19,7 +19,8 @@ THRESHOLDS: dict[str, Any] = {
     "prune_scale": math.log(0.3),
     "prune_opacity": -2.0,
 }
-CHUNKS = 3000  # splats: more than two of the pieces that threads share out
+CHUNKS = 3000  # splats: more than two of the pieces that threads share out otherwise
+GROUPS = 70_001  # splats: more than two of the pieces that threads share out when an event moves them
 
 
 def splats(n: int, *, seed: int = 0) -> Tensors:
@@ -108,7 +109,7 @@ def test_thresholds_are_compared_as_float32() -> None:
         assert torch.equal(kind, reference.densify_classify(edge, **changed)), which
 
 
-@pytest.mark.parametrize("n", [0, 1, 5, 1023, CHUNKS])
+@pytest.mark.parametrize("n", [0, 1, 5, 1023, CHUNKS, GROUPS])
 @pytest.mark.parametrize("key", [0, 7, 2**63 - 1])
 def test_scatter_equals_the_reference(n: int, key: int) -> None:
     tensors = splats(n)
@@ -179,7 +180,7 @@ def test_statistics_equal_the_reference(num_views: int, n: int) -> None:
 
 
 def test_threads_do_not_change_a_bit() -> None:
-    n = 5 * CHUNKS
+    n = GROUPS
     tensors, grad, plan = splats(n), gradients(n), random_plan(n)
     probe = torch.randn(4, n, 2, generator=torch.Generator().manual_seed(2))
 

@@ -35,8 +35,11 @@ def test_the_wheel_is_complete(wheel):
     sources = [path.relative_to(ROOT) for path in tracked()]
     modules = {str(p) for p in sources if p.parts[0] == "splatdistill" and p.suffix == ".py"}
     presets = {f"splatdistill/{p}" for p in sources if p.parts[0] == "configs"}
-    weights = {str(p) for p in sources if p.is_relative_to("splatdistill/embedded/weights")}
-    wanted = modules | presets | weights | {"splatdistill/py.typed"}
+    folders = ("splatdistill/embedded/weights", "splatdistill/embedded/judge_weights")
+    weights = {str(p) for p in sources if any(p.is_relative_to(folder) for folder in folders)}
+    page = {f"splatdistill/{p}" for p in sources if p.parts[0] == "viewer" and "web" not in p.parts}
+    wanted = modules | presets | weights | page | {"splatdistill/py.typed"}
+    assert not any(name.startswith("splatdistill/viewer/web") for name in names)
     assert sorted(wanted - names) == []
     assert any(name.startswith("splatdistill/_C.") and name.endswith(".so") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)

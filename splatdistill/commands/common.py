@@ -1,0 +1,55 @@
+"""What several verbs share: kinds of flags, exit codes, run folders and files of splats."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, arg
+
+from splatdistill import presets
+from splatdistill.config import TrainConfig
+
+if TYPE_CHECKING:
+    from splatdistill.splats import Splats
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+File = Annotated[Path | None, arg(metavar="FILE")]
+Folder = Annotated[Path | None, arg(metavar="FOLDER")]
+
+
+def parse(kind: type, args: list[str], *, verb: str, default: Any = None) -> Any:
+    extra = {} if default is None else {"default": default}
+    return tyro.cli(kind, prog=f"splatdistill {verb}", args=args, config=(FlagCreatePairsOff,), **extra)
+
+
+def settings_of(run: Path) -> TrainConfig:
+    """Those of a run folder."""
+    if not (run / "config.yaml").is_file():
+        raise ValueError(f"{run} is not a run folder: it has no config.yaml.")
+    return presets.merge(TrainConfig(), presets.read(run / "config.yaml"), where=str(run / "config.yaml"))
+
+
+def read_splats(source: Path) -> Splats:
+    from splatdistill.io import formats
+
+    if source.is_dir() and not (source / "splats.ply").is_file():
+        raise ValueError(f"{source} has no splats.ply; if it is a run, go on with it: train --resume {source}.")
+    return formats.read(source / "splats.ply" if source.is_dir() else source)
+
+
+def print_results(folder: Path, *files: str) -> None:
+    for name in files:
+        if (folder / name).exists():
+            print(folder / name)
+    if not (folder / "turntable.mp4").exists():
+        print("Note: no ffmpeg was found, so the turntable is a folder of pictures.", file=sys.stderr)
+
+
+def print_table(lines: Mapping[str, object]) -> None:
+    width = max(len(key) for key in lines)
+    for key, value in lines.items():
+        print(f"{key:<{width}}  {value}")

@@ -1,0 +1,211 @@
+"""`train` and `config`: settings from defaults, preset, file and flags, and a run made with them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, fields, make_dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tyro.conf import Fixed, Suppress
+
+from splatdistill import presets
+from splatdistill.commands.common import DONE, File, Folder, parse, print_results, settings_of
+from splatdistill.config import METHODS, TrainConfig
+from splatdistill.io import names
+
+SHORT = {"particles": ("vsd", "esd"), "lambda": ("esd",)}  # flags without a section, and whose they are
+MAY_CHANGE = ("steps", "output.", "max_memory")  # on resume; everything else would make it another run
+
+
+@dataclass(frozen=True)
+class Train(TrainConfig):
+    """Make a 3D object from a prompt. Writes splats.ply, turntable.mp4 and contact.png into a run folder."""
+
+    out: Path = Path("runs")
+    """Parent of the run folder."""
+    name: str = ""
+    """Name of the run folder; empty derives one from the prompt and the settings."""
+    config: File = None
+    """YAML file of settings, or the name of a shipped preset such as smoke."""
+    resume: Folder = None
+    """Run folder to go on with; only steps and output may differ from its settings."""
+    profile: bool = False
+    """Write trace.json.gz, a torch.profiler trace of a few steps, into the run folder."""
+    view: bool = False
+    """Show the training in the browser; the page stays after the last step, until Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class Config(TrainConfig):
+    """Print the settings in force as YAML, each with where it came from: default, preset, file or flag."""
+
+    config: File = None
+    """YAML file of settings, or the name of a shipped preset such as smoke."""
+
+
+def train(args: list[str]) -> int:
+    flags, config, _ = _settings(Train, args, verb="train")
+    warnings = presets.validate(config)
+    if flags.resume is None:
+        folder = _new_folder(flags, config)
+    else:
+        folder = flags.resume
+        _check_resume(flags, config)
+        if _is_done(folder, config):
+            print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
+            return DONE
+    for sentence in [*warnings, *_about_priors(config)]:
+        print(f"Note: {sentence}", file=sys.stderr)
+    from splatdistill.logs import Progress
+    from splatdistill.memory import keep_freed_memory
+    from splatdistill.train import train as make
+    from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
+
+    keep_freed_memory()
+    with beside(folder) if flags.view else nullcontext() as viewer:
+        with Progress(total=config.steps, log_every=config.output.log_every) as progress:
+            # A run that was stopped before its first checkpoint begins again.
+            resume = (folder / "checkpoints" / "latest").is_file()
+            make(
+                config,
+                folder=folder,
+                progress=progress,
+                resume=resume,
+                profile=flags.profile,
+                command=shlex.join(["splatdistill", "train", *args]),
+            )
+        more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
+        print_results(folder, "splats.ply", "turntable.mp4", "turntable_frames", "contact.png", *more)
+        if viewer is not None:
+            print("The page stays until Ctrl-C.", file=sys.stderr)
+            with suppress(KeyboardInterrupt):
+                viewer.wait()
+    return DONE
+
+
+def config(args: list[str]) -> int:
+    _, config, origins = _settings(Config, args, verb="config")
+    print(presets.to_yaml(config, origins), end="")
+    return DONE
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """The flags that decide what the others default to."""
+
+    method: str | None = None
+    config: Path | None = None
+    resume: Path | None = None
+
+
+def _settings(kind: type[TrainConfig], args: list[str], *, verb: str) -> tuple[Any, TrainConfig, presets.Origins]:
+    """Parses in two passes: the first finds preset, file and run, whose values are the second's defaults.
+
+    Returns the parsed flags, the settings among them, and where each setting came from.
+    """
+    asked, _ = tyro.cli(_Sources, args=args, return_unknown_args=True, add_help=False)
+    if asked.resume is not None and kind is Train:
+        base = settings_of(asked.resume)
+        origins = dict.fromkeys(presets.flatten(base), "run")
+        if asked.config is not None:
+            base = presets.merge(base, presets.read(presets.find(asked.config)), where=str(asked.config))
+    else:
+        values = presets.read(presets.find(asked.config)) if asked.config is not None else {}
+        base, origins = presets.load(asked.method or values.get("method", "sds"), file=asked.config)
+    _refuse_foreign(args, base)
+    only = _for_method(kind, base.method)
+    flags = parse(only, args, verb=verb, default=only(**vars(base)))
+    config = TrainConfig(**{field.name: getattr(flags, field.name) for field in fields(TrainConfig)})
+    return flags, config, origins | dict.fromkeys(presets.differences(config, base), "flag")
+
+
+def _for_method(kind: type[TrainConfig], method: str) -> type[Any]:
+    """`kind` without flags for the sections that this method does not read."""
+    others = [field for field in fields(kind) if field.name in METHODS and field.name != method]
+    hidden = [(field.name, Suppress[Fixed[Any]], field) for field in others]
+    only = make_dataclass(kind.__name__, hidden, bases=(kind,), frozen=True)
+    only.__doc__ = f"{kind.__doc__}\n\nThese are the flags of --method {method}; `config` prints every setting."
+    return only
+
+
+def _refuse_foreign(args: list[str], config: TrainConfig) -> None:
+    """ValueError for a flag of another method's section, or of a setting that has no flag."""
+    for flag in (word.partition("=")[0] for word in args if word.startswith("--")):
+        name = flag.removeprefix("--").replace("-", "_")
+        section = name.partition(".")[0]
+        if "." in name and section in METHODS and section != config.method:
+            raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {section}.")
+        if name in SHORT and config.method not in SHORT[name]:
+            methods = " and ".join(SHORT[name])
+            raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {methods}.")
+        if name in presets.file_only():
+            raise ValueError(f"{flag}: {name} has no flag; set it in a file and name that with --config.")
+
+
+def _new_folder(flags: Train, config: TrainConfig) -> Path:
+    """Where a new run goes; refuses what is there already or cannot be made, before anything is loaded."""
+    folder = flags.out / (names.check_name(flags.name) if flags.name else names.run_name(config))
+    if folder.exists():
+        raise ValueError(
+            f"{folder} is there already; go on with --resume {folder}, or choose another --name or --seed."
+        )
+    parent = flags.out
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    try:  # asking the system is the only sure way: permissions, read-only disks, a file in place of a folder
+        tempfile.TemporaryDirectory(dir=parent, prefix=".splatdistill").cleanup()
+    except OSError as error:
+        raise ValueError(f"out: nothing can be written to {flags.out}: {error.strerror}.") from error
+    return folder
+
+
+def _check_resume(flags: Train, config: TrainConfig) -> None:
+    if flags.name:
+        raise ValueError("name: a run that goes on keeps its name; leave out --name or --resume.")
+    before, after = presets.flatten(settings_of(flags.resume or Path())), presets.flatten(config)
+    for name in before:
+        if before[name] != after[name] and not name.startswith(MAY_CHANGE):
+            raise ValueError(
+                f"resume: {name} is {before[name]!r} in {flags.resume}, but {after[name]!r} was asked for; "
+                "begin a new run to change it."
+            )
+
+
+def _is_done(folder: Path, config: TrainConfig) -> bool:
+    """Whether the last thing that happened in the run was its end, at this many steps or more."""
+    events = folder / "events.jsonl"
+    lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
+    try:
+        last = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        return False
+    return last.get("kind") == "done" and last.get("step", 0) >= config.steps
+
+
+def _about_prior(config: TrainConfig) -> list[str]:
+    """What the prior will make of the cameras and of the prompt's words; ValueError when it knows no word."""
+    from splatdistill.priors import EMBEDDED
+    from splatdistill.priors.meta import about_cameras
+    from splatdistill.priors.words import META_FILE, Vocabulary
+
+    folder = EMBEDDED if config.prior == "embedded" else Path(config.prior)
+    if not (folder / META_FILE).is_file():  # a prior without a list of words, or none: then `train` says so
+        return []
+    vocabulary = Vocabulary.load(folder)
+    known = {**vocabulary.nouns, **vocabulary.colours}
+    text = " ".join([*known, *(word for synonyms in known.values() for word in synonyms)])
+    messages = vocabulary.check(config.prompt)
+    if not set(vocabulary.normalise(config.prompt).replace(",", " ").split()) & set(text.split()):
+        raise ValueError(f"prompt: this prior knows no word of {config.prompt!r}. {messages[0]}")
+    return [*about_cameras(folder, config), *messages]
+
+
+def _about_priors(config: TrainConfig) -> list[str]:
+    """The same for every stage, each sentence once."""
+    return list(dict.fromkeys(said for _, stage in presets.stages(config) for said in _about_prior(stage)))

@@ -1,0 +1,85 @@
+"""What people ask of a running training, through files in its run folder. The trainer knows nothing of who watches.
+
+`control/watch` is touched by whoever wants to see the splats; while it is younger than WATCHED seconds the newest
+splats lie in `snapshots/<step>.splat`. The files `pause`, `stop` and `save` in `control/` are requests: training waits
+while `pause` is there, saves a checkpoint and ends for `stop`, and writes splats.ply for `save`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from splatdistill.io import formats, ply
+from splatdistill.logs import RunLog
+from splatdistill.splats import Splats
+
+WATCHED = 10.0  # s
+SNAPSHOT_EVERY = 2.0  # s
+
+
+class Stopped(KeyboardInterrupt):
+    """Somebody asked the training to stop; its last step is in a checkpoint."""
+
+
+class Control:
+    """The trainer's side. A new one drops requests and snapshots of earlier times."""
+
+    def __init__(self, folder: Path, log: RunLog) -> None:
+        self.folder = folder
+        self._log = log
+        self._next = 0.0  # of time.monotonic(), for the snapshot
+        for name in ("control", "snapshots"):
+            (folder / name).mkdir(exist_ok=True)
+        for path in [*(folder / "control").iterdir(), *(folder / "snapshots").glob("*.splat")]:
+            path.unlink(missing_ok=True)
+
+    def obey(self, splats: Splats, *, step: int) -> bool:
+        """Does what was asked for since the last step; returns whether to stop. Unasked, it looks into one folder."""
+        asked = os.listdir(self.folder / "control")
+        if not asked:
+            return False
+        self._serve(splats, step=step)
+        if "pause" in asked:
+            self._log.event("pause", step=step)
+            while self._asked("pause") and not self._asked("stop"):
+                time.sleep(0.1)
+                self._serve(splats, step=step)
+            self._log.event("go on", step=step)
+        stop = self._asked("stop")
+        if stop:
+            self._done("stop", step=step)
+        return stop
+
+    def _serve(self, splats: Splats, *, step: int) -> None:
+        self._snapshot(splats, step=step)
+        if self._asked("save"):
+            ply.write(self.folder / "splats.ply", splats.detach())
+            self._done("save", step=step)
+
+    def _asked(self, request: str) -> bool:
+        return (self.folder / "control" / request).exists()
+
+    def _done(self, request: str, *, step: int) -> None:
+        (self.folder / "control" / request).unlink(missing_ok=True)
+        self._log.event(request, step=step)
+
+    def _snapshot(self, splats: Splats, *, step: int) -> None:
+        """Only while watched, now and then, and once per step. Not synced to disk: it is for the moment."""
+        path = self.folder / "snapshots" / f"{step:06d}.splat"
+        if time.monotonic() < self._next or path.exists():
+            return
+        try:
+            age = time.time() - (self.folder / "control" / "watch").stat().st_mtime
+        except FileNotFoundError:
+            return
+        if age > WATCHED:
+            return
+        self._next = time.monotonic() + SNAPSHOT_EVERY
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(formats.encode(splats, "splat"))
+        temporary.replace(path)
+        for older in (self.folder / "snapshots").glob("*.splat"):
+            if older != path:
+                older.unlink(missing_ok=True)

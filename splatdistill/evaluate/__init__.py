@@ -1,0 +1,296 @@
+"""Evaluates finished objects: what a judge reads in their pictures, and how these compare with real renders."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from splatdistill.cameras import turntable
+from splatdistill.config import CameraConfig
+from splatdistill.evaluate import metrics
+from splatdistill.lighting import Lights, shade, sun
+from splatdistill.renderer import Renderer
+from splatdistill.splats import Splats
+
+NUM_VIEWS = 8
+SIZE = 64
+"""Side in pixels of the pictures that colours and contrasts are measured on, so that they compare."""
+FEW = 10
+"""With fewer different prompts than this the default pool joins them."""
+GEOMETRY_GROUND = 0.4
+"""Gray behind textureless pictures: the objects are white there."""
+_LAMP = {"azimuth": math.radians(32), "elevation": math.radians(48)}  # where the judge's training had its key light
+_AMBIENT = 0.62
+_ARTICLES = frozenset({"a", "an", "the"})
+_MEANS = ("r_precision", "r_precision_object", "geometry_r_precision", "geometry_r_precision_object",
+          "view_consistency", "saturation", "contrast", "high_frequency",
+          "seconds", "image_evaluations", "peak_memory_mb")  # fmt: skip
+
+
+class Judge(Protocol):
+    """Puts pictures and prompts into one space. name: what the report calls it; image_size: the side it wants, px."""
+
+    name: str
+    image_size: int
+
+    def embed_images(self, rgb: Tensor) -> Tensor:
+        """[V,H,W,3] in 0..1 to [V,D] of unit length."""
+        ...
+
+    def embed_texts(self, prompts: Sequence[str]) -> Tensor:
+        """T prompts to [T,D] of unit length. ValueError, one sentence, for words that it does not know."""
+        ...
+
+
+class FrontProbe(Protocol):
+    """Calls views front or not. name: what the report calls it; doubt: why its calls are not to be trusted, one
+    sentence, or nothing.
+    """
+
+    name: str
+    doubt: str
+
+    def has_front(self, prompt: str) -> bool:
+        """Whether the object of a prompt has a front that the probe was shown to tell from its other sides."""
+        ...
+
+    def is_front(self, rgb: Tensor) -> Tensor:
+        """[V,H,W,3] in 0..1 to [V] bool."""
+        ...
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What objects are held against.
+
+    pool: prompts that join the runs' own. colours: words that name colours; geometry is judged without them. real:
+    figures of real renders by kind of prompt, coloured or plain.
+    """
+
+    pool: tuple[str, ...]
+    colours: frozenset[str]
+    real: Mapping[str, Mapping[str, float]]
+
+    def kind(self, prompt: str) -> str:
+        return "coloured" if self.colours & set(words(prompt)) else "plain"
+
+    def for_another_judge(self) -> Yardstick:
+        """Without the figures that depend on the judge which measured them."""
+        kept = ("saturation", "contrast", "high_frequency")
+        real = {kind: {name: figures[name] for name in kept} for kind, figures in self.real.items()}
+        return replace(self, real=real)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One object to evaluate. summary: of its run, empty for a file."""
+
+    name: str
+    prompt: str
+    splats: Splats
+    camera: CameraConfig
+    summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Views:
+    """NUM_VIEWS pictures round one object. rgb: [V,H,W,3] on white; alpha: [V,H,W,1]; geometry: [V,H,W,3] without
+    colours, lit, on gray.
+    """
+
+    rgb: Tensor
+    alpha: Tensor
+    geometry: Tensor
+
+
+@torch.no_grad()
+def draw(subject: Subject, *, size: int, renderer: Renderer) -> Views:
+    """The views of an object from the turntable's cameras, on the CPU."""
+    cameras = turntable(subject.camera, num_frames=NUM_VIEWS, size=size)
+    device = subject.splats.device
+    output = renderer.render(subject.splats, cameras, background=torch.ones(NUM_VIEWS, 3, device=device), normals=True)
+    ground = torch.full((NUM_VIEWS, 3), GEOMETRY_GROUND, device=device)
+    geometry = shade(output, cameras, _geometry_lights(), background=ground)
+    return Views(*(x.clamp(0, 1).cpu() for x in (output.rgb, output.alpha, geometry)))
+
+
+def _geometry_lights() -> Lights:
+    lights = sun(**_LAMP, num_views=NUM_VIEWS)
+    return replace(
+        lights, ambient=torch.full_like(lights.ambient, _AMBIENT), textureless=torch.ones_like(lights.textureless)
+    )
+
+
+def words(prompt: str) -> list[str]:
+    """The words of a prompt in lower case, without articles."""
+    return [word for word in re.findall(r"[a-z0-9]+", prompt.lower()) if word not in _ARTICLES]
+
+
+def candidates(prompts: Sequence[str], pool: Sequence[str]) -> list[str]:
+    """The prompts, each once, and where they are few those of the pool too.
+
+    Left out of the pool is what is true of a prompt's object as well, or would be: "a red car" beside "a car".
+    """
+    own = list(dict.fromkeys(prompts))
+    if len(own) >= FEW:
+        return own
+    sets = [frozenset(words(prompt)) for prompt in own]
+    return own + [p for p in pool if not any(s <= set(words(p)) or set(words(p)) <= s for s in sets)]
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The lines of a text file that are not empty; ValueError, one sentence, when there are none."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"prompts: {path} cannot be read as text.") from error
+    if found := [line for line in lines if line]:
+        return found
+    raise ValueError(f"prompts: {path} holds no prompt; write one a line.")
+
+
+def without_colours(prompt: str, colours: frozenset[str]) -> str:
+    """The prompt less its colour words, with the right article: "a red armchair" becomes "an armchair"."""
+    kept = " ".join(word for word in prompt.split() if word.strip(",.").lower() not in colours)
+    if not words(kept):  # a colour is all that it names
+        return prompt
+    return re.sub(r"\b(a|an) (?=(\w))", lambda m: "an " if m[2].lower() in "aeiou" else "a ", kept)
+
+
+def evaluate(
+    subjects: Sequence[Subject],
+    *,
+    judge: Judge,
+    probe: FrontProbe,
+    yardstick: Yardstick,
+    renderer: Renderer,
+    prompts: Sequence[str] | None = None,
+) -> tuple[dict[str, Any], list[Views]]:
+    """The results as plain data, and the views of each subject for a report.
+
+    prompts: what each picture is to be told from; None stands for the subjects' own and, where these are few, the pool.
+    ValueError, one sentence, for a prompt that the judge cannot read or that `prompts` lacks.
+    """
+    own = [subject.prompt for subject in subjects]
+    among = list(dict.fromkeys(prompts)) if prompts else candidates(own, yardstick.pool)
+    if missing := [prompt for prompt in own if prompt not in among]:
+        raise ValueError(f"prompts: the list lacks {missing[0]!r}, the prompt of one of the runs; add it.")
+    scorer = _Scorer(judge, among, colours=yardstick.colours)
+    rows, pictures, embedded = [], [], []
+    for subject in subjects:
+        small = draw(subject, size=SIZE, renderer=renderer)
+        views = small if judge.image_size == SIZE else draw(subject, size=judge.image_size, renderer=renderer)
+        images = judge.embed_images(views.rgb)
+        front = probe.is_front(small.rgb).tolist() if probe.has_front(subject.prompt) else None
+        rows.append(
+            {
+                **_about(subject),
+                **scorer.score(images, subject.prompt),
+                **scorer.score_geometry(judge.embed_images(views.geometry), subject.prompt),
+                "view_consistency": metrics.view_consistency(images),
+                **_finite(metrics.appearance(small.rgb, small.alpha)),
+                "front": front,
+                "janus": None if front is None or probe.doubt else metrics.is_janus(front),
+            }
+        )
+        pictures.append(small)
+        embedded.append(images)
+    result = {
+        "judge": judge.name,
+        "among": among,
+        "chance": {"r_precision": 1 / len(among), "geometry_r_precision": 1 / len(scorer.plain)},
+        "real": {kind: dict(figures) for kind, figures in yardstick.real.items()},
+        "janus_probe": {"name": probe.name, "doubt": probe.doubt},
+        "overall": _summary(rows),
+        "methods": {method: _summary(list(group)) for method, group in _by(rows, "method")},
+        "diversity": _diversity(rows, embedded),
+        "objects": [{**row, "kind": yardstick.kind(row["prompt"])} for row in rows],
+    }
+    return result, pictures
+
+
+class _Scorer:
+    """Retrieval among a list of prompts, and among what is left of them without colours."""
+
+    def __init__(self, judge: Judge, among: Sequence[str], *, colours: frozenset[str]) -> None:
+        self.among, self.colours = list(among), colours
+        self.plain = list(dict.fromkeys(without_colours(prompt, colours) for prompt in among))
+        self.texts, self.plain_texts = judge.embed_texts(self.among), judge.embed_texts(self.plain)
+
+    def score(self, images: Tensor, prompt: str) -> dict[str, Any]:
+        index = self.among.index(prompt)
+        read = metrics.mean_direction(images) @ self.texts.T
+        return {**_retrieval("", images, self.texts, index), "read_as": self.among[int(read.argmax())]}
+
+    def score_geometry(self, images: Tensor, prompt: str) -> dict[str, float]:
+        return _retrieval(
+            "geometry_", images, self.plain_texts, self.plain.index(without_colours(prompt, self.colours))
+        )
+
+
+def _retrieval(prefix: str, images: Tensor, texts: Tensor, index: int) -> dict[str, float]:
+    truth = torch.full((len(images),), index)
+    whole = metrics.mean_direction(images)[None]
+    return {
+        f"{prefix}r_precision": float(metrics.retrieved(images, texts, truth).mean()),
+        f"{prefix}r_precision_object": float(metrics.retrieved(whole, texts, truth[:1])),
+    }
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no word for numbers that are not finite."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
+def _about(subject: Subject) -> dict[str, Any]:
+    summary = subject.summary
+    return {
+        "name": subject.name,
+        "prompt": subject.prompt,
+        **{key: summary.get(key) for key in ("method", "seed", "steps", "image_evaluations", "peak_memory_mb")},
+        "seconds": summary.get("seconds_total"),
+        "num_splats": len(subject.splats),
+    }
+
+
+def _by(rows: Sequence[dict[str, Any]], *keys: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    def key(row: dict[str, Any]) -> str:
+        return ": ".join(str(row[name] or "file") for name in keys)
+
+    return [(name, list(group)) for name, group in groupby(sorted(rows, key=key), key)]
+
+
+def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over objects, of those that have a figure. The Janus rate is over objects of prompts with a front, and
+    front_rate is the share of these that show one at all: a shapeless object is no Janus either.
+    """
+    means = {}
+    for name in _MEANS:
+        known = [row[name] for row in rows if row[name] is not None]
+        means[name] = sum(known) / len(known) if known else None
+    called = [row["janus"] for row in rows if row["janus"] is not None]
+    shown = [any(row["front"]) for row in rows if row["janus"] is not None]
+    return {
+        "objects": len(rows),
+        **means,
+        "janus_rate": sum(called) / len(called) if called else None,
+        "front_rate": sum(shown) / len(shown) if shown else None,
+        "janus_objects": len(called),
+    }
+
+
+def _diversity(rows: Sequence[dict[str, Any]], embedded: Sequence[Tensor]) -> dict[str, float]:
+    """By method and prompt, where there are several objects of both."""
+    numbered = [{**row, "index": index} for index, row in enumerate(rows)]
+    groups = _by(numbered, "method", "prompt")
+    return {
+        name: metrics.diversity([embedded[row["index"]] for row in group]) for name, group in groups if len(group) > 1
+    }

@@ -1,0 +1,64 @@
+"""A real CLIP as the judge: any CLIP model that transformers can read, from a folder or from the hub's cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of every CLIP of OpenAI's
+
+
+class Clip:
+    """CLIP of `source`, a local folder or a hub id. ValueError, one sentence, when there is none that loads."""
+
+    def __init__(self, source: str) -> None:
+        if Path(source).is_dir():
+            _check(Path(source))
+        try:
+            config = CLIPConfig.from_pretrained(source)
+            # No code from a model folder, and no format that can hold any.
+            self.model = CLIPModel.from_pretrained(source, use_safetensors=True).eval()
+            self.tokenizer = AutoTokenizer.from_pretrained(source)
+        except Exception as error:  # a dozen kinds, from the hub's to the file system's
+            raise ValueError(
+                f"clip: {source!r} does not load as a CLIP model ({type(error).__name__}); name a folder with its "
+                "config, tokenizer and safetensors, or an id that can be downloaded."
+            ) from error
+        self.name = f"CLIP {source}"
+        vision, text = (getattr(config, f"{kind}_config") for kind in ("vision", "text"))
+        self.image_size: int = vision.image_size
+        self.longest: int = text.max_position_embeddings
+
+    @torch.no_grad()
+    def embed_images(self, rgb: Tensor) -> Tensor:
+        """[V,H,W,3] in 0..1 to [V,D] of unit length."""
+        x = rgb.permute(0, 3, 1, 2)
+        if x.shape[-1] != self.image_size:
+            x = F.interpolate(x, size=(self.image_size,) * 2, mode="bicubic", antialias=True)
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (_MEAN, _STD))
+        pooled = self.model.vision_model(pixel_values=(x - mean) / std).pooler_output
+        return F.normalize(self.model.visual_projection(pooled), dim=-1)
+
+    @torch.no_grad()
+    def embed_texts(self, prompts: Sequence[str]) -> Tensor:
+        """T prompts to [T,D] of unit length; cut where they are longer than the model reads."""
+        tokens = self.tokenizer(
+            list(prompts), padding=True, truncation=True, max_length=self.longest, return_tensors="pt"
+        )
+        pooled = self.model.text_model(tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
+        return F.normalize(self.model.text_projection(pooled), dim=-1)
+
+
+def _check(folder: Path) -> None:
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"clip: {folder} is not a model folder: it has no config.json that can be read.") from error
+    if kind != "clip":
+        raise ValueError(f"clip: {folder} is not a CLIP: its config.json says model_type {kind!r}.")

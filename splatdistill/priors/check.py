@@ -1,0 +1,80 @@
+"""What `splatdistill prior` says: the families that have names, and what one prior is, with one step to try it out."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+
+from splatdistill import priors
+from splatdistill.cameras import orbit
+from splatdistill.priors.codec import Latents
+from splatdistill.priors.diffusion import CodedPrior
+from splatdistill.priors.find import families, is_here
+from splatdistill.priors.memory import GB, estimate
+from splatdistill.priors.network import NetworkPrior
+
+PROMPT = "a red chair"
+
+
+def table() -> list[str]:
+    """A line for each family: name, what it is, where it comes from, memory for four views."""
+    rows = [("name", "what", "pixels", "GB", "from")]
+    for name, facts in families().items():
+        sources = [f"{source} (here)" if is_here(source) else source for source in facts["sources"]]
+        need = f"{memory_of(facts):.2g}"
+        rows.append((name, facts["what"], str(facts["image_size"]), need, ", ".join(sources)))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
+
+
+def memory_of(facts: dict[str, Any]) -> float:
+    """GB for SDS with four views in bf16, estimated."""
+    encoder = facts["encoder"]
+    parameters = (facts["parameters_m"] + (84 if encoder else 0)) * 1_000_000  # all these VAEs have 84 M
+    return estimate(parameters, image_size=facts["image_size"], encoder=encoder, dtype="bf16").total(num_views=4) / GB
+
+
+def describe(name: str, *, device: torch.device, dtype: str, max_memory: float) -> dict[str, str]:
+    """Loads the prior `name` and makes one step with it: encode, two scores for each view, backward."""
+    prior = priors.load(name, device=device, dtype=dtype, max_memory=max_memory)
+    facts = {"prior": name, "origin": prior.origin, "kind": type(prior).__name__}
+    if isinstance(prior, NetworkPrior):
+        weights = sum(p.numel() for p in prior.network.parameters())
+        facts |= {"network": f"{type(prior.network).__name__}, {weights / 1e6:.4g} M parameters"}
+        facts |= {"predicts": prior.prediction}
+    facts |= {
+        "picture": f"{prior.image_size} x {prior.image_size} pixels",
+        "views": f"{prior.num_views} at once" if prior.num_views > 1 else "one by one",
+        "cameras": "told" if prior.knows_cameras else "not told",
+        "precision": prior.dtype,
+    }
+    if isinstance(prior, CodedPrior):
+        encoder = ""
+        if isinstance(prior.codec, Latents):
+            weights += sum(p.numel() for p in prior.codec.vae.parameters())
+            encoder = "bf16" if prior.codec.bf16 else "fp32"
+        need = estimate(weights, image_size=prior.image_size, encoder=encoder, dtype=prior.dtype)
+        facts["memory"] = (
+            f"about {need.total(num_views=4) / GB:.2g} GB for four views, {need.least / GB:.2g} GB at least "
+            "(estimated, not measured)"
+        )
+        facts["network kept"] = "in main memory, sent layer by layer" if prior.offloaded else f"on {device}"
+    one = torch.ones(prior.num_views)
+    azimuth = torch.arange(prior.num_views) * (2 * math.pi / prior.num_views)
+    cameras = orbit(azimuth=azimuth, elevation=0.2 * one, radius=3 * one, fovy=0.7 * one, size=prior.image_size)
+    conditions = [prior.embed(PROMPT, cameras), prior.embed("", cameras)]
+    shape = (prior.num_views, prior.image_size, prior.image_size, 3)
+    rgb = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
+    begun = time.perf_counter()
+    x0 = prior.encode(rgb)
+    t = torch.full((prior.num_views,), len(prior.alphas_cumprod) // 2, device=device)
+    told, untold = prior.predict(x0.detach(), t, conditions)
+    (grad,) = torch.autograd.grad(x0, rgb, told - untold)
+    size = float(grad.norm())
+    if not math.isfinite(size):
+        raise ValueError(f"prior: a step with {name} gave numbers that are not finite; try --dtype fp32.")
+    facts["step"] = f"{len(rgb)} view(s) in {time.perf_counter() - begun:.2f} s, gradient norm {size:.3g}"
+    return facts

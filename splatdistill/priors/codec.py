@@ -1,0 +1,112 @@
+"""Pictures to what a diffusion model denoises, and back: the latents of a VAE, or the pixels themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from splatdistill.priors.memory import Chunks, release
+
+
+class Pixels:
+    """Images are denoised as they are, in -1..1."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images
+
+    def decode(self, x0: Tensor) -> Tensor:
+        return x0
+
+
+class Latents:
+    """The latents of a frozen VAE with the scale and shift of its folder. Runs in fp32, or in bf16, whose range holds
+    what fp16 overflows on.
+    """
+
+    def __init__(self, vae: AutoencoderKL, *, dtype: str) -> None:
+        config = vae.config
+        device = next(vae.parameters()).device
+        self.vae, self.bf16 = vae, dtype == "bf16"
+        self.chunks = Chunks()
+        self.recompute = False  # after memory ran out once: nothing is kept for the backward
+        mean, std = config["latents_mean"] or [0.0], config["latents_std"] or [1.0]
+        self._mean, self._std = (torch.tensor(x, device=device).view(1, -1, 1, 1) for x in (mean, std))
+        self._mean = self._mean + (config["shift_factor"] or 0.0)
+        self._std = self._std / config["scaling_factor"]
+
+    def encode(self, images: Tensor) -> Tensor:
+        """[V,3,H,W] in -1..1 to [V,C,h,w], differentiable; in chunks of views when memory runs out, with the same
+        gradient.
+        """
+        if images.requires_grad and torch.is_grad_enabled():
+            return _Encode.apply(images, self)  # type: ignore[return-value]
+        return self.chunks.run(lambda part: self.latents(images[part]), len(images))
+
+    def latents(self, images: Tensor) -> Tensor:
+        """The same without chunks. The mean of the posterior: its spread vanishes beside the noise that is added."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            mean = self.vae.encode(images, return_dict=False)[0].mode()
+        return (mean.float() - self._mean) / self._std
+
+    @torch.no_grad()
+    def decode(self, x0: Tensor) -> Tensor:
+        def pictures(part: slice) -> Tensor:
+            with torch.autocast(x0.device.type, torch.bfloat16, enabled=self.bf16):
+                latents: Any = x0[part] * self._std + self._mean
+                return self.vae.decode(latents, return_dict=False)[0].float()
+
+        return self.chunks.run(pictures, len(x0))
+
+    def save_memory(self) -> None:
+        """From now on the backward repeats the forward, block by block."""
+        self.recompute = True
+        self.vae.enable_gradient_checkpointing()
+        release()
+
+
+class _Encode(torch.autograd.Function):
+    """`Latents.latents` whose backward survives a lack of memory: it repeats the forward for fewer views at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, codec: Latents) -> Tensor:
+        ctx.codec, ctx.kept = codec, None
+        ctx.save_for_backward(images)
+        if not codec.recompute:
+            try:
+                ctx.kept = _kept(codec, images)
+                return ctx.kept[1].detach()
+            except torch.OutOfMemoryError:
+                pass
+            codec.save_memory()
+        return codec.chunks.run(lambda part: codec.latents(images[part]), len(images))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        codec: Latents = ctx.codec
+        (images,) = ctx.saved_tensors
+        kept, ctx.kept = ctx.kept, None
+        if kept is not None:
+            try:
+                return torch.autograd.grad(kept[1], kept[0], grad)[0], None
+            except torch.OutOfMemoryError:
+                pass
+            kept = None
+            codec.save_memory()
+
+        def pulled(part: slice) -> Tensor:
+            leaf, out = _kept(codec, images[part])
+            return torch.autograd.grad(out, leaf, grad[part])[0]
+
+        return codec.chunks.run(pulled, len(images)), None
+
+
+def _kept(codec: Latents, images: Tensor) -> tuple[Tensor, Tensor]:
+    """A leaf and its latents, with the graph between them."""
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        return leaf, codec.latents(leaf)

@@ -1,0 +1,191 @@
+"""Diffusion models of diffusers folders: Stable Diffusion 1, 2 and XL, DeepFloyd IF, MVDream; nothing is assumed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from splatdistill.priors import mvdream
+from splatdistill.priors.codec import Latents, Pixels
+from splatdistill.priors.find import Source
+from splatdistill.priors.folder import Folder
+from splatdistill.priors.memory import estimate, must_offload
+from splatdistill.priors.network import NetworkPrior, Text, UNetPrior, keep_bf16, pick_dtype, resize
+from splatdistill.priors.schedule import Schedule
+from splatdistill.priors.text import Reader, TextCache, fingerprint, read_clip, read_t5, read_two_clips
+
+
+class CodedPrior(NetworkPrior):
+    """A network behind a codec, which reads its prompts from a cache."""
+
+    def __init__(self, network: nn.Module, *, codec: Latents | Pixels, texts: TextCache, **settings: Any) -> None:
+        super().__init__(network, **settings)
+        self.codec, self.texts = codec, texts
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        return self.codec.encode(resize(rgb, self.image_size).permute(0, 3, 1, 2) * 2 - 1)
+
+    def decode(self, x0: Tensor) -> Tensor:
+        return (self.codec.decode(x0) * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+    def _encode(self, prompt: str) -> Text:
+        return self.texts.get(prompt)
+
+
+class DiffusionPrior(CodedPrior, UNetPrior):
+    """A UNet that predicts epsilon, v or x0 in the latents of a VAE or in pixels."""
+
+    @classmethod
+    def load(
+        cls, source: Source, *, device: torch.device, dtype: str = "auto", max_memory: float = 0.0
+    ) -> DiffusionPrior:
+        """From a diffusers folder. max_memory: GB that the model may take, 0 for all.
+
+        ValueError, one sentence, for a folder that is not whole or holds another kind of model.
+        """
+        folder, dtype = Folder(source.path), pick_dtype(dtype, device=str(device))
+        config = folder.config("unet")
+        vae = folder.config("vae") if "vae" in folder.parts else None
+        read = check_unet(folder, config, channels=vae["latent_channels"] if vae else 3)
+        for tower in folder.towers:
+            folder.check(tower)
+        side, schedule = native_side(folder, config, vae), read_schedule(folder)
+        encoder = encoder_dtype(folder, dtype)
+        need = estimate(folder.num_parameters("unet", "vae"), image_size=side, encoder=encoder, dtype=dtype)
+        offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
+        if config["_class_name"] == "UNet2DConditionModel":
+            unet = folder.load("unet", UNet2DConditionModel)
+        else:  # as ashawkey has MVDream: its own class, whose code is not run, around the original names
+            unet = mvdream.make_unet({k: v for path in folder.check("unet") for k, v in load_file(path).items()})
+        return cls(
+            place(unet, device=device, dtype=dtype, offload=offload),
+            codec=make_codec(folder, device=device, dtype=dtype),
+            texts=make_texts(folder, read, device=device, dtype=dtype),
+            schedule=schedule,
+            num_views=mvdream.NUM_VIEWS if unet.config["class_embed_type"] == "projection" else 1,
+            image_size=side,
+            dtype=dtype,
+            origin=source.origin,
+            device=device,
+            offloaded=offload,
+        )
+
+    @classmethod
+    def load_mvdream(
+        cls, source: Source, *, device: torch.device, dtype: str = "auto", max_memory: float = 0.0
+    ) -> DiffusionPrior:
+        """From MVDream's original checkpoint, a file."""
+        dtype = pick_dtype(dtype, device=str(device))
+        parts = mvdream.load(source.path)
+        weights = sum(p.numel() for part in (parts.unet, parts.vae) for p in part.parameters())
+        need = estimate(weights, image_size=mvdream.IMAGE_SIZE, encoder=dtype, dtype=dtype)
+        offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
+        texts = TextCache(
+            lambda: {"text_encoder": mvdream.load_tower(source.path, device=device)},
+            read_clip,
+            key=fingerprint([source.path]),
+            device=device,
+        )
+        return cls(
+            place(parts.unet, device=device, dtype=dtype, offload=offload),
+            codec=Latents(place(parts.vae, device=device, dtype=dtype), dtype=dtype),
+            texts=texts,
+            schedule=Schedule.of(parts.alphas_cumprod),
+            num_views=mvdream.NUM_VIEWS,
+            image_size=mvdream.IMAGE_SIZE,
+            dtype=dtype,
+            origin=source.origin,
+            device=device,
+            offloaded=offload,
+        )
+
+
+def make_codec(folder: Folder, *, device: torch.device, dtype: str) -> Latents | Pixels:
+    encoder = encoder_dtype(folder, dtype)
+    if not encoder:
+        return Pixels()
+    return Latents(place(folder.load("vae", AutoencoderKL), device=device, dtype=encoder), dtype=encoder)
+
+
+def encoder_dtype(folder: Folder, dtype: str) -> str:
+    """The VAE's precision: that of the network, or fp32 where the folder asks for it; "" without a VAE."""
+    if "vae" not in folder.parts:
+        return ""
+    return "fp32" if folder.config("vae").get("force_upcast") else dtype
+
+
+def make_texts(folder: Folder, read: Reader, *, device: torch.device, dtype: str) -> TextCache:
+    return TextCache(
+        lambda: {part: folder.tower(part, device=device, dtype=dtype) for part in folder.towers},
+        read,
+        key=folder.fingerprint(dtype),
+        device=device,
+        empty_is_zero=bool(folder.index.get("force_zeros_for_empty_prompt")),
+    )
+
+
+def place(model: nn.Module, *, device: torch.device, dtype: str, offload: bool = False) -> Any:
+    """A frozen model in `dtype` on `device`, or in main memory with its layers sent there one by one."""
+    if dtype == "bf16":
+        keep_bf16(model)
+    model = model.eval().requires_grad_(False)
+    if not offload:
+        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    from diffusers.hooks.group_offloading import apply_group_offloading
+
+    apply_group_offloading(model, onload_device=device, offload_type="leaf_level", use_stream=device.type == "cuda")
+    return model
+
+
+def check_unet(folder: Folder, config: dict[str, Any], *, channels: int) -> Reader:
+    """How the prompts of this model are read. ValueError, one sentence, when its UNet is not asked with a noisy picture
+    of `channels` and a text alone.
+    """
+    kind = config.get("_class_name")
+    if kind == "MultiViewUNetModel" and not config.get("ip_dim"):
+        return read_clip
+    if kind != "UNet2DConditionModel":
+        raise ValueError(f"prior: {folder.root} holds a {kind}, which does not denoise single pictures from a text.")
+    if config["in_channels"] != channels:
+        raise ValueError(
+            f"prior: the UNet of {folder.root} takes {config['in_channels']} channels where a picture has {channels}: "
+            "it upscales, fills in or edits pictures; take the text-to-image model."
+        )
+    labels, extra = config.get("class_embed_type"), config.get("addition_embed_type")
+    camera = labels == "projection" and config.get("projection_class_embeddings_input_dim") == 16
+    if config.get("num_class_embeds") or (labels is not None and not camera):
+        raise ValueError(f"prior: the UNet of {folder.root} wants a noise level or a class: it upscales pictures.")
+    towers = [folder.parts[name] for name in folder.towers]
+    if extra == "text_time" and towers == ["CLIPTextModel", "CLIPTextModelWithProjection"]:
+        return read_two_clips
+    if extra == "text" and towers == ["T5EncoderModel"]:
+        return read_t5
+    if extra is None and towers == ["CLIPTextModel"]:
+        return read_clip
+    named = ", ".join(folder.towers) or "no text encoder"
+    raise ValueError(f"prior: {folder.root} has {named}, which is no model known here; a refiner cannot be used.")
+
+
+def read_schedule(folder: Folder) -> Schedule:
+    try:
+        return Schedule.from_config(folder.scheduler())
+    except ValueError as error:
+        raise ValueError(f"prior: {folder.root} cannot be used: {error}") from error
+    except (NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f"prior: the scheduler in {folder.root} has levels of noise that are not known here."
+        ) from error
+
+
+def native_side(folder: Folder, config: dict[str, Any], vae: dict[str, Any] | None) -> int:
+    """Side in pixels of the pictures that a network was made for."""
+    size = config.get("sample_size", config.get("image_size"))
+    sides = set(size if isinstance(size, list | tuple) else [size])
+    if len(sides) != 1 or not isinstance(side := sides.pop(), int):
+        raise ValueError(f"prior: {folder.root} was made for pictures of {size}; only square ones are supported.")
+    return side * (2 ** (len(vae["block_out_channels"]) - 1) if vae else 1)

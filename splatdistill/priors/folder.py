@@ -1,0 +1,153 @@
+"""A diffusers folder: checked by its small files before any weight is read, loaded part by part, never run as code."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError, safe_open
+from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel
+from transformers.utils import logging as transformers_logging
+
+from splatdistill.priors.text import Tower, fingerprint
+
+INDEX = "model_index.json"
+_ENCODERS: dict[str, Any] = {
+    "CLIPTextModel": CLIPTextModel,
+    "CLIPTextModelWithProjection": CLIPTextModelWithProjection,
+    "T5EncoderModel": T5EncoderModel,
+}
+_BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
+
+
+class Folder:
+    """parts: the classes that model_index.json names for the parts that are there, such as {"vae": "AutoencoderKL"}.
+
+    Every method raises ValueError, one sentence, for a folder that is not whole.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.index = self._json(INDEX)
+        named = {name: value for name, value in self.index.items() if isinstance(value, list) and len(value) == 2}
+        self.parts: dict[str, str] = {name: value[1] for name, value in named.items() if value[1]}
+
+    @property
+    def towers(self) -> list[str]:
+        """Names of the text encoders."""
+        return [name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if name in self.parts]
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The configuration of a part with weights."""
+        return self._json(f"{part}/config.json")
+
+    def scheduler(self) -> dict[str, Any]:
+        return self._json("scheduler/scheduler_config.json")
+
+    def check(self, part: str) -> list[Path]:
+        """The files of a part's weights: the plain ones, or where those are missing their fp16 twins."""
+        self.config(part)
+        files = sorted((self.root / part).glob("*.safetensors"))
+        plain = [path for path in files if ".fp16" not in path.name and "non_ema" not in path.name]
+        chosen = plain or [path for path in files if ".fp16" in path.name]
+        if chosen:
+            return chosen
+        others = sorted(path.name for end in ("*.bin", "*.ckpt", "*.pt") for path in (self.root / part).glob(end))
+        if others:
+            raise ValueError(
+                f"prior: {self.root / part} has no .safetensors file, only {others[0]}, which could run code; take a "
+                "copy of the model in safetensors."
+            )
+        raise ValueError(f"prior: {self.root} is not whole: {part} has no .safetensors file; download it again.")
+
+    def num_parameters(self, *parts: str) -> int:
+        """Of those of the parts that are there, counted from the headers of their files."""
+        total = 0
+        for part in (part for part in parts if part in self.parts):
+            for path in self.check(part):
+                try:
+                    with safe_open(path, "pt") as file:
+                        total += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())
+                except (SafetensorError, OSError) as error:
+                    raise self._broken(part, error) from error
+        return total
+
+    def load(self, part: str, kind: Any) -> Any:
+        """A frozen model of diffusers, fp32 on the CPU. kind: its class."""
+        diffusers_logging.disable_progress_bar()
+        twin = all(".fp16" in path.name for path in self.check(part))
+        try:
+            model, info = kind.from_pretrained(
+                self.root,
+                subfolder=part,
+                torch_dtype=torch.float32,
+                variant="fp16" if twin else None,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except _BROKEN as error:
+            raise self._broken(part, error) from error
+        if info["missing_keys"]:
+            raise self._broken(part, f"its weights lack {sorted(info['missing_keys'])[0]}")
+        return model.eval().requires_grad_(False)
+
+    def tower(self, part: str, *, device: torch.device, dtype: str) -> Tower:
+        """A text encoder with its tokenizer. T5 runs in `dtype`, the others are small and run in fp32."""
+        transformers_logging.disable_progress_bar()
+        name = self.parts[part]
+        if name not in _ENCODERS:
+            raise ValueError(f"prior: {self.root / part} is a {name}; {', '.join(_ENCODERS)} are known.")
+        twin = all(".fp16" in path.name for path in self.check(part))
+        kind = torch.bfloat16 if name == "T5EncoderModel" and dtype == "bf16" else torch.float32
+        tokenizer_folder = self.root / part.replace("text_encoder", "tokenizer")
+        try:
+            model = _ENCODERS[name].from_pretrained(
+                self.root,
+                subfolder=part,
+                dtype=kind,
+                variant="fp16" if twin else None,
+                local_files_only=True,
+                use_safetensors=True,
+            )
+            reader: Any = AutoTokenizer if name == "T5EncoderModel" else CLIPTokenizer
+            if not tokenizer_folder.is_dir():
+                raise ValueError(f"it has no folder {tokenizer_folder.name}")
+            tokenizer = reader.from_pretrained(tokenizer_folder, local_files_only=True)
+        except ImportError as error:
+            raise ValueError(
+                f"prior: the tokenizer in {tokenizer_folder} needs two packages: pip install sentencepiece protobuf."
+            ) from error
+        except _BROKEN as error:
+            raise self._broken(part, error) from error
+        model = model.eval().requires_grad_(False)
+        try:
+            model = model.to(device)
+        except torch.OutOfMemoryError:  # T5 may be larger than what the UNet has left: a few prompts are no work
+            model = model.cpu()
+        return Tower(model, tokenizer)
+
+    def fingerprint(self, *extra: object) -> str:
+        """Of everything that decides how a prompt is encoded."""
+        roots = [self.root / part for tower in self.towers for part in (tower, tower.replace("text_enc", "tokeniz"))]
+        return fingerprint([root for root in roots if root.exists()], *extra)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            found = json.loads((self.root / name).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ValueError(f"prior: {self.root} is not whole: it has no {name}; download it again.") from error
+        except (OSError, ValueError) as error:
+            raise ValueError(f"prior: {self.root / name} cannot be read as JSON.") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"prior: {self.root / name} must hold settings.")
+        return found
+
+    def _broken(self, part: str, reason: object) -> ValueError:
+        first = re.split(r"\.\s|\n", str(reason).strip() or type(reason).__name__)[0].rstrip(".")
+        return ValueError(f"prior: {part} in {self.root} cannot be loaded: {first}.")

@@ -1,0 +1,219 @@
+"""What all priors with a network share: conditions as rows of one call, epsilon, chunks of views, adapters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
+
+from splatdistill.cameras import camera_token
+from splatdistill.device import send
+from splatdistill.priors.attention import install_view_attention
+from splatdistill.priors.base import Condition, Variational
+from splatdistill.priors.memory import Chunks
+from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
+from splatdistill.types import Cameras
+
+
+@dataclass(frozen=True)
+class Text:
+    """One prompt as a network reads it. tokens: [1,T,D]; pooled: [1,P] where the network wants one vector as well."""
+
+    tokens: Tensor
+    pooled: Tensor | None = None
+
+
+class NetworkPrior(ABC):
+    """The `Prior` protocol on a frozen network, but for pictures and words."""
+
+    knows_cameras = False
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        schedule: Schedule,
+        num_views: int,
+        image_size: int,
+        dtype: str,
+        origin: str,
+        device: torch.device | None = None,
+        offloaded: bool = False,
+    ) -> None:
+        """device: where it computes, if that is not where its weights are. offloaded: they are in main memory."""
+        self.network, self.offloaded = network, offloaded
+        self.device = device or next(network.parameters()).device
+        self.alphas_cumprod: Tensor = schedule.alphas_cumprod.to(self.device)
+        self.prediction: Prediction = schedule.prediction
+        self.num_views, self.image_size, self.dtype, self.origin = num_views, image_size, dtype, origin
+        self.chunks = Chunks()
+
+    @abstractmethod
+    def encode(self, rgb: Tensor) -> Tensor:
+        """[V,H,W,3] in 0..1 to x0 [V,C,h,w], differentiable; resizes to the native size."""
+
+    @abstractmethod
+    def decode(self, x0: Tensor) -> Tensor:
+        """x0 [V,C,h,w] to [V,H,W,3] in 0..1."""
+
+    @abstractmethod
+    def _encode(self, prompt: str) -> Text: ...
+
+    @property
+    @abstractmethod
+    def time_embedding(self) -> nn.Module:
+        """The part of the network with a last layer `linear_2` whose output tells it the timestep."""
+
+    @abstractmethod
+    def denoise(
+        self,
+        xt: Tensor,
+        t: Tensor,
+        *,
+        text: Tensor,
+        cameras: Tensor | None,
+        pooled: Tensor | None = None,
+        joint_rows: int = 0,
+    ) -> Tensor:
+        """The network's own answer in fp32, as `prediction` names it, at R rows xt [R,C,h,w]; differentiable.
+
+        text: [R,T,D] or [1,T,D]; pooled: [R,P] or [1,P]. cameras: [R,16], None or zeros for no camera. The first
+        `joint_rows` rows see each other in groups.
+        """
+
+    def embed(self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True) -> Condition:
+        """One condition for V cameras, or for as many views as there are prompts when no camera is told; `predict`
+        spreads a single one.
+        """
+        read = [self._encode(p) for p in ([prompt] if isinstance(prompt, str) else prompt)]
+        text = torch.cat([x.tokens for x in read])
+        pooled = torch.cat([x.pooled for x in read if x.pooled is not None]) if read[0].pooled is not None else None
+        if cameras is None or not token or not self.knows_cameras:
+            return Condition(text=text, camera=None, pooled=pooled)
+        tokens = send(camera_token(cameras), self.device)
+        return Condition(text=text.expand(len(cameras), -1, -1), camera=tokens, pooled=pooled)
+
+    @torch.no_grad()
+    def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
+        """fp32 epsilon for each of K conditions, K tensors like xt [V,C,h,w], in one network call; t: [V] int64.
+
+        Views of conditions with cameras attend to each other in consecutive groups of `num_views`.
+        """
+        num = len(xt)
+        # Rows with cameras go first, because the joint rows of the view attention are the first ones.
+        order = sorted(range(len(conditions)), key=lambda k: conditions[k].camera is None)
+        joint = num * sum(c.camera is not None for c in conditions)
+        if joint and num % self.num_views:
+            raise ValueError(f"The number of views ({num}) must be a multiple of {self.num_views} for this prior.")
+        text = torch.cat([conditions[k].text.expand(num, -1, -1) for k in order])
+        vectors = [p.expand(num, -1) for k in order if (p := conditions[k].pooled) is not None]
+        pooled = torch.cat(vectors) if vectors else None
+        zeros = xt.new_zeros(num, 16)  # no camera
+        cameras = torch.cat([c if (c := conditions[k].camera) is not None else zeros for k in order])
+        x, rows = xt.detach().repeat(len(conditions), 1, 1, 1), t.repeat(len(conditions))
+
+        def answer(part: slice) -> Tensor:
+            some = None if pooled is None else pooled[part]
+            left = max(0, joint - part.start)
+            return self.denoise(
+                x[part], rows[part], text=text[part], pooled=some, cameras=cameras[part], joint_rows=left
+            )
+
+        out = self.chunks.run(answer, len(x), group=self.num_views if joint else 1)
+        alpha, sigma = levels(self.alphas_cumprod, rows)
+        chunks = to_epsilon(self.prediction, out, x, alpha=alpha, sigma=sigma).chunk(len(conditions))
+        return [chunks[order.index(k)] for k in range(len(conditions))]
+
+    def variational(
+        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
+    ) -> Variational:
+        """Adapters on this prior's own network, which `predict` leaves out."""
+        if self.offloaded:
+            raise ValueError(
+                "max_memory: vsd and esd train on the prior's network, which does not fit; allow more, or take sds."
+            )
+        from splatdistill.priors.lora import LoRAScore  # peft loads here only
+
+        return LoRAScore(self, prompt=prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)
+
+
+class UNetPrior(NetworkPrior):
+    """A diffusers UNet. One with a camera token gets self-attention across the views."""
+
+    def __init__(self, unet: UNet2DConditionModel, **settings: Any) -> None:
+        super().__init__(unet, **settings)
+        self.knows_cameras = unet.config["class_embed_type"] == "projection"
+        self.views = install_view_attention(unet) if self.knows_cameras else None
+        # SDXL is told the size that a picture had, what was cut off it and the size it should have.
+        size = self.image_size
+        self._sizes = torch.tensor([[size, size, 0, 0, size, size]], device=self.device)
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        assert isinstance(self.network, UNet2DConditionModel)
+        return self.network
+
+    @property
+    def time_embedding(self) -> nn.Module:
+        return self.unet.time_embedding
+
+    def denoise(
+        self,
+        xt: Tensor,
+        t: Tensor,
+        *,
+        text: Tensor,
+        cameras: Tensor | None,
+        pooled: Tensor | None = None,
+        joint_rows: int = 0,
+    ) -> Tensor:
+        more: dict[str, Any] = {}
+        if self.views is not None:
+            self.views.num_views, self.views.joint_rows = self.num_views, joint_rows
+            more["class_labels"] = cameras if cameras is not None else xt.new_zeros(len(xt), 16)
+        if pooled is not None:
+            sizes = self._sizes.expand(len(xt), -1)
+            more["added_cond_kwargs"] = {"text_embeds": pooled.expand(len(xt), -1), "time_ids": sizes}
+        xt, text = xt.contiguous(memory_format=torch.channels_last), text.expand(len(xt), -1, -1)
+        with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
+            out = self.unet(xt, t, text, return_dict=False, **more)[0].float()
+        return out[:, : xt.shape[1]]  # DeepFloyd's second half is a variance
+
+
+def resize(rgb: Tensor, size: int) -> Tensor:
+    """[V,H,W,3] to [V,size,size,3], differentiable."""
+    if rgb.shape[1:3] == (size, size):
+        return rgb
+    images = rgb.permute(0, 3, 1, 2)
+    images = F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return images.permute(0, 2, 3, 1)
+
+
+def pick_dtype(name: str, *, device: str) -> str:
+    """fp32 or bf16 for auto, fp32 or bf16; auto is bf16 where the hardware has it."""
+    if name not in ("auto", "bf16", "fp32"):
+        raise ValueError(f"dtype must be auto, bf16 or fp32, not {name}.")
+    if name != "auto":
+        return name
+    return "bf16" if device.startswith("cuda") or has_fast_bf16() else "fp32"
+
+
+def has_fast_bf16() -> bool:
+    """Whether this processor multiplies bf16 natively; elsewhere bf16 is slower than fp32."""
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text() if info.exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def keep_bf16(network: nn.Module) -> None:
+    """Convolutions and linear layers in bf16, which autocast would convert anew in every call; norms stay in fp32."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.bfloat16()

@@ -1,0 +1,82 @@
+"""Noise levels as a scheduler's folder has them, and what the network predicts at them, turned into epsilon.
+
+Everything is told in alpha x0 + sigma eps with alpha^2 + sigma^2 = 1. A rectified flow's straight path
+(1 - s) x0 + s eps is the same path scaled: divided by sqrt((1 - s)^2 + s^2), which is 1 / (alpha + sigma).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+"""The noise; alpha eps - sigma x0; x0 itself; or a flow's velocity eps - x0."""
+_BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """alphas_cumprod: [T], alpha^2 of each timestep. times: [T], what the network is told at each of them."""
+
+    alphas_cumprod: Tensor
+    times: Tensor
+    prediction: Prediction
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Schedule:
+        """From the contents of a scheduler_config.json. ValueError, one sentence, for what cannot be told here."""
+        kind = config.get("_class_name", "")
+        if kind.startswith("FlowMatch"):
+            if config.get("use_dynamic_shifting"):
+                raise ValueError(f"{kind} with a shift that depends on the picture's size is not supported.")
+            known = {key: config[key] for key in ("num_train_timesteps", "shift") if key in config}
+            falling: Any = FlowMatchEulerDiscreteScheduler(**known).sigmas
+            return cls.flow(falling.flip(0))
+        scheduler = DDPMScheduler(**{key: config[key] for key in _BETAS if key in config})
+        prediction = config.get("prediction_type") or "epsilon"
+        if prediction not in ("epsilon", "v_prediction", "sample"):
+            raise ValueError(f"its network predicts {prediction!r}; epsilon, v_prediction, sample and flows are known.")
+        return cls.of(scheduler.alphas_cumprod, prediction=prediction)
+
+    @classmethod
+    def of(cls, alphas_cumprod: Tensor, *, prediction: Prediction = "epsilon") -> Schedule:
+        return cls(alphas_cumprod, times=torch.arange(len(alphas_cumprod)), prediction=prediction)
+
+    @classmethod
+    def flow(cls, sigmas: Tensor) -> Schedule:
+        """Of a straight path whose share of noise at each timestep is `sigmas` [T], rising to 1."""
+        s = sigmas.double()
+        levels = (1 - s) ** 2 / ((1 - s) ** 2 + s**2)
+        return cls(levels.float(), times=sigmas.float() * len(sigmas), prediction="flow")
+
+
+def to_epsilon(prediction: Prediction, out: Tensor, xt: Tensor, *, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The noise that a network's answer `out` at xt [R,C,h,w] means; alpha, sigma: [R,1,1,1]."""
+    if prediction == "v_prediction":
+        return alpha * out + sigma * xt
+    if prediction == "flow":
+        return (xt + alpha * out) / (alpha + sigma)
+    if prediction == "sample":
+        return (xt - alpha * out) / sigma
+    return out
+
+
+def target(prediction: Prediction, x0: Tensor, eps: Tensor, *, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What a network should have answered at alpha x0 + sigma eps."""
+    if prediction == "v_prediction":
+        return alpha * eps - sigma * x0
+    if prediction == "flow":
+        return eps - x0
+    return x0 if prediction == "sample" else eps
+
+
+def levels(alphas_cumprod: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and sigma, [R,1,1,1] each, at timesteps t [R] int64."""
+    signal = alphas_cumprod.to(t.device)[t].view(-1, 1, 1, 1)
+    return signal.sqrt(), (1 - signal).sqrt()

@@ -1,0 +1,16 @@
+"""Encoded prompts of tests are kept apart, and random models are the same each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("SPLATDISTILL_CACHE", str(folder))
+    torch.manual_seed(0)
+    return folder

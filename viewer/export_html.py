@@ -1,0 +1,72 @@
+"""A run as one .html file that opens from disk: page, script, settings, curves and splats, and no request for more."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .rundir import Item, Tail
+
+STATIC = Path(__file__).parent / "static"
+MAX_RECORDS = 2000  # of the curves
+
+
+def page_of(item: Item) -> bytes:
+    """The page of an item that has splats. Whatever its texts hold, they are data in it."""
+    file = item.splats()
+    if file is None:
+        raise ValueError(f"{item.name} has no splats yet.")
+    from splatdistill.io import formats  # loads torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "splats.ply"
+        formats.write(whole, formats.read(file))
+        splats = base64.b64encode(gzip.compress(whole.read_bytes(), mtime=0)).decode()
+    manifest = item.manifest()
+    records = Tail(item.path / "metrics.jsonl").read()[1] if item.is_run else []
+    data = {
+        "manifest": {**manifest, "previews": [], "snapshot": None, "film": False, "poster": None},
+        "metrics": records[:: -(-len(records) // MAX_RECORDS) or 1],
+        "poster": _data_url(item.picture("poster")),
+    }
+    script, style = (_inline((STATIC / name).read_text("utf-8")) for name in ("viewer.js", "viewer.css"))
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}' 'wasm-unsafe-eval'; style-src '{_hash(style)}'; "
+        "img-src data: blob:; connect-src data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'"
+    )
+    carried = (
+        f'<script type="application/json" id="embedded">{_json(data)}</script>'
+        f'<script type="text/plain" id="embedded-splats">{splats}</script>'
+    )
+    page = (STATIC / "index.html").read_text("utf-8")
+    for old, new in (
+        ("<!-- policy -->", f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        ('<link rel="stylesheet" href="viewer.css">', f"<style>{style}</style>{carried}"),
+        ('<script src="viewer.js"></script>', f"<script>{script}</script>"),
+    ):
+        head, found, tail = page.partition(old)
+        assert found, f"the page has no {old}"
+        page = head + new + tail
+    return page.encode()
+
+
+def _inline(text: str) -> str:
+    """Code that can stand inside an element: nothing in it ends that element or opens a comment."""
+    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--").replace("</style", "<\\/style")
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data).replace("<", "\\u003c")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _data_url(picture: Path | None) -> str | None:
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}" if picture else None

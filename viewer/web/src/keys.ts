@@ -1,0 +1,71 @@
+// What can be done with the view: each act has a key, a button, or both.
+
+import type { Stage } from "./stage";
+
+export interface Act {
+  keys: string[];
+  text: string;
+  label?: string; // of its button; none where the mouse and the arrow buttons do
+  does: (stage: Stage) => void;
+}
+
+export interface Page {
+  togglePanel(): void;
+  help(): void;
+  remember(): void;
+}
+
+export function acts(page: Page): Act[] {
+  const look = (key: string, text: string, azimuth: number, elevation: number): Act => ({
+    keys: [key],
+    text,
+    does: (stage) => stage.look(azimuth, elevation),
+  });
+  return [
+    { keys: ["ArrowLeft"], text: "turn left", label: "←", does: (s) => s.step(-1, 0) },
+    { keys: ["ArrowRight"], text: "turn right", label: "→", does: (s) => s.step(1, 0) },
+    { keys: ["ArrowUp"], text: "turn up", label: "↑", does: (s) => s.step(0, 1) },
+    { keys: ["ArrowDown"], text: "turn down", label: "↓", does: (s) => s.step(0, -1) },
+    { keys: ["+", "="], text: "nearer", label: "+", does: (s) => s.zoom(0.9) },
+    { keys: ["-"], text: "further", label: "−", does: (s) => s.zoom(1 / 0.9) },
+    { keys: ["Shift+ArrowLeft"], text: "move left", does: (s) => s.fly(-1, 0, 0) },
+    { keys: ["Shift+ArrowRight"], text: "move right", does: (s) => s.fly(1, 0, 0) },
+    { keys: ["Shift+ArrowUp"], text: "move up", does: (s) => s.fly(0, 1, 0) },
+    { keys: ["Shift+ArrowDown"], text: "move down", does: (s) => s.fly(0, -1, 0) },
+    { keys: ["w"], text: "fly forward", does: (s) => s.fly(0, 0, -1) },
+    { keys: ["s"], text: "fly back", does: (s) => s.fly(0, 0, 1) },
+    { keys: ["a"], text: "fly left", does: (s) => s.fly(-1, 0, 0) },
+    { keys: ["d"], text: "fly right", does: (s) => s.fly(1, 0, 0) },
+    { keys: ["q"], text: "fly down", does: (s) => s.fly(0, -1, 0) },
+    { keys: ["e"], text: "fly up", does: (s) => s.fly(0, 1, 0) },
+    { keys: ["f"], text: "frame the object", label: "Frame", does: (s) => s.frame() },
+    { keys: ["r"], text: "reset the view", label: "Reset", does: (s) => s.reset() },
+    { keys: [" "], text: "turntable on or off", label: "Turn", does: (s) => s.turn(!s.turning) },
+    { keys: ["g"], text: "grid on or off", label: "Grid", does: (s) => s.showGrid(!s.gridShown) },
+    look("1", "from the front", 0, 0),
+    look("2", "from the right", 90, 0),
+    look("3", "from the back", 180, 0),
+    look("4", "from the left", -90, 0),
+    look("5", "from above", 0, 90),
+    look("6", "from below", 0, -90),
+    { keys: ["h"], text: "panel on or off", label: "Panel", does: () => page.togglePanel() },
+    { keys: ["v"], text: "put the view into the address", does: () => page.remember() },
+    { keys: ["?"], text: "keys", label: "Keys", does: () => page.help() },
+  ];
+}
+
+/** Keys act while the canvas or nothing has the focus, and no modifier but Shift is down. */
+export function listen(list: Act[], stage: () => Stage | null): void {
+  document.addEventListener("keydown", (event) => {
+    const at = document.activeElement;
+    const free = at === null || at === document.body || at instanceof HTMLCanvasElement;
+    const here = stage();
+    if (!here || !free || event.ctrlKey || event.altKey || event.metaKey) return;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const name = event.shiftKey && key.startsWith("Arrow") ? `Shift+${key}` : key;
+    const act = list.find((candidate) => candidate.keys.includes(name));
+    if (!act) return;
+    event.preventDefault();
+    act.does(here);
+  });
+}

@@ -1,0 +1,286 @@
+// Splats on a canvas: three.js and Spark, set to draw by the rules of the training rasteriser, and only when something
+// changed.
+
+import { ExtSplats, SparkRenderer, SplatFileType, SplatMesh } from "@sparkjsdev/spark";
+import * as THREE from "three";
+import { OrbitControls } from "three/addons/controls/OrbitControls.js";
+import type { Kind, Placement, Up } from "./api";
+
+const TYPES = { ply: SplatFileType.PLY, splat: SplatFileType.SPLAT, spz: SplatFileType.SPZ };
+const MAX_RATIO = 2; // device pixels per CSS pixel
+const FILL = 0.87; // of the frame, by the sphere that holds most of a file
+const STEP = (5 * Math.PI) / 180;
+const TURN = 0.0005; // radians per millisecond
+
+interface Shown {
+  bytes: Uint8Array;
+  kind: Kind;
+  up: Up;
+}
+
+export class Stage {
+  readonly camera = new THREE.PerspectiveCamera(37.5, 1, 0.01, 1000);
+  readonly controls: OrbitControls;
+  frameId = 0;
+  count = 0;
+  turning = false;
+  last: Shown | null = null;
+  onMove: () => void = () => {};
+
+  private readonly renderer: THREE.WebGLRenderer;
+  private readonly scene = new THREE.Scene();
+  private readonly spark: SparkRenderer;
+  private readonly grid = new THREE.GridHelper(4, 16, 0x888888, 0xaaaaaa);
+  private readonly watcher: ResizeObserver;
+  private mesh: SplatMesh | null = null;
+  private generation = 0;
+  private scheduled = false;
+  private still = 1; // resolution while nothing moves; lower while it does, where drawing is slow
+  private sharpen = 0;
+  private turned = 0; // time of the last frame of the turntable
+  private home: Placement = { fovy: 37.5, radius: 3.6, elevation: 15 };
+
+  /** Throws where there is no WebGL2. */
+  constructor(readonly canvas: HTMLCanvasElement) {
+    this.renderer = new THREE.WebGLRenderer({ canvas, antialias: false, preserveDrawingBuffer: false });
+    this.spark = new SparkRenderer({
+      renderer: this.renderer,
+      onDirty: () => this.request(),
+      preBlurAmount: 0.3, // eps2d of training, without the correction of opacity
+      blurAmount: 0,
+      sortRadial: false,
+      maxStdDev: Math.sqrt(2 * Math.log(255)), // where an opaque splat falls below 1/255
+      minAlpha: 1 / 255,
+      maxPixelRadius: 4096,
+      accumExtSplats: true,
+      enableLod: false,
+    });
+    this.grid.visible = false;
+    this.scene.add(this.spark, this.grid);
+    this.controls = new OrbitControls(this.camera, canvas);
+    this.controls.enableDamping = false;
+    this.controls.enableZoom = false; // a page around the canvas must still scroll: the wheel acts with focus only
+    this.controls.addEventListener("change", () => {
+      this.coarsen();
+      this.request();
+      this.onMove();
+    });
+    canvas.addEventListener("focus", () => (this.controls.enableZoom = true));
+    canvas.addEventListener("blur", () => (this.controls.enableZoom = false));
+    this.watcher = new ResizeObserver(() => this.fit());
+    this.watcher.observe(canvas.parentElement ?? canvas);
+    this.fit();
+    this.reset();
+  }
+
+  dispose(): void {
+    this.generation++;
+    this.turning = false;
+    this.watcher.disconnect();
+    this.controls.dispose();
+    this.mesh?.dispose();
+    this.spark.dispose();
+    this.renderer.dispose();
+  }
+
+  set background(color: string) {
+    this.renderer.setClearColor(color);
+    this.request();
+  }
+
+  /** Puts these splats in the place of those shown; they appear together with their order, so nothing flashes. */
+  async show(bytes: Uint8Array, kind: Kind, up: Up): Promise<boolean> {
+    const generation = ++this.generation;
+    const source = new ExtSplats({ fileBytes: bytes.slice(), fileType: TYPES[kind] });
+    await source.initialized; // a mesh that comes before its splats would show none
+    if (generation !== this.generation) {
+      source.dispose();
+      return false;
+    }
+    const mesh = new SplatMesh({ extSplats: source, editable: false, raycastable: false });
+    if (up === "-y") mesh.quaternion.set(1, 0, 0, 0);
+    const old = this.mesh;
+    this.scene.add(mesh);
+    if (old) {
+      this.scene.remove(old);
+      old.dispose();
+    }
+    this.mesh = mesh;
+    this.count = source.numSplats;
+    this.last = { bytes, kind, up };
+    this.request();
+    await this.settled();
+    return true;
+  }
+
+  /** Resolves when everything asked for is drawn and in order. */
+  async settled(): Promise<void> {
+    let quiet = 0;
+    while (quiet < 3) {
+      await new Promise((resolve) => requestAnimationFrame(resolve));
+      const { sorting, sortDirty, dirty } = this.spark;
+      quiet = sorting || sortDirty || dirty || this.scheduled ? 0 : quiet + 1;
+    }
+  }
+
+  request(): void {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    requestAnimationFrame((now) => {
+      this.scheduled = false;
+      this.draw(now);
+    });
+  }
+
+  private draw(now: number): void {
+    if (this.turning) {
+      this.orbit(-TURN * Math.min(100, now - (this.turned || now)), 0);
+      this.turned = now;
+      this.request();
+    }
+    this.renderer.render(this.scene, this.camera);
+    this.frameId++;
+  }
+
+  turn(on: boolean): void {
+    this.turning = on;
+    this.turned = 0;
+    this.request();
+  }
+
+  showGrid(on: boolean): void {
+    this.grid.visible = on;
+    this.request();
+  }
+
+  get gridShown(): boolean {
+    return this.grid.visible;
+  }
+
+  /** Where "reset" goes back to. */
+  place(home: Placement): void {
+    this.home = home;
+    this.fit();
+    this.reset();
+  }
+
+  reset(): void {
+    this.controls.target.set(0, 0, 0);
+    this.look(0, this.home.elevation, this.home.radius);
+  }
+
+  /** Sees the target from azimuth and elevation, degrees. */
+  look(azimuth: number, elevation: number, radius = this.camera.position.distanceTo(this.controls.target)): void {
+    const polar = THREE.MathUtils.degToRad(90 - Math.min(89.99, Math.max(-89.99, elevation)));
+    this.camera.position.setFromSphericalCoords(radius, polar, THREE.MathUtils.degToRad(azimuth)).add(this.controls.target);
+    this.controls.update();
+  }
+
+  /** Turns about the target, radians. */
+  orbit(azimuth: number, elevation: number): void {
+    const s = this.spherical();
+    this.look(THREE.MathUtils.radToDeg(s.theta + azimuth), THREE.MathUtils.radToDeg(Math.PI / 2 - s.phi + elevation));
+  }
+
+  step(right: number, up: number): void {
+    this.orbit(right * STEP, up * STEP);
+  }
+
+  zoom(factor: number): void {
+    const s = this.spherical();
+    this.look(THREE.MathUtils.radToDeg(s.theta), 90 - THREE.MathUtils.radToDeg(s.phi), s.radius * factor);
+  }
+
+  /** Moves camera and target in the axes of the camera, in twentieths of their distance. */
+  fly(right: number, up: number, back: number): void {
+    const move = new THREE.Vector3(right, up, back).multiplyScalar(this.spherical().radius / 20);
+    move.applyQuaternion(this.camera.quaternion);
+    this.camera.position.add(move);
+    this.controls.target.add(move);
+    this.controls.update();
+  }
+
+  /** Moves so that nearly all splats fill the frame. */
+  frame(): void {
+    const centers: THREE.Vector3[] = [];
+    this.mesh?.forEachSplat((_i, center) => centers.push(center.clone()));
+    if (!centers.length) return;
+    const middle = (axis: "x" | "y" | "z") => centers.map((c) => c[axis]).sort((a, b) => a - b)[centers.length >> 1];
+    const target = new THREE.Vector3(middle("x"), middle("y"), middle("z"));
+    const far = centers.map((c) => c.distanceTo(target)).sort((a, b) => a - b)[Math.floor(0.98 * (centers.length - 1))];
+    if (this.mesh) target.applyQuaternion(this.mesh.quaternion);
+    const s = this.spherical();
+    this.controls.target.copy(target);
+    const radius = Math.max(far, 1e-3) / (Math.sin(THREE.MathUtils.degToRad(this.home.fovy / 2)) * FILL);
+    this.look(THREE.MathUtils.radToDeg(s.theta), 90 - THREE.MathUtils.radToDeg(s.phi), radius);
+  }
+
+  /** Camera and target as six numbers, for an address or another stage. */
+  get view(): number[] {
+    return [...this.camera.position.toArray(), ...this.controls.target.toArray()];
+  }
+
+  set view(numbers: number[]) {
+    if (numbers.length !== 6 || !numbers.every(Number.isFinite)) return;
+    this.camera.position.fromArray(numbers, 0);
+    this.controls.target.fromArray(numbers, 3);
+    this.controls.update();
+  }
+
+  /** A square picture of the view, rows from the top, four bytes a pixel. */
+  async capture(size: number, background: string): Promise<Uint8ClampedArray> {
+    const before = this.renderer.getClearColor(new THREE.Color());
+    this.renderer.setClearColor(background);
+    this.size(size, size, 1);
+    this.request();
+    await this.settled();
+    this.renderer.render(this.scene, this.camera);
+    const gl = this.renderer.getContext();
+    const pixels = new Uint8Array(4 * size * size);
+    gl.readPixels(0, 0, size, size, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
+    this.renderer.setClearColor(before);
+    this.fit();
+    const rows = new Uint8ClampedArray(pixels.length);
+    for (let y = 0; y < size; y++) rows.set(pixels.subarray(4 * size * (size - 1 - y), 4 * size * (size - y)), 4 * size * y);
+    return rows;
+  }
+
+  /** What three.js holds on the graphics card. */
+  get held(): { textures: number; geometries: number } {
+    return { ...this.renderer.info.memory };
+  }
+
+  private spherical(): THREE.Spherical {
+    return new THREE.Spherical().setFromVector3(this.camera.position.clone().sub(this.controls.target));
+  }
+
+  private fit(): void {
+    const box = (this.canvas.parentElement ?? this.canvas).getBoundingClientRect();
+    this.size(Math.max(1, box.width), Math.max(1, box.height), this.still * Math.min(MAX_RATIO, devicePixelRatio));
+    this.request();
+  }
+
+  private size(width: number, height: number, ratio: number): void {
+    this.renderer.setPixelRatio(ratio);
+    this.renderer.setSize(width, height, false);
+    this.camera.aspect = width / height;
+    const half = Math.tan(THREE.MathUtils.degToRad(this.home.fovy / 2)); // of the shorter side
+    this.camera.fov = 2 * THREE.MathUtils.radToDeg(Math.atan(half / Math.min(1, this.camera.aspect)));
+    this.camera.updateProjectionMatrix();
+  }
+
+  private coarsen(): void {
+    const began = performance.now();
+    clearTimeout(this.sharpen);
+    this.sharpen = window.setTimeout(() => {
+      if (this.still === 1) return;
+      this.still = 1;
+      this.fit();
+    }, 200);
+    requestAnimationFrame(() => {
+      if (performance.now() - began < 100 || this.still < 1) return;
+      this.still = 0.5;
+      this.fit();
+    });
+  }
+}
