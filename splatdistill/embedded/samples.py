@@ -22,7 +22,7 @@ from torch import Tensor
 
 from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus.captions import COLOURS, tint_of
-from splatdistill.embedded.corpus.dataset import Corpus, paint_views
+from splatdistill.embedded.corpus.dataset import Corpus, paint
 from splatdistill.priors.base import Prior
 
 PROMPTS = (
@@ -73,8 +73,8 @@ class NearestRender:
         self.owner = torch.tensor([i for i, o in enumerate(corpus.objects) for _ in range(4 * o.rings)])
         self.luminance = torch.tensor([o.luminance for o in corpus.objects])
         self.num_colours = torch.tensor([o.num_colours for o in corpus.objects])
-        factor = corpus.pixels.shape[1] // _COARSE
-        chunks = (corpus.pixels[rows].cpu().permute(0, 3, 1, 2).float() for rows in self.rows.split(1024))
+        factor = corpus.buffers.shape[1] // _COARSE
+        chunks = (corpus.buffers[rows].cpu().permute(0, 3, 1, 2).float() for rows in self.rows.split(1024))
         self.coarse = torch.cat([F.avg_pool2d(c, factor).round().byte().permute(0, 2, 3, 1) for c in chunks])
 
     def __call__(self, views: Tensor, prompt: str) -> tuple[Tensor, float, str]:
@@ -82,7 +82,7 @@ class NearestRender:
 
         Objects are taken in their own colours and in those that the prompt names.
         """
-        size = self.corpus.pixels.shape[1]
+        size = self.corpus.buffers.shape[1]
         views = F.interpolate(views.permute(0, 3, 1, 2), (size, size), mode="area").permute(0, 2, 3, 1)
         small = F.interpolate(views.permute(0, 3, 1, 2), (_COARSE, _COARSE), mode="area").permute(0, 2, 3, 1)
         best, best_distance, noun = views[0], math.inf, ""
@@ -95,7 +95,7 @@ class NearestRender:
             )
             likely = distances.topk(min(_CANDIDATES, len(distances)), largest=False).indices
             pictures = self._paint(
-                self.corpus.pixels[self.rows[likely].to(self.corpus.pixels.device)].cpu(), likely, colours
+                self.corpus.buffers[self.rows[likely].to(self.corpus.buffers.device)].cpu(), likely, colours
             )
             fine = torch.cdist(pictures.flatten(1), views.flatten(1)).amin(1) / (3 * size * size) ** 0.5
             i = int(fine.argmin())
@@ -111,7 +111,7 @@ class NearestRender:
         for slot in range(3 if colours else 0):
             takes = self.num_colours[owner] > slot
             tints[takes, slot] = colours[min(slot, len(colours) - 1)]
-        rgb, alpha = paint_views(buffers, tints, luminance=self.luminance[owner])
+        rgb, alpha = paint(buffers, tints, luminance=self.luminance[owner])
         return rgb * alpha + 1 - alpha
 
 

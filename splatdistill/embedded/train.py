@@ -369,8 +369,8 @@ def prepare(config: TrainConfig, *, corpus: Path, out: Path, warm: Path | None, 
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch sees no CUDA device here.")
     pictures = Corpus(corpus, seed=config.seed)
-    if pictures.pixels.shape[1] % config.resolution:
-        raise ValueError(f"--resolution must divide the corpus's {pictures.pixels.shape[1]} pixels.")
+    if pictures.buffers.shape[1] % config.resolution:
+        raise ValueError(f"--resolution must divide the corpus's {pictures.buffers.shape[1]} pixels.")
     if config.batch % network.NUM_VIEWS:
         raise ValueError(f"--batch must be a multiple of {network.NUM_VIEWS}.")
     if device.startswith("cuda"):

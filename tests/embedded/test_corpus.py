@@ -14,7 +14,7 @@ from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus import captions
 from splatdistill.embedded.corpus.__main__ import main
 from splatdistill.embedded.corpus.captions import COLOURS, article, caption, dominant_colour, tint, tint_of, vocabulary
-from splatdistill.embedded.corpus.dataset import Corpus, describe, paint, paint_views
+from splatdistill.embedded.corpus.dataset import Corpus, describe, paint
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
 from splatdistill.embedded.corpus.nouns import NOUNS, PLURALS, read_table, split_key
 from splatdistill.embedded.corpus.sheets import model_sheets
@@ -86,21 +86,19 @@ def test_paint_changes_painted_pixels_only_and_keeps_light_and_dark():
     buffers[0, 0, 3, 6] = buffers[0, 0, 4, 7] = 255
     tints = torch.full((1, 3, 3), torch.nan)
     tints[0, 0], tints[0, 1] = torch.tensor([0.8, 0.1, 0.1]), torch.tensor([0.1, 0.2, 0.9])
-    out, alpha = paint_views(buffers, tints, luminance=torch.tensor([100 / 255]))
+    out, alpha = paint(buffers, tints, luminance=torch.tensor([100 / 255]))
     torch.testing.assert_close(out[0, 0, 0], torch.tensor([0.8, 0.1, 0.1]), atol=1e-3, rtol=0)
     assert 0.3 < out[0, 0, 1, 0] < 0.7
     torch.testing.assert_close(out[0, 0, 3], torch.tensor([0.1, 0.2, 0.9]), atol=1e-3, rtol=0)
     for bare in (2, 4):  # no mask, and a mask whose colour is nan
         torch.testing.assert_close(out[0, 0, bare], torch.full((3,), 100 / 255), atol=1e-3, rtol=0)
     assert (alpha == 1).all()
-    one = paint(buffers[0, :, :3, :6].numpy(), np.array([0.8, 0.1, 0.1]), luminance=100 / 255)
-    np.testing.assert_allclose(one, out[0, :, :3], atol=1e-6)
 
 
 def test_backgrounds_are_flat_and_leave_the_object(corpus_folder):
     corpus = Corpus(corpus_folder, seed=0)
     batch = corpus.batch(0, mode="ring", size=16, num_images=64)
-    alpha = corpus.pixels[corpus.draw(0, mode="ring", num_images=64).rows][..., 5:6]
+    alpha = corpus.buffers[corpus.draw(0, mode="ring", num_images=64).rows][..., 5:6]
     for picture, clear in zip(batch.rgb, alpha == 0, strict=True):
         ground = picture[clear[..., 0]]
         assert (ground == ground[:1]).all()

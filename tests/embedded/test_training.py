@@ -153,7 +153,7 @@ def test_samples_come_with_the_nearest_training_picture(corpus_folder, tmp_path)
     batch = corpus.batch(0, mode="ring", size=16, num_images=4)
     picture, distance, _ = nearest(batch.rgb, "a red sofa")
     assert picture.shape == (16, 16, 3) and 0 <= distance < 1
-    own = nearest._paint(corpus.pixels[[thing.first + 3]], torch.tensor([3]), [])
+    own = nearest._paint(corpus.buffers[[thing.first + 3]], torch.tensor([3]), [])
     picture, distance, noun = nearest(own, "a sofa")
     assert distance < 1e-6 and noun == thing.record.noun and torch.equal(picture, own[0])
     it = trainer(corpus_folder)

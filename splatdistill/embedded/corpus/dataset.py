@@ -108,12 +108,12 @@ class Corpus:
         index, buffers = _read(source)
         if buffers.shape[-1] != CHANNELS:
             raise ValueError(f"The corpus {source} is of another version: build it again.")
-        self.pixels: Tensor = torch.from_numpy(buffers)
+        self.buffers: Tensor = torch.from_numpy(buffers)
         self.seed = seed
         self.records = read_index(index)
         known = {noun.name: noun for noun in NOUNS}
         self.objects = [
-            _read_object(record, known, self.pixels)
+            _read_object(record, known, self.buffers)
             for record in self.records
             if record.held_out == (split == "held-out")
         ]
@@ -126,11 +126,6 @@ class Corpus:
         self.weights = _weights(self.by_noun)
 
     @property
-    def buffers(self) -> NDArray[np.uint8]:
-        """[I,H,W,6] on the CPU: albedo, shading, paint and alpha, all that an object of one colour has."""
-        return self.pixels.numpy()[..., : ALPHA + 1]
-
-    @property
     def nouns(self) -> list[Noun | Family]:
         """What it shows, in the order of the tables."""
         shown = {record.noun for record in self.records}
@@ -139,7 +134,7 @@ class Corpus:
     def to(self, device: torch.device) -> Corpus:
         """The buffers on a device, for good: indices are all that a batch then sends there."""
         if device.type != "cpu":
-            self.pixels = self.pixels.to(device)
+            self.buffers = self.buffers.to(device)
         return self
 
     def batch(self, step: int, *, mode: Mode, size: int, num_images: int, drop_caption: float = 0.1) -> Batch:
@@ -178,9 +173,9 @@ class Corpus:
 
     def paint(self, plan: Plan, *, size: int) -> Batch:
         """The pictures of a plan, size x size pixels, on the device of the buffers."""
-        device = self.pixels.device
-        buffers = self.pixels[send(plan.rows, device)]
-        rgb, alpha = paint_views(buffers, send(plan.tints, device), luminance=send(plan.luminance, device))
+        device = self.buffers.device
+        buffers = self.buffers[send(plan.rows, device)]
+        rgb, alpha = paint(buffers, send(plan.tints, device), luminance=send(plan.luminance, device))
         rgb = rgb * alpha + send(plan.ground, device)[:, None, None] * (1 - alpha)
         if size != rgb.shape[1]:
             assert rgb.shape[1] % size == 0
@@ -188,7 +183,7 @@ class Corpus:
         return Batch(rgb=rgb, captions=plan.captions, camera=send(plan.camera, device), views=plan.views)
 
 
-def paint_views(buffers: Tensor, tints: Tensor, *, luminance: Tensor) -> tuple[Tensor, Tensor]:
+def paint(buffers: Tensor, tints: Tensor, *, luminance: Tensor) -> tuple[Tensor, Tensor]:
     """Shaded colours [B,H,W,3] of the object and its alpha [B,H,W,1], both 0..1, from buffers [B,H,W,8] uint8.
 
     Paint keeps the light and dark of the surface but takes the colours `tints` [B,3,3], nan for none. luminance [B]:
@@ -203,18 +198,6 @@ def paint_views(buffers: Tensor, tints: Tensor, *, luminance: Tensor) -> tuple[T
     painted = (tints.nan_to_num()[:, None, None] * relative.clamp(0.5, 1.3)[..., None, None]).clamp(0, 1)
     albedo = albedo * (1 - masks.sum(-1, keepdim=True)).clamp(min=0) + (painted * masks[..., None]).sum(-2)
     return albedo * g[..., SHADING, None], g[..., ALPHA, None]
-
-
-def paint(buffers: NDArray[np.uint8], colour: NDArray[np.floating] | None, *, luminance: float) -> NDArray[np.floating]:
-    """The same for views [...,H,W,6] of one object, in `colour` [3] or in its own: shaded colours [...,H,W,3]."""
-    size = buffers.shape[-3:-1]
-    views = torch.zeros(buffers[..., 0].size // (size[0] * size[1]), *size, CHANNELS, dtype=torch.uint8)
-    views[..., : ALPHA + 1] = torch.from_numpy(np.ascontiguousarray(buffers)).view(len(views), *size, ALPHA + 1)
-    tints = torch.full((len(views), 3, 3), torch.nan)
-    if colour is not None:
-        tints[:, 0] = torch.from_numpy(np.asarray(colour, dtype=np.float32))
-    rgb, _ = paint_views(views, tints, luminance=torch.full((len(views),), luminance))
-    return rgb.numpy().reshape(*buffers.shape[:-1], 3)
 
 
 def choose_colours(thing: Object, draw: random.Random) -> list[str]:

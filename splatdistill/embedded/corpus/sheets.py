@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from splatdistill.embedded.corpus.captions import tint_of
-from splatdistill.embedded.corpus.dataset import Corpus, Object, paint_views
+from splatdistill.embedded.corpus.dataset import Corpus, Object, paint
 
 _PER_SHEET, _COLUMNS, _LABEL = 96, 8, 12  # objects, and pixels below each
 
@@ -55,5 +55,5 @@ def _pictures(corpus: Corpus, thing: Object) -> list[Tensor]:
     first = 0 if thing.record.toy else 2
     for slot in range(thing.num_colours):
         tints[first:, slot] = torch.from_numpy(tint_of(("red", "blue", "yellow")[slot]))
-    rgb, alpha = paint_views(corpus.pixels[rows], tints, luminance=torch.full((3,), thing.luminance))
+    rgb, alpha = paint(corpus.buffers[rows], tints, luminance=torch.full((3,), thing.luminance))
     return list(rgb * alpha + 1 - alpha)
