@@ -147,3 +147,13 @@ def machine() -> str:
     if "cpu family" in known:
         model += f" (family {known['cpu family']}, model {known['model']})"
     return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}, {ops.build_info()['simd_level']}"
+
+
+def with_section(text: str, made: str, *, name: str, script: str) -> str:
+    """`text`, such as README.md, with what stands between the two marks of a section replaced."""
+    marks = f"<!-- {name}: written by benchmarks/{script} -->", f"<!-- end of {name} -->"
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
+    if not begin or not end:
+        raise SystemExit(f"There is no section between {marks[0]!r} and {marks[1]!r}.")
+    return f"{before}{begin}\n{made}\n{end}{after}"

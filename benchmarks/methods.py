@@ -1,8 +1,8 @@
 """Every guidance method with its default settings on the embedded prior: do they finish, how fast, what do they make?
 
 `python benchmarks/methods.py` trains each prompt with each method, one after another, and writes PROMPT.jpg (a row of
-eight views for each method) and methods.json. `--methods` redoes some of them and keeps the other rows. Fields of a row
-beside those of summary.json, from the run's log:
+eight views for each method), methods.json and README's table. `--methods` redoes some of them and keeps the other rows.
+Fields of a row beside those of summary.json, from the run's log:
   lora_over_frozen  loss of the second score on fresh renders over that of the network without it, mean of the logged
                     steps in the middle third of the run
   camera_ratio      how much its camera changes what the second score says, relative, mean of the last half
@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from common import commit, machine
+from common import ROOT, machine, with_section
 from PIL import Image, ImageDraw
 
 from splatdistill.config import METHODS
@@ -25,8 +26,20 @@ from splatdistill.logs import Progress
 from splatdistill.presets import load
 from splatdistill.train import train
 
+PAPERS = {
+    "sds": "DreamFusion, arXiv 2209.14988",
+    "vsd": "ProlificDreamer, arXiv 2305.16213",
+    "esd": "Taming Mode Collapse in Score Distillation, arXiv 2401.00909",
+    "csd": "Classifier Score Distillation, arXiv 2310.19415",
+    "consistency": "Consistent3D, arXiv 2401.09050",
+    "multiview": "MVDream, arXiv 2308.16512",
+}
+SECTION = {"name": "methods", "script": "methods.py"}
 PROMPTS = ["a red lamp", "a hamburger"]
 VIEW, LABEL = 112, 96  # pixels
+OUT = Path("benchmarks/results/methods")
+KEPT = ("prompt", "method", "seed", "steps", "num_splats", "image_evaluations", "seconds_total", "network_share",
+        "dtype", "threads", "commit")  # fmt: skip
 
 
 def main() -> None:
@@ -34,7 +47,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--prompts", nargs="+", default=PROMPTS)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders go")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/methods"))
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -45,25 +58,51 @@ def main() -> None:
     for method in args.methods:
         for prompt in args.prompts:
             folder = args.runs / f"methods-{method}-{prompt.replace(' ', '-')}-{args.seed}"
-            rows[prompt, method] = run(method, prompt, args.seed, folder)
+            run(method, prompt, args.seed, folder)
+            rows[prompt, method] = figures(folder)
             write_row(args.out / f"{prompt.replace(' ', '-')}.jpg", folder / "contact.png", METHODS.index(method))
-            result = {"command": "python benchmarks/methods.py", "machine": machine(), "runs": list(rows.values())}
-            record.write_text(json.dumps(result, indent=1) + "\n")
+            write(rows.values(), record)
 
 
-def run(method: str, prompt: str, seed: int, folder: Path) -> dict[str, Any]:
+def write(rows: Iterable[dict[str, Any]], record: Path) -> None:
+    """The rows into `record`, and into README.md where it is the repository's own."""
+    result = {"command": "python benchmarks/methods.py", "machine": machine(), "runs": list(rows)}
+    record.write_text(json.dumps(result, indent=1) + "\n")
+    if record.parent == OUT and {row["method"] for row in result["runs"]} == set(METHODS):
+        readme = ROOT / "README.md"
+        readme.write_text(with_section(readme.read_text(), table(result["runs"]), **SECTION))
+
+
+def run(method: str, prompt: str, seed: int, folder: Path) -> None:
     config = replace(load(method)[0], prompt=prompt, seed=seed)
     with Progress(total=config.steps) as progress:
         train(config, folder=folder, progress=progress, command=f"methods.py --methods {method} --prompts {prompt!r}")
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """The row of a finished run."""
     summary = json.loads((folder / "summary.json").read_text())
-    keep = ("prompt", "method", "seed", "steps", "num_splats", "seconds_total", "network_share", "dtype", "threads")
-    row = {key: summary[key] for key in keep} | {"commit": commit()}
+    row = {key: summary[key] for key in KEPT}
     logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     if "lora_loss" in logged[-1]:
-        middle = [r for r in logged if config.steps / 3 < r["step"] <= config.steps * 2 / 3]
+        middle = [r for r in logged if row["steps"] / 3 < r["step"] <= row["steps"] * 2 / 3]
         row["lora_over_frozen"] = mean(r["lora_loss"] for r in middle) / mean(r["frozen_loss"] for r in middle)
         row["camera_ratio"] = mean(r["camera_ratio"] for r in logged[len(logged) // 2 :])
     return row
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a row for each method, from the runs of all prompts."""
+    lines = [
+        "| `--method` | paper | pictures through the network, a view and step | seconds |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    for method, paper in PAPERS.items():
+        mine = [row for row in rows if row["method"] == method]
+        pictures = mean(row["image_evaluations"] / (row["steps"] * load(method)[0].num_views) for row in mine)
+        seconds = mean(row["seconds_total"] for row in mine)
+        lines.append(f"| `{method}` | {paper} | {pictures:.0f} | {seconds:.0f} |")
+    return "\n".join(lines)
 
 
 def write_row(path: Path, contact: Path, index: int) -> None:

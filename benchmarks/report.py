@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from common import ROOT
+from common import ROOT, with_section
 
 RESULTS = ROOT / "benchmarks" / "results"
 PLOT = RESULTS / "cpu_rasterize.png"
-BEGIN, END = "<!-- cpu kernels: written by benchmarks/report.py -->", "<!-- end of cpu kernels -->"
+SECTION = {"name": "cpu kernels", "script": "report.py"}
 LEVELS = {"x86_64_v4": "AVX-512", "x86_64_v3": "AVX2", "generic": "generic"}
 PROBE = (10000, 256)  # splats and size where arithmetic dominates
 Cell = Mapping[str, Any]
@@ -25,16 +25,7 @@ def main() -> None:
                ("rasterize", "residual", "densify", "step")}  # fmt: skip
     draw(records["rasterize"]["cells"], PLOT)
     readme = ROOT / "README.md"
-    readme.write_text(with_section(readme.read_text(), section(records)))
-
-
-def with_section(text: str, made: str) -> str:
-    """`text` with what stands between the two markers replaced."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"README.md has no section between {BEGIN!r} and {END!r}.")
-    return f"{before}{begin}\n{made}\n{end}{after}"
+    readme.write_text(with_section(readme.read_text(), section(records), **SECTION))
 
 
 def section(records: Mapping[str, Mapping[str, Any]]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import methods
 import pytest
 import report
+from common import ROOT, with_section
 
 
 def raster_cell(n, views, size, level, ours):
@@ -40,17 +42,18 @@ def test_the_section_holds_every_figure():
 
 
 def test_only_what_stands_between_the_markers_changes():
-    text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
-    once = report.with_section(text, "new")
-    assert once == f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
-    assert report.with_section(once, "new") == once
+    begin, end = "<!-- x: written by benchmarks/y.py -->", "<!-- end of x -->"
+    once = with_section(f"before\n{begin}\nold\n{end}\nafter\n", "new", name="x", script="y.py")
+    assert once == f"before\n{begin}\nnew\n{end}\nafter\n"
+    assert with_section(once, "new", name="x", script="y.py") == once
     with pytest.raises(SystemExit):
-        report.with_section("no markers", "new")
+        with_section("no markers", "new", name="x", script="y.py")
 
 
-def test_the_readme_has_the_markers():
-    text = (report.ROOT / "README.md").read_text()
-    assert text.count(report.BEGIN) == text.count(report.END) == 1
+@pytest.mark.parametrize("section", [report.SECTION, methods.SECTION])
+def test_the_readme_has_the_markers(section):
+    text = (ROOT / "README.md").read_text()
+    assert with_section(text, "new", **section).count(section["name"]) == 2
 
 
 def test_the_plot_is_drawn(tmp_path):
