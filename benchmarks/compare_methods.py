@@ -26,6 +26,7 @@ from PIL import Image
 
 from splatdistill import priors
 from splatdistill.config import TrainConfig
+from splatdistill.device import pick_device
 from splatdistill.embedded.judge import Judge
 from splatdistill.evaluate import Subject, evaluate
 from splatdistill.io import ply
@@ -33,7 +34,7 @@ from splatdistill.logs import Progress
 from splatdistill.memory import keep_freed_memory
 from splatdistill.presets import load, merge
 from splatdistill.renderer import make_renderer
-from splatdistill.train import pick_device, train
+from splatdistill.train import train
 
 BUDGET = 3200  # image evaluations of a run
 PER_VIEW = {"sds": 2, "vsd": 4, "esd": 5, "csd": 2, "consistency": 4, "multiview": 2}

@@ -23,10 +23,11 @@ from splatdistill.embedded.samples import NearestRender
 from splatdistill.io.names import run_name
 from splatdistill.io.video import to_uint8
 from splatdistill.logs import Progress
+from splatdistill.pictures import render_frames
 from splatdistill.presets import load
 from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
-from splatdistill.train import render_frames, train
+from splatdistill.train import train
 
 PROMPTS = ["a hamburger", "a red lamp", "a blue lamp", "a christmas tree", "a cactus", "a traffic cone"]
 TILE = 112  # pixels

@@ -70,3 +70,9 @@ class Stopwatch:
         while self._running and self._running[0][1].query():
             start, end = self._running.popleft()
             self.seconds += 1e-3 * start.elapsed_time(end)
+
+
+def pick_device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: cuda was asked for, but torch sees no CUDA device here; use --device cpu.")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")

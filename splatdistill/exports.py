@@ -11,12 +11,13 @@ import torch
 from splatdistill import cameras as orbits
 from splatdistill import mesh
 from splatdistill.config import TrainConfig
+from splatdistill.device import pick_device
 from splatdistill.io import formats, video
 from splatdistill.io.frames import Vector, concatenate, from_turns, transform
 from splatdistill.io.kinds import FRAMES
+from splatdistill.pictures import render_frames
 from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
-from splatdistill.train import pick_device, render_frames
 
 SPLATS = tuple(FRAMES)
 FILMS = ("mp4", "gif")

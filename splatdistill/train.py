@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -15,19 +15,20 @@ from splatdistill import cameras as orbits
 from splatdistill import checkpoint, ops, presets, priors, rng
 from splatdistill.config import TrainConfig
 from splatdistill.control import Control, Stopped
-from splatdistill.densify import Densifier
-from splatdistill.device import Readback, Stopwatch, send
+from splatdistill.device import Readback, Stopwatch, pick_device, send
 from splatdistill.guidance import make_guidance, retune
 from splatdistill.io import ply, video
-from splatdistill.lighting import Lights, sample_background, sample_lights, shade, sun
+from splatdistill.lighting import sample_background, sample_lights, shade
 from splatdistill.logs import Progress, RunLog
-from splatdistill.optim import MOMENTS, SplatOptimizer
-from splatdistill.priors.base import Condition, Prior, Variational
+from splatdistill.particle import Particle
+from splatdistill.pictures import render_frames, write_contact_sheet, write_views
+from splatdistill.priors.base import Prior
 from splatdistill.priors.meta import check_group
+from splatdistill.priors.timed import TimedPrior
 from splatdistill.regularize import regularizer
-from splatdistill.renderer import Renderer, make_renderer
-from splatdistill.splats import INITS, Splats, init_points, with_sh_degree
-from splatdistill.types import Cameras, NoisyBatch, RenderOutput
+from splatdistill.renderer import make_renderer
+from splatdistill.splats import Splats
+from splatdistill.types import NoisyBatch, RenderOutput
 
 
 def train(
@@ -79,12 +80,6 @@ def train(
                 trace.step()
     trainer.finish(folder, log, progress)
     return trainer.splats
-
-
-def pick_device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: cuda was asked for, but torch sees no CUDA device here; use --device cpu.")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
 def tracer(path: Path) -> torch.profiler.profile:
@@ -284,171 +279,3 @@ class Trainer:
             ply.write(folder / f"splats-{index}.ply", particle.splats.detach())
             write_contact_sheet(folder / f"contact-{index}.png", self.renderer, particle.splats, self.config)
         log.event("done", step=self.step, num_splats=self.num_splats)
-
-
-class Particle:
-    """One object of a run: its splats with their optimiser and the statistics of densify."""
-
-    def __init__(self, config: TrainConfig, *, index: int, device: torch.device) -> None:
-        self.config = config
-        self.device = device
-        self.seed = rng.key(config.seed, index, "init") if index else config.seed
-        self.optimizer = SplatOptimizer(
-            initial_splats(config, seed=self.seed).to(device), config.optim, steps=config.steps
-        )
-        self.densifier = self._densifier()
-
-    @property
-    def splats(self) -> Splats:
-        return self.optimizer.splats
-
-    def enter(self, stage: TrainConfig) -> None:
-        """Goes on under other settings; what densify measured under the old ones is dropped."""
-        self.config = stage
-        self.optimizer.config = stage.optim
-        self.densifier = self._densifier()
-
-    def update(self, output: RenderOutput, *, step: int) -> dict[str, int] | None:
-        """One step along the gradients, then densify if it is due: returns what that did."""
-        self.densifier.accumulate(output)
-        self.optimizer.update(step)
-        return self.densifier.event(self.optimizer, seed=self.seed, step=step) if self.densifier.due(step) else None
-
-    def _densifier(self) -> Densifier:
-        return Densifier(self.config.densify, num_splats=len(self.splats), steps=self.config.steps, device=self.device)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        tensors = {f"splats.{name}": value for name, value in self.splats.tensors.items()}
-        for name, state in self.optimizer.moments().items():
-            tensors |= {f"adam.{name}.{key}": value for key, value in state.items()}
-        return tensors | {"densify.grad_sum": self.densifier.grad_sum, "densify.count": self.densifier.count}
-
-    def load_state_dict(self, tensors: dict[str, Tensor], *, num_updates: int) -> None:
-        names = [name.removeprefix("splats.") for name in tensors if name.startswith("splats.")]
-        splats = Splats(**{name: tensors[f"splats.{name}"] for name in names})
-        moments = {
-            name: {key: tensors[f"adam.{name}.{key}"] for key in MOMENTS}
-            for name in names
-            if f"adam.{name}.{MOMENTS[0]}" in tensors
-        }
-        self.optimizer.num_updates = num_updates
-        self.optimizer.replace(splats, moments)
-        self.densifier = self._densifier()
-        self.densifier.grad_sum, self.densifier.count = tensors["densify.grad_sum"], tensors["densify.count"]
-
-
-class TimedPrior:
-    """A prior that adds up the seconds spent in its network, its encoder and the second score, and the pictures that
-    went forward through the two networks.
-    """
-
-    def __init__(self, prior: Prior, watch: Stopwatch) -> None:
-        self._prior = prior
-        self.watch = watch
-        self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
-        self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
-        self.origin = prior.origin
-        self.decode, self.embed = prior.decode, prior.embed
-
-    @property
-    def seconds(self) -> float:
-        return self.watch.seconds
-
-    def encode(self, rgb: Tensor) -> Tensor:
-        with self.watch.timed():
-            return self._prior.encode(rgb)
-
-    def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
-        self.watch.pictures += len(xt) * len(conditions)
-        with self.watch.timed():
-            return self._prior.predict(xt, t, conditions)
-
-    def variational(
-        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> Variational:
-        score = self._prior.variational(prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)
-        return TimedScore(score, self, particles=particles)
-
-
-class TimedScore:
-    """A second score whose seconds and pictures are added to those of its prior."""
-
-    def __init__(self, score: Variational, prior: TimedPrior, *, particles: int) -> None:
-        self._score = score
-        self._prior = prior
-        self._particles = particles
-        self.state_dict, self.load_state_dict = score.state_dict, score.load_state_dict
-
-    def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
-        self._prior.watch.pictures += len(batch.xt) * len(told)
-        with self._prior.watch.timed():
-            return self._score.predict(batch, told)
-
-    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
-        self._prior.watch.pictures += len(batch.xt) // self._particles  # each particle shows one view in turn
-        with self._prior.watch.timed():
-            return self._score.update(batch, seed=seed, step=step, measure=measure)
-
-
-def initial_splats(config: TrainConfig, *, seed: int) -> Splats:
-    """The splats of step 0: the ball, the shell, or those or the points of a file."""
-    kind, _, path = config.init.partition(":")
-    if config.init in INITS:
-        return INITS[config.init](config.splats, seed=seed)
-    if kind == "points" and path:
-        points, colors = ply.read_points(Path(path))
-        return init_points(config.splats, points=points, colors=colors, seed=seed)
-    if kind != "ply" or not path:
-        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'shell' nor 'ply:FILE' nor 'points:FILE'.")
-    return with_sh_degree(ply.read(Path(path)), config.splats.sh_degree)
-
-
-@torch.no_grad()
-def render_frames(
-    renderer: Renderer, splats: Splats, views: Cameras, *, lights: Lights | None = None
-) -> Iterator[Tensor]:
-    """One picture [H,W,3] in 0..1 per camera on white, a few cameras at a time. lights: one for each camera."""
-    for i in range(0, len(views), 4):
-        index = slice(i, i + 4)
-        some = views.select(index)
-        background = torch.ones(len(some), 3, device=splats.device)
-        output = renderer.render(splats, some, background=background, normals=lights is not None)
-        lit = output.rgb if lights is None else shade(output, some, lights.select(index), background=background)
-        yield from lit.clamp(0, 1).cpu()
-
-
-def write_views(
-    renderer: Renderer,
-    splats: Splats,
-    config: TrainConfig,
-    folder: Path,
-    progress: Progress,
-    *,
-    light: tuple[float, float] | None = None,
-) -> None:
-    """turntable.mp4 and contact.png of `splats` into `folder`. light: azimuth and elevation (rad) of a far light; None
-    shows plain colours.
-    """
-    out = config.output
-    views = orbits.turntable(config.camera, num_frames=out.frames, size=out.size)
-    frames = render_frames(renderer, splats, views, lights=_sun(light, len(views)))
-    frames = progress.track(frames, total=out.frames, label="turntable")
-    video.write_turntable(folder / "turntable.mp4", frames)
-    write_contact_sheet(folder / "contact.png", renderer, splats, config, light=light)
-
-
-def write_contact_sheet(
-    path: Path,
-    renderer: Renderer,
-    splats: Splats,
-    config: TrainConfig,
-    *,
-    light: tuple[float, float] | None = None,
-) -> None:
-    """A picture of 8 views of `splats`."""
-    views = orbits.turntable(config.camera, num_frames=8, size=config.output.size)
-    video.write_contact_sheet(path, list(render_frames(renderer, splats, views, lights=_sun(light, len(views)))))
-
-
-def _sun(light: tuple[float, float] | None, num_views: int) -> Lights | None:
-    return None if light is None else sun(azimuth=light[0], elevation=light[1], num_views=num_views)

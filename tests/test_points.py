@@ -12,8 +12,8 @@ from plyfile import PlyData, PlyElement
 
 from splatdistill.config import SplatsConfig, TrainConfig
 from splatdistill.io import ply
+from splatdistill.particle import initial_splats
 from splatdistill.splats import SH_C0, init_points
-from splatdistill.train import initial_splats
 
 
 def cloud(path: Path, points: Any, colors: Any, *, kind: str = "u1", drop: str = "", text: bool = False) -> Path:

@@ -29,13 +29,14 @@ from splatdistill.config import (
 )
 from splatdistill.embedded import network
 from splatdistill.logs import Progress
+from splatdistill.particle import initial_splats
 from splatdistill.priors import load
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian, beach_ball
 from splatdistill.priors.multiview import MultiViewPrior
 from splatdistill.regularize import regularizer
 from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
-from splatdistill.train import Trainer, initial_splats, train
+from splatdistill.train import Trainer, train
 
 SMALL = TrainConfig(
     prompt="a red ball",

@@ -57,7 +57,7 @@ def prior(flags: Prior) -> int:
         print("\n".join(check.table()))
         print("GB: memory for SDS with four views in bf16, estimated and not measured.")
         return DONE
-    from splatdistill.train import pick_device
+    from splatdistill.device import pick_device
 
     found = check.describe(flags.name, device=pick_device(flags.device), dtype=flags.dtype, max_memory=flags.max_memory)
     print_table(found)

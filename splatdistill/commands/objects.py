@@ -134,9 +134,10 @@ def render(flags: Render) -> int:
     light = _direction(flags.light) if flags.light else None
     splats = read_splats(flags.source)
     folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
+    from splatdistill.device import pick_device
     from splatdistill.logs import Progress
+    from splatdistill.pictures import write_views
     from splatdistill.renderer import make_renderer
-    from splatdistill.train import pick_device, write_views
 
     device = pick_device("auto")
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,10 +171,10 @@ def evaluate(flags: Eval) -> int:
     if not subjects:
         raise ValueError("Name at least one run folder or .ply file to evaluate.")
     from splatdistill import evaluate as judging
+    from splatdistill.device import pick_device
     from splatdistill.embedded.judge import Judge
     from splatdistill.evaluate import report
     from splatdistill.renderer import make_renderer
-    from splatdistill.train import pick_device
 
     shipped = Judge.load()
     judge, yardstick = shipped, shipped.yardstick

@@ -1,0 +1,80 @@
+"""One object of a run: its splats, what moves them and what makes them more or fewer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from splatdistill import rng
+from splatdistill.config import TrainConfig
+from splatdistill.densify import Densifier
+from splatdistill.io import ply
+from splatdistill.optim import MOMENTS, SplatOptimizer
+from splatdistill.splats import INITS, Splats, init_points, with_sh_degree
+from splatdistill.types import RenderOutput
+
+
+class Particle:
+    """One object of a run: its splats with their optimiser and the statistics of densify."""
+
+    def __init__(self, config: TrainConfig, *, index: int, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.seed = rng.key(config.seed, index, "init") if index else config.seed
+        self.optimizer = SplatOptimizer(
+            initial_splats(config, seed=self.seed).to(device), config.optim, steps=config.steps
+        )
+        self.densifier = self._densifier()
+
+    @property
+    def splats(self) -> Splats:
+        return self.optimizer.splats
+
+    def enter(self, stage: TrainConfig) -> None:
+        """Goes on under other settings; what densify measured under the old ones is dropped."""
+        self.config = stage
+        self.optimizer.config = stage.optim
+        self.densifier = self._densifier()
+
+    def update(self, output: RenderOutput, *, step: int) -> dict[str, int] | None:
+        """One step along the gradients, then densify if it is due: returns what that did."""
+        self.densifier.accumulate(output)
+        self.optimizer.update(step)
+        return self.densifier.event(self.optimizer, seed=self.seed, step=step) if self.densifier.due(step) else None
+
+    def _densifier(self) -> Densifier:
+        return Densifier(self.config.densify, num_splats=len(self.splats), steps=self.config.steps, device=self.device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        tensors = {f"splats.{name}": value for name, value in self.splats.tensors.items()}
+        for name, state in self.optimizer.moments().items():
+            tensors |= {f"adam.{name}.{key}": value for key, value in state.items()}
+        return tensors | {"densify.grad_sum": self.densifier.grad_sum, "densify.count": self.densifier.count}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], *, num_updates: int) -> None:
+        names = [name.removeprefix("splats.") for name in tensors if name.startswith("splats.")]
+        splats = Splats(**{name: tensors[f"splats.{name}"] for name in names})
+        moments = {
+            name: {key: tensors[f"adam.{name}.{key}"] for key in MOMENTS}
+            for name in names
+            if f"adam.{name}.{MOMENTS[0]}" in tensors
+        }
+        self.optimizer.num_updates = num_updates
+        self.optimizer.replace(splats, moments)
+        self.densifier = self._densifier()
+        self.densifier.grad_sum, self.densifier.count = tensors["densify.grad_sum"], tensors["densify.count"]
+
+
+def initial_splats(config: TrainConfig, *, seed: int) -> Splats:
+    """The splats of step 0: the ball, the shell, or those or the points of a file."""
+    kind, _, path = config.init.partition(":")
+    if config.init in INITS:
+        return INITS[config.init](config.splats, seed=seed)
+    if kind == "points" and path:
+        points, colors = ply.read_points(Path(path))
+        return init_points(config.splats, points=points, colors=colors, seed=seed)
+    if kind != "ply" or not path:
+        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'shell' nor 'ply:FILE' nor 'points:FILE'.")
+    return with_sh_degree(ply.read(Path(path)), config.splats.sh_degree)
