@@ -29,10 +29,11 @@ CPU = ROOT / "csrc" / "cpu"
 sys.path.insert(0, str(ROOT / "csrc" / "cuda"))
 import toolkit  # noqa: E402
 
-KERNELS = ["blend.cpp", "blend_backward.cpp", "project.cpp", "project_backward.cpp", "residual.cpp", "tile_rows.cpp"]
+KERNELS = ["blend.cpp", "blend_backward.cpp", "products.cpp", "project.cpp", "project_backward.cpp",
+           "residual.cpp", "tile_rows.cpp"]  # fmt: skip
 COMMON = ["densify.cpp", "levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
 # Rounded after every operation, as CUDA does it with -fmad=false and torch does it: densify masks are equal everywhere.
-UNFUSED = ["densify.cpp", "residual.cpp"]
+UNFUSED = ["densify.cpp", "products.cpp", "residual.cpp"]
 
 # Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.
 WARNINGS = ["-Wall", "-Wextra"]
@@ -124,7 +125,7 @@ ARCHS = toolkit.archs() if CUDA else []
 
 # -isystem: the warnings are for our own files.
 BIND_FLAGS = [*OPTIMISE, *WARNINGS, "-fvisibility=hidden", "-g0", *(f"-isystem{path}" for path in include_paths())]
-SOURCES = [f"csrc/bind/{name}.cpp" for name in ("densify", "module", "philox", "rasterize", "residual")]
+SOURCES = [f"csrc/bind/{name}.cpp" for name in ("densify", "module", "philox", "products", "rasterize", "residual")]
 MACROS: list[tuple[str, str | None]] = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)]
 LINK = ["-fopenmp", *SANITIZE]
 if CUDA:

@@ -1,4 +1,4 @@
-"""The residual and noising operators against the same in eager torch (`ops.reference`): forward and backward.
+"""The residual, noising and products operators against the same in eager torch: forward and backward.
 
 Three float32 terms, one thread each, taken in turn. The gradient of the residual reaches x0, as in a training step.
 """
@@ -23,12 +23,17 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     cells = []
     for shape in SHAPES:
-        for name, calls in (("residual", residual_calls(shape)), ("noising", noising_calls(shape))):
+        for name, calls in calls_of(shape):
             samples = common.alternate(calls, rounds=11 if args.quick else 51, budget=15.0)
             title = f"{name} {'x'.join(map(str, shape[:2]))}x{shape[2]}^2"
             cells.append(common.cell(title, samples["ours"], samples["eager"], shape=list(shape)))
             common.progress(common.shown(cells[-1]))
     common.write(common.record("residual", cells, quick=args.quick, threads=args.threads), args.json)
+
+
+def calls_of(shape: tuple[int, ...]) -> list[tuple[str, dict[str, Callable[[], object]]]]:
+    made = {"residual": residual_calls, "noising": noising_calls, "products": products_calls}
+    return [(name, calls(shape)) for name, calls in made.items()]
 
 
 def residual_calls(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
@@ -64,6 +69,18 @@ def noising_calls(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
         "ours": lambda: backward(ops.noising(x0, eps=eps, alpha=alpha, sigma=sigma)),
         "eager": lambda: backward(ops.reference.noising(x0, eps, alpha, sigma)),
     }
+
+
+def products_calls(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
+    """Sums and products of the terms; in torch one stack and one batched product, in float32."""
+    g = torch.Generator().manual_seed(0)
+    terms = [torch.randn(shape, generator=g) for _ in range(NUM_TERMS)]
+
+    def eager() -> object:
+        rows = torch.stack([term.flatten(1) for term in terms], 1)
+        return rows.sum(-1), rows @ rows.mT
+
+    return {"ours": lambda: ops.products(terms), "eager": eager}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The fused operators on the GPU: residual and noising against eager torch, densify against gsplat's DefaultStrategy.
+"""The fused operators on the GPU: residual, noising and products against eager torch, densify against gsplat's
+DefaultStrategy.
 
-Cells of the residual: `ours_ms` and `baseline_ms` are the device's own time, the queue being full; `wall_*` is what a
-program sees. `copy_ms` is a device copy that moves as many bytes, `copy_share` = copy_ms / ours_ms. Buffers rotate over
-256 MB, so that nothing is read from a cache.
+Cells of the first three: `ours_ms` and `baseline_ms` are the device's own time, the queue being full; `wall_*` is what
+a program sees. `copy_ms` is a device copy that moves as many bytes, `copy_share` = copy_ms / ours_ms. Buffers rotate
+over 256 MB, so that nothing is read from a cache.
 Cells of densify: one event, or a step's statistics, in wall-clock time, as both wait for counts. Neither has a budget,
 both have the same absolute threshold, and `equal_masks` says whether both cloned, split and pruned the same splats.
 """
@@ -42,8 +43,8 @@ def main() -> None:
     cells = []
     for shape in [(2, 4, 16, 16)] if device.type == "cpu" else SHAPES[:2] if args.quick else SHAPES:
         for dtype in (torch.float32, torch.bfloat16):
-            cells += [residual_cell(shape, dtype, device), noising_cell(shape, dtype, device)]
-        common.progress("\n".join(common.shown(cell) for cell in cells[-4:]))
+            cells += [make(shape, dtype, device) for make in (residual_cell, noising_cell, products_cell)]
+        common.progress("\n".join(common.shown(cell) for cell in cells[-6:]))
     events = []
     for size in (2000,) if device.type == "cpu" else EVENTS[:1] if args.quick else EVENTS:
         events += [event_cell(size, device), statistics_cell(size, device)]
@@ -97,6 +98,22 @@ def noising_cell(shape: tuple[int, ...], dtype: torch.dtype, device: torch.devic
 
     with torch.no_grad():
         return _operator_cell("noising", shape, dtype, moved, {"ours": ours, "eager": eager}, device)
+
+
+def products_cell(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Against one stack of the terms and one batched product in float32."""
+    moved = math.prod(shape) * NUM_TERMS * dtype.itemsize
+    buffers = gpu_common.rotating(
+        lambda: [torch.randn(shape, device=device, dtype=dtype) for _ in range(NUM_TERMS)], num_bytes=moved
+    )
+
+    def eager() -> None:
+        rows = torch.stack([term.float().flatten(1) for term in buffers()], 1)
+        rows.sum(-1), rows @ rows.mT
+
+    return _operator_cell(
+        "products", shape, dtype, moved, {"ours": lambda: ops.products(buffers()), "eager": eager}, device
+    )
 
 
 def _operator_cell(

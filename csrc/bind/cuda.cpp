@@ -22,6 +22,7 @@ struct CurrentStream {
 
 STABLE_TORCH_LIBRARY_IMPL(splatdistill, CUDA, m) {
   implement_residual<Cuda<CurrentStream>>(m);
+  implement_products<Cuda<CurrentStream>>(m);
   implement_densify<Cuda<CurrentStream>>(m);
 }
 

@@ -3,8 +3,10 @@
 #include <vector>
 
 #include "../cuda/densify.h"
+#include "../cuda/products.h"
 #include "../cuda/residual.h"
 #include "densify.h"
+#include "products.h"
 #include "residual.h"
 
 // The CUDA kernels as a backend of the operators. A Queue makes a tensor's device the current one and knows its stream.
@@ -30,6 +32,11 @@ struct Cuda {
   static void noising(const NoisingArgs& args, const Tensor& like) {
     const Queue queue(like);
     check_launch(cuda::noising(args, queue.stream));
+  }
+
+  static void products(const ProductArgs& args, const Tensor& like) {
+    const Queue queue(like);
+    check_launch(cuda::products(args, queue.stream));
   }
 
   static void accumulate(const float* probe_grad, const int32_t* radii, int64_t num_views, int64_t n, float* grad_sum,

@@ -16,7 +16,7 @@ namespace {
   {                                                                    \
       #level,          level::project,        level::fill_tile_row,    \
       level::blend,    level::blend_backward, level::project_backward, \
-      level::residual, level::noising}
+      level::residual, level::noising,        level::products}
 
 struct Level {
   Kernels kernels;

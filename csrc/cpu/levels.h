@@ -1,5 +1,6 @@
 #pragma once
 
+#include "../common/products.h"
 #include "../common/residual.h"
 #include "raster.h"
 
@@ -19,6 +20,7 @@ struct Kernels {
                            const SplatGradients&);
   void (*residual)(const ResidualArgs&, int num_threads);
   void (*noising)(const NoisingArgs&, int num_threads);
+  void (*products)(const ProductArgs&, int num_threads);
 };
 
 // The level in use: the best one available, or the one named by the environment variable SPLATDISTILL_SIMD.
@@ -37,4 +39,5 @@ const Kernels& kernels();
                         const SplatGradients&);                                                               \
   void residual(const ResidualArgs&, int);                                                                    \
   void noising(const NoisingArgs&, int);                                                                      \
+  void products(const ProductArgs&, int);                                                                     \
   }

@@ -17,6 +17,13 @@
 // source also runs on a host, phase after phase and thread after thread, which tests use: everything but races shows.
 namespace sd::cuda {
 
+// Before a loop that the compiler would unroll into spilled registers.
+#if defined(__CUDACC__)
+#define SD_ROLLED _Pragma("unroll 1")
+#else
+#define SD_ROLLED
+#endif
+
 struct Place {
   int64_t block;
   int thread;

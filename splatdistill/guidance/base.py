@@ -136,6 +136,26 @@ def total(terms: Sequence[Term]) -> Tensor:
     return torch.stack([per_view(c) * x if isinstance(c, Tensor) else c * x for c, x in terms]).sum(0)
 
 
+def deviations(rows: Sequence[Sequence[Term]], *, group: int = 1) -> list[Tensor]:
+    """[V] standard deviation of the sum of each row of coefficient x tensor, over the elements of a view, or over all
+    those of its `group`. The tensors are read once, and the sums themselves never made.
+    """
+    tensors = list({id(x): x for row in rows for _, x in row}.values())
+    place = {id(x): i for i, x in enumerate(tensors)}
+    sums, products = ops.products(tensors)
+    size, out = group * tensors[0][0].numel(), []
+    for row in rows:
+        coef = sums.new_zeros(sums.shape)
+        for c, x in row:
+            coef[:, place[id(x)]] += c
+        mean = (coef * sums).sum(1)
+        square = ((coef[:, None] @ products)[:, 0] * coef).sum(1)
+        mean, square = (x.view(-1, group).sum(1) / size for x in (mean, square))
+        std = (square - mean**2).clamp(min=0).sqrt()
+        out.append(std.repeat_interleave(group).to(tensors[0].dtype))
+    return out
+
+
 def per_view(x: Tensor) -> Tensor:
     """[V] as [V,1,1,1]."""
     return x.view(-1, 1, 1, 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from splatdistill.config import MultiViewConfig
-from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate, per_view, total
+from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, deviations, evaluate
 from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior
 from splatdistill.types import NoisyBatch, Residual
@@ -33,13 +33,13 @@ class MultiView(AnnealedGuidance[MultiViewConfig]):
         weight = weights(self.config.weight, batch)
         if not amount or len(guided) < 2:
             return assemble(row, weight=weight)
-        plain, stretched = (self._contrast(batch, eps) for eps in (guided[0][1], total(guided)))
+        plain, stretched = self._contrasts(batch, [[(1.0, guided[0][1])], guided])
         k = amount * (plain + 1e-8) / (stretched + 1e-8) + 1 - amount
         terms = [(c * k, x) for c, x in row]
         return assemble([*terms, ((1 - k) * batch.alpha / batch.sigma, batch.x0.detach())], weight=weight)
 
-    def _contrast(self, batch: NoisyBatch, eps: Tensor) -> Tensor:
-        """[V] standard deviation of the estimate of x_0, over all views and pixels of each group."""
-        x0 = (batch.xt - per_view(batch.sigma) * eps) / per_view(batch.alpha)
-        std = x0.reshape(len(x0) // self.group, -1).std(1, correction=0)
-        return std.repeat_interleave(self.group)
+    def _contrasts(self, batch: NoisyBatch, scores: list[list[Term]]) -> list[Tensor]:
+        """[V] standard deviations of the estimates of x_0 by these scores, over all views and pixels of each group."""
+        unit = 1 / batch.alpha
+        rows = [[(unit, batch.xt), *((-batch.sigma * unit * c, eps) for c, eps in row)] for row in scores]
+        return deviations(rows, group=self.group)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from splatdistill import ops
 from splatdistill.types import Cameras
 
 NEGATIVE_VIEWS = ("front", "side")
@@ -35,9 +36,10 @@ def perp_neg_coefficients(scores: Sequence[Tensor], *, scale: float, weights: Te
     """Coefficients [V] that make the guided score out of `scores` = prompt, unconditional, then the negatives
     [V,C,h,w]; weights: one row [V] for each negative. Products are over each view alone.
     """
-    positive = (scores[0] - scores[1]).flatten(1)
-    norm = positive.square().sum(1).clamp(min=1e-6)
-    parallel = torch.stack([((e - scores[1]).flatten(1) * positive).sum(1) / norm for e in scores[2:]])
+    products = ops.products(scores).products
+    along = products[:, 0] - products[:, 1]  # <e_k, e>, with e the prompt's direction and every e_k whole
+    norm = (along[:, 0] - along[:, 1]).clamp(min=1e-6)
+    parallel = ((along[:, 2:] - along[:, 1:2]) / norm[:, None]).T.to(weights.dtype)
     cond = scale * (1 - (weights * parallel).sum(0))
     uncond = 1 - scale * (1 + (weights * (1 - parallel)).sum(0))
     return [cond, uncond, *(scale * weights)]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from splatdistill.config import SDSConfig
 from splatdistill.device import send
-from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, evaluate, per_view, total
+from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, deviations, evaluate
 from splatdistill.guidance.perp_neg import NEGATIVE_VIEWS, perp_neg_coefficients, view_weights
 from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior
@@ -45,10 +43,7 @@ def rescaled(guided: list[Term], *, amount: float) -> list[Term]:
     """Guidance rescale (Lin et al., arXiv 2305.08891, sec. 3.4), per view: the guided score gets `amount` of the
     way to the standard deviation of the conditional one, the first term.
     """
-    factor = _std(guided[0][1]) / _std(total(guided)).clamp(min=1e-8)
+    plain, stretched = deviations([[(1.0, guided[0][1])], guided])
+    factor = plain / stretched.clamp(min=1e-8)
     factor = amount * factor + 1 - amount
     return [(c * factor, x) for c, x in guided]
-
-
-def _std(x: Tensor) -> Tensor:
-    return (x - per_view(x.flatten(1).mean(1))).flatten(1).square().mean(1).sqrt()

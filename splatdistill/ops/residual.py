@@ -12,7 +12,7 @@ from torch import Tensor
 from splatdistill.ops import _check, _library, reference
 
 MAX_TERMS = 8
-_FLOATS = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
+FLOATS = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
 _residual = torch.ops.splatdistill.residual_forward.default
 _noising = torch.ops.splatdistill.noising_forward.default
 
@@ -104,14 +104,14 @@ class _Noising(torch.autograd.Function):
 
 
 def _num_views(x0: object) -> int:
-    if not isinstance(x0, Tensor) or x0.dtype not in _FLOATS or x0.dim() < 1:
+    if not isinstance(x0, Tensor) or x0.dtype not in FLOATS or x0.dim() < 1:
         raise ValueError("x0 must be a floating-point tensor of shape [V,...].")
     return x0.shape[0]
 
 
 def _like(name: str, value: Tensor, x0: Tensor) -> Tensor:
     """`value`, contiguous, if it is on x0's device, has its shape and a floating-point type."""
-    known = isinstance(value, Tensor) and value.dtype in _FLOATS
+    known = isinstance(value, Tensor) and value.dtype in FLOATS
     if known and value.shape == x0.shape and value.device == x0.device:
         return value.contiguous()
     dtype = value.dtype if known else reference.compute_dtype(x0)
@@ -121,7 +121,7 @@ def _like(name: str, value: Tensor, x0: Tensor) -> Tensor:
 def _constant(name: str, value: Tensor, shape: Sequence[int], x0: Tensor) -> Tensor:
     """`value` [V] or [K,V], contiguous, in the type computed in."""
     dtype = torch.float64 if x0.dtype == torch.float64 else torch.float32
-    if isinstance(value, Tensor) and value.dtype in _FLOATS:
+    if isinstance(value, Tensor) and value.dtype in FLOATS:
         value = value.to(dtype)
         if value.shape == shape and value.device == x0.device:
             return value.contiguous()

@@ -9,7 +9,7 @@ import torch
 
 from splatdistill.cameras import view_words
 from splatdistill.config import SDSConfig
-from splatdistill.guidance.base import total
+from splatdistill.guidance.base import deviations, total
 from splatdistill.guidance.perp_neg import perp_neg_coefficients, view_weights
 from splatdistill.guidance.sds import SDS, rescaled
 from splatdistill.priors.analytic import AnalyticPrior
@@ -113,3 +113,14 @@ def test_sds_with_rescale_subtracts_the_noise_unscaled() -> None:
         )
         assert scaled.coef[-1].eq(-1).all() and scaled.terms[-1] is batch.eps
         assert torch.allclose(assemble(plain), assemble(scaled)) is same
+
+
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_deviations_are_those_of_the_sums_that_are_never_made(group: int) -> None:
+    x, y, z = (draw(4, 3, 5, 7, seed=s).float() for s in range(3))
+    each = torch.tensor([30.0, -2.0, 0.5, 1.0])
+    rows = [[(1.0, x)], [(each, x), (-each, y)], [(0.3, z), (1.7, x), (-1.0, z)]]
+    for got, row in zip(deviations(rows, group=group), rows, strict=True):
+        made = total([(c, tensor.double()) for c, tensor in row])
+        want = made.view(4 // group, -1).std(1, correction=0).repeat_interleave(group)
+        torch.testing.assert_close(got, want.float(), rtol=1e-6, atol=0)

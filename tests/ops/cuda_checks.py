@@ -91,6 +91,16 @@ def check_noising(twin: Twin, case: ResidualCase) -> None:
     torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
 
 
+def check_products(twin: Twin, case: ResidualCase) -> None:
+    """To 1e-12 of what is added: the order of the sums differs, and they are float64."""
+    g = torch.Generator().manual_seed(2)
+    terms = [torch.nan_to_num(case.draw(g, term), posinf=1.0) for term in case.terms]
+    rows = torch.stack([term.reshape(len(term), math.prod(term.shape[1:])).double() for term in terms], 1).abs()
+    for got, want, size in zip(*twin.both("products_forward", terms), (rows.sum(-1), rows @ rows.mT), strict=True):
+        assert got.dtype == torch.float64
+        assert ((got - want).abs() <= 1e-12 * size).all()
+
+
 def check_halves(twin: Twin, dtype: torch.dtype, alpha: float) -> None:
     """All 65536 numbers of a half type, read and rounded."""
     x0 = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)[None]

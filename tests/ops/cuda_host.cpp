@@ -7,6 +7,7 @@
 #include "../../csrc/bind/cuda.h"
 #include "../../csrc/cuda/densify.cu"
 #include "../../csrc/cuda/primitives.h"
+#include "../../csrc/cuda/products.cu"
 #include "../../csrc/cuda/residual.cu"
 
 extern "C" __attribute__((visibility("default"))) void sd_reverse(int on) { sd::cuda::reversed = on != 0; }
@@ -46,11 +47,13 @@ struct NoQueue {
 
 STABLE_TORCH_LIBRARY_FRAGMENT(splatdistill_cuda_host, m) {
   define_residual(m);
+  define_products(m);
   define_densify(m);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(splatdistill_cuda_host, CPU, m) {
   implement_residual<Cuda<NoQueue>>(m);
+  implement_products<Cuda<NoQueue>>(m);
   implement_densify<Cuda<NoQueue>>(m);
 }
 

@@ -49,6 +49,7 @@ def twin(library: ctypes.CDLL, request: pytest.FixtureRequest) -> Iterator[check
 def test_residual(twin: checks.Twin, case: checks.ResidualCase) -> None:
     checks.check_residual(twin, case)
     checks.check_noising(twin, case)
+    checks.check_products(twin, case)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -1,0 +1,107 @@
+"""Sums and products of scores against float64, and what they are for: what cancels keeps its digits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from splatdistill import ops
+
+ROOT = Path(__file__).resolve().parents[2]
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+
+
+def draw(num_terms: int, shape: tuple[int, ...], dtypes: list[torch.dtype] = DTYPES) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(num_terms)
+    terms = [torch.randn(shape, generator=g, dtype=torch.float64) for _ in range(num_terms)]
+    return [term.to(dtypes[k % len(dtypes)]) for k, term in enumerate(terms)]
+
+
+def expected(terms: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    wide = torch.stack([term.double() for term in terms])
+    return torch.einsum("kv...->vk", wide), torch.einsum("jv...,kv...->vjk", wide, wide)
+
+
+@pytest.mark.parametrize("num_terms", range(1, 9))
+@pytest.mark.parametrize("shape", [(3, 4, 65, 63), (2,), (1, 5000), (0, 4), (2, 0)])
+def test_agrees_with_float64(num_terms, shape):
+    terms = draw(num_terms, shape)
+    for made in (ops.products(terms), ops.reference.products(terms)):
+        assert made[0].dtype == made[1].dtype == torch.float64
+        for got, want in zip(made, expected(terms), strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-11)
+
+
+def test_a_small_difference_keeps_its_digits():
+    """Guided and plain scores differ by a thousandth: float32 sums would lose all of |a - b|^2."""
+    a = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    b = a + 1e-4 * torch.randn(a.shape, generator=torch.Generator().manual_seed(1))
+    products = ops.products([a, b]).products
+    squared = products[:, 0, 0] - 2 * products[:, 0, 1] + products[:, 1, 1]
+    torch.testing.assert_close(squared, (a.double() - b.double()).flatten(1).square().sum(1), rtol=1e-6, atol=0)
+
+
+def test_a_bad_number_stays_in_its_view_and_among_its_terms():
+    terms = draw(3, (2, 3, 9, 9), [torch.float32])
+    terms[1][1, 0, 4, 4] = float("nan")
+    sums, products = ops.products(terms)
+    assert sums.isnan().nonzero().tolist() == [[1, 1]]
+    assert products.isnan()[0].sum() == 0
+    assert products[1].isnan().tolist() == [[False, True, False], [True, True, True], [False, True, False]]
+
+
+def test_strides_threads_and_gradients():
+    terms = draw(3, (3, 3, 100, 100))
+    one = ops.products(terms)
+    strided = [torch.stack([t, t], -1)[..., 0].requires_grad_() for t in terms]
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        made = ops.products(strided)
+        assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(made, one, strict=True))
+
+
+HASH = """
+import hashlib, torch
+from splatdistill import ops
+g = torch.Generator().manual_seed(0)
+dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+made = ops.products([torch.randn(3, 3, 65, 63, generator=g, dtype=torch.float64).to(d) for d in dtypes])
+print(hashlib.sha256(b"".join(r.numpy().tobytes() for r in made)).hexdigest())
+"""
+
+
+def test_instruction_sets_do_not_change_a_bit():
+    hashes = set()
+    for level in ops.build_info()["simd_levels"]:
+        environment = os.environ | {"SPLATDISTILL_SIMD": level, "OMP_NUM_THREADS": "1"}
+        run = [sys.executable, "-c", HASH]
+        hashes.add(subprocess.run(run, check=True, capture_output=True, text=True, env=environment, cwd=ROOT).stdout)
+    assert len(hashes) == 1
+
+
+def test_opcheck():
+    torch.library.opcheck(torch.ops.splatdistill.products_forward.default, (draw(3, (2, 4, 8, 8)),))
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ([], "terms must hold 1 to 8 tensors, got 0."),
+        ([torch.zeros(3, 4)] * 9, "terms must hold 1 to 8 tensors, got 9."),
+        ([torch.zeros(3).long()], "terms[0] must be a floating-point tensor of shape [V,...]."),
+        ([1.0], "terms[0] must be a floating-point tensor of shape [V,...]."),
+        ([torch.zeros(3, 4), 1.0], "terms[1] must be a tensor, got float."),
+        ([torch.zeros(3, 4), torch.zeros(3, 4).long()], "terms[1] must be float32, got int64."),
+        ([torch.zeros(3, 4), torch.zeros(3, 5)], "terms[1] must have shape [3, 4], got [3, 5]."),
+        ([torch.zeros(3, 4), torch.zeros(3, 4, device="meta")], "terms[1] must be on cpu, got meta."),
+    ],
+)
+def test_bad_inputs_name_the_argument(terms, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011  the whole message is compared below
+        ops.products(terms)
+    assert str(error.value) == message
