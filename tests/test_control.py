@@ -76,9 +76,7 @@ def test_a_snapshot_is_of_its_step_though_training_goes_on(folder: Path, control
     assert shown == formats.encode(before, "splat")
 
 
-def test_a_snapshot_that_fails_ends_nothing(
-    folder: Path, control: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_snapshot_that_fails_ends_nothing(folder: Path, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "control" / "watch").touch()
 
     def full(*args: object) -> None:
