@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from signal import SIGINT
 
+from splatdistill.guards import Signals
 from splatdistill.io import formats, ply
 from splatdistill.logs import RunLog
 from splatdistill.splats import Splats
@@ -20,14 +22,19 @@ SNAPSHOT_EVERY = 2.0  # s
 
 
 class Stopped(KeyboardInterrupt):
-    """Somebody asked the training to stop; its last step is in a checkpoint."""
+    """Somebody asked the training to stop, through its folder or by a signal; its last step is in a checkpoint."""
+
+    def __init__(self, folder: Path, *, step: int, signal: int) -> None:
+        super().__init__(f"stopped after step {step}; --resume {folder} goes on.")
+        self.code = 128 + (signal or SIGINT)  # as shells have it
 
 
 class Control:
-    """The trainer's side. A new one drops requests and snapshots of earlier times."""
+    """The trainer's side. A new one drops requests and snapshots of earlier times. A signal is a request to stop."""
 
-    def __init__(self, folder: Path, log: RunLog) -> None:
+    def __init__(self, folder: Path, log: RunLog, *, signals: Signals | None = None) -> None:
         self.folder = folder
+        self._signals = signals or Signals()
         self._log = log
         self._next = 0.0  # of time.monotonic(), for the snapshot
         for name in ("control", "snapshots"):
@@ -38,16 +45,16 @@ class Control:
     def obey(self, splats: Splats, *, step: int) -> bool:
         """Does what was asked for since the last step; returns whether to stop. Unasked, it looks into one folder."""
         asked = os.listdir(self.folder / "control")
-        if not asked:
+        if not asked and not self._signals.number:
             return False
         self._serve(splats, step=step)
         if "pause" in asked:
             self._log.event("pause", step=step)
-            while self._asked("pause") and not self._asked("stop"):
+            while self._asked("pause") and not self._stopping():
                 time.sleep(0.1)
                 self._serve(splats, step=step)
             self._log.event("go on", step=step)
-        stop = self._asked("stop")
+        stop = self._stopping()
         if stop:
             self._done("stop", step=step)
         return stop
@@ -57,6 +64,9 @@ class Control:
         if self._asked("save"):
             ply.write(self.folder / "splats.ply", splats.detach())
             self._done("save", step=step)
+
+    def _stopping(self) -> bool:
+        return self._signals.number > 0 or self._asked("stop")
 
     def _asked(self, request: str) -> bool:
         return (self.folder / "control" / request).exists()
@@ -77,7 +87,7 @@ class Control:
         if age > WATCHED:
             return
         self._next = time.monotonic() + SNAPSHOT_EVERY
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_bytes(formats.encode(splats, "splat"))
         temporary.replace(path)
         for older in (self.folder / "snapshots").glob("*.splat"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from typing import Any, TextIO, TypeVar
 
 from splatdistill import __version__, presets
 from splatdistill.config import TrainConfig
-from splatdistill.io.files import write_text
+from splatdistill.io.files import sweep, write_text
 
 T = TypeVar("T")
 SUBFOLDERS = ("checkpoints", "control", "preview", "snapshots")
@@ -40,6 +41,7 @@ class RunLog:
             _create(folder)
             self._summary: dict[str, Any] = {}
         else:
+            sweep(folder)
             self._summary = _read_json(folder / "summary.json")
             for name in ("metrics.jsonl", "events.jsonl"):
                 _truncate(folder / name, step=start_step)
@@ -75,7 +77,8 @@ def _create(folder: Path) -> None:
     """Makes the empty run folder under another name first, so that it is never seen half made."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.[0-9]*.tmp"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
         for name in SUBFOLDERS:
             (temporary / name).mkdir(parents=True)
