@@ -60,8 +60,8 @@ def _sentence(error: Exception) -> str:
         return said
     if type(error).__name__ == "OutOfMemoryError":  # torch's; to import it for this would take seconds
         return (
-            "memory: there is too little even for the smallest part of a step; take fewer --num-views, a smaller --size, "
-            "fewer --densify.max-splats or a smaller --prior."
+            "memory: there is too little even for the smallest part of a step; take fewer --num-views, a smaller "
+            "--size, fewer --densify.max-splats or a smaller --prior."
         )
     return f"failed with {type(error).__name__}: {said} (--debug shows where)"
 

@@ -38,7 +38,7 @@ class RunLog:
         self.folder = folder
         self._start = time.time()
         if not folder.exists():
-            _create(folder)
+            _create(folder, config)
             self._summary: dict[str, Any] = {}
         else:
             sweep(folder)
@@ -73,8 +73,10 @@ class RunLog:
 _NOTHING_YET = {"num_splats": None, "seconds_total": 0.0, "seconds_network": 0.0, "network_share": None}
 
 
-def _create(folder: Path) -> None:
-    """Makes the empty run folder under another name first, so that it is never seen half made."""
+def _create(folder: Path, config: TrainConfig) -> None:
+    """Makes the run folder under another name first, so that it is never seen half made: a run whose settings are
+    missing could not be gone on with.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.[0-9]*.tmp"):  # by a process that was killed
@@ -84,6 +86,7 @@ def _create(folder: Path) -> None:
             (temporary / name).mkdir(parents=True)
         for name in ("metrics.jsonl", "events.jsonl"):
             (temporary / name).touch()
+        write_text(temporary / "config.yaml", presets.to_yaml(config))
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -172,7 +175,8 @@ class Progress:
 
     def update(self, step: int, **numbers: float) -> None:
         """`step` steps are done; `numbers` are shown beside them (grad_norm=0.2 as 'grad norm 0.2')."""
-        text = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in numbers.items())
+        shown = {name: value for name, value in numbers.items() if value or isinstance(value, float)}  # no counts of 0
+        text = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in shown.items())
         if self._bar is not None:
             if self._task is None:
                 self._task = self._bar.add_task(self._label, total=self._total, numbers="")

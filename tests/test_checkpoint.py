@@ -70,7 +70,12 @@ def test_the_old_one_goes_once_the_new_one_has_been_read_back(tmp_path: Path, mo
             with pytest.raises(RunFailure, match="what was written is not what is read back"):
                 save(tmp_path, 20, keep=1)
         assert checkpoint.load(tmp_path)[1]["step"] == 10
-    values = torch.tensor([float("nan"), -0.0]), torch.zeros((), dtype=torch.int64), torch.zeros(0, 3), torch.ones(2) > 0
+    values = (
+        torch.tensor([float("nan"), -0.0]),
+        torch.zeros((), dtype=torch.int64),
+        torch.zeros(0, 3),
+        torch.ones(2) > 0,
+    )
     checkpoint.save(tmp_path, step=20, tensors=dict(zip("abcd", values, strict=True)), meta={}, keep=1)
     assert checkpoint.load(tmp_path)[0].keys() == set("abcd")
 
