@@ -11,7 +11,9 @@ import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from signal import SIGINT
 
+from splatdistill.guards import Signals
 from splatdistill.io import formats, ply
 from splatdistill.logs import RunLog
 from splatdistill.splats import FIELDS, Splats
@@ -21,14 +23,19 @@ SNAPSHOT_EVERY = 2.0  # s
 
 
 class Stopped(KeyboardInterrupt):
-    """Somebody asked the training to stop; its last step is in a checkpoint."""
+    """Somebody asked the training to stop, through its folder or by a signal; its last step is in a checkpoint."""
+
+    def __init__(self, folder: Path, *, step: int, signal: int) -> None:
+        super().__init__(f"stopped after step {step}; --resume {folder} goes on.")
+        self.code = 128 + (signal or SIGINT)  # as shells have it
 
 
 class Control:
-    """The trainer's side. A new one drops requests and snapshots of earlier times."""
+    """The trainer's side. A new one drops requests and snapshots of earlier times. A signal is a request to stop."""
 
-    def __init__(self, folder: Path, log: RunLog) -> None:
+    def __init__(self, folder: Path, log: RunLog, *, signals: Signals | None = None) -> None:
         self.folder = folder
+        self._signals = signals or Signals()
         self._log = log
         self._next = 0.0  # of time.monotonic(), for the snapshot
         self._shown = -1  # its step
@@ -42,16 +49,16 @@ class Control:
     def obey(self, splats: Splats, *, step: int) -> bool:
         """Does what was asked for since the last step; returns whether to stop. Unasked, it looks into one folder."""
         asked = os.listdir(self.folder / "control")
-        if not asked:
+        if not asked and not self._signals.number:
             return False
         self._serve(splats, step=step)
         if "pause" in asked:
             self._log.event("pause", step=step)
-            while self._asked("pause") and not self._asked("stop"):
+            while self._asked("pause") and not self._stopping():
                 time.sleep(0.1)
                 self._serve(splats, step=step)
             self._log.event("go on", step=step)
-        stop = self._asked("stop")
+        stop = self._stopping()
         if stop:
             self._done("stop", step=step)
         return stop
@@ -61,6 +68,9 @@ class Control:
         if self._asked("save"):
             ply.write(self.folder / "splats.ply", splats.detach())
             self._done("save", step=step)
+
+    def _stopping(self) -> bool:
+        return self._signals.number > 0 or self._asked("stop")
 
     def _asked(self, request: str) -> bool:
         return (self.folder / "control" / request).exists()
@@ -86,7 +96,7 @@ class Control:
     def _write(self, splats: Splats, *, step: int) -> None:
         """Not synced to disk: it is for the moment. What goes wrong is no reason to end a training."""
         path = self.folder / "snapshots" / f"{step:06d}.splat"
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             temporary.write_bytes(formats.encode(splats, "splat"))
             temporary.replace(path)

@@ -38,10 +38,10 @@ class Particle:
         self.optimizer.config = stage.optim
         self.densifier = self._densifier()
 
-    def update(self, output: RenderOutput, *, step: int) -> dict[str, int] | None:
-        """One step along the gradients, then densify if it is due: returns what that did."""
+    def update(self, output: RenderOutput, *, step: int, skip: Tensor) -> dict[str, int] | None:
+        """One step along the gradients, unless `skip` [] bool, then densify if it is due: returns what that did."""
         self.densifier.accumulate(output)
-        self.optimizer.update(step)
+        self.optimizer.update(step, skip=skip)
         return self.densifier.event(self.optimizer, seed=self.seed, step=step) if self.densifier.due(step) else None
 
     def _densifier(self) -> Densifier:
@@ -61,8 +61,7 @@ class Particle:
             for name in names
             if f"adam.{name}.{MOMENTS[0]}" in tensors
         }
-        self.optimizer.num_updates = num_updates
-        self.optimizer.replace(splats, moments)
+        self.optimizer.replace(splats, moments, num_updates=torch.tensor(float(num_updates)))
         self.densifier = self._densifier()
         self.densifier.grad_sum, self.densifier.count = tensors["densify.grad_sum"], tensors["densify.count"]
 

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from splatdistill import cameras as orbits
-from splatdistill import checkpoint, ops, presets, priors, rng
+from splatdistill import checkpoint, guards, ops, presets, priors, rng
 from splatdistill.config import TrainConfig
 from splatdistill.control import Control, Stopped
 from splatdistill.device import Readback, Stopwatch, pick_device, send
 from splatdistill.guidance import make_guidance, retune
+from splatdistill.health import Health
 from splatdistill.io import ply, video
 from splatdistill.lighting import sample_background, sample_lights, shade
 from splatdistill.logs import Progress, RunLog
+from splatdistill.optim import any_nonfinite
 from splatdistill.particle import Particle
 from splatdistill.pictures import render_frames, write_contact_sheet, write_views
 from splatdistill.priors.base import Prior
@@ -44,7 +46,7 @@ def train(
 
     ValueError, one sentence, for anything the user can put right; nothing is written before the prior and the
     initial splats have loaded. profile: trace a few steps into trace.json.gz. Raises Stopped, a KeyboardInterrupt, when
-    it was asked to stop through the run folder.
+    it was asked to stop through the run folder or by a signal, and RunFailure when it cannot go on.
     """
     tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
     # Bits depend on these two, so a resumed run takes them from its checkpoint.
@@ -60,22 +62,24 @@ def train(
         trainer.restore(tensors, meta)
     log = RunLog(folder, config, command=command, start_step=trainer.step)
     log.summary(priors={name: teacher.origin for name, teacher in teachers.items()})
-    control = Control(folder, log)
     progress.update(trainer.step)
     with ExitStack() as stack:
+        signals = stack.enter_context(guards.Signals())
+        control = Control(folder, log, signals=signals)
         trace = stack.enter_context(tracer(folder / "trace.json.gz")) if profile else None
         while trainer.step < config.steps:
             numbers = trainer.advance(log)
             if numbers:
                 progress.update(trainer.step, **numbers)
-            stop = control.obey(trainer.splats, step=trainer.step)
+            failure = trainer.health.verdict(numbers, step=trainer.step)
+            stop = control.obey(trainer.splats, step=trainer.step) or failure is not None
             if stop or trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
                 trainer.report(log)
                 trainer.save(folder / "checkpoints")
             if trainer.step % config.output.preview_every == 0:
                 trainer.preview(folder / "preview")
             if stop:
-                raise Stopped
+                raise failure or Stopped(folder, step=trainer.step, signal=signals.number)
             if trace is not None:
                 trace.step()
     trainer.finish(folder, log, progress)
@@ -110,6 +114,7 @@ class Trainer:
         self.guidance.bind(self.prior)
         count = getattr(getattr(config, config.method), "particles", 1)
         self.particles = [Particle(config, index=index, device=device) for index in range(count)]
+        self.health = Health(device)
         self.step = 0
         self.seconds = 0.0
         self._measured: tuple[int, Readback] | None = None  # of a logged step, not yet in the log
@@ -128,15 +133,18 @@ class Trainer:
         self._enter(step)
         logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
         batch, outputs, norms, nonfinite = self._gradients(step)
+        skip = (nonfinite > 0) | any_nonfinite(grad for particle in self.particles for grad in particle.optimizer.grads)
         for particle, output in zip(self.particles, outputs, strict=True):
-            counts = particle.update(output, step=step)
+            counts = particle.update(output, step=step, skip=skip)
             if counts is not None:
                 log.event("densify", step=step + 1, num_splats=len(particle.splats), **counts)
         learned = self.guidance.update(batch, seed=config.seed, step=step, measure=logged)
+        self.health.note(skip | learned.pop("skipped", skip), step=step)
         numbers = self.report(log)
         self.step = step + 1
         if logged:
             measured = {"grad_norm": norms.mean(), "nonfinite": nonfinite, "num_splats": self.num_splats, **learned}
+            measured |= self.health.counts
             self._measured = self.step, Readback(measured)
         self.seconds += time.perf_counter() - start
         return numbers if self.device.type == "cuda" else self.report(log)
@@ -244,7 +252,7 @@ class Trainer:
             "seconds_total": self.seconds,
             "seconds_network": self.prior.seconds,
             "image_evaluations": self.prior.watch.pictures,
-            "num_updates": self.particles[0].optimizer.num_updates,
+            "num_updates": int(self.particles[0].optimizer.num_updates),
             "threads": torch.get_num_threads(),
             "dtype": self.prior.dtype,
             "config": asdict(self.config),

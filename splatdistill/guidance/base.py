@@ -80,7 +80,7 @@ class Guidance(ABC, Generic[C]):
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
         """Train whatever the method itself learns, after the splats' own step; returns numbers for the log, if asked
-        to `measure`.
+        to `measure`, and where it learns `skipped` [] bool, whether it could not.
         """
         return {}
 

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from splatdistill import rng
 from splatdistill.cameras import camera_token
 from splatdistill.device import send
+from splatdistill.optim import MOMENTS, adam_step, any_nonfinite, num_updates
 from splatdistill.priors.memory import Chunks
 from splatdistill.priors.schedule import Prediction, levels, target, to_epsilon
 from splatdistill.types import NoisyBatch
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class LearnedScore(ABC):
@@ -42,7 +41,6 @@ class LearnedScore(ABC):
         self.alphas_cumprod = alphas_cumprod
         self.dropout = dropout
         self.particles = particles
-        self.num_updates = 0
         self.chunks = Chunks()
         self._adam = torch.optim.Adam(self.parameters.values(), lr=lr, betas=(0.9, 0.99), fused=True)
 
@@ -65,7 +63,9 @@ class LearnedScore(ABC):
         return list(self._epsilon(self._answers(xt, t, rows), xt, t).chunk(len(told)))
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
-        """One step of regression on the renders of `batch`, which it has not learned from yet."""
+        """One step of regression on the renders of `batch`, which it has not learned from yet. `skipped` [] bool says
+        that its gradient was not finite, so that nothing was learned.
+        """
         g = rng.generator(seed, step, "lora")
         picked = torch.randperm(len(batch.x0), generator=g)[: len(batch.x0) // self.particles]
         t = torch.randint(0, len(self.alphas_cumprod), (len(picked),), generator=g)
@@ -91,10 +91,9 @@ class LearnedScore(ABC):
             return loss.detach()[None]
 
         self.chunks.run(learn, len(xt))
-        self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
-        self.num_updates += 1
-        return numbers
+        skipped = any_nonfinite(p.grad for p in self.parameters.values() if p.grad is not None)
+        adam_step(self._adam, skip=skipped)
+        return {**numbers, "skipped": skipped}
 
     @torch.no_grad()
     def _measure(self, xt: Tensor, t: Tensor, tokens: Tensor, wanted: Tensor) -> dict[str, Tensor]:
@@ -125,16 +124,15 @@ class LearnedScore(ABC):
         state = {f"parameter.{name}": value.detach() for name, value in self.parameters.items()}
         for name, value in self.parameters.items():
             state |= {f"{key}.{name}": self._adam.state[value][key] for key in MOMENTS if value in self._adam.state}
-        return {**state, "num_updates": torch.tensor(self.num_updates)}
+        return {**state, "num_updates": num_updates(self._adam).long()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.num_updates = int(state["num_updates"])
         for name, value in self.parameters.items():
             value.copy_(state[f"parameter.{name}"])
             if f"{MOMENTS[0]}.{name}" in state:
                 moments = {key: state[f"{key}.{name}"].to(value).clone() for key in MOMENTS}
                 self._adam.state[value] = {
-                    "step": torch.full((), float(self.num_updates), device=value.device),
+                    "step": state["num_updates"].to(value.device, torch.float32, copy=True),
                     **moments,
                 }
