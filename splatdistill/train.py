@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -39,12 +39,13 @@ def train(
     resume: bool = False,
     command: str = "",
     profile: bool = False,
+    load: Callable[..., Prior] | None = None,
 ) -> Splats:
     """Run (or go on with) the run in `folder` to its last step; writes everything a run folder holds.
 
     ValueError, one sentence, for anything the user can put right; nothing is written before the prior and the
-    initial splats have loaded. profile: trace a few steps into trace.json.gz. Raises Stopped, a KeyboardInterrupt, when
-    it was asked to stop through the run folder.
+    initial splats have loaded. profile: trace a few steps into trace.json.gz. load: takes the place of `priors.load`.
+    Raises Stopped, a KeyboardInterrupt, when it was asked to stop through the run folder.
     """
     tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
     # Bits depend on these two, so a resumed run takes them from its checkpoint.
@@ -52,7 +53,8 @@ def train(
     device = pick_device(config.device)
     names = dict.fromkeys(stage.prior for _, stage in presets.stages(config))  # all now: a missing one is told at once
     dtype = meta.get("dtype", config.dtype)
-    teachers = {name: priors.load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
+    load = load or priors.load
+    teachers = {name: load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
     for _, stage in presets.stages(config):
         check_group(teachers[stage.prior].num_views, stage)
     trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers)
