@@ -42,6 +42,7 @@ class RayCrew:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for actor in self._actors:
             self._ray.kill(actor)
+        self._ray.shutdown()
 
     @property
     def idle(self) -> int:

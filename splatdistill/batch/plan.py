@@ -92,6 +92,8 @@ def jobs(file: PromptFile, *, method: str | None, base: Callable[[str | None], T
     the same folder.
     """
     usual = method or file.defaults.get("method")
+    if not method and usual not in (None, *METHODS):
+        raise ValueError(f"{file.path}, defaults: method: {usual!r} is unknown; the methods are {', '.join(METHODS)}.")
     base(usual)  # what is wrong with flags and defaults is told without an entry
     found: dict[str, Job] = {}
     repeats: Counter[str] = Counter()

@@ -109,7 +109,7 @@ def last_step(folder: Path) -> int:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
             lines = file.read().rpartition(b"\n")[0].splitlines()  # the last line may still be growing
         return int(json.loads(lines[-1])["step"])
-    except (OSError, IndexError, ValueError):
+    except (OSError, IndexError, KeyError, TypeError, ValueError):
         return 0
 
 

@@ -94,7 +94,7 @@ def batch(args: list[str]) -> int:
     failed: dict[str, str] = {}
     try:
         if todo:
-            with _stoppable(), _crew(flags, todo, rank, out, command) as crew:
+            with _crew(flags, todo, rank, out, command) as crew, _stoppable():
                 with Board(todo, total=len(share), out=out) as board:
                     failed = work(todo, crew, ledger=ledger, retries=flags.retries, board=board)
     finally:
