@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from splatdistill.batch.dispatch import Outcome
+from splatdistill.batch.dispatch import PATIENCE, Outcome, ask_to_stop
 from splatdistill.batch.plan import Job
 
 OBJECTS = 100 * 2**20  # bytes of shared memory of a Ray started here; only settings and outcomes go through it
@@ -29,9 +30,9 @@ class RayCrew:
     def __init__(self, count: int, *, threads: int, gpus: float, out: Path, command: str) -> None:
         import ray
 
-        self._ray = ray
-        actor = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=-1)(_Actor)
-        self._actors = [actor.remote(out.resolve(), command) for _ in range(count)]
+        self._ray, self._out = ray, out
+        actor: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=-1)(_Actor)
+        self._actors: list[Any] = [actor.remote(out.resolve(), command) for _ in range(count)]
         self._idle: list[Any] = []
         self._coming = {self._hello(actor): actor for actor in self._actors}
         self._jobs: dict[Any, tuple[Any, Job]] = {}
@@ -40,6 +41,10 @@ class RayCrew:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for _, job in self._jobs.values():
+            ask_to_stop(self._out, job)
+        if self._jobs:
+            self._ray.wait(list(self._jobs), num_returns=len(self._jobs), timeout=PATIENCE)
         for actor in self._actors:
             self._ray.kill(actor)
         self._ray.shutdown()
@@ -120,12 +125,12 @@ def connect(address: str, *, cpus: int) -> dict[str, float]:
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS", "")
-    local = {"num_cpus": cpus, "object_store_memory": OBJECTS, "include_dashboard": False}
+    here: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": OBJECTS, "include_dashboard": False}
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else local))
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else here))
     except ConnectionError as error:
         raise ValueError(f"ray_address: there is no Ray at {address}: {_sentence(error)}") from error
-    return ray.cluster_resources()
+    return dict(ray.cluster_resources())
 
 
 def _sentence(error: BaseException) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from splatdistill.batch.ledger import FAILED, WAITING, Ledger
@@ -12,6 +14,7 @@ from splatdistill.batch.plan import Job
 from splatdistill.batch.progress import Board
 
 TICK = 0.5  # s between looks at the progress
+PATIENCE = 30.0  # s that workers have to save their runs when the command is stopped
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class Crew(Protocol):
         way that it may not have outlived whole, is replaced.
         """
         ...
+
+
+def ask_to_stop(out: Path, job: Job) -> None:
+    """Its worker saves a checkpoint and ends the run, if the training has begun."""
+    with suppress(OSError):
+        (out / job.run / "control" / "stop").touch()
 
 
 def work(jobs: Sequence[Job], crew: Crew, *, ledger: Ledger, retries: int, board: Board) -> dict[str, str]:

@@ -14,13 +14,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from splatdistill.batch.dispatch import Outcome
+from splatdistill.batch.dispatch import PATIENCE, Outcome, ask_to_stop
 from splatdistill.batch.plan import Job
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-PATIENCE = 30.0  # s that a worker has to save its run when the command ends
 
 
 @dataclass
@@ -48,7 +46,7 @@ class LocalCrew:
         for worker in filter(None, self._workers):
             worker.pipe.close()
             if worker.job is not None:
-                worker.process.terminate()
+                ask_to_stop(self._out, worker.job)
         for worker in filter(None, self._workers):
             worker.process.join(PATIENCE)
             worker.process.kill()

@@ -14,7 +14,7 @@ import torch
 
 from splatdistill import presets, priors
 from splatdistill.batch.dispatch import Outcome
-from splatdistill.batch.ledger import DONE, RUNNING, Ledger
+from splatdistill.batch.ledger import DONE, RUNNING, WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.config import TrainConfig
 from splatdistill.control import Stopped
@@ -69,6 +69,7 @@ class Worker:
                 record = self.ledger.update(job.run, prompt=job.config.prompt, **finished(folder))
                 return Outcome(record["seconds"])
             except Stopped:
+                self.ledger.update(job.run, state=WAITING)
                 return Outcome(error="It was asked to stop; the same command goes on with it.")
             except ValueError as error:  # bad input stays bad
                 return Outcome(error=_sentence(error))

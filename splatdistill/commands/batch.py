@@ -183,7 +183,11 @@ def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str
         share = share or float(num_gpus >= 1)
         count = flags.workers or _how_many(num_gpus, share, cores=int(has.get("CPU", 1)), threads=threads)
         gpus = share if num_gpus else 0.0
-        return RayCrew(min(count, len(todo)), threads=threads, gpus=gpus, out=out, command=command)
+        count = min(count, len(todo))
+        room = int(min(has.get("CPU", 0) / threads, num_gpus / gpus if gpus else count))
+        if room < count:
+            print(f"Note: Ray has room for {room} of {count} workers now; the others wait.", file=sys.stderr)
+        return RayCrew(count, threads=threads, gpus=gpus, out=out, command=command)
     from splatdistill.batch.local import LocalCrew
 
     gpus = [] if flags.device == "cpu" else _gpus()

@@ -86,7 +86,7 @@ def finish(command: subprocess.Popen[str]) -> None:
 
 def records(out: Path) -> dict[str, dict[str, Any]]:
     """The ledger, by run."""
-    return {path.stem: json.loads(path.read_text()) for path in (out / "ledger").glob("*.json")}
+    return {path.stem: json.loads(path.read_text()) for path in (out / "ledger").glob("[!.]*.json")}
 
 
 def hashes(out: Path) -> dict[str, str]:

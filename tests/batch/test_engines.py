@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 from pathlib import Path
@@ -50,6 +51,20 @@ def test_a_worker_and_then_the_command_are_killed(alone: dict[str, str], tmp_pat
     assert tries[victim["run"]] == 3
     assert "resume" in events(out, victim["run"])
     check(out, alone, count=5, tries=tries)
+
+
+def test_a_command_that_is_told_to_end_saves_its_runs(tmp_path: Path) -> None:
+    prompts, out = write_prompts(tmp_path / "prompts.yaml", count=2), tmp_path / "out"
+    command = start(prompts, out, "--workers", "1")
+    (record,) = wait_for(lambda: half_way(out), command)
+    command.terminate()
+    command.communicate()
+    assert command.returncode == 143
+    assert events(out, record["run"])[-1] == "stop"
+    saved = json.loads((out / record["run"] / "events.jsonl").read_text().splitlines()[-1])["step"]
+    assert (out / record["run"] / "checkpoints" / "latest").read_text() == f"step_{saved:06d}"
+    assert [x["state"] for x in records(out).values()] == ["waiting", "waiting"]
+    assert "2 waiting" in (out / "report.html").read_text()
 
 
 def test_two_ranks_share_the_prompts(alone: dict[str, str], tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_what_goes_wrong_is_told(
     outcome = worker.run(job("a"))
     assert (outcome.error, outcome.again) == (sentence, again)
     record = worker.ledger.read("a")
-    assert (record["state"], record["tries"]) == ("running", 1)
+    assert (record["state"], record["tries"]) == ("waiting" if isinstance(error, Stopped) else "running", 1)
     assert ("traceback" in record) == again
 
 
