@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from splatdistill.batch.dispatch import PATIENCE, Outcome, ask_to_stop
 from splatdistill.batch.plan import Job
+from splatdistill.batch.ranks import alone
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -117,6 +118,7 @@ def _serve(pipe: Connection, out: Path, command: str, log: Path, gpu: str | None
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(handle, stream)
+    alone(os.environ)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     from splatdistill.batch.worker import Worker  # torch loads here, and finds the GPU that it was given

@@ -18,9 +18,11 @@ from tyro.conf import Fixed, Suppress
 from splatdistill import presets
 from splatdistill.batch import plan
 from splatdistill.batch.dispatch import work
+from splatdistill.batch.ledger import DONE as RUN_DONE
 from splatdistill.batch.ledger import WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.batch.progress import Board
+from splatdistill.batch.ranks import Rank
 from splatdistill.commands.common import DONE, FAILED, File, Folder, settings_of
 from splatdistill.commands.train import about_priors, check_writable, settings, sources
 from splatdistill.config import TrainConfig
@@ -55,23 +57,6 @@ class Batch(TrainConfig):
     """How often a prompt is tried again after a failure, or after the death of its worker."""
 
 
-@dataclass(frozen=True)
-class Rank:
-    """This process among those of torchrun, or alone."""
-
-    rank: int
-    world: int
-    local: int
-
-    @staticmethod
-    def here() -> Rank:
-        rank, world, local = (int(os.environ.get(name, "") or other) for name, other in _RANK.items())
-        return Rank(rank, world, local)
-
-
-_RANK = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
-
-
 def batch(args: list[str]) -> int:
     flags, file, jobs = _plan(args)
     rank = Rank.here()
@@ -80,31 +65,36 @@ def batch(args: list[str]) -> int:
     check_writable(out)
     _check_folders(jobs, out)
     for sentence in _about(jobs, fetch=flags.engine == "local"):
-        print(f"Note: {sentence}", file=sys.stderr)
+        if rank.rank == 0:
+            print(f"Note: {sentence}", file=sys.stderr)
     ledger = Ledger(out)
     ledger.folder.mkdir(parents=True, exist_ok=True)
     share = jobs[rank.rank :: rank.world]
-    for job in share:
-        if not ledger.read(job.run):
-            ledger.update(job.run, prompt=job.config.prompt, state=WAITING, tries=0)
-    todo = [job for job in share if not is_done(out / job.run, steps=job.config.steps)]
+    todo = [job for job in share if not _is_done(job, out, ledger)]
+    for job in todo:
+        ledger.update(job.run, prompt=job.config.prompt, state=WAITING)
     command = shlex.join(["splatdistill", "batch", *args])
     from splatdistill.batch import report
 
     failed: dict[str, str] = {}
+    num_failed = 0
     try:
         if todo:
             with _crew(flags, todo, rank, out, command) as crew, _stoppable():
                 with Board(todo, total=len(share), out=out) as board:
                     failed = work(todo, crew, ledger=ledger, retries=flags.retries, board=board)
+        num_failed = rank.sum(len(failed))
     finally:
-        report.write(out, jobs, ledger)
+        if rank.is_first:
+            report.write(out, jobs, ledger)
     for job in share:
         if job.run in failed:
             print(f"failed: {job.config.prompt} ({job.run}): {failed[job.run]}", file=sys.stderr)
     again = "; the same command tries again what failed" if failed else ""
-    print(f"{len(share) - len(failed)} of {len(share)} done{again}", out / "report.html", sep="\n")
-    return FAILED if failed else DONE
+    print(f"{len(share) - len(failed)} of {len(share)} done{again}")
+    if rank.is_first:
+        print(out / "report.html")
+    return FAILED if num_failed else DONE
 
 
 def _plan(args: list[str]) -> tuple[Batch, plan.PromptFile, list[Job]]:
@@ -144,7 +134,10 @@ def _check_folders(jobs: Sequence[Job], out: Path) -> None:
     """ValueError for a run folder that another run has; those named after their settings cannot be."""
     for job in jobs:
         folder = out / job.run
-        if folder.exists() and (different := presets.differences(job.config, settings_of(folder))):
+        begun = (folder / "events.jsonl").exists() and not (folder / "config.yaml").exists()  # killed in between
+        if begun or not folder.exists():
+            continue
+        if different := presets.differences(job.config, settings_of(folder)):
             raise ValueError(
                 f"{job.where}: {folder} is there already, with another {different[0]}; choose another name or --out."
             )
@@ -168,6 +161,11 @@ def _about(jobs: Sequence[Job], *, fetch: bool) -> list[str]:
         except ValueError as error:
             raise ValueError(f"{job.where}: {error}") from error
     return list(said)
+
+
+def _is_done(job: Job, out: Path, ledger: Ledger) -> bool:
+    """Whether the run is there and the ledger knows; a worker sets right what it does not know."""
+    return is_done(out / job.run, steps=job.config.steps) and ledger.read(job.run).get("state") == RUN_DONE
 
 
 def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str) -> Any:
