@@ -40,10 +40,10 @@ def page(out: Path, jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]
     seconds = sum(record.get("seconds", 0.0) for record in records.values())
     title = f"{len(jobs)} prompt{'s' * (len(jobs) != 1)}"
     settings = [{name: str(value) for name, value in presets.flatten(job.config).items()} for job in jobs]
-    differing = [
-        name for name in dict.fromkeys(name for values in settings for name in values)
-        if name != "prompt" and name not in _SHOWN and len({values.get(name) for values in settings}) > 1
-    ]  # fmt: skip
+    found: dict[str, set[str]] = {}
+    for name, value in ((name, value) for values in settings for name, value in values.items()):
+        found.setdefault(name, set()).add(value)
+    differing = [name for name, values in found.items() if len(values) > 1 and name not in ("prompt", *_SHOWN)]
     cards = []
     for job, values in zip(jobs, settings, strict=True):
         shown = {name: values[name] for name in (*_SHOWN, *differing) if name in values}

@@ -11,7 +11,7 @@ from splatdistill import cli
 from splatdistill.batch import report
 from splatdistill.batch.ledger import Ledger
 from splatdistill.batch.plan import Job
-from splatdistill.config import TrainConfig
+from splatdistill.config import TrainConfig, VSDConfig
 from tests.batch.commands import make_here
 
 EVIL = "</h2><script>alert('1')</script> & \"b\""
@@ -37,17 +37,23 @@ def test_prompts_are_text_and_links_are_relative(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     for run in ("done", "ledger"):
         (tmp_path / run).mkdir()
+    methods = {"done": "sds", "failed": "vsd", "new": "vsd"}
     for name in ("turntable.mp4", "contact.png", "splats.ply", "config.yaml"):
         (tmp_path / "done" / name).touch()
-    jobs = [Job(run, TrainConfig(prompt=EVIL, steps=n), "") for n, run in enumerate(("done", "failed", "new"), 1)]
+    jobs = [
+        Job(run, TrainConfig(prompt=EVIL, steps=n, size=16 * n, method=method, vsd=VSDConfig(particles=n)), "")
+        for n, (run, method) in enumerate(methods.items(), 1)
+    ]
     ledger.update("done", state="done", seconds=1234.5)
     ledger.update("failed", state="failed", error=f"It broke: {EVIL}")
     page = Page(report.write(tmp_path, jobs, ledger).read_text())
     assert page.text.count(EVIL) == 4 and "script" not in page.tags
     assert page.tags.count("article") == 3 and page.tags.count("video") == 1
     assert page.links and all((tmp_path / link).is_file() for link in page.links)
-    for part in ("1 done, 1 failed, 1 waiting; 1,234 seconds", "1,234 s.", "steps 2", "failed: It broke", "method sds"):
+    for part in ("1 done, 1 failed, 1 waiting; 1,234 seconds", "1,234 s.", "failed: It broke"):
         assert part in page.text, part
+    assert "method sds, steps 1, seed 0, size 16\n" in page.text
+    assert "method vsd, steps 2, seed 0, size 32, vsd.particles 2\n" in page.text
 
 
 def test_a_failure_is_reported_and_the_rest_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
