@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from splatdistill.batch.dispatch import PATIENCE, Outcome, ask_to_stop
 from splatdistill.batch.plan import Job
 
+ANSWER = 10.0  # s that a cluster has to answer
 OBJECTS = 100 * 2**20  # bytes of shared memory of a Ray started here; only settings and outcomes go through it
 
 
@@ -125,10 +127,13 @@ def connect(address: str, *, cpus: int) -> dict[str, float]:
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.rpartition(":")
     here: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": OBJECTS, "include_dashboard": False}
     try:
+        if port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), timeout=ANSWER).close()
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else here))
-    except ConnectionError as error:
+    except (OSError, OverflowError) as error:
         raise ValueError(f"ray_address: there is no Ray at {address}: {_sentence(error)}") from error
     return dict(ray.cluster_resources())
 

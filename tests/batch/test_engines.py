@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ import pytest
 
 from splatdistill import cli
 from tests.batch.commands import events, finish, half_way, hashes, make_here, records, start, wait_for, write_prompts
+from tests.batch.test_cluster import needs_ray
 
 pytestmark = pytest.mark.xdist_group("batch")  # what one process makes is made once
 
@@ -79,8 +79,7 @@ def test_two_ranks_share_the_prompts(alone: dict[str, str], tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_two_ray_workers_of_which_one_is_killed(alone: dict[str, str], tmp_path: Path) -> None:
-    if importlib.util.find_spec("ray") is None and os.environ.get("SPLATDISTILL_REQUIRE_RAY") != "1":
-        pytest.skip("needs Ray, the extra `ray`")
+    needs_ray()
     prompts, out = write_prompts(tmp_path / "prompts.yaml", count=12), tmp_path / "out"
     command = start(prompts, out, "--engine", "ray", "--workers", "2")
     victim = wait_for(lambda: half_way(out), command)[0]

@@ -86,15 +86,3 @@ prompts:
     (tmp_path / "p.yaml").write_text(other.replace("steps: 2", "steps: 3"))
     assert make_here(*command) == cli.USAGE
     assert "bad is there already, with another steps; choose another name or --out." in capsys.readouterr().err
-
-
-def test_ray_that_is_not_there_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (tmp_path / "p.txt").write_text("a red ball\n")
-    flags = ["--engine", "ray", "--prior", "analytic", "--out", str(tmp_path / "out")]
-    assert cli.main(["batch", "--prompts", str(tmp_path / "p.txt"), *flags]) == cli.USAGE
-    said = capsys.readouterr().err
-    assert said == 'splatdistill: engine: Ray is not installed; `pip install "splatdistill[ray]"` adds it.\n'
-    assert not (tmp_path / "out").exists()
