@@ -134,7 +134,8 @@ def connect(address: str, *, cpus: int) -> dict[str, float]:
             socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), timeout=ANSWER).close()
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else here))
     except (OSError, OverflowError) as error:
-        raise ValueError(f"ray_address: there is no Ray at {address}: {_sentence(error)}") from error
+        hint = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for tokens, set RAY_AUTH_MODE=token"
+        raise ValueError(f"ray_address: no Ray answers at {address}: {_sentence(error)}{hint}") from error
     return dict(ray.cluster_resources())
 
 

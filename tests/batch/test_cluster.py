@@ -44,5 +44,5 @@ def test_ranks_of_torchrun_start_no_ray(
 
 def test_a_cluster_that_does_not_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs_ray()
-    sentence = "splatdistill: ray_address: there is no Ray at 127.0.0.1:1: [Errno 111] Connection refused\n"
-    assert said(tmp_path, capsys, "--ray-address", "127.0.0.1:1") == sentence
+    sentence = "splatdistill: ray_address: no Ray answers at 127.0.0.1:1: [Errno 111] Connection refused; if it asks"
+    assert said(tmp_path, capsys, "--ray-address", "127.0.0.1:1").startswith(sentence)
