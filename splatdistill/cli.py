@@ -14,6 +14,7 @@ from tyro.conf import subcommand
 from splatdistill.commands import about, batch, objects, train
 from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, parse
 from splatdistill.config import TrainConfig
+from splatdistill.guards import RunFailure
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "USAGE", "main"]
 
@@ -33,7 +34,9 @@ VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line (default: that of the process); returns 0 done, 1 failed, 2 bad input, 130 on Ctrl-C."""
+    """Runs one command line (default: that of the process); returns 0 done, 1 failed, 2 bad input, 130 on Ctrl-C and
+    for another signal 128 and its number.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
@@ -42,17 +45,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(args)
     except SystemExit as stop:  # tyro has said what it had to
         return stop.code if isinstance(stop.code, int) else USAGE
-    except KeyboardInterrupt:
-        print("splatdistill: stopped.", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        print(f"splatdistill: {stop or 'stopped.'}", file=sys.stderr)
+        return getattr(stop, "code", INTERRUPTED)
     except Exception as error:
         if debug:
             traceback.print_exc()
-        wrong_input = isinstance(error, ValueError)
-        said = " ".join(str(error).split())
-        cause = said if wrong_input else f"failed with {type(error).__name__}: {said} (--debug shows where)"
-        print(f"splatdistill: {cause}", file=sys.stderr)
-        return USAGE if wrong_input else FAILED
+        print(f"splatdistill: {_sentence(error)}", file=sys.stderr)
+        return USAGE if isinstance(error, ValueError) else FAILED
+
+
+def _sentence(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    if isinstance(error, ValueError | RunFailure):
+        return said
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; to import it for this would take seconds
+        return (
+            "memory: there is too little even for the smallest part of a step; take fewer --num-views, a smaller "
+            "--size, fewer --densify.max-splats or a smaller --prior."
+        )
+    return f"failed with {type(error).__name__}: {said} (--debug shows where)"
 
 
 def _dispatch(args: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from typing import Any, TextIO, TypeVar
 
 from splatdistill import __version__, presets
 from splatdistill.config import TrainConfig
-from splatdistill.io.files import write_text
+from splatdistill.io.files import sweep, write_text
 
 T = TypeVar("T")
 SUBFOLDERS = ("checkpoints", "control", "preview", "snapshots")
@@ -37,9 +38,10 @@ class RunLog:
         self.folder = folder
         self._start = time.time()
         if not folder.exists():
-            _create(folder)
+            _create(folder, config)
             self._summary: dict[str, Any] = {}
         else:
+            sweep(folder)
             self._summary = _read_json(folder / "summary.json")
             for name in ("metrics.jsonl", "events.jsonl"):
                 _truncate(folder / name, step=start_step)
@@ -68,6 +70,18 @@ class RunLog:
             file.write(json.dumps(_plain(record)) + "\n")
 
 
+class NoLog:
+    """That of a process which does not write: another one writes the same."""
+
+    def metrics(self, step: int, **values: float) -> None: ...
+
+    def event(self, kind: str, *, step: int, **values: Any) -> None: ...
+
+    def summary(self, **fields: Any) -> None: ...
+
+
+Log = RunLog | NoLog
+
 _NOTHING_YET = {"num_splats": None, "seconds_total": 0.0, "seconds_network": 0.0, "network_share": None}
 
 
@@ -82,16 +96,20 @@ def is_done(folder: Path, *, steps: int) -> bool:
     return last.get("kind") == "done" and last.get("step", 0) >= steps
 
 
-def _create(folder: Path) -> None:
-    """Makes the empty run folder under another name first, so that it is never seen half made."""
+def _create(folder: Path, config: TrainConfig) -> None:
+    """Makes the run folder under another name first, so that it is never seen half made: a run whose settings are
+    missing could not be gone on with.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.[0-9]*.tmp"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
         for name in SUBFOLDERS:
             (temporary / name).mkdir(parents=True)
         for name in ("metrics.jsonl", "events.jsonl"):
             (temporary / name).touch()
+        write_text(temporary / "config.yaml", presets.to_yaml(config))
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -180,7 +198,8 @@ class Progress:
 
     def update(self, step: int, **numbers: float) -> None:
         """`step` steps are done; `numbers` are shown beside them (grad_norm=0.2 as 'grad norm 0.2')."""
-        text = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in numbers.items())
+        shown = {name: value for name, value in numbers.items() if value or isinstance(value, float)}  # no counts of 0
+        text = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in shown.items())
         if self._bar is not None:
             if self._task is None:
                 self._task = self._bar.add_task(self._label, total=self._total, numbers="")

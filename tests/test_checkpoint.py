@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from splatdistill import checkpoint
+from splatdistill.guards import RunFailure
 
 
 def save(root: Path, step: int, *, keep: int = 2) -> None:
@@ -34,9 +35,9 @@ def test_a_failed_save_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", broken)
-        with pytest.raises(OSError, match="disk full"):
-            save(root, 20)
-    assert checkpoint.load(root)[1]["step"] == 10
+        with pytest.raises(RunFailure, match="disk full"):
+            save(root, 20, keep=1)
+    assert checkpoint.load(root)[1]["step"] == 10 and {p.name for p in root.iterdir()} == {"latest", "step_000010"}
     save(root, 20)  # what the failed save left does not stand in the way
     assert checkpoint.load(root)[1]["step"] == 20
 
@@ -56,3 +57,31 @@ def test_missing_and_damaged_checkpoints_are_said(tmp_path: Path) -> None:
     state.write_bytes(state.read_bytes()[:-4])
     with pytest.raises(ValueError, match="cannot be read"):
         checkpoint.load(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints" / "latest").write_text("../../elsewhere")
+    with pytest.raises(ValueError, match="no checkpoint yet"):
+        checkpoint.load(tmp_path / "checkpoints")
+
+
+def test_the_old_one_goes_once_the_new_one_has_been_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 10, keep=1)
+    for tensors in ({}, {"a": torch.full((3,), 21.0)}, {"a": torch.full((2,), 20.0)}):  # none of them is what was saved
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "load_file", lambda path, tensors=tensors: tensors)
+            with pytest.raises(RunFailure, match="what was written is not what is read back"):
+                save(tmp_path, 20, keep=1)
+        assert checkpoint.load(tmp_path)[1]["step"] == 10
+    values = (
+        torch.tensor([float("nan"), -0.0]),
+        torch.zeros((), dtype=torch.int64),
+        torch.zeros(0, 3),
+        torch.ones(2) > 0,
+    )
+    checkpoint.save(tmp_path, step=20, tensors=dict(zip("abcd", values, strict=True)), meta={}, keep=1)
+    assert checkpoint.load(tmp_path)[0].keys() == set("abcd")
+
+
+def test_whoever_may_read_the_run_may_read_its_checkpoint(tmp_path: Path) -> None:
+    save(tmp_path, 10)
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode for path in (tmp_path / "step_000010").iterdir()}
+    assert modes == {(tmp_path / "plain").stat().st_mode}

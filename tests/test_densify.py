@@ -168,7 +168,7 @@ def test_calendar() -> None:
 def test_event_grows_the_top_quantile_then_only_prunes() -> None:
     densifier, optimizer = policy(DensifyConfig(start=0.2, stop=0.5, interval=15, grow_quantile=0.9))
     optimizer.splats.means.grad = torch.ones_like(optimizer.splats.means)
-    optimizer.update(0)
+    optimizer.update(0, skip=torch.tensor(False))
     densifier.accumulate(seen(50))
     counts = densifier.event(optimizer, seed=0, step=34)
     assert counts["cloned"] + counts["split"] == 5 and counts["pruned"] == 0
@@ -198,7 +198,7 @@ def test_moments_and_bias_correction_go_on_after_an_event() -> None:
             g = torch.Generator().manual_seed(step)
             for value in which.splats.tensors.values():
                 value.grad = torch.randn(value.shape, generator=g)
-            which.update(step)
+            which.update(step, skip=torch.tensor(False))
         tensors, moments = op.scatter(
             optimizer.splats.detach().tensors, optimizer.moments(), plan=plan_of(torch.zeros(50)), key=1
         )

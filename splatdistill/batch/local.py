@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from splatdistill.batch.dispatch import PATIENCE, Outcome, ask_to_stop
 from splatdistill.batch.plan import Job
-from splatdistill.batch.ranks import alone
+from splatdistill.batch.rank import alone
 
 if TYPE_CHECKING:
     from types import TracebackType

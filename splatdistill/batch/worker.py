@@ -8,6 +8,7 @@ import os
 import platform
 import traceback
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import torch
@@ -18,10 +19,13 @@ from splatdistill.batch.ledger import DONE, RUNNING, WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.config import TrainConfig
 from splatdistill.control import Stopped
+from splatdistill.guards import RunFailure
 from splatdistill.logs import Progress, is_done
 from splatdistill.memory import keep_freed_memory
 from splatdistill.priors.base import Prior
 from splatdistill.train import train
+
+ASKED = 128 + SIGINT  # the code of a run that was stopped through its folder, or by Ctrl-C
 
 
 class Teachers:
@@ -68,14 +72,16 @@ class Worker:
                     self._train(job, folder)
                 record = self.ledger.update(job.run, prompt=job.config.prompt, **finished(folder))
                 return Outcome(record["seconds"])
-            except Stopped:
+            except Stopped as stop:  # by a person, or because this machine is wanted: then another may go on
                 self.ledger.update(job.run, state=WAITING)
-                return Outcome(error="It was asked to stop; the same command goes on with it.")
+                said = "It was asked to stop; the same command goes on with it."
+                return Outcome(error=said, again=stop.code != ASKED)
             except ValueError as error:  # bad input stays bad
                 return Outcome(error=_sentence(error))
             except Exception as error:
                 self.ledger.update(job.run, traceback=traceback.format_exc().splitlines())
-                return Outcome(error=f"{type(error).__name__}: {_sentence(error)}", again=True)
+                kind = "" if isinstance(error, RunFailure) else f"{type(error).__name__}: "
+                return Outcome(error=f"{kind}{_sentence(error)}", again=True)
 
     def _train(self, job: Job, folder: Path) -> None:
         self.teachers.keep_for(job.config)

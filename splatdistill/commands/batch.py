@@ -22,14 +22,13 @@ from splatdistill.batch.ledger import DONE as RUN_DONE
 from splatdistill.batch.ledger import WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.batch.progress import Board
-from splatdistill.batch.ranks import Rank
+from splatdistill.batch.rank import Rank
 from splatdistill.commands.common import DONE, FAILED, File, Folder, settings_of
 from splatdistill.commands.train import about_priors, check_writable, settings, sources
 from splatdistill.config import TrainConfig
+from splatdistill.guards import STOPPING
 from splatdistill.io import names
 from splatdistill.logs import is_done
-
-TERMINATED = 143
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,13 @@ def batch(args: list[str]) -> int:
     from splatdistill.batch import report
 
     failed: dict[str, str] = {}
-    num_failed = 0
+    any_failed = False
     try:
         if todo:
             with _crew(flags, todo, rank, out, command) as crew, _stoppable():
                 with Board(todo, total=len(share), out=out) as board:
                     failed = work(todo, crew, ledger=ledger, retries=flags.retries, board=board)
-        num_failed = rank.sum(len(failed))
+        any_failed = rank.any(bool(failed))
     finally:
         if rank.is_first:
             report.write(out, jobs, ledger)
@@ -94,7 +93,7 @@ def batch(args: list[str]) -> int:
     print(f"{len(share) - len(failed)} of {len(share)} done{again}")
     if rank.is_first:
         print(out / "report.html")
-    return FAILED if num_failed else DONE
+    return FAILED if any_failed else DONE
 
 
 def _plan(args: list[str]) -> tuple[Batch, plan.PromptFile, list[Job]]:
@@ -134,10 +133,7 @@ def _check_folders(jobs: Sequence[Job], out: Path) -> None:
     """ValueError for a run folder that another run has; those named after their settings cannot be."""
     for job in jobs:
         folder = out / job.run
-        begun = (folder / "events.jsonl").exists() and not (folder / "config.yaml").exists()  # killed in between
-        if begun or not folder.exists():
-            continue
-        if different := presets.differences(job.config, settings_of(folder)):
+        if folder.exists() and (different := presets.differences(job.config, settings_of(folder))):
             raise ValueError(
                 f"{job.where}: {folder} is there already, with another {different[0]}; choose another name or --out."
             )
@@ -209,15 +205,26 @@ def _gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(index) for index in range(count)]
 
 
+class Ended(KeyboardInterrupt):
+    """A signal asked the batch to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("stopped; the same command goes on.")
+        self.code = 128 + number  # as shells have it
+
+
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does: its workers are told."""
+    """A signal that asks to stop raises Ended, so that the workers are told; a second one ends the command at once."""
 
-    def stop(*_: object) -> None:
-        raise SystemExit(TERMINATED)
+    def stop(number: int, _: object) -> None:
+        for name in STOPPING:
+            signal.signal(name, signal.SIG_DFL)
+        raise Ended(number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {name: signal.signal(name, stop) for name in STOPPING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in before.items():
+            signal.signal(name, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ def replacing(path: Path) -> Iterator[Path]:
     When the block ends well, that file takes the place of `path`, synced to disk; when it raises, `path` is as it was.
     """
     # Opened by the caller in the usual way, so it gets the usual permissions (mkstemp's are the owner's alone).
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")  # `sweep` knows the shape of this name
     try:
         yield temporary
         sync(temporary)
@@ -29,6 +30,15 @@ def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left half written anywhere below `folder`."""
+    for path in list(folder.rglob(".*.[0-9]*.tmp*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

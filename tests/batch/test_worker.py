@@ -19,8 +19,10 @@ from splatdistill.batch.plan import Job
 from splatdistill.batch.worker import Teachers, Worker
 from splatdistill.config import SDSConfig, SplatsConfig, TrainConfig, VSDConfig
 from splatdistill.control import Stopped
+from splatdistill.guards import RunFailure
+from splatdistill.logs import NoLog
 from splatdistill.train import Trainer
-from tests.test_train import SMALL, Silent, unet_prior
+from tests.test_train import SMALL, unet_prior
 
 CONFIG = replace(SMALL, steps=4, size=16, splats=SplatsConfig(num_init=30))
 CPU = torch.device("cpu")
@@ -73,8 +75,10 @@ def test_what_is_done_is_not_made_again(worker: Worker, monkeypatch: pytest.Monk
     ("error", "sentence", "again"),
     [
         (ValueError("steps is\nwrong."), "steps is wrong.", False),
-        (Stopped(), "It was asked to stop; the same command goes on with it.", False),
+        (Stopped(Path(), step=1, signal=0), "It was asked to stop; the same command goes on with it.", False),
+        (Stopped(Path(), step=1, signal=15), "It was asked to stop; the same command goes on with it.", True),
         (RuntimeError("out of memory"), "RuntimeError: out of memory", True),
+        (RunFailure("disk: it is full."), "disk: it is full.", True),
     ],
 )
 def test_what_goes_wrong_is_told(
@@ -88,7 +92,7 @@ def test_what_goes_wrong_is_told(
     assert (outcome.error, outcome.again) == (sentence, again)
     record = worker.ledger.read("a")
     assert (record["state"], record["tries"]) == ("waiting" if isinstance(error, Stopped) else "running", 1)
-    assert ("traceback" in record) == again
+    assert ("traceback" in record) == isinstance(error, RuntimeError)
 
 
 def test_nobody_works_on_a_run_that_another_has(worker: Worker) -> None:
@@ -115,7 +119,7 @@ def test_a_prior_that_learned_for_one_run_is_as_new_for_the_next() -> None:
         config = replace(CONFIG, method=method, steps=2, vsd=VSDConfig(lora_rank=2, lora_lr=1e-2), sds=SDSConfig())
         trainer = Trainer(config, prior=prior, device=CPU)
         for _ in range(config.steps):
-            trainer.advance(Silent())  # type: ignore[arg-type]
+            trainer.advance(NoLog())
         return trainer.splats.means
 
     def hooks(prior: Any) -> int:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from splatdistill import cli, train
+from splatdistill import checkpoint, cli, train
 from splatdistill.config import METHODS
 from splatdistill.io import ply
 
@@ -489,4 +489,5 @@ def test_the_module_is_the_command_and_stops_on_ctrl_c(tmp_path: Path) -> None:
     finally:
         running.kill()
     assert running.returncode == cli.INTERRUPTED
-    assert err.splitlines()[-1] == "splatdistill: stopped."
+    step = checkpoint.load(tmp_path / "long" / "checkpoints")[1]["step"]
+    assert err.splitlines()[-1] == f"splatdistill: stopped after step {step}; --resume {tmp_path / 'long'} goes on."

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from datetime import timedelta
 
 _NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
-_LONGEST = timedelta(days=20)  # between the first rank to end and the last; gloo counts milliseconds in 32 bits
 
 
 @dataclass(frozen=True)
@@ -30,18 +28,18 @@ class Rank:
         """Whether it speaks for all; where they cannot reach each other, each speaks for itself."""
         return self.rank == 0 or not self.joined
 
-    def sum(self, count: int) -> int:
-        """The sum over all ranks, once all are here: torchrun ends the others as soon as one ends with an error."""
+    def any(self, failed: bool) -> bool:
+        """Whether one of the ranks says so, once all are here: torchrun ends them all when one ends with an error."""
         if not self.joined:
-            return count
+            return failed
         import torch
-        from torch import distributed
 
-        distributed.init_process_group("gloo", rank=self.rank, world_size=self.world, timeout=_LONGEST)
-        total = torch.tensor(count)
-        distributed.all_reduce(total)
-        distributed.destroy_process_group()
-        return int(total)
+        from splatdistill.ranks import Ranks
+
+        ranks = Ranks.join(torch.device("cpu"))
+        found = ranks.any(failed)
+        ranks.leave()
+        return found
 
 
 def alone(environment: MutableMapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Ranks wait for each other at the end, and all know how many prompts failed."""
+"""Ranks wait for each other at the end, and all know whether a prompt failed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import sys
 
 import pytest
 
-from splatdistill.batch.ranks import Rank, alone
+from splatdistill.batch.rank import Rank, alone
 from tests.packaging.audit import ROOT
 
 
-def test_they_wait_and_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_wait_and_tell_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    code = "import time; from splatdistill.batch.ranks import Rank; time.sleep(0.3); print(Rank.here().sum(3))"
+    code = "import time; from splatdistill.batch.rank import Rank; time.sleep(0.3); print(Rank.here().any(True))"
     other = subprocess.Popen(
         [sys.executable, "-c", code], env={**variables, "RANK": "1"}, cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -25,14 +25,14 @@ def test_they_wait_and_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     rank = Rank.here()
     assert (rank, rank.is_first) == (Rank(0, 2, 0, joined=True), True)
-    assert rank.sum(2) == 5
-    assert other.communicate()[0] == "5\n"
+    assert rank.any(False)
+    assert other.communicate()[0] == "True\n"
 
 
 def test_one_that_cannot_reach_the_others_speaks_for_itself() -> None:
     assert Rank.here() == Rank()
     lone = Rank(1, 2, 1)
-    assert lone.is_first and lone.sum(3) == 3
+    assert lone.is_first and lone.any(True) and not lone.any(False)
     assert not Rank(1, 2, 1, joined=True).is_first
 
 

@@ -1,0 +1,40 @@
+"""The same seed gives the same bits for 1, 2 and 4 threads. Each operator has a test of its own in tests/ops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from splatdistill import checkpoint
+from tests.test_train import SMALL, run
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_run_has_the_same_bits_for_any_number_of_threads(tmp_path: Path) -> None:
+    """More splats than an operator gives to one thread, and two events of densify."""
+    config = replace(
+        SMALL,
+        steps=50,
+        size=24,
+        splats=replace(SMALL.splats, num_init=3000),
+        densify=replace(SMALL.densify, start=0.3, interval=15, max_splats=3500),
+        output=replace(SMALL.output, save_every=50),
+    )
+    ends = []
+    for threads in (1, 2, 4):
+        run(tmp_path / str(threads), replace(config, threads=threads))
+        assert torch.get_num_threads() == threads
+        tensors, _ = checkpoint.load(tmp_path / str(threads) / "checkpoints")
+        ends.append({name: value.numpy().tobytes() for name, value in tensors.items()})
+    assert len(ends[0]["0.splats.means"]) == 3500 * 3 * 4
+    assert ends[0] == ends[1] == ends[2]
