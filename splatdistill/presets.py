@@ -92,16 +92,21 @@ def find(file: Path) -> Path:
 
 def read(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file."""
+    values = read_yaml(path)
+    if not isinstance(values, dict | None):
+        raise ValueError(f"{path} must hold settings as 'key: value'.")
+    return values or {}
+
+
+def read_yaml(path: Path) -> Any:
+    """Whatever a YAML file holds. ValueError, one sentence, when it cannot be read or is not YAML."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         raise ValueError(f"{path} is not YAML" + (f" at line {mark.line + 1}." if mark else ".")) from error
-    if not isinstance(values, dict | None):
-        raise ValueError(f"{path} must hold settings as 'key: value'.")
-    return values or {}
 
 
 def merge(config: TrainConfig, values: Mapping[str, Any], *, where: str) -> TrainConfig:
