@@ -15,7 +15,8 @@ import torch
 from splatdistill.embedded import network, samples
 from splatdistill.embedded.corpus.dataset import Corpus
 from splatdistill.embedded.samples import NearestRender, ddim, draw_loss, sample_grid
-from splatdistill.embedded.train import RECIPES, TrainConfig, Trainer, main, prepare, run, warm_start
+from splatdistill.embedded.train import RECIPES, main, prepare, run
+from splatdistill.embedded.trainer import TrainConfig, Trainer, warm_start
 from splatdistill.priors.multiview import MultiViewPrior
 
 CONFIG = TrainConfig(batch=8, resolution=16, warmup=2, max_images=100)
@@ -66,7 +67,7 @@ def test_drawing_ahead_changes_nothing(corpus_folder):
 def test_a_step_lies_on_its_device_as_a_whole(corpus_folder, monkeypatch):
     """The device without memory stands for a GPU: what mixes it with the CPU, or reads from it, raises there."""
     meta = torch.device("meta")
-    monkeypatch.setattr("splatdistill.embedded.train.send", lambda x, device: x.to(device))
+    monkeypatch.setattr("splatdistill.embedded.trainer.send", lambda x, device: x.to(device))
     monkeypatch.setattr("splatdistill.embedded.corpus.dataset.send", lambda x, device: x.to(device))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(Trainer, "_generator", lambda self: None)

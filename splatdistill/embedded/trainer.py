@@ -1,0 +1,261 @@
+"""One step of training the embedded prior after another: what is drawn, the loss, the optimizer, the averages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from splatdistill.device import send
+from splatdistill.embedded import network
+from splatdistill.embedded.corpus.dataset import Batch, Corpus, Mode, Plan
+from splatdistill.embedded.network import Networks
+from splatdistill.priors.attention import ViewAttention, install_view_attention
+from splatdistill.priors.multiview import MultiViewPrior, pixel_unshuffle
+from splatdistill.priors.network import has_fast_bf16
+from splatdistill.rng import key
+
+STATE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run.
+
+    decay: last fraction of `max_images` over which the learning rate falls linearly to 0. t_power: timesteps are
+    1000 u^t_power with u uniform, so below 1 noisy ones come more often. noisy: share of them that is uniform in
+    900..999 instead, because nothing but the camera tells the pose there, while below it the picture does. ring,
+    words: shares of steps with groups of 4 views, and with view words instead of cameras; the rest are single views
+    with cameras.
+    """
+
+    batch: int = 48
+    resolution: int = 64
+    lr: float = 1e-3
+    warmup: int = 200
+    decay: float = 0.4
+    max_images: int = 400_000
+    ema: float = 0.998
+    weight_decay: float = 1e-2
+    ring: float = 0.5
+    words: float = 0.12
+    t_power: float = 0.5
+    noisy: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A plan with its captions as word numbers. ids: [U,T] of the U different ones; which: [B] rows of `ids`."""
+
+    plan: Plan
+    ids: Tensor
+    which: Tensor
+
+
+class Trainer:
+    """Networks, their averaged copy and the optimizer; every step is a function of (seed, step) and of the state.
+
+    Nothing in a step waits for a GPU: the loss stays there, and the next plan is drawn meanwhile.
+    """
+
+    def __init__(
+        self, config: TrainConfig, *, networks: Networks, corpus: Corpus, device: torch.device | None = None
+    ) -> None:
+        self.config, self.networks = config, networks
+        self.device = device or torch.device("cpu")
+        self.corpus = corpus.to(self.device)
+        self.views: ViewAttention = install_view_attention(networks.unet)
+        networks.unet.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        networks.text_encoder.to(self.device)  # type: ignore[arg-type]
+        self.signal_power = networks.scheduler.alphas_cumprod.to(self.device)
+        self.parts = nn.ModuleDict({"unet": networks.unet, "text": networks.text_encoder}).train()
+        self.parameters = dict(self.parts.named_parameters())
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=config.lr,
+            betas=(0.9, 0.99),
+            eps=1e-10,  # the deepest levels have gradients near 1e-8, which the default would damp
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self.step, self.images, self.seconds = 0, 0, 0.0
+        self.bf16 = self.device.type != "cpu" or has_fast_bf16()
+        self._ahead: tuple[int, Future[Drawn]] | None = None
+        self._thread = ThreadPoolExecutor(1)
+
+    def train_step(self) -> Tensor:
+        """One optimizer step; returns the weighted loss, a scalar on the device."""
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        drawn = self._next()
+        batch = self.corpus.paint(drawn.plan, size=config.resolution)
+        self.optimizer.zero_grad(set_to_none=True)
+        # So few tokens that torch's flash backward on a CPU is slower.
+        with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else contextlib.nullcontext():
+            loss = self.loss(batch, ids=drawn.ids, which=drawn.which)
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self.images += config.batch
+        decay = min(config.ema, (1 + self.step) / (10 + self.step))
+        get_ema_multi_avg_fn(decay)(list(self.average.values()), list(self.parameters.values()), self.step)
+        return loss.detach()
+
+    def loss(self, batch: Batch, *, ids: Tensor, which: Tensor) -> Tensor:
+        """Mean of min(SNR+1,5)/(SNR+1) |v - v_hat|^2; views of a group share their timestep, as in distillation.
+
+        Min-SNR without the +1 gives noisy steps, where words and cameras matter, next to no weight: the network then
+        stays a shallow denoiser that hears no condition.
+        """
+        draw = self._generator()
+        x0 = pixel_unshuffle(batch.rgb, network.PATCH)
+        t = self._timesteps(len(x0) // batch.views, draw).repeat_interleave(batch.views)
+        noise = torch.randn(x0.shape, generator=draw, device=self.device)
+        signal_power = self.signal_power[t].view(-1, 1, 1, 1)
+        alpha, sigma = signal_power.sqrt(), (1 - signal_power).sqrt()
+        xt = (alpha * x0 + sigma * noise).contiguous(memory_format=torch.channels_last)
+        self.views.num_views = batch.views
+        self.views.joint_rows = len(x0) if batch.views > 1 else 0
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            text = self.networks.text_encoder(send(ids, self.device)).last_hidden_state[send(which, self.device)]
+            out = self.networks.unet(xt, t, text, class_labels=batch.camera, return_dict=False)[0]
+        snr = signal_power / (1 - signal_power)
+        return ((snr + 1).clamp(max=5) / (snr + 1) * (out.float() - (alpha * noise - sigma * x0)) ** 2).mean()
+
+    def _generator(self) -> torch.Generator:
+        # On the device itself: a processor alone would take longer for the noise than a GPU for the step.
+        return torch.Generator(self.device).manual_seed(key(self.config.seed, self.step, "diffusion"))
+
+    def _next(self) -> Drawn:
+        """This step's plan, which the step before began to draw; begins the next."""
+        if self._ahead is None or self._ahead[0] != self.step:
+            self._ahead = self.step, self._thread.submit(self._draw, self.step)
+        drawn = self._ahead[1].result()
+        self._ahead = self.step + 1, self._thread.submit(self._draw, self.step + 1)
+        return drawn
+
+    def _draw(self, step: int) -> Drawn:
+        plan = self.corpus.draw(step, mode=self._mode(step), num_images=self.config.batch)
+        rows = {caption: row for row, caption in enumerate(dict.fromkeys(plan.captions))}
+        length = self.networks.text_encoder.config.max_position_embeddings
+        words = self.networks.tokenizer(
+            list(rows), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        return Drawn(plan, words["input_ids"], torch.tensor([rows[c] for c in plan.captions]))  # type: ignore[arg-type]
+
+    def _timesteps(self, num: int, draw: torch.Generator) -> Tensor:
+        uniform, which = torch.rand(2, num, generator=draw, device=self.device)
+        t = torch.where(which < self.config.noisy, 0.9 + 0.1 * uniform, uniform**self.config.t_power)
+        return (1000 * t).long().clamp(max=999)
+
+    def _mode(self, step: int) -> Mode:
+        draw = torch.rand((), generator=torch.Generator().manual_seed(key(self.config.seed, step, "mode"))).item()
+        if draw < self.config.ring:
+            return "ring"
+        return "words" if draw > 1 - self.config.words else "camera"
+
+    def _learning_rate(self) -> float:
+        config = self.config
+        remaining = (config.max_images - self.images) / max(config.decay * config.max_images, 1)
+        return config.lr * min(1.0, (self.step + 1) / config.warmup, max(remaining, 0.0))
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The networks carry the averaged weights inside this block."""
+        kept = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self._assign(self.average)
+        self.parts.eval()
+        yield
+        self._assign(kept)
+        self.parts.train()
+
+    def _assign(self, values: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                p.copy_(values[name])
+
+    def save(self, out: Path) -> None:
+        """The whole state as safetensors and JSON, each under a temporary name first."""
+        tensors = {f"raw.{name}": p.detach() for name, p in self.parameters.items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        for name, p in self.parameters.items():
+            for moment in ("exp_avg", "exp_avg_sq"):
+                tensors[f"{moment}.{name}"] = self.optimizer.state[p][moment]
+        state = {"step": self.step, "images": self.images, "seconds": self.seconds, "config": asdict(self.config)}
+        metadata = {"state": json.dumps(state)}
+        save_file({k: v.contiguous() for k, v in tensors.items()}, out / f"{STATE}.new", metadata=metadata)
+        os.replace(out / f"{STATE}.new", out / STATE)
+
+    def restore(self, out: Path) -> None:
+        """Continues from `save`; the config given now holds from here on. ValueError for a run of other networks."""
+        try:
+            file = safe_open(out / STATE, framework="pt")
+        except SafetensorError as error:
+            raise ValueError(f"{out / STATE} is damaged ({error}): begin anew in another --out.") from error
+        with file:
+            state = json.loads(file.metadata()["state"])
+            held = {name for name in file.keys() if name.startswith("raw.")}
+            for name, p in self.parameters.items():
+                if f"raw.{name}" not in held or file.get_slice(f"raw.{name}").get_shape() != list(p.shape):
+                    raise ValueError(
+                        f"The run in {out} has another network or vocabulary ({name} differs): use another --out, or "
+                        "its prior folder with --warm-start."
+                    )
+            self._assign({name: file.get_tensor(f"raw.{name}") for name in self.parameters})
+            for name, p in self.parameters.items():
+                self.average[name].copy_(file.get_tensor(f"average.{name}"))
+                moments = {m: file.get_tensor(f"{m}.{name}") for m in ("exp_avg", "exp_avg_sq")}
+                # channels_last weights need moments of the same strides, or the fused step is slow.
+                moments = {m: torch.empty_like(p).copy_(value) for m, value in moments.items()}
+                count = torch.tensor(float(state["step"]), device=self.device)
+                self.optimizer.state[p] = {"step": count, **moments}
+        self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
+
+    def prior(self) -> MultiViewPrior:
+        """The networks as distillation will see them; call inside `averaged`."""
+        n = self.networks
+        hooks = n.unet.class_embedding._forward_hooks  # type: ignore[union-attr]
+        hooks.clear()  # the prior installs its own
+        prior = MultiViewPrior(
+            n.unet, text_encoder=n.text_encoder, tokenizer=n.tokenizer, scheduler=n.scheduler,
+            meta=network.meta(image_size=self.config.resolution, nouns=self.corpus.nouns),
+            dtype="bf16" if self.bf16 else "fp32",
+        )  # fmt: skip
+        assert prior.views is not None
+        self.views = prior.views
+        return prior
+
+
+def warm_start(networks: Networks, folder: Path) -> None:
+    """Copies the weights of an exported folder; word vectors are matched by word, so that the vocabulary may grow.
+
+    ValueError, one sentence, for a folder of another architecture.
+    """
+    old = MultiViewPrior.load(folder, dtype="fp32")
+    known, own = old.tokenizer.get_vocab(), networks.tokenizer.get_vocab()
+    with torch.no_grad():
+        words = network.word_embedding(networks.text_encoder)
+        fresh, vectors = words.clone(), network.word_embedding(old.text_encoder).clone()
+        old.text_encoder.resize_token_embeddings(len(own), mean_resizing=False)
+        try:
+            networks.unet.load_state_dict(old.unet.state_dict())
+            networks.text_encoder.load_state_dict(old.text_encoder.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"The prior in {folder} has another architecture than the one to be trained.") from error
+        for word, row in own.items():
+            words[row] = vectors[known[word]] if word in known else fresh[row]
