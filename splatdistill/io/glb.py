@@ -79,7 +79,7 @@ def decode(data: bytes) -> Arrays:
     document, blob = _chunks(data)
     try:
         if set(document.get("extensionsRequired", [])) - {EXTENSION}:
-            raise FormatError(f"it needs the extensions {', '.join(document['extensionsRequired'])}.")
+            raise FormatError(f"it needs the extensions {', '.join(document['extensionsRequired'])[:200]}.")
         primitives = [
             p for mesh in document["meshes"] for p in mesh["primitives"] if EXTENSION in p.get("extensions", {})
         ]
