@@ -8,6 +8,7 @@ import sys
 import tempfile
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, make_dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ def _settings(kind: type[TrainConfig], args: list[str], *, verb: str) -> tuple[A
 
     Returns the parsed flags, the settings among them, and where each setting came from.
     """
+    _refuse_loose_words(args)
     asked, _ = tyro.cli(_Sources, args=args, return_unknown_args=True, add_help=False)
     if asked.resume is not None and kind is Train:
         base = settings_of(asked.resume)
@@ -132,6 +134,15 @@ def _for_method(kind: type[TrainConfig], method: str) -> type[Any]:
     only = make_dataclass(kind.__name__, hidden, bases=(kind,), frozen=True)
     only.__doc__ = f"{kind.__doc__}\n\nThese are the flags of --method {method}; `config` prints every setting."
     return only
+
+
+def _refuse_loose_words(args: list[str]) -> None:
+    """ValueError for a prompt without its flag or without quotes: the likeliest mistakes of all."""
+    place = args.index("--prompt") + 1 if "--prompt" in args else 0
+    words = list(takewhile(lambda word: not word.startswith("-"), args[place:]))
+    if len(words) > bool(place):
+        wanted = " ".join(words)
+        raise ValueError(f'prompt: give it with its flag and in quotes: --prompt "{wanted}".')
 
 
 def _refuse_foreign(args: list[str], config: TrainConfig) -> None:
