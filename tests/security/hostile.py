@@ -9,7 +9,7 @@ import struct
 import time
 from collections.abc import Iterator
 
-from splatdistill.io import formats
+from splatdistill.io import formats, glb
 from tests.io.scenes import asymmetric
 from tests.security.fuzz import TARGETS
 
@@ -87,7 +87,8 @@ def _spz(count: int, body: bytes) -> bytes:
 
 
 def _documents() -> Iterator[tuple[str, bytes]]:
-    size = 900_000
+    size = glb.MAX_JSON - 200
+    yield "a megabyte", b"[" * MEGABYTE
     yield "brackets", b"[" * size
     yield "many numbers", b"[" + b"1," * (size // 2) + b"1]"
     yield "digits", b'{"a":' + b"9" * size + b"}"
