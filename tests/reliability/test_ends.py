@@ -44,7 +44,9 @@ def test_no_end_of_a_training_loses_anything(tmp_path: Path) -> None:
 def test_the_first_signal_is_noted_and_the_second_ends_the_process(name: signal.Signals) -> None:
     code = f"""
 import os, sys
+import signal
 from splatdistill.guards import Signals
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Signals() as signals:
     os.kill(os.getpid(), {int(name)})
     print(signals.number, flush=True)
