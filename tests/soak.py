@@ -68,6 +68,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--seconds", type=int, default=600, help="at most, on .ply; a twentieth for each of the others")
     flags = parser.parse_args(args)
     found: dict[str, Any] = {}
+    facts = {"bench": "soak", "machine": machine(), "commit": commit(), "seed": flags.seed}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found["injection"] = injected(folder / "injection")
@@ -82,7 +83,6 @@ def main(args: list[str]) -> int:
             found[f"fuzz {target}"] = fuzzed(folder / target, target, seed=flags.seed, **limits)
             progress(f"fuzz {target}: {found[f'fuzz {target}']}")
     bad = [line for part in found.values() for line in part["bad"]]
-    facts = {"bench": "soak", "machine": machine(), "commit": commit(), "seed": flags.seed}
     write({**facts, "command": shlex.join(["python", "-m", "tests.soak", *args]), **found}, flags.json)
     print("\n".join(bad) or "Nothing was lost and no error was foreign.")
     return int(bool(bad))
