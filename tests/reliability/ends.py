@@ -65,7 +65,7 @@ class Ends:
         self.folder = folder
         self.random = random.Random(seed)
         self.bad: list[str] = []
-        self.kills = self.finished = self.runs = self.resumed_steps = 0
+        self.kills = self.finished = self.runs = 0
         begun = time.monotonic()
         assert code_of(child(folder / "undisturbed")) == 0, (folder / "undisturbed.log").read_text()
         self.whole = time.monotonic() - begun  # s
