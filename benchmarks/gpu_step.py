@@ -19,23 +19,14 @@ import torch
 from splatdistill import priors
 from splatdistill.device import Stopwatch
 from splatdistill.guidance.variational import VariationalGuidance
+from splatdistill.logs import NoLog
 from splatdistill.presets import load
 from splatdistill.train import Trainer
 
 PROMPT = "a red lamp"
 SECONDS = 45.0  # no longer than this, whatever the number of steps
 WARM_UP = 10
-
-
-class Silent:
-    """A log that keeps nothing."""
-
-    def metrics(self, *args: Any, **values: Any) -> None: ...
-
-    event = summary = metrics
-
-
-LOG: Any = Silent()
+LOG = NoLog()
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""How long a training waits for its viewers: a step's look into an empty control folder, and a snapshot when watched.
+"""How long a training waits for its viewers: a step's look into an empty control folder, and a snapshot when watched,
+whose copy it waits for; the file is written beside the next steps.
 
 `python benchmarks/snapshot.py` prints and writes the median and the largest of many, in wall time with the disk.
 """
@@ -54,7 +55,9 @@ def measure(num_splats: int, *, rounds: int) -> dict[str, float]:
 def milliseconds(asked: control.Control, splats: object, step: int) -> float:
     start = time.perf_counter()
     asked.obey(splats, step=step)  # type: ignore[arg-type]
-    return 1e3 * (time.perf_counter() - start)
+    took = 1e3 * (time.perf_counter() - start)
+    asked.wait()
+    return took
 
 
 TAKES = {"median": statistics.median, "largest": max}

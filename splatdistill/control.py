@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from signal import SIGINT
 
 from splatdistill.guards import Signals
 from splatdistill.io import formats, ply
 from splatdistill.logs import RunLog
-from splatdistill.splats import Splats
+from splatdistill.splats import FIELDS, Splats
 
 WATCHED = 10.0  # s
 SNAPSHOT_EVERY = 2.0  # s
@@ -37,6 +38,9 @@ class Control:
         self._signals = signals or Signals()
         self._log = log
         self._next = 0.0  # of time.monotonic(), for the snapshot
+        self._shown = -1  # its step
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
         for name in ("control", "snapshots"):
             (folder / name).mkdir(exist_ok=True)
         for path in [*(folder / "control").iterdir(), *(folder / "snapshots").glob("*.splat")]:
@@ -76,9 +80,8 @@ class Control:
         self._log.event(request, step=step)
 
     def _snapshot(self, splats: Splats, *, step: int) -> None:
-        """Only while watched, now and then, and once per step. Not synced to disk: it is for the moment."""
-        path = self.folder / "snapshots" / f"{step:06d}.splat"
-        if time.monotonic() < self._next or path.exists():
+        """Only while watched, now and then, and once per step. Training waits for a copy of the splats alone."""
+        if step == self._shown or time.monotonic() < self._next or (self._writing and not self._writing.done()):
             return
         try:
             age = time.time() - (self.folder / "control" / "watch").stat().st_mtime
@@ -86,10 +89,25 @@ class Control:
             return
         if age > WATCHED:
             return
-        self._next = time.monotonic() + SNAPSHOT_EVERY
+        self._next, self._shown = time.monotonic() + SNAPSHOT_EVERY, step
+        still = Splats(**{name: splats.tensors[name].detach().to("cpu", copy=True) for name in FIELDS})
+        self._writing = self._writer.submit(self._write, still, step=step)
+
+    def _write(self, splats: Splats, *, step: int) -> None:
+        """Not synced to disk: it is for the moment. What goes wrong is no reason to end a training."""
+        path = self.folder / "snapshots" / f"{step:06d}.splat"
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(formats.encode(splats, "splat"))
-        temporary.replace(path)
+        try:
+            temporary.write_bytes(formats.encode(splats, "splat"))
+            temporary.replace(path)
+        except (OSError, ValueError) as error:
+            self._log.event("warning", step=step, message=f"no snapshot: {error}")
+            return
         for older in (self.folder / "snapshots").glob("*.splat"):
             if older != path:
                 older.unlink(missing_ok=True)
+
+    def wait(self) -> None:
+        """Until the snapshot that is being written lies there."""
+        if self._writing:
+            self._writing.result()

@@ -13,6 +13,7 @@ from splatdistill import rng
 from splatdistill.config import DensifyConfig
 from splatdistill.ops import densify as op
 from splatdistill.optim import SplatOptimizer
+from splatdistill.ranks import Ranks
 from splatdistill.splats import Splats
 from splatdistill.types import RenderOutput
 
@@ -35,6 +36,13 @@ class Densifier:
         """Take the screen-space gradients of a render whose backward has run."""
         assert output.probe.grad is not None
         op.accumulate(self.grad_sum, self.count, probe_grad=output.probe.grad, radii=output.radii)
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Gives the first rank the statistics of all, and the others none."""
+        ranks.sum([self.grad_sum])
+        ranks.sum([self.count])
+        if not ranks.first:
+            self._reset(len(self.count), self.count.device)
 
     def due(self, step: int) -> bool:
         """Whether an event follows step `step` (0-based); the last tenth of a run settles undisturbed."""

@@ -29,7 +29,7 @@ class Lights:
     ambient: Tensor
     textureless: Tensor
 
-    def select(self, index: slice) -> Lights:
+    def select(self, index: Tensor | slice) -> Lights:
         return Lights(self.position[index], self.ambient[index], self.textureless[index])
 
 

@@ -70,6 +70,18 @@ class RunLog:
             file.write(json.dumps(_plain(record)) + "\n")
 
 
+class NoLog:
+    """That of a process which does not write: another one writes the same."""
+
+    def metrics(self, step: int, **values: float) -> None: ...
+
+    def event(self, kind: str, *, step: int, **values: Any) -> None: ...
+
+    def summary(self, **fields: Any) -> None: ...
+
+
+Log = RunLog | NoLog
+
 _NOTHING_YET = {"num_splats": None, "seconds_total": 0.0, "seconds_network": 0.0, "network_share": None}
 
 

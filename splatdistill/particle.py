@@ -12,6 +12,7 @@ from splatdistill.config import TrainConfig
 from splatdistill.densify import Densifier
 from splatdistill.io import ply
 from splatdistill.optim import MOMENTS, SplatOptimizer
+from splatdistill.ranks import ALONE, Ranks
 from splatdistill.splats import INITS, Splats, init_points, with_sh_degree
 from splatdistill.types import RenderOutput
 
@@ -19,9 +20,10 @@ from splatdistill.types import RenderOutput
 class Particle:
     """One object of a run: its splats with their optimiser and the statistics of densify."""
 
-    def __init__(self, config: TrainConfig, *, index: int, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, *, index: int, device: torch.device, ranks: Ranks = ALONE) -> None:
         self.config = config
         self.device = device
+        self.ranks = ranks
         self.seed = rng.key(config.seed, index, "init") if index else config.seed
         self.optimizer = SplatOptimizer(
             initial_splats(config, seed=self.seed).to(device), config.optim, steps=config.steps
@@ -42,12 +44,26 @@ class Particle:
         """One step along the gradients, unless `skip` [] bool, then densify if it is due: returns what that did."""
         self.densifier.accumulate(output)
         self.optimizer.update(step, skip=skip)
-        return self.densifier.event(self.optimizer, seed=self.seed, step=step) if self.densifier.due(step) else None
+        if not self.densifier.due(step):
+            return None
+        self.densifier.add_up(self.ranks)
+        counts: dict[str, int] = {}
+        if self.ranks.first:  # it alone decides: another machine might round otherwise
+            counts = self.densifier.event(self.optimizer, seed=self.seed, step=step)
+        if self.ranks.world > 1:
+            state = self.ranks.of_first(self._tensors(), self.device)
+            self.load_state_dict(state, num_updates=int(self.optimizer.num_updates))
+        return counts
 
     def _densifier(self) -> Densifier:
         return Densifier(self.config.densify, num_splats=len(self.splats), steps=self.config.steps, device=self.device)
 
     def state_dict(self) -> dict[str, Tensor]:
+        """For all ranks to call: their statistics are added up."""
+        self.densifier.add_up(self.ranks)
+        return self._tensors()
+
+    def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"splats.{name}": value for name, value in self.splats.tensors.items()}
         for name, state in self.optimizer.moments().items():
             tensors |= {f"adam.{name}.{key}": value for key, value in state.items()}
@@ -63,7 +79,8 @@ class Particle:
         }
         self.optimizer.replace(splats, moments, num_updates=torch.tensor(float(num_updates)))
         self.densifier = self._densifier()
-        self.densifier.grad_sum, self.densifier.count = tensors["densify.grad_sum"], tensors["densify.count"]
+        if self.ranks.first:
+            self.densifier.grad_sum, self.densifier.count = tensors["densify.grad_sum"], tensors["densify.count"]
 
 
 def initial_splats(config: TrainConfig, *, seed: int) -> Splats:

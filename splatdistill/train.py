@@ -16,17 +16,18 @@ from splatdistill import checkpoint, guards, ops, presets, priors, rng
 from splatdistill.config import TrainConfig
 from splatdistill.control import Control, Stopped
 from splatdistill.device import Readback, Stopwatch, pick_device, send
-from splatdistill.guidance import make_guidance, retune
+from splatdistill.guidance import group_of, make_guidance, retune
 from splatdistill.health import Health
 from splatdistill.io import ply, video
 from splatdistill.lighting import sample_background, sample_lights, shade
-from splatdistill.logs import Progress, RunLog
+from splatdistill.logs import Log, NoLog, Progress, RunLog
 from splatdistill.optim import any_nonfinite
 from splatdistill.particle import Particle
 from splatdistill.pictures import render_frames, write_contact_sheet, write_views
 from splatdistill.priors.base import Prior
 from splatdistill.priors.meta import check_group
 from splatdistill.priors.timed import TimedPrior
+from splatdistill.ranks import ALONE, Ranks
 from splatdistill.regularize import regularizer
 from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
@@ -41,12 +42,14 @@ def train(
     resume: bool = False,
     command: str = "",
     profile: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Splats:
     """Run (or go on with) the run in `folder` to its last step; writes everything a run folder holds.
 
     ValueError, one sentence, for anything the user can put right; nothing is written before the prior and the
     initial splats have loaded. profile: trace a few steps into trace.json.gz. Raises Stopped, a KeyboardInterrupt, when
-    it was asked to stop through the run folder or by a signal, and RunFailure when it cannot go on.
+    it was asked to stop through the run folder or by a signal, and RunFailure when it cannot go on. ranks: who else
+    draws views of a step; the first alone writes.
     """
     tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
     # Bits depend on these two, so a resumed run takes them from its checkpoint.
@@ -57,32 +60,35 @@ def train(
     teachers = {name: priors.load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
     for _, stage in presets.stages(config):
         check_group(teachers[stage.prior].num_views, stage)
-    trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers)
+        ranks.check(stage.num_views, group=group_of(stage))
+    trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers, ranks=ranks)
     if resume:
         trainer.restore(tensors, meta)
-    log = RunLog(folder, config, command=command, start_step=trainer.step)
+    log = RunLog(folder, config, command=command, start_step=trainer.step) if ranks.first else NoLog()
     log.summary(priors={name: teacher.origin for name, teacher in teachers.items()})
     progress.update(trainer.step)
     with ExitStack() as stack:
         signals = stack.enter_context(guards.Signals())
-        control = Control(folder, log, signals=signals)
+        control = Control(folder, log, signals=signals) if isinstance(log, RunLog) else None
         trace = stack.enter_context(tracer(folder / "trace.json.gz")) if profile else None
         while trainer.step < config.steps:
             numbers = trainer.advance(log)
             if numbers:
                 progress.update(trainer.step, **numbers)
             failure = trainer.health.verdict(numbers, step=trainer.step)
-            stop = control.obey(trainer.splats, step=trainer.step) or failure is not None
+            asked = control.obey(trainer.splats, step=trainer.step) if control else signals.number > 0
+            stop = ranks.any(asked) or failure is not None
             if stop or trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
                 trainer.report(log)
                 trainer.save(folder / "checkpoints")
-            if trainer.step % config.output.preview_every == 0:
+            if ranks.first and trainer.step % config.output.preview_every == 0:
                 trainer.preview(folder / "preview")
             if stop:
                 raise failure or Stopped(folder, step=trainer.step, signal=signals.number)
             if trace is not None:
                 trace.step()
-    trainer.finish(folder, log, progress)
+    if ranks.first:
+        trainer.finish(folder, log, progress)
     return trainer.splats
 
 
@@ -97,11 +103,17 @@ def tracer(path: Path) -> torch.profiler.profile:
 class Trainer:
     """The state of a run between steps. `step` counts the steps done; `stage` holds the settings in force.
 
-    others: priors by the names that stages give them.
+    others: priors by the names that stages give them. ranks: who else draws views of a step.
     """
 
     def __init__(
-        self, config: TrainConfig, *, prior: Prior, device: torch.device, others: Mapping[str, Prior] | None = None
+        self,
+        config: TrainConfig,
+        *,
+        prior: Prior,
+        device: torch.device,
+        others: Mapping[str, Prior] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
         self.device = device
@@ -110,10 +122,11 @@ class Trainer:
         self.priors = {config.prior: prior, **(others or {})}
         self.prior = TimedPrior(prior, Stopwatch(device))
         self.renderer = make_renderer(device, config.renderer)
-        self.guidance = make_guidance(config)
+        self.ranks = ranks
+        self.guidance = make_guidance(config, ranks=self.ranks)
         self.guidance.bind(self.prior)
-        count = getattr(getattr(config, config.method), "particles", 1)
-        self.particles = [Particle(config, index=index, device=device) for index in range(count)]
+        count = self.guidance.particles
+        self.particles = [Particle(config, index=i, device=device, ranks=self.ranks) for i in range(count)]
         self.health = Health(device)
         self.step = 0
         self.seconds = 0.0
@@ -124,7 +137,7 @@ class Trainer:
         """Those of the first particle: the result, where there is one only."""
         return self.particles[0].splats
 
-    def advance(self, log: RunLog) -> dict[str, float]:
+    def advance(self, log: Log) -> dict[str, float]:
         """One optimisation step; returns the numbers that it logged, or nothing. On CUDA those of a log step are
         logged a step later, when they have arrived by themselves.
         """
@@ -143,13 +156,14 @@ class Trainer:
         numbers = self.report(log)
         self.step = step + 1
         if logged:
+            norms = self.ranks.gather(norms)
             measured = {"grad_norm": norms.mean(), "nonfinite": nonfinite, "num_splats": self.num_splats, **learned}
             measured |= self.health.counts
             self._measured = self.step, Readback(measured)
         self.seconds += time.perf_counter() - start
         return numbers if self.device.type == "cuda" else self.report(log)
 
-    def report(self, log: RunLog) -> dict[str, float]:
+    def report(self, log: Log) -> dict[str, float]:
         """Writes what the last log step measured, if that was not done yet, and returns it."""
         if self._measured is None:
             return {}
@@ -190,7 +204,6 @@ class Trainer:
             group=group,
             generator=rng.generator(seed, step, "background"),
         )
-        background = send(background, self.device)
         lights = sample_lights(
             config.light,
             views,
@@ -198,6 +211,9 @@ class Trainer:
             progress=step / config.steps,
             generator=rng.generator(seed, step, "light"),
         )
+        mine = self.ranks.share(torch.arange(config.num_views))
+        views, background = views.select(mine), send(background[mine], self.device)
+        lights = lights.select(mine) if lights is not None else None
         outputs = [
             self.renderer.render(particle.splats, views, background=background, normals=lights is not None)
             for particle in self.particles
@@ -217,6 +233,7 @@ class Trainer:
             coef=residual.coef,
             weight=residual.weight,
             clamp=self.guidance.clamp(step),
+            total_views=self.ranks.world * len(x0),
         )
         with self.prior.watch.timed():
             (loss * len(outputs)).backward()  # a mean over each particle's own views
@@ -225,9 +242,11 @@ class Trainer:
         for particle, output, picture, grad in zip(self.particles, outputs, pictures, shares, strict=True):
             extra = regularizer(config.regularize, output, particle.splats, largest=config.densify.split_scale)
             roots, grads = [picture], [grad]
-            if extra is not None:
-                roots, grads = [picture, extra], [grad, torch.ones_like(extra)]
+            if extra is not None:  # a mean over this rank's views, and the ranks are added up
+                roots, grads = [picture, extra], [grad, torch.full_like(extra, 1 / self.ranks.world)]
             torch.autograd.backward(roots, grads)
+            self.ranks.sum(particle.optimizer.grads)
+        self.ranks.sum([nonfinite])
         return batch, outputs, norms, nonfinite
 
     def _facts(self) -> dict[str, object]:
@@ -235,13 +254,15 @@ class Trainer:
         return {
             "num_splats": self.num_splats,
             "network_share": round(share, 4),
-            "image_evaluations": self.prior.watch.pictures,
+            "image_evaluations": self.ranks.world * self.prior.watch.pictures,
             "dtype": self.prior.dtype,
             "threads": torch.get_num_threads(),
         }
 
     def save(self, root: Path) -> None:
-        """Everything that the next step depends on, but for randomness, which follows from (seed, step)."""
+        """Everything that the next step depends on, but for randomness, which follows from (seed, step); for all ranks
+        to call.
+        """
         tensors = {
             f"{index}.{name}": value
             for index, particle in enumerate(self.particles)
@@ -251,13 +272,14 @@ class Trainer:
         meta = {
             "seconds_total": self.seconds,
             "seconds_network": self.prior.seconds,
-            "image_evaluations": self.prior.watch.pictures,
+            "image_evaluations": self.ranks.world * self.prior.watch.pictures,
             "num_updates": int(self.particles[0].optimizer.num_updates),
             "threads": torch.get_num_threads(),
             "dtype": self.prior.dtype,
             "config": asdict(self.config),
         }
-        checkpoint.save(root, step=self.step, tensors=tensors, meta=meta, keep=self.config.output.keep)
+        if self.ranks.first:
+            checkpoint.save(root, step=self.step, tensors=tensors, meta=meta, keep=self.config.output.keep)
 
     def restore(self, tensors: dict[str, Tensor], meta: dict) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
@@ -269,7 +291,7 @@ class Trainer:
         self.guidance.load_state_dict(part("guidance."))
         self.step = meta["step"]
         self.seconds, self.prior.watch.seconds = meta["seconds_total"], meta["seconds_network"]
-        self.prior.watch.pictures = meta.get("image_evaluations", 0)
+        self.prior.watch.pictures = meta.get("image_evaluations", 0) // self.ranks.world
 
     def preview(self, folder: Path) -> None:
         """Four pictures of the moment: front, side, back, top."""
@@ -279,7 +301,7 @@ class Trainer:
         for name, index in (("front", 0), ("side", 1), ("back", 2), ("top", 4)):
             video.write_image(folder / f"{self.step:06d}-{name}.jpg", frames[index])
 
-    def finish(self, folder: Path, log: RunLog, progress: Progress) -> None:
+    def finish(self, folder: Path, log: Log, progress: Progress) -> None:
         """The result: splats.ply, turntable.mp4 and contact.png; splats-N.ply and contact-N.png of more particles."""
         ply.write(folder / "splats.ply", self.splats.detach())
         write_views(self.renderer, self.splats, self.config, folder, progress)

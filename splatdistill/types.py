@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from splatdistill.ranks import ALONE, Ranks
+
 
 @dataclass(frozen=True)
 class Cameras:
@@ -60,7 +62,7 @@ class RenderOutput:
 @dataclass(frozen=True)
 class NoisyBatch:
     """Renders in the prior's space, noised. x0: [V,C,h,w] with grad; t: [V] int64; eps, xt: like x0 (detached);
-    alpha, sigma: [V].
+    alpha, sigma: [V]. ranks: who holds the step's other views.
     """
 
     x0: Tensor
@@ -70,6 +72,7 @@ class NoisyBatch:
     alpha: Tensor
     sigma: Tensor
     cameras: Cameras
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)

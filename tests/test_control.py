@@ -48,17 +48,49 @@ def test_a_watched_training_shows_its_newest_splats_now_and_then(
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     (folder / "control" / "watch").touch()
     control.obey(knot(10), step=3)
+    control.wait()
     control.obey(knot(20), step=4)  # too soon
+    control.wait()
     assert [p.name for p in (folder / "snapshots").iterdir()] == ["000003.splat"]
     now[0] += SNAPSHOT_EVERY
     control.obey(knot(20), step=5)
+    control.wait()
     assert [p.name for p in (folder / "snapshots").iterdir()] == ["000005.splat"]
     assert len(formats.read(folder / "snapshots" / "000005.splat")) == 20
     now[0] += SNAPSHOT_EVERY
     old = time.time() - WATCHED - 1
     os.utime(folder / "control" / "watch", (old, old))
     control.obey(knot(30), step=6)  # nobody looks any more
+    control.wait()
     assert [p.name for p in (folder / "snapshots").iterdir()] == ["000005.splat"]
+
+
+def test_a_snapshot_is_of_its_step_though_training_goes_on(folder: Path, control: Control) -> None:
+    splats, before = knot(1000), knot(1000)
+    (folder / "control" / "watch").touch()
+    control.obey(splats, step=3)
+    for value in splats.tensors.values():
+        value.zero_()
+    control.wait()
+    shown = (folder / "snapshots" / "000003.splat").read_bytes()
+    assert shown == formats.encode(before, "splat")
+
+
+def test_a_snapshot_that_fails_ends_nothing(folder: Path, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "control" / "watch").touch()
+
+    def full(*args: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        control.obey(knot(10), step=3)
+        control.wait()
+    assert events(folder) == ["warning"]
+    monkeypatch.setattr(time, "monotonic", lambda: float("inf"))
+    assert not control.obey(knot(10), step=4)
+    control.wait()
+    assert [p.name for p in (folder / "snapshots").iterdir()] == ["000004.splat"]
 
 
 def test_saved_splats_are_those_of_the_step(folder: Path, control: Control) -> None:

@@ -11,12 +11,13 @@ import torch
 from splatdistill import renderer
 from splatdistill.cameras import turntable
 from splatdistill.config import CameraConfig
+from splatdistill.logs import NoLog
 from splatdistill.priors import load
 from splatdistill.renderer import CpuRenderer, GsplatRenderer, make_renderer
 from splatdistill.train import Trainer
 from splatdistill.types import RenderOutput
 from tests.test_renderer import scene
-from tests.test_train import SMALL, Silent
+from tests.test_train import SMALL
 
 gsplat = pytest.importorskip("gsplat")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -85,7 +86,7 @@ def test_a_run_through_gsplat_is_the_run_through_ours() -> None:
     theirs.renderer = GsplatRenderer()
     for _ in range(12):  # past an event
         for trainer in (ours, theirs):
-            trainer.advance(Silent())  # type: ignore[arg-type]
+            trainer.advance(NoLog())  # type: ignore[arg-type]
     assert len(ours.splats) == len(theirs.splats) > SMALL.splats.num_init
     # Pictures, not splats: Adam makes whole steps of rounding errors, such as the gradients of round splats' turns.
     views, white = turntable(config.camera, num_frames=4, size=32), torch.ones(4, 3)

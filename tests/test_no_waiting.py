@@ -17,13 +17,14 @@ from splatdistill import ops
 from splatdistill.cameras import turntable
 from splatdistill.config import METHODS, CameraConfig, LightConfig, OutputConfig, RegularizeConfig, TrainConfig
 from splatdistill.device import Readback, send
+from splatdistill.logs import NoLog
 from splatdistill.ops import Raster
 from splatdistill.priors import load
 from splatdistill.renderer import CpuRenderer, GsplatRenderer
 from splatdistill.train import Trainer
 from tests.pretend import DEVICE, There, Watch
 from tests.test_renderer import scene
-from tests.test_train import SMALL, Silent, unet_prior
+from tests.test_train import SMALL, unet_prior
 
 gsplat = pytest.importorskip("gsplat")
 
@@ -79,7 +80,7 @@ def trainer_there(config: TrainConfig, watch: Watch) -> Trainer:
         prior.device, prior.alphas_cumprod = DEVICE, prior.alphas_cumprod.to(DEVICE)
         trainer = Trainer(config, prior=prior, device=DEVICE)
         trainer.renderer = GsplatRenderer()
-        trainer.advance(Silent())  # type: ignore[arg-type]  # texts are encoded once
+        trainer.advance(NoLog())  # type: ignore[arg-type]  # texts are encoded once
     return trainer
 
 
@@ -100,7 +101,7 @@ def test_a_step_waits_for_nothing(name: str, watch: Watch) -> None:
     assert isinstance(trainer.splats.means.data, There)
     before = trainer.splats.sh0.detach().clone()
     for _ in range(2):
-        trainer.advance(Silent())  # type: ignore[arg-type]
+        trainer.advance(NoLog())  # type: ignore[arg-type]
     assert watch.waits == []
     with watch.allowed():
         assert not torch.equal(before, trainer.splats.sh0)
@@ -111,7 +112,7 @@ def test_a_log_step_waits_for_its_own_numbers_alone(name: Any, watch: Watch) -> 
     """They travel by a copy that blocks nothing; `Readback.read` is what waits, once they have arrived."""
     quiet = replace(SMALL, method=name, size=16, output=OutputConfig(log_every=1))
     trainer = trainer_there(replace(quiet, densify=replace(SMALL.densify, start=0.9)), watch)
-    numbers = trainer.advance(Silent())  # type: ignore[arg-type]
+    numbers = trainer.advance(NoLog())  # type: ignore[arg-type]
     assert watch.waits == []
     assert {"grad_norm", "nonfinite", "num_splats", "network_share"} <= numbers.keys()
     assert ("lora_loss" in numbers) == (name == "vsd")
@@ -134,12 +135,12 @@ def test_on_cuda_a_step_waits_for_nothing_but_gsplat() -> None:
         finally:
             torch.cuda.set_sync_debug_mode("error")
 
-    trainer.advance(Silent())  # type: ignore[arg-type]
+    trainer.advance(NoLog())  # type: ignore[arg-type]
     trainer.renderer.render = unwatched  # type: ignore[method-assign]
     torch.cuda.set_sync_debug_mode("error")  # a wait raises
     try:
         for _ in range(3):
-            trainer.advance(Silent())  # type: ignore[arg-type]
+            trainer.advance(NoLog())  # type: ignore[arg-type]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert trainer.step == 4

@@ -28,7 +28,7 @@ from splatdistill.config import (
     VSDConfig,
 )
 from splatdistill.embedded import network
-from splatdistill.logs import Progress
+from splatdistill.logs import NoLog, Progress
 from splatdistill.particle import initial_splats
 from splatdistill.priors import load
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian, beach_ball
@@ -157,7 +157,7 @@ def interrupted(config: TrainConfig, *, prior: Any, at: int) -> dict[str, torch.
     folder = tempfile.TemporaryDirectory()
     first, second = (Trainer(config, prior=prior(), device=torch.device("cpu")) for _ in range(2))
     for _ in range(at):
-        first.advance(Silent())  # type: ignore[arg-type]
+        first.advance(NoLog())  # type: ignore[arg-type]
     first.save(Path(folder.name))
     second.restore(*checkpoint.load(Path(folder.name)))
     return finished(second)
@@ -166,15 +166,9 @@ def interrupted(config: TrainConfig, *, prior: Any, at: int) -> dict[str, torch.
 def finished(trainer: Trainer) -> dict[str, torch.Tensor]:
     with tempfile.TemporaryDirectory() as folder:
         while trainer.step < trainer.config.steps:
-            trainer.advance(Silent())  # type: ignore[arg-type]
+            trainer.advance(NoLog())  # type: ignore[arg-type]
         trainer.save(Path(folder))
         return checkpoint.load(Path(folder))[0]
-
-
-class Silent:
-    def metrics(self, *args: Any, **values: Any) -> None: ...
-
-    event = summary = metrics
 
 
 def linear_prior() -> AnalyticPrior:
@@ -324,7 +318,7 @@ def test_a_scene_is_trained_from_its_middle(tmp_path: Path) -> None:
     trainer = Trainer(config, prior=AnalyticPrior(walls, image_size=16), device=torch.device("cpu"))
     before = trainer.splats.sh0.detach().clone()
     for _ in range(3):
-        trainer.advance(Silent())  # type: ignore[arg-type]
+        trainer.advance(NoLog())  # type: ignore[arg-type]
     moved = (trainer.splats.sh0 - before).detach()[:, 0]
     seen = moved.abs().amax(-1) > 0.01
     assert 0.3 < seen.float().mean() <= 1.0

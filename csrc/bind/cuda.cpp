@@ -11,7 +11,9 @@ namespace {
 struct CurrentStream {
   explicit CurrentStream(const Tensor& like) : guard(like.get_device_index()) {
     void* current = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &current));
+    // torch 2.11 has no stable macro for this check.
+    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &current) == AOTI_TORCH_SUCCESS,
+                    "CUDA: torch has no current stream");
     stream = static_cast<cuda::Stream>(current);
   }
   torch::stable::accelerator::DeviceGuard guard;

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import tempfile
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, make_dataclass
+from io import StringIO
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -53,8 +55,11 @@ class Config(TrainConfig):
 def train(args: list[str]) -> int:
     flags, config, _ = _settings(Train, args, verb="train")
     warnings = presets.validate(config)
+    first = os.environ.get("RANK", "0") == "0"  # torchrun's; the first process alone looks, writes and talks
     if flags.resume is None:
-        folder = _new_folder(flags, config)
+        folder = _folder(flags, config)
+        if first:
+            _check_new(flags, folder)
     else:
         folder = flags.resume
         _check_resume(flags, config)
@@ -62,15 +67,20 @@ def train(args: list[str]) -> int:
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
     for sentence in [*warnings, *_about_priors(config)]:
-        print(f"Note: {sentence}", file=sys.stderr)
+        if first:
+            print(f"Note: {sentence}", file=sys.stderr)
+    from splatdistill.device import pick_device
     from splatdistill.logs import Progress
     from splatdistill.memory import keep_freed_memory
+    from splatdistill.ranks import Ranks
     from splatdistill.train import train as make
     from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
 
     keep_freed_memory()
-    with beside(folder) if flags.view else nullcontext() as viewer:
-        with Progress(total=config.steps, log_every=config.output.log_every) as progress:
+    ranks = Ranks.join(pick_device(config.device))
+    with beside(folder) if flags.view and first else nullcontext() as viewer:
+        bar = Progress(total=config.steps, log_every=config.output.log_every, stream=None if first else StringIO())
+        with bar as progress:
             # A run that was stopped before its first checkpoint begins again.
             resume = (folder / "checkpoints" / "latest").is_file()
             make(
@@ -78,11 +88,14 @@ def train(args: list[str]) -> int:
                 folder=folder,
                 progress=progress,
                 resume=resume,
-                profile=flags.profile,
+                profile=flags.profile and first,
                 command=shlex.join(["splatdistill", "train", *args]),
+                ranks=ranks,
             )
-        more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
-        print_results(folder, "splats.ply", "turntable.mp4", "turntable_frames", "contact.png", *more)
+        ranks.leave()
+        if first:
+            more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
+            print_results(folder, "splats.ply", "turntable.mp4", "turntable_frames", "contact.png", *more)
         if viewer is not None:
             print("The page stays until Ctrl-C.", file=sys.stderr)
             with suppress(KeyboardInterrupt):
@@ -159,9 +172,13 @@ def _refuse_foreign(args: list[str], config: TrainConfig) -> None:
             raise ValueError(f"{flag}: {name} has no flag; set it in a file and name that with --config.")
 
 
-def _new_folder(flags: Train, config: TrainConfig) -> Path:
-    """Where a new run goes; refuses what is there already or cannot be made, before anything is loaded."""
-    folder = flags.out / (names.check_name(flags.name) if flags.name else names.run_name(config))
+def _folder(flags: Train, config: TrainConfig) -> Path:
+    """Where a new run goes."""
+    return flags.out / (names.check_name(flags.name) if flags.name else names.run_name(config))
+
+
+def _check_new(flags: Train, folder: Path) -> None:
+    """Refuses what is there already or cannot be made, before anything is loaded."""
     if folder.exists():
         raise ValueError(
             f"{folder} is there already; go on with --resume {folder}, or choose another --name or --seed."
@@ -173,7 +190,6 @@ def _new_folder(flags: Train, config: TrainConfig) -> Path:
         tempfile.TemporaryDirectory(dir=parent, prefix=".splatdistill").cleanup()
     except OSError as error:
         raise ValueError(f"out: nothing can be written to {flags.out}: {error.strerror}.") from error
-    return folder
 
 
 def _check_resume(flags: Train, config: TrainConfig) -> None:

@@ -12,6 +12,7 @@ from splatdistill.guidance.esd import ESD
 from splatdistill.guidance.multiview import MultiView
 from splatdistill.guidance.sds import SDS
 from splatdistill.guidance.vsd import VSD
+from splatdistill.ranks import ALONE, Ranks
 
 METHODS: dict[str, type[Guidance]] = {
     "sds": SDS,
@@ -23,8 +24,10 @@ METHODS: dict[str, type[Guidance]] = {
 }
 
 
-def make_guidance(config: TrainConfig) -> Guidance:
-    return METHODS[config.method](prompt=config.prompt, steps=config.steps, seed=config.seed, **_settings(config))
+def make_guidance(config: TrainConfig, *, ranks: Ranks = ALONE) -> Guidance:
+    return METHODS[config.method](
+        prompt=config.prompt, steps=config.steps, seed=config.seed, ranks=ranks, **_settings(config)
+    )
 
 
 def retune(guidance: Guidance, config: TrainConfig) -> None:
@@ -32,10 +35,15 @@ def retune(guidance: Guidance, config: TrainConfig) -> None:
     vars(guidance).update(_settings(config))
 
 
+def group_of(config: TrainConfig) -> int:
+    """Views that are scored together and share a timestep."""
+    return 1 if config.method in SINGLE_VIEW_METHODS else config.camera.views_per_group
+
+
 def _settings(config: TrainConfig) -> dict[str, Any]:
     """What a stage may change."""
     return {
         "config": getattr(config, config.method),
-        "group": 1 if config.method in SINGLE_VIEW_METHODS else config.camera.views_per_group,
+        "group": group_of(config),
         "views": config.views,
     }

@@ -16,6 +16,7 @@ from splatdistill.device import send
 from splatdistill.guidance.schedules import anneal, draw_timesteps, timestep_range
 from splatdistill.priors.base import Condition, Prior
 from splatdistill.priors.prompts import seen_from
+from splatdistill.ranks import ALONE, Ranks
 from splatdistill.types import Cameras, NoisyBatch, Residual
 
 C = TypeVar("C", bound=MethodConfig)
@@ -27,17 +28,28 @@ Term = tuple[float | Tensor, Tensor]
 class Guidance(ABC, Generic[C]):
     """A method: how renders are noised and which combination of scores is their gradient.
 
-    group: views that share a timestep. steps: of the whole run. views: how sides are told in words. Methods with
-    state override the rest.
+    group: views that share a timestep. steps: of the whole run. views: how sides are told in words. ranks: who else
+    draws views of a step. Methods with state override the rest.
     """
 
+    particles = 1  # objects that learn at once
+
     def __init__(
-        self, config: C, *, prompt: str, group: int, steps: int, seed: int = 0, views: ViewsConfig | None = None
+        self,
+        config: C,
+        *,
+        prompt: str,
+        group: int,
+        steps: int,
+        seed: int = 0,
+        views: ViewsConfig | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
         self.prompt = prompt
         self.group = group
         self.views = views or ViewsConfig()
+        self.ranks = ranks
         self.steps = steps
         self.seed = seed
 
@@ -96,19 +108,24 @@ class AnnealedGuidance(Guidance[A]):
 
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
         low, high = timestep_range(self.config, progress=self.progress(step))
+        ranks, rows = self.ranks, self.ranks.world * len(x0)
         t = draw_timesteps(
-            num_views=len(x0), group=self.group, num_train=len(prior.alphas_cumprod), low=low, high=high,
+            num_views=rows, group=self.group, num_train=len(prior.alphas_cumprod), low=low, high=high,
             seed=seed, step=step, device=x0.device,
         )  # fmt: skip
-        return noisy_batch(x0, cameras, prior, t=t, eps=send(draw_noise(x0.shape, seed=seed, step=step), x0.device))
+        t = ranks.share(t, particles=self.particles)
+        eps = ranks.share(draw_noise((rows, *x0.shape[1:]), seed=seed, step=step), particles=self.particles)
+        return noisy_batch(x0, cameras, prior, t=t, eps=send(eps, x0.device), ranks=ranks)
 
 
-def noisy_batch(x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: Tensor) -> NoisyBatch:
+def noisy_batch(
+    x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: Tensor, ranks: Ranks = ALONE
+) -> NoisyBatch:
     """Noise x0 [V,C,h,w] to timesteps t [V] with eps like x0."""
     alphas_cumprod = prior.alphas_cumprod.to(x0.device)[t]
     alpha, sigma = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
     xt = ops.noising(x0.detach(), eps=eps, alpha=alpha, sigma=sigma)
-    return NoisyBatch(x0=x0, t=t, eps=eps, xt=xt, alpha=alpha, sigma=sigma, cameras=cameras)
+    return NoisyBatch(x0, t, eps, xt, alpha, sigma, cameras, ranks)
 
 
 def draw_noise(shape: Sequence[int], *, seed: int, step: int) -> Tensor:

@@ -5,6 +5,8 @@ x_t' lies one DDIM step below x_t = alpha x_0 + sigma eps*, with noise eps* that
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -30,10 +32,10 @@ class Consistency(Guidance[ConsistencyConfig]):
         c, num_train = self.config, len(prior.alphas_cumprod)
         g = rng.generator(seed, step, "timestep")
         first, last = int(c.gap * num_train), int((c.gap + c.gap_spread) * num_train)
-        gap = torch.randint(first, max(first + 1, last), (len(x0) // self.group,), generator=g)
+        gap = torch.randint(first, max(first + 1, last), (self.ranks.world * len(x0) // self.group,), generator=g)
         t = (self.target(step, num_train) + gap).clamp(int(c.t_min * num_train), int(c.t_max * num_train))
-        t = send(t.repeat_interleave(self.group), x0.device)
-        return noisy_batch(x0, cameras, prior, t=t, eps=self.fixed.expand_as(x0))
+        t = send(self.ranks.share(t.repeat_interleave(self.group)), x0.device)
+        return noisy_batch(x0, cameras, prior, t=t, eps=self.fixed.expand_as(x0), ranks=self.ranks)
 
     def target(self, step: int, num_train: int) -> int:
         """t', the same for all views of a step."""
@@ -65,4 +67,4 @@ def _ddim_step(batch: NoisyBatch, prior: Prior, *, eps: Tensor, t: Tensor) -> No
     moved = noisy_batch(batch.x0, batch.cameras, prior, t=t, eps=batch.eps)
     change = moved.sigma / moved.alpha - batch.sigma / batch.alpha
     xt = per_view(moved.alpha) * (batch.xt / per_view(batch.alpha) + per_view(change) * eps)
-    return NoisyBatch(batch.x0, t, batch.eps, xt, moved.alpha, moved.sigma, batch.cameras)
+    return replace(moved, xt=xt, ranks=batch.ranks)

@@ -22,6 +22,10 @@ class VariationalGuidance(AnnealedGuidance[V]):
     score: Variational
 
     @property
+    def particles(self) -> int:
+        return self.config.particles
+
+    @property
     def words(self) -> bool:
         return True
 

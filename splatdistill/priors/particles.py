@@ -26,13 +26,14 @@ class ParticleScore:
         return [self._score(batch, tell) for tell in told]
 
     def _score(self, batch: NoisyBatch, told: bool) -> Tensor:
-        rows = len(batch.xt)
-        alpha, sigma = batch.alpha.view(-1, 1), batch.sigma.view(-1, 1)
-        away = batch.xt.flatten(1)[:, None] - alpha[:, None] * batch.x0.detach().flatten(1)  # [row, render, C h w]
+        ranks, alpha, sigma = batch.ranks, batch.alpha.view(-1, 1), batch.sigma.view(-1, 1)
+        renders = ranks.gather(batch.x0.detach().flatten(1))
+        away = batch.xt.flatten(1)[:, None] - alpha[:, None] * renders  # [row, render, C h w]
         logits = -away.square().sum(2) / (2 * sigma**2)
         if told:
-            camera = torch.arange(rows, device=logits.device) % (rows // self.particles)
-            logits = logits.masked_fill(camera[:, None] != camera, -torch.inf)
+            views = len(batch.xt) // self.particles
+            camera = ranks.rank * views + torch.arange(len(batch.xt), device=logits.device) % views
+            logits = logits.masked_fill(camera[:, None] != ranks.gather(camera), -torch.inf)
         nearest = torch.softmax(logits, 1)
         return ((nearest[..., None] * away).sum(1) / sigma).view_as(batch.xt)
 

@@ -66,38 +66,60 @@ class LearnedScore(ABC):
         """One step of regression on the renders of `batch`, which it has not learned from yet. `skipped` [] bool says
         that its gradient was not finite, so that nothing was learned.
         """
-        g = rng.generator(seed, step, "lora")
-        picked = torch.randperm(len(batch.x0), generator=g)[: len(batch.x0) // self.particles]
-        t = torch.randint(0, len(self.alphas_cumprod), (len(picked),), generator=g)
-        eps = torch.randn((len(picked), *batch.x0.shape[1:]), generator=g)
-        told = (torch.rand(len(picked), 1, generator=g) >= self.dropout).float()
-        tokens = camera_token(batch.cameras.select(picked))
-        t, eps, told, tokens, rows = (send(x, batch.xt.device) for x in (t, eps, told, tokens, picked))
+        ranks = batch.ranks
+        total, *drawn = self._draw(batch, seed=seed, step=step)
+        t, eps, told, tokens, rows = (send(x, batch.xt.device) for x in drawn)
         x0 = batch.x0.detach()[rows]
         alpha, sigma = self._levels(t)
         xt = alpha * x0 + sigma * eps
         wanted = target(self.prediction, x0, eps, alpha=alpha, sigma=sigma)
         numbers = self._measure(xt, t, tokens, wanted) if measure else {}
+        for value in numbers.values():  # of all ranks' rows
+            ranks.sum([value.mul_(len(xt) / total)])
         tokens = tokens * told
 
         def learn(part: slice) -> Tensor:
             with torch.enable_grad():
                 losses = (self.forward(xt[part], t[part], tokens[part]) - wanted[part]).square()
-                loss = losses.mean() * (len(losses) / len(xt))
+                loss = losses.mean() * (len(losses) / total)
                 grads = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
             for parameter, grad in zip(self.parameters.values(), grads, strict=True):
                 if grad is not None:
                     parameter.grad = grad if parameter.grad is None or part.start == 0 else parameter.grad + grad
             return loss.detach()[None]
 
-        self.chunks.run(learn, len(xt))
+        if ranks.world > 1:  # a rank may have no row, but a sum needs something of everyone
+            for parameter in self.parameters.values():
+                parameter.grad = torch.zeros_like(parameter)
+        if len(xt):
+            self.chunks.run(learn, len(xt))
+        ranks.sum(p.grad for p in self.parameters.values() if p.grad is not None)
         skipped = any_nonfinite(p.grad for p in self.parameters.values() if p.grad is not None)
         adam_step(self._adam, skip=skipped)
         return {**numbers, "skipped": skipped}
 
+    def _draw(self, batch: NoisyBatch, *, seed: int, step: int) -> tuple[int, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """How many renders an update learns from; then for those of this rank their timesteps, noise, whether they
+        come with their camera [R,1], its token, and their rows in the batch.
+        """
+        g, ranks = rng.generator(seed, step, "lora"), batch.ranks
+        rows = ranks.world * len(batch.x0)
+        picked = torch.randperm(rows, generator=g)[: rows // self.particles]
+        t = torch.randint(0, len(self.alphas_cumprod), (len(picked),), generator=g)
+        eps = torch.randn((len(picked), *batch.x0.shape[1:]), generator=g)
+        told = (torch.rand(len(picked), 1, generator=g) >= self.dropout).float()
+        place = torch.full((rows,), -1)  # of each row among those of this rank
+        place[ranks.share(torch.arange(rows), particles=self.particles)] = torch.arange(len(batch.x0))
+        place = place[picked]
+        mine = place >= 0
+        tokens = camera_token(batch.cameras.select(place[mine]))
+        return len(picked), t[mine], eps[mine], told[mine], tokens, place[mine]
+
     @torch.no_grad()
     def _measure(self, xt: Tensor, t: Tensor, tokens: Tensor, wanted: Tensor) -> dict[str, Tensor]:
         """Losses on renders not learned from yet, against the frozen network's; how much the camera changes."""
+        if not len(xt):
+            return {name: wanted.new_zeros(()) for name in ("lora_loss", "frozen_loss", "camera_ratio")}
         both = self._answers(xt.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([tokens, torch.zeros_like(tokens)]))
         told, untold = self._epsilon(both, xt.repeat(2, 1, 1, 1), t.repeat(2)).chunk(2)
         return {

@@ -15,11 +15,12 @@ from splatdistill import checkpoint, cli
 from splatdistill.config import METHODS, ESDConfig, SplatsConfig, TrainConfig, VSDConfig
 from splatdistill.guards import RunFailure
 from splatdistill.health import AMONG, Health
+from splatdistill.logs import NoLog
 from splatdistill.priors.analytic import AnalyticPrior
 from splatdistill.priors.particles import GaussianScore
 from splatdistill.renderer import CpuRenderer
 from splatdistill.train import Trainer
-from tests.test_train import SMALL, Silent, interrupted, linear_prior, run
+from tests.test_train import SMALL, interrupted, linear_prior, run
 from tests.test_train import finished as last
 
 SHORT = replace(SMALL, steps=20, size=16, splats=SplatsConfig(num_init=30), output=replace(SMALL.output, log_every=1))
@@ -84,15 +85,15 @@ def test_a_bad_step_changes_nothing(method: str, where: str, value: str, monkeyp
     fault = Fault(VALUES[value])
     getattr(fault, where)(monkeypatch)
     trainer = Trainer(config_of(method), prior=linear_prior(), device=torch.device("cpu"))
-    trainer.advance(Silent())  # type: ignore[arg-type]
+    trainer.advance(NoLog())  # type: ignore[arg-type]
     before = state(trainer)
     fault.active = True
-    numbers = trainer.advance(Silent())  # type: ignore[arg-type]
+    numbers = trainer.advance(NoLog())  # type: ignore[arg-type]
     fault.active = False
     assert numbers["skipped"] == numbers["skipped_in_a_row"] == 1
     # The second score learns from renders: it is spared where those are bad, and goes on where only the prior is.
     assert changed(before, state(trainer)) <= ({"guidance"} if where == "prior" else set())
-    trainer.advance(Silent())  # type: ignore[arg-type]
+    trainer.advance(NoLog())  # type: ignore[arg-type]
     after = state(trainer)
     assert "0" in changed(before, after) and after["count"] == 2
     assert all(torch.isfinite(x).all() for x in after.values())
@@ -106,13 +107,13 @@ def test_a_bad_loss_of_the_second_score_teaches_it_nothing(
     fault = Fault(VALUES[value])
     fault.learning(monkeypatch)
     trainer = Trainer(config_of(method), prior=linear_prior(), device=torch.device("cpu"))
-    trainer.advance(Silent())  # type: ignore[arg-type]
+    trainer.advance(NoLog())  # type: ignore[arg-type]
     before = state(trainer)
     fault.active = True
-    assert trainer.advance(Silent())["skipped"] == 1  # type: ignore[arg-type]
+    assert trainer.advance(NoLog())["skipped"] == 1  # type: ignore[arg-type]
     assert changed(before, state(trainer)) == {"0", "count"}
     fault.active = False
-    trainer.advance(Silent())  # type: ignore[arg-type]
+    trainer.advance(NoLog())  # type: ignore[arg-type]
     assert "guidance" in changed(before, state(trainer))
     assert all(torch.isfinite(x).all() for x in state(trainer).values())
 

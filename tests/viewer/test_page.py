@@ -167,6 +167,27 @@ def test_v5_a_page_survives_its_server_and_doubles_nothing(browser: Any, tmp_pat
     page.context.close()
 
 
+def test_v5_a_page_survives_being_offline_and_doubles_nothing(browser: Any, tmp_path: Path) -> None:
+    log = make_run(tmp_path / "run", None, done=False)
+    with serving(tmp_path / "run") as served:
+        page = open_page(browser, served.url)
+        until(page, "document.querySelector('.status').textContent.includes('Step 40')")
+        page.context.set_offline(True)
+        refused = page.evaluate("fetch('/').then(() => false, () => true)")
+        assert refused, "it is not offline"
+        for step in (50, 60):
+            log.metrics(step, grad_norm=1.0, num_splats=1000)
+            page.wait_for_timeout(5000)
+        page.context.set_offline(False)
+        until(page, "document.querySelector('.status').textContent.includes('Step 60')")
+        until(page, "document.querySelector('.message').hidden")
+        steps = page.evaluate(
+            "[...document.querySelectorAll('.chart tbody tr td:first-child')].map(cell => cell.textContent)"
+        )
+        assert steps[: len(set(steps))] == ["10", "20", "30", "40", "50", "60"]
+        page.context.close()
+
+
 def test_v6_an_exported_page_needs_nothing_else(browser: Any, tmp_path: Path) -> None:
     splats = knot(3000)
     make_run(tmp_path / "run", splats, prompt=HOSTILE)

@@ -110,7 +110,14 @@ export class Stage {
     this.last = { bytes, kind, up };
     this.request();
     await this.settled();
+    if (old) this.forget(old);
     return true;
+  }
+
+  /** Spark leaves a mesh's material to three.js, which keeps it until told. Now the new one shares its program. */
+  private forget(mesh: SplatMesh): void {
+    const { generator, covGenerator } = mesh;
+    if (generator) this.spark.current.prepareProgramMaterial(generator, covGenerator).material.dispose();
   }
 
   /** Resolves when everything asked for is drawn and in order. */

@@ -1,0 +1,68 @@
+"""One of several processes that make objects together, one for each of CASES, and save what came out.
+
+`python -m tests.ranks_worker RANK WORLD FOLDER`
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from splatdistill.config import CameraConfig, DensifyConfig, ESDConfig, LightConfig, RegularizeConfig, TrainConfig
+from splatdistill.logs import NoLog
+from splatdistill.priors.analytic import AnalyticPrior, beach_ball
+from splatdistill.ranks import Ranks
+from splatdistill.train import Trainer
+from tests.test_train import SMALL
+
+GROW = DensifyConfig(start=0.2, stop=0.8, interval=30, max_splats=320)
+BASE = replace(SMALL, steps=100, densify=GROW, camera=CameraConfig(views_per_group=1))
+CASES: dict[str, TrainConfig] = {
+    "a hundred steps": BASE,
+    "lights and regularisers": replace(
+        BASE, steps=30, regularize=RegularizeConfig(opacity=1e-3, scale=1.0), light=LightConfig(start=0.0, albedo=0.5)
+    ),
+    "groups": replace(BASE, num_views=8, camera=CameraConfig(views_per_group=4), steps=30),
+    "consistency": replace(BASE, method="consistency", steps=30),
+    "vsd": replace(BASE, method="vsd", steps=30, size=8),
+    "esd": replace(BASE, method="esd", steps=30, size=8, esd=ESDConfig(particles=2, lora_lr=1e-2)),
+}
+
+
+def make(case: str, ranks: Ranks) -> Trainer:
+    config = CASES[case]
+    size = 8 if config.method in ("vsd", "esd") else config.size
+    prior = AnalyticPrior(beach_ball(image_size=size), image_size=size, learned=case == "esd")
+    trainer = Trainer(config, prior=prior, device=torch.device("cpu"), ranks=ranks)
+    for i, particle in enumerate(trainer.particles):
+        # Adam makes a whole step of any gradient: that of a round splat's rotation is nothing but rounding.
+        g = torch.Generator().manual_seed(i)
+        particle.splats.scales.data += 0.3 * torch.randn(particle.splats.scales.shape, generator=g)
+    while trainer.step < config.steps:
+        trainer.advance(NoLog())
+    return trainer
+
+
+def tensors_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    states = {f"{i}.": particle.state_dict() for i, particle in enumerate(trainer.particles)}
+    states["guidance."] = trainer.guidance.state_dict()
+    return {prefix + name: x.detach().clone() for prefix, state in states.items() for name, x in state.items()}
+
+
+def main() -> None:
+    rank, world, folder = sys.argv[1:]
+    os.environ |= {"RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": rank}
+    torch.set_num_threads(1)
+    ranks = Ranks.join(torch.device("cpu"))
+    for case in CASES:
+        save_file(tensors_of(make(case, ranks)), Path(folder) / f"{case}-{rank}.safetensors")
+    ranks.leave()
+
+
+if __name__ == "__main__":
+    main()

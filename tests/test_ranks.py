@@ -1,0 +1,80 @@
+"""An object made by several processes is the one that a single process makes, but for rounding."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from splatdistill.ranks import ALONE, Ranks
+from tests.ranks_worker import CASES, make, tensors_of
+
+pytestmark = pytest.mark.xdist_group("ranks")  # one worker makes what all compare with
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def made_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of what two processes have made: <case>-<rank>.safetensors."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = os.environ | {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    commands = [[sys.executable, "-m", "tests.ranks_worker", str(rank), "2", str(folder)] for rank in range(2)]
+    running = [subprocess.Popen(command, env=environment, cwd=ROOT) for command in commands]
+    assert [process.wait(600) for process in running] == [0, 0]
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_make_the_object_of_one(made_by_two: Path, case: str) -> None:
+    alone = tensors_of(make(case, ALONE))
+    first, second = (load_file(made_by_two / f"{case}-{rank}.safetensors") for rank in range(2))
+    assert first.keys() == alone.keys()
+    for name, want in alone.items():
+        if name.endswith(("grad_sum", "count")):
+            continue
+        assert first[name].shape == want.shape, name  # as many splats
+        assert torch.equal(first[name], second[name]), name
+        away = (first[name].double() - want.double()).norm() / want.double().norm().clamp(min=1e-12)
+        # Gradients are small differences of scores, so their moments keep fewer digits than the splats.
+        assert away <= (1e-3 if "exp_avg" in name else 1e-4), (name, away)
+    for name in (n for n in alone if n.endswith("densify.count")):
+        assert torch.equal(first[name], alone[name]) and second[name].eq(0).all()
+
+
+def test_rows_are_shared_by_views_of_each_particle() -> None:
+    rows = torch.arange(12)  # two particles of six views
+    parts = [Ranks(rank, 3).share(rows, particles=2).tolist() for rank in range(3)]
+    assert parts == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
+    assert ALONE.share(rows, particles=2) is rows
+
+
+def test_views_that_cannot_be_shared_are_refused() -> None:
+    Ranks(0, 2).check(8, group=4)
+    with pytest.raises(ValueError) as error:  # noqa: PT011  the whole message is compared below
+        Ranks(0, 2).check(4, group=4)
+    assert str(error.value) == (
+        "num_views: 4 views in groups of 4 cannot be shared by 2 processes; take a multiple of 8."
+    )
+
+
+@pytest.mark.slow
+def test_torchrun_makes_a_run_of_one_folder(tmp_path: Path) -> None:
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "splatdistill", "train"]
+    settings = ["--prompt", "a red ball", "--prior", "analytic", "--method", "sds", "--num-views", "8", "--steps", "20"]
+    folder = ["--out", str(tmp_path), "--name", "run", "--size", "32", "--output.save-every", "10"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *command, *settings, *folder], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (tmp_path / "run" / "splats.ply").is_file() and done.stdout.count("splats.ply") == 1
+    assert len((tmp_path / "run" / "command.txt").read_text().splitlines()) == 1
