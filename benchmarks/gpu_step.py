@@ -48,7 +48,7 @@ def measure(trainer: Trainer, device: torch.device, *, warm_up: int, steps: int,
     for _ in range(warm_up):
         trainer.advance(LOG)
     gpu_common.wait(device)
-    before = {name: watch.seconds for name, watch in watches.items()} | {"network": trainer.prior.seconds}
+    before, prior_before = {name: watch.seconds for name, watch in watches.items()}, trainer.prior.seconds
     begun = time.perf_counter()
     while trainer.step < steps and time.perf_counter() - begun < seconds:
         trainer.advance(LOG)
@@ -59,7 +59,7 @@ def measure(trainer: Trainer, device: torch.device, *, warm_up: int, steps: int,
         watch.collect()
     parts = {name: 1e3 * (watch.seconds - before[name]) / done for name, watch in watches.items()}
     parts["other"] = 1e3 * wall / done - sum(parts.values())
-    step_ms, network = 1e3 * wall / done, trainer.prior.seconds - before["network"]
+    step_ms, network = 1e3 * wall / done, trainer.prior.seconds - prior_before
     common.progress(f"{step_ms:.2f} ms a step: " + ", ".join(f"{name} {ms:.2f}" for name, ms in parts.items()))
     return {
         "steps": done,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import subcommand
 
-from splatdistill.commands import about, objects, train
+from splatdistill.commands import about, batch, objects, train
 from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, parse
 from splatdistill.config import TrainConfig
 from splatdistill.guards import RunFailure
@@ -20,6 +20,7 @@ __all__ = ["DONE", "FAILED", "INTERRUPTED", "USAGE", "main"]
 
 VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (train.Train, train.train),
+    "batch": (batch.Batch, batch.batch),
     "render": (objects.Render, objects.render),
     "eval": (objects.Eval, objects.evaluate),
     "export": (objects.Export, objects.export),

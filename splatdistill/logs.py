@@ -85,6 +85,17 @@ Log = RunLog | NoLog
 _NOTHING_YET = {"num_splats": None, "seconds_total": 0.0, "seconds_network": 0.0, "network_share": None}
 
 
+def is_done(folder: Path, *, steps: int) -> bool:
+    """Whether the last thing that happened in the run was its end, at this many steps or more."""
+    events = folder / "events.jsonl"
+    lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
+    try:
+        last = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        return False
+    return last.get("kind") == "done" and last.get("step", 0) >= steps
+
+
 def _create(folder: Path, config: TrainConfig) -> None:
     """Makes the run folder under another name first, so that it is never seen half made: a run whose settings are
     missing could not be gone on with.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -43,13 +43,14 @@ def train(
     command: str = "",
     profile: bool = False,
     ranks: Ranks = ALONE,
+    load: Callable[..., Prior] | None = None,
 ) -> Splats:
     """Run (or go on with) the run in `folder` to its last step; writes everything a run folder holds.
 
     ValueError, one sentence, for anything the user can put right; nothing is written before the prior and the
     initial splats have loaded. profile: trace a few steps into trace.json.gz. Raises Stopped, a KeyboardInterrupt, when
     it was asked to stop through the run folder or by a signal, and RunFailure when it cannot go on. ranks: who else
-    draws views of a step; the first alone writes.
+    draws views of a step; the first alone writes. load: takes the place of `priors.load`.
     """
     tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
     # Bits depend on these two, so a resumed run takes them from its checkpoint.
@@ -57,7 +58,8 @@ def train(
     device = pick_device(config.device)
     names = dict.fromkeys(stage.prior for _, stage in presets.stages(config))  # all now: a missing one is told at once
     dtype = meta.get("dtype", config.dtype)
-    teachers = {name: priors.load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
+    load = load or priors.load
+    teachers = {name: load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
     for _, stage in presets.stages(config):
         check_group(teachers[stage.prior].num_views, stage)
         ranks.check(stage.num_views, group=group_of(stage))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass, replace
 from io import StringIO
 from itertools import takewhile
 from pathlib import Path
@@ -21,6 +21,7 @@ from splatdistill import presets
 from splatdistill.commands.common import DONE, File, Folder, parse, print_results, settings_of
 from splatdistill.config import METHODS, TrainConfig
 from splatdistill.io import names
+from splatdistill.logs import Progress, is_done
 
 SHORT = {"particles": ("vsd", "esd"), "lambda": ("esd",)}  # flags without a section, and whose they are
 MAY_CHANGE = ("steps", "output.", "max_memory")  # on resume; everything else would make it another run
@@ -53,7 +54,8 @@ class Config(TrainConfig):
 
 
 def train(args: list[str]) -> int:
-    flags, config, _ = _settings(Train, args, verb="train")
+    _refuse_loose_words(args)
+    flags, config, _ = settings(Train, args, verb="train")
     warnings = presets.validate(config)
     first = os.environ.get("RANK", "0") == "0"  # torchrun's; the first process alone looks, writes and talks
     if flags.resume is None:
@@ -63,14 +65,13 @@ def train(args: list[str]) -> int:
     else:
         folder = flags.resume
         _check_resume(flags, config)
-        if _is_done(folder, config):
+        if is_done(folder, steps=config.steps):
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
-    for sentence in [*warnings, *_about_priors(config)]:
+    for sentence in [*warnings, *about_priors(config)]:
         if first:
             print(f"Note: {sentence}", file=sys.stderr)
     from splatdistill.device import pick_device
-    from splatdistill.logs import Progress
     from splatdistill.memory import keep_freed_memory
     from splatdistill.ranks import Ranks
     from splatdistill.train import train as make
@@ -104,27 +105,39 @@ def train(args: list[str]) -> int:
 
 
 def config(args: list[str]) -> int:
-    _, config, origins = _settings(Config, args, verb="config")
+    _, config, origins = settings(Config, args, verb="config")
     print(presets.to_yaml(config, origins), end="")
     return DONE
 
 
 @dataclass(frozen=True)
-class _Sources:
+class Sources:
     """The flags that decide what the others default to."""
 
     method: str | None = None
     config: Path | None = None
     resume: Path | None = None
+    prompts: Path | None = None
 
 
-def _settings(kind: type[TrainConfig], args: list[str], *, verb: str) -> tuple[Any, TrainConfig, presets.Origins]:
+def sources(args: list[str]) -> Sources:
+    return tyro.cli(Sources, args=args, return_unknown_args=True, add_help=False)[0]
+
+
+def settings(
+    kind: type[TrainConfig],
+    args: list[str],
+    *,
+    verb: str,
+    method: str | None = None,
+    defaults: tuple[str, Mapping[str, Any]] = ("", {}),
+) -> tuple[Any, TrainConfig, presets.Origins]:
     """Parses in two passes: the first finds preset, file and run, whose values are the second's defaults.
 
-    Returns the parsed flags, the settings among them, and where each setting came from.
+    method: overrules --method. defaults: what to call their source in errors, and settings that lie over the files and
+    under the flags. Returns the parsed flags, the settings among them, and where each setting came from.
     """
-    _refuse_loose_words(args)
-    asked, _ = tyro.cli(_Sources, args=args, return_unknown_args=True, add_help=False)
+    asked = sources(args)
     if asked.resume is not None and kind is Train:
         base = settings_of(asked.resume)
         origins = dict.fromkeys(presets.flatten(base), "run")
@@ -132,11 +145,13 @@ def _settings(kind: type[TrainConfig], args: list[str], *, verb: str) -> tuple[A
             base = presets.merge(base, presets.read(presets.find(asked.config)), where=str(asked.config))
     else:
         values = presets.read(presets.find(asked.config)) if asked.config is not None else {}
-        base, origins = presets.load(asked.method or values.get("method", "sds"), file=asked.config)
+        base, origins = presets.load(method or asked.method or values.get("method", "sds"), file=asked.config)
+    base = presets.merge(base, defaults[1], where=defaults[0])
     _refuse_foreign(args, base)
     only = _for_method(kind, base.method)
     flags = parse(only, args, verb=verb, default=only(**vars(base)))
     config = TrainConfig(**{field.name: getattr(flags, field.name) for field in fields(TrainConfig)})
+    config = replace(config, method=base.method)
     return flags, config, origins | dict.fromkeys(presets.differences(config, base), "flag")
 
 
@@ -183,13 +198,18 @@ def _check_new(flags: Train, folder: Path) -> None:
         raise ValueError(
             f"{folder} is there already; go on with --resume {folder}, or choose another --name or --seed."
         )
-    parent = flags.out
+    check_writable(flags.out)
+
+
+def check_writable(out: Path) -> None:
+    """ValueError when no folder can be made in `out`, which may not be there yet."""
+    parent = out
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
     try:  # asking the system is the only sure way: permissions, read-only disks, a file in place of a folder
         tempfile.TemporaryDirectory(dir=parent, prefix=".splatdistill").cleanup()
     except OSError as error:
-        raise ValueError(f"out: nothing can be written to {flags.out}: {error.strerror}.") from error
+        raise ValueError(f"out: nothing can be written to {out}: {error.strerror}.") from error
 
 
 def _check_resume(flags: Train, config: TrainConfig) -> None:
@@ -202,17 +222,6 @@ def _check_resume(flags: Train, config: TrainConfig) -> None:
                 f"resume: {name} is {before[name]!r} in {flags.resume}, but {after[name]!r} was asked for; "
                 "begin a new run to change it."
             )
-
-
-def _is_done(folder: Path, config: TrainConfig) -> bool:
-    """Whether the last thing that happened in the run was its end, at this many steps or more."""
-    events = folder / "events.jsonl"
-    lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
-    try:
-        last = json.loads(lines[-1])
-    except (IndexError, ValueError):
-        return False
-    return last.get("kind") == "done" and last.get("step", 0) >= config.steps
 
 
 def _about_prior(config: TrainConfig) -> list[str]:
@@ -233,6 +242,6 @@ def _about_prior(config: TrainConfig) -> list[str]:
     return [*about_cameras(folder, config), *messages]
 
 
-def _about_priors(config: TrainConfig) -> list[str]:
+def about_priors(config: TrainConfig) -> list[str]:
     """The same for every stage, each sentence once."""
     return list(dict.fromkeys(said for _, stage in presets.stages(config) for said in _about_prior(stage)))

@@ -54,7 +54,7 @@ class LoRAScore(LearnedScore):
         network.to(prior.device)
         self.camera.to(prior.device)
         self._tokens: Tensor | None = None  # of the call that is running; None leaves the prior as it is
-        prior.time_embedding.register_forward_hook(self._add_camera)
+        self._hook = prior.time_embedding.register_forward_hook(self._add_camera)
         lora = {name: p for name, p in network.named_parameters() if f".{ADAPTER}." in name}
         for parameter in lora.values():  # they take the network's type, in which small steps would be lost
             parameter.data = parameter.data.float()
@@ -62,6 +62,15 @@ class LoRAScore(LearnedScore):
         super().__init__(parameters, alphas_cumprod=prior.alphas_cumprod, lr=lr, dropout=dropout, particles=particles)
         self.chunks = prior.chunks
         self._switch(False)
+
+    def remove(self) -> None:
+        """Leaves the network as it was; this score is of no use then."""
+        self._hook.remove()
+        network: Any = self.prior.network
+        for name, module in list(network.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                network.set_submodule(name, module.get_base_layer())
+        del network.peft_config
 
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         with self._active(tokens):

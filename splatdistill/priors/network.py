@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,9 @@ from splatdistill.priors.base import Condition, Variational
 from splatdistill.priors.memory import Chunks
 from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
 from splatdistill.types import Cameras
+
+if TYPE_CHECKING:
+    from splatdistill.priors.lora import LoRAScore
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class NetworkPrior(ABC):
         self.prediction: Prediction = schedule.prediction
         self.num_views, self.image_size, self.dtype, self.origin = num_views, image_size, dtype, origin
         self.chunks = Chunks()
+        self._score: LoRAScore | None = None  # the one whose adapters are on the network
 
     @abstractmethod
     def encode(self, rgb: Tensor) -> Tensor:
@@ -134,14 +138,17 @@ class NetworkPrior(ABC):
     def variational(
         self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
     ) -> Variational:
-        """Adapters on this prior's own network, which `predict` leaves out."""
+        """Adapters on this prior's own network, which `predict` leaves out. A new score takes the place of the last."""
         if self.offloaded:
             raise ValueError(
                 "max_memory: vsd and esd train on the prior's network, which does not fit; allow more, or take sds."
             )
         from splatdistill.priors.lora import LoRAScore  # peft loads here only
 
-        return LoRAScore(self, prompt=prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)
+        if self._score is not None:
+            self._score.remove()
+        self._score = LoRAScore(self, prompt=prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)
+        return self._score
 
 
 class UNetPrior(NetworkPrior):

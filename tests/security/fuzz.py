@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from splatdistill import presets
+from splatdistill.batch import plan
 from splatdistill.config import TrainConfig
 from splatdistill.io import formats, names, ply
 from splatdistill.io.kinds import FRAMES
@@ -73,6 +74,17 @@ def config(data: bytes) -> bool:
     return True
 
 
+def prompts(data: bytes) -> bool:
+    """A file of prompts, and the runs that it asks for."""
+    path = _path(data, "yaml")
+    try:
+        file = plan.read(path)
+        plan.jobs(file, method=None, base=lambda method: presets.load(method or "sds")[0])
+    except ValueError as error:
+        return _refused(error, path)
+    return True
+
+
 def prompt(data: bytes) -> bool:
     """A prompt, and a name for a run."""
     text = data.decode("utf-8", errors="surrogateescape")
@@ -103,7 +115,7 @@ def _refused(error: ValueError, path: Path | None = None) -> bool:
 
 
 TARGETS: dict[str, Target] = {**{kind: _reader(kind) for kind in FRAMES}}
-TARGETS |= {"points": points, "config": config, "prompt": prompt}
+TARGETS |= {"points": points, "config": config, "prompt": prompt, "prompts": prompts}
 
 
 def main(args: list[str]) -> None:

@@ -1,0 +1,53 @@
+"""What became of each prompt: a small JSON file for each run in OUT/ledger, whole or absent.
+
+No two writers share a file. Whoever works on a run holds its lock, which the system drops with the process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from splatdistill.io.files import write_text
+
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+
+
+class Ledger:
+    """The records of the runs in the folder `out`, by the names of their folders.
+
+    Fields: prompt, state (waiting, running, done or failed), tries, error, traceback, seconds and sha256 of splats.ply
+    for what is done, host and pid of who works on it, updated (seconds since 1970).
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.folder = out / "ledger"
+
+    def read(self, run: str) -> dict[str, Any]:
+        """The record of a run; empty where there is none."""
+        try:
+            return json.loads((self.folder / f"{run}.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+
+    def update(self, run: str, **fields: Any) -> dict[str, Any]:
+        """Sets fields of a record, drops those that are None, and returns it."""
+        record = {**self.read(run), **fields, "updated": round(time.time(), 3)}
+        record = {name: value for name, value in record.items() if value is not None}
+        write_text(self.folder / f"{run}.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        return record
+
+    @contextmanager
+    def claim(self, run: str) -> Iterator[None]:
+        """Waits until nobody else works on the run, and keeps others from it: a worker that outlived its command, a
+        second command on the same folder. Where a network disk knows no locks, it goes on without.
+        """
+        with (self.folder / f".{run}.lock").open("w") as file:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,107 @@
+"""Who makes the runs: one after another, with the weights loaded once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import traceback
+from pathlib import Path
+from signal import SIGINT
+from typing import Any
+
+import torch
+
+from splatdistill import presets, priors
+from splatdistill.batch.dispatch import Outcome
+from splatdistill.batch.ledger import DONE, RUNNING, WAITING, Ledger
+from splatdistill.batch.plan import Job
+from splatdistill.config import TrainConfig
+from splatdistill.control import Stopped
+from splatdistill.guards import RunFailure
+from splatdistill.logs import Progress, is_done
+from splatdistill.memory import keep_freed_memory
+from splatdistill.priors.base import Prior
+from splatdistill.train import train
+
+ASKED = 128 + SIGINT  # the code of a run that was stopped through its folder, or by Ctrl-C
+
+
+class Teachers:
+    """`priors.load` that keeps what it loaded until a run needs others."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[Any, ...], Prior] = {}
+
+    def keep_for(self, config: TrainConfig) -> None:
+        """Drops the priors that a run will not ask for."""
+        wanted = {stage.prior for _, stage in presets.stages(config)}
+        self._held = {key: prior for key, prior in self._held.items() if key[0] in wanted}
+
+    def __call__(self, name: str, *, device: torch.device, dtype: str, max_memory: float) -> Prior:
+        place = (name, str(device), max_memory)
+        for (*where, asked), prior in self._held.items():
+            if tuple(where) == place and dtype in (asked, prior.dtype):  # a resumed run names what auto came to
+                return prior
+        self._held[*place, dtype] = prior = priors.load(name, device=device, dtype=dtype, max_memory=max_memory)
+        return prior
+
+
+class Worker:
+    """Makes runs in the folder `out`. command: for the record of each run."""
+
+    def __init__(self, out: Path, *, command: str) -> None:
+        keep_freed_memory()
+        self.out = out
+        self.ledger = Ledger(out)
+        self.teachers = Teachers()
+        self._command = command
+
+    def run(self, job: Job) -> Outcome:
+        """Makes a run, goes on with it, or finds it done."""
+        if not self.ledger.folder.is_dir():
+            return Outcome(error=f"{platform.node()} does not see {self.out}; --out must be a folder of all machines.")
+        with self.ledger.claim(job.run):
+            folder = self.out / job.run
+            try:
+                if not is_done(folder, steps=job.config.steps):
+                    tries = self.ledger.read(job.run).get("tries", 0) + 1
+                    where = {"host": platform.node(), "pid": os.getpid()}
+                    self.ledger.update(job.run, prompt=job.config.prompt, state=RUNNING, tries=tries, **where)
+                    self._train(job, folder)
+                record = self.ledger.update(job.run, prompt=job.config.prompt, **finished(folder))
+                return Outcome(record["seconds"])
+            except Stopped as stop:  # by a person, or because this machine is wanted: then another may go on
+                self.ledger.update(job.run, state=WAITING)
+                said = "It was asked to stop; the same command goes on with it."
+                return Outcome(error=said, again=stop.code != ASKED)
+            except ValueError as error:  # bad input stays bad
+                return Outcome(error=_sentence(error))
+            except Exception as error:
+                self.ledger.update(job.run, traceback=traceback.format_exc().splitlines())
+                kind = "" if isinstance(error, RunFailure) else f"{type(error).__name__}: "
+                return Outcome(error=f"{kind}{_sentence(error)}", again=True)
+
+    def _train(self, job: Job, folder: Path) -> None:
+        self.teachers.keep_for(job.config)
+        with open(os.devnull, "w") as nowhere, Progress(total=job.config.steps, stream=nowhere) as progress:
+            train(
+                job.config,
+                folder=folder,
+                progress=progress,
+                resume=(folder / "checkpoints" / "latest").is_file(),
+                command=self._command,
+                load=self.teachers,
+            )
+
+
+def finished(folder: Path) -> dict[str, Any]:
+    """What the ledger says of a run that is done."""
+    digest = hashlib.sha256((folder / "splats.ply").read_bytes()).hexdigest()
+    seconds = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["seconds_total"]
+    return {"state": DONE, "sha256": digest, "seconds": round(seconds, 3), "error": None, "traceback": None}
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,230 @@
+"""`batch`: many prompts from a file, on this machine, on the ranks of torchrun, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Fixed, Suppress
+
+from splatdistill import presets
+from splatdistill.batch import plan
+from splatdistill.batch.dispatch import work
+from splatdistill.batch.ledger import DONE as RUN_DONE
+from splatdistill.batch.ledger import WAITING, Ledger
+from splatdistill.batch.plan import Job
+from splatdistill.batch.progress import Board
+from splatdistill.batch.rank import Rank
+from splatdistill.commands.common import DONE, FAILED, File, Folder, settings_of
+from splatdistill.commands.train import about_priors, check_writable, settings, sources
+from splatdistill.config import TrainConfig
+from splatdistill.guards import STOPPING
+from splatdistill.io import names
+from splatdistill.logs import is_done
+
+
+@dataclass(frozen=True)
+class Batch(TrainConfig):
+    """Make an object from each prompt of a file. The same command again goes on where it was stopped, and tries again
+    what failed. Under torchrun each rank takes its share.
+    """
+
+    prompt: Suppress[Fixed[str]] = ""
+    prompts: File = None
+    """Text file with one prompt a line, or YAML with a list of prompts and of settings."""
+    out: Folder = None
+    """Folder for the runs, the ledger and report.html; runs/NAME, after the file, if not given."""
+    config: File = None
+    """YAML file of settings, or the name of a shipped preset such as smoke."""
+    engine: Literal["local", "ray"] = "local"
+    """local: processes on this machine; ray: actors on a Ray cluster, or on a Ray started here."""
+    workers: int = 0
+    """Runs at once; 0 is one for each GPU, or for each `threads` processors. Every worker holds its own weights."""
+    gpus_per_worker: float = 0.0
+    """GPUs of a worker; 0.25 lets four share one, and 0 is one each where there are any."""
+    ray_address: str = ""
+    """With --engine ray: a cluster to join, as ray.init takes it."""
+    retries: int = 1
+    """How often a prompt is tried again after a failure, or after the death of its worker."""
+
+
+def batch(args: list[str]) -> int:
+    flags, file, jobs = _plan(args)
+    rank = Rank.here()
+    _check(flags, rank)
+    out = flags.out or Path("runs") / names.slug(file.path.stem)
+    check_writable(out)
+    _check_folders(jobs, out)
+    for sentence in _about(jobs, fetch=flags.engine == "local"):
+        if rank.rank == 0:
+            print(f"Note: {sentence}", file=sys.stderr)
+    ledger = Ledger(out)
+    ledger.folder.mkdir(parents=True, exist_ok=True)
+    share = jobs[rank.rank :: rank.world]
+    todo = [job for job in share if not _is_done(job, out, ledger)]
+    for job in todo:
+        ledger.update(job.run, prompt=job.config.prompt, state=WAITING)
+    command = shlex.join(["splatdistill", "batch", *args])
+    from splatdistill.batch import report
+
+    failed: dict[str, str] = {}
+    any_failed = False
+    try:
+        if todo:
+            with _crew(flags, todo, rank, out, command) as crew, _stoppable():
+                with Board(todo, total=len(share), out=out) as board:
+                    failed = work(todo, crew, ledger=ledger, retries=flags.retries, board=board)
+        any_failed = rank.any(bool(failed))
+    finally:
+        if rank.is_first:
+            report.write(out, jobs, ledger)
+    for job in share:
+        if job.run in failed:
+            print(f"failed: {job.config.prompt} ({job.run}): {failed[job.run]}", file=sys.stderr)
+    again = "; the same command tries again what failed" if failed else ""
+    print(f"{len(share) - len(failed)} of {len(share)} done{again}")
+    if rank.is_first:
+        print(out / "report.html")
+    return FAILED if any_failed else DONE
+
+
+def _plan(args: list[str]) -> tuple[Batch, plan.PromptFile, list[Job]]:
+    """Flags, the file of prompts and its runs."""
+    if {"-h", "--help"} & set(args):
+        settings(Batch, args, verb="batch")
+    asked = sources(args)
+    if asked.prompts is None:
+        settings(Batch, args, verb="batch")  # a wrong flag is told first
+        raise ValueError("prompts: name a file with one prompt a line, for example --prompts prompts.txt.")
+    file = plan.read(asked.prompts)
+    defaults = (f"{file.path}, defaults", file.defaults)
+
+    @functools.cache
+    def parsed(method: str | None) -> tuple[Any, TrainConfig, presets.Origins]:
+        return settings(Batch, args, verb="batch", method=method, defaults=defaults)
+
+    jobs = plan.jobs(file, method=asked.method, base=lambda method: parsed(method)[1])
+    return parsed(asked.method or file.defaults.get("method"))[0], file, jobs
+
+
+def _check(flags: Batch, rank: Rank) -> None:
+    for name in ("workers", "gpus_per_worker", "retries"):
+        if getattr(flags, name) < 0:
+            raise ValueError(f"{name} must not be negative; it is {getattr(flags, name):g}.")
+    if flags.engine == "ray":
+        from splatdistill.batch.cluster import check_ray
+
+        check_ray()
+        if rank.world > 1:
+            raise ValueError("engine: torchrun and ray both spread the prompts; take one of them.")
+    elif flags.ray_address:
+        raise ValueError("ray_address: only --engine ray reads it.")
+
+
+def _check_folders(jobs: Sequence[Job], out: Path) -> None:
+    """ValueError for a run folder that another run has; those named after their settings cannot be."""
+    for job in jobs:
+        folder = out / job.run
+        if folder.exists() and (different := presets.differences(job.config, settings_of(folder))):
+            raise ValueError(
+                f"{job.where}: {folder} is there already, with another {different[0]}; choose another name or --out."
+            )
+
+
+def _about(jobs: Sequence[Job], *, fetch: bool) -> list[str]:
+    """What the priors will make of the prompts, each sentence once. fetch: look for the priors too, and get those that
+    come from a hub: once, and not by every worker.
+    """
+    from splatdistill.priors.find import find
+
+    said: dict[str, None] = {}
+    found: set[str] = {"embedded", "analytic"}
+    for job in jobs:
+        try:
+            wanted = {stage.prior for _, stage in presets.stages(job.config)} - found
+            for name in wanted if fetch else ():
+                find(name)
+            found |= wanted
+            said |= dict.fromkeys([*presets.validate(job.config), *about_priors(job.config)])
+        except ValueError as error:
+            raise ValueError(f"{job.where}: {error}") from error
+    return list(said)
+
+
+def _is_done(job: Job, out: Path, ledger: Ledger) -> bool:
+    """Whether the run is there and the ledger knows; a worker sets right what it does not know."""
+    return is_done(out / job.run, steps=job.config.steps) and ledger.read(job.run).get("state") == RUN_DONE
+
+
+def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str) -> Any:
+    """The workers: no more of them than there is to do."""
+    threads = max(job.config.threads for job in todo)
+    cores = len(os.sched_getaffinity(0))
+    share = flags.gpus_per_worker
+    if flags.engine == "ray":
+        from splatdistill.batch.cluster import RayCrew, connect
+
+        has = connect(flags.ray_address, cpus=max(cores, flags.workers * threads))
+        num_gpus = 0.0 if flags.device == "cpu" else has.get("GPU", 0.0)
+        share = share or float(num_gpus >= 1)
+        count = flags.workers or _how_many(num_gpus, share, cores=int(has.get("CPU", 1)), threads=threads)
+        gpus = share if num_gpus else 0.0
+        count = min(count, len(todo))
+        room = int(min(has.get("CPU", 0) / threads, num_gpus / gpus if gpus else count))
+        if room < count:
+            print(f"Note: Ray has room for {room} of {count} workers now; the others wait.", file=sys.stderr)
+        return RayCrew(count, threads=threads, gpus=gpus, out=out, command=command)
+    from splatdistill.batch.local import LocalCrew
+
+    gpus = [] if flags.device == "cpu" else _gpus()
+    if rank.world > 1:
+        gpus = gpus[rank.local % len(gpus) :][:1] if gpus else []
+        cores = threads  # torchrun shares out the machine: one run at once for each rank
+    count = flags.workers or _how_many(len(gpus), share or 1.0, cores=cores, threads=threads)
+    return LocalCrew(min(count, len(todo)), out=out, command=command, gpus=gpus, label=str(rank.rank))
+
+
+def _how_many(num_gpus: float, share: float, *, cores: int, threads: int) -> int:
+    return max(1, int(num_gpus / share) if num_gpus else cores // threads)
+
+
+def _gpus() -> list[str]:
+    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return named.split(",")[:count] if named else [str(index) for index in range(count)]
+
+
+class Ended(KeyboardInterrupt):
+    """A signal asked the batch to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("stopped; the same command goes on.")
+        self.code = 128 + number  # as shells have it
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """A signal that asks to stop raises Ended, so that the workers are told; a second one ends the command at once."""
+
+    def stop(number: int, _: object) -> None:
+        for name in STOPPING:
+            signal.signal(name, signal.SIG_DFL)
+        raise Ended(number)
+
+    before = {name: signal.signal(name, stop) for name in STOPPING}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
