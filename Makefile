@@ -12,7 +12,7 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer setup.py)
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-slow test-browser viewer viewer-check sanitize kernels instructions lint lint-style lint-types lint-imports lint-native \
+.PHONY: venv demo test test-slow test-browser soak viewer viewer-check sanitize kernels instructions lint lint-style lint-types lint-imports lint-native \
 	lint-sizes format bench clean
 
 venv: $(STAMP)
@@ -41,6 +41,17 @@ test-slow: venv
 # Needs chromium on the PATH (Debian's package). One browser at a time: its rendering takes both cores.
 test-browser: venv
 	SPLATDISTILL_REQUIRE_BROWSER=1 $(PYTEST) -n 0 -m browser
+
+# The long forms: 50 kills, and the fuzzer for about 15 minutes; SOAK="--json benchmarks/results/soak.json" keeps the
+# figures. atheris is for this alone, and there is none for every Python.
+FUZZER := build/fuzzer
+soak: venv $(FUZZER)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=$(FUZZER):benchmarks:. $(BIN)/python -m tests.soak $(SOAK)
+
+$(FUZZER): | venv
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part atheris==3.0.0
+	mv $@.part $@
 
 # Builds viewer/static from viewer/web, with the Node and npm that come with the environment.
 viewer: venv

@@ -25,9 +25,12 @@ from splatdistill.config import (
     TrainConfig,
     VSDConfig,
 )
+from splatdistill.yamlfile import read
 
 Origins = dict[str, str]
 """Dotted field name -> default, preset, file or flag."""
+
+MAX_PROMPT = 2000  # characters, far more than any text encoder reads
 
 _POSITIVE = {
     "steps", "num_views", "size", "camera.views_per_group", "camera.object_radius", "camera.fill", "camera.fovy_deg",
@@ -59,14 +62,14 @@ def load(method: str, *, file: Path | None = None) -> tuple[TrainConfig, Origins
     names its method may not hold settings of another; one that names none may hold settings for several.
     """
     if method not in METHODS:
-        raise ValueError(f"method: {method!r} is unknown; the methods are {', '.join(METHODS)}.")
+        raise ValueError(f"method: {_shown(method)} is unknown; the methods are {', '.join(METHODS)}.")
     config = replace(TrainConfig(), method=method)
     origins = dict.fromkeys(flatten(config), "default")
     sources = [("preset", shipped(method))] + ([("file", find(file))] if file is not None else [])
     for origin, path in sources:
         values = read(path)
         if values.get("method", method) != method:
-            raise ValueError(f"{path}: its method is {values['method']!r}, but {method!r} was asked for.")
+            raise ValueError(f"{path}: its method is {_shown(values['method'])}, but {method!r} was asked for.")
         if foreign := [name for name in METHODS if name in values and name != method and "method" in values]:
             raise ValueError(f"{path}: --method {method} does not read {foreign[0]!r}.")
         config = merge(config, values, where=str(path))
@@ -90,28 +93,15 @@ def find(file: Path) -> Path:
     return path if (path := shipped(str(file))).exists() else file
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file."""
-    values = read_yaml(path)
-    if not isinstance(values, dict | None):
-        raise ValueError(f"{path} must hold settings as 'key: value'.")
-    return values or {}
-
-
-def read_yaml(path: Path) -> Any:
-    """Whatever a YAML file holds. ValueError, one sentence, when it cannot be read or is not YAML."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise ValueError(f"{path} is not YAML" + (f" at line {mark.line + 1}." if mark else ".")) from error
-
-
 def merge(config: TrainConfig, values: Mapping[str, Any], *, where: str) -> TrainConfig:
     """`config` with the nested `values` laid over it. where: what to call their source in errors."""
     return _merge(config, values, where=where, prefix="", known=list(flatten(config)))
+
+
+def _shown(value: Any) -> str:
+    """A value as the user wrote it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _merge(node: Any, values: Mapping[str, Any], *, where: str, prefix: str, known: list[str]) -> Any:
@@ -120,11 +110,11 @@ def _merge(node: Any, values: Mapping[str, Any], *, where: str, prefix: str, kno
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in hints:
-            near = difflib.get_close_matches(name, [*known, *hints], n=1)
-            raise ValueError(f"{where}: unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "."))
+            near = difflib.get_close_matches(name[:80], [*known, *hints], n=1)
+            raise ValueError(f"{where}: unknown key {_shown(name)}" + (f"; did you mean {near[0]!r}?" if near else "."))
         if is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
-                raise ValueError(f"{where}: {name} must hold settings as 'key: value'; it is {value!r}.")
+                raise ValueError(f"{where}: {name} must hold settings as 'key: value'; it is {_shown(value)}.")
             changes[key] = _merge(getattr(node, key), value, where=where, prefix=f"{name}.", known=known)
         else:
             changes[key] = _convert(value, hints[key], name=f"{where}: {name}")
@@ -136,23 +126,25 @@ def _convert(value: Any, hint: Any, *, name: str) -> Any:
     options = typing.get_args(hint)
     if hint == Stages:
         if not isinstance(value, list | tuple) or not all(isinstance(stage, Mapping) for stage in value):
-            raise ValueError(f"{name} must be a list of settings as 'key: value'; it is {value!r}.")
+            raise ValueError(f"{name} must be a list of settings as 'key: value'; it is {_shown(value)}.")
         return tuple(dict(stage) for stage in value)
     if typing.get_origin(hint) is Literal:
         if value not in options:
-            raise ValueError(f"{name} must be one of {', '.join(options)}; it is {value!r}.")
+            raise ValueError(f"{name} must be one of {', '.join(options)}; it is {_shown(value)}.")
         return value
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(options):
-            raise ValueError(f"{name} must be a list of {len(options)} values; it is {value!r}.")
+            raise ValueError(f"{name} must be a list of {len(options)} values; it is {_shown(value)}.")
         return tuple(_convert(item, option, name=name) for item, option in zip(value, options, strict=True))
     if hint is float and isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", value):
         value = float(value)
+    if type(value) is int and abs(value) >= 2**63:
+        raise ValueError(f"{name} is larger than any setting can be; it is {_shown(value)}.")
     if hint is float and type(value) is int:
         value = float(value)
     if type(value) is not hint:
         words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-        raise ValueError(f"{name} must be {words[hint]}; it is {value!r}.")
+        raise ValueError(f"{name} must be {words[hint]}; it is {_shown(value)}.")
     return value
 
 
@@ -165,7 +157,7 @@ def stages(config: TrainConfig) -> list[tuple[int, TrainConfig]]:
     for stage in config.stages:
         later = stage.get("start")
         if isinstance(later, bool) or not isinstance(later, int | float) or not start < later < 1:
-            raise ValueError(f"stages: start must be above {start:g} and below 1 here; it is {later!r}.")
+            raise ValueError(f"stages: start must be above {start:g} and below 1 here; it is {_shown(later)}.")
         start = float(later)
         values = {key: value for key, value in stage.items() if key != "start"}
         for name in _keys(values):
@@ -294,6 +286,8 @@ def _check_prompt(prompt: str) -> None:
         raise ValueError('prompt is empty; say what to make, for example --prompt "a red armchair".')
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in prompt):
         raise ValueError("prompt must be one line of text without control characters.")
+    if len(prompt) > MAX_PROMPT:
+        raise ValueError(f"prompt must have at most {MAX_PROMPT} characters; it has {len(prompt)}.")
 
 
 def _warnings(config: TrainConfig) -> list[str]:

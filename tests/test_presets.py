@@ -92,7 +92,14 @@ def test_later_sources_win_and_are_named(tmp_path: Path, monkeypatch: pytest.Mon
         ("camera: 3", "camera must hold settings as 'key: value'; it is 3."),
         ("[1, 2]", "must hold settings as 'key: value'."),
         ("a: [", "is not YAML at line 1."),
-        ("a: !!python/object/apply:os.system [ls]", "is not YAML at line 1."),
+        ("a: !!python/object/apply:os.system [ls]", "has a tag (!) at line 1; settings need none."),
+        ("a: &a [1]", "has an anchor or alias (& or *) at line 1; write the settings out."),
+        ("a: " + "9" * 6000, "has a value of 6000 characters at line 1; put it into quotes."),
+        ("a: [[[[[[[[1]]]]]]]]", "has more entries, or deeper ones, than are read, at line 1."),
+        ("a: [" + "1," * 5000 + "]", "has more entries, or deeper ones, than are read, at line 1."),
+        ("#" * 70_000, "is larger than 64 KiB; more is not read."),
+        ("a: 2001-99-99", "has a value that is neither a number nor a date; put it into quotes."),
+        ("steps: 99999999999999999999", "steps is larger than any setting can be; it is 99999999999999999999."),
     ],
 )
 def test_bad_files_are_explained(tmp_path: Path, text: str, message: str) -> None:

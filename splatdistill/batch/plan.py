@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from splatdistill import presets
+from splatdistill import presets, yamlfile
 from splatdistill.config import METHODS, TrainConfig
 from splatdistill.io import names
 
@@ -69,7 +69,7 @@ def _read_text(path: Path) -> PromptFile:
 
 
 def _read_yaml(path: Path) -> PromptFile:
-    values = presets.read_yaml(path)
+    values = yamlfile.read_yaml(path, times=32)  # thousands of prompts
     layout = {"prompts": values} if isinstance(values, list) else values or {}
     shaped = isinstance(layout, dict) and layout.keys() <= {"prompts", "defaults"}
     entries, defaults = (layout.get("prompts") or [], layout.get("defaults") or {}) if shaped else (None, None)

@@ -36,6 +36,8 @@ def settings_of(run: Path) -> TrainConfig:
 def read_splats(source: Path) -> Splats:
     from splatdistill.io import formats
 
+    if not source.exists():
+        raise ValueError(f"There is no run folder or file of splats called {source}.")
     if source.is_dir() and not (source / "splats.ply").is_file():
         raise ValueError(f"{source} has no splats.ply; if it is a run, go on with it: train --resume {source}.")
     return formats.read(source / "splats.ply" if source.is_dir() else source)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, make_dataclass, replace
 from io import StringIO
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Config(TrainConfig):
 
 
 def train(args: list[str]) -> int:
+    _refuse_loose_words(args)
     flags, config, _ = settings(Train, args, verb="train")
     warnings = presets.validate(config)
     first = os.environ.get("RANK", "0") == "0"  # torchrun's; the first process alone looks, writes and talks
@@ -160,6 +162,15 @@ def _for_method(kind: type[TrainConfig], method: str) -> type[Any]:
     only = make_dataclass(kind.__name__, hidden, bases=(kind,), frozen=True)
     only.__doc__ = f"{kind.__doc__}\n\nThese are the flags of --method {method}; `config` prints every setting."
     return only
+
+
+def _refuse_loose_words(args: list[str]) -> None:
+    """ValueError for a prompt without its flag or without quotes: the likeliest mistakes of all."""
+    place = args.index("--prompt") + 1 if "--prompt" in args else 0
+    words = list(takewhile(lambda word: not word.startswith("-"), args[place:]))
+    if len(words) > bool(place):
+        wanted = " ".join(words)
+        raise ValueError(f'prompt: give it with its flag and in quotes: --prompt "{wanted}".')
 
 
 def _refuse_foreign(args: list[str], config: TrainConfig) -> None:

@@ -24,7 +24,7 @@ class Clip:
             config = CLIPConfig.from_pretrained(source)
             # No code from a model folder, and no format that can hold any.
             self.model = CLIPModel.from_pretrained(source, use_safetensors=True).eval()
-            self.tokenizer = AutoTokenizer.from_pretrained(source)
+            self.tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         except Exception as error:  # a dozen kinds, from the hub's to the file system's
             raise ValueError(
                 f"clip: {source!r} does not load as a CLIP model ({type(error).__name__}); name a folder with its "

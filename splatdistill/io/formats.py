@@ -25,6 +25,7 @@ from splatdistill.io.kinds import FRAMES, MAX_HEADER, Arrays, FormatError, kind_
 from splatdistill.splats import FIELDS, SH_C0, Splats
 
 MAX_SPLATS = 20_000_000
+MAX_RATIO = 32  # of unpacked to packed bytes of a .spz; positions alone keep it below 8
 CHUNK = 256  # splats that share the bounds of a .compressed.ply
 
 _LEAST = 1e-6  # opacities 0 and 1 have no logit
@@ -133,6 +134,8 @@ def _decode_spz(data: bytes) -> Arrays:
             raise FormatError(f"it claims {n} splats of degree {degree} with {fraction} bits of fraction.")
         harmonics, turn = (degree + 1) ** 2 - 1, 4 if version == 3 else 3
         sizes = [9 * n, n, 3 * n, 3 * n, turn * n, 3 * harmonics * n]
+        if sum(sizes) > max(MAX_RATIO * len(data), 1 << 20):
+            raise FormatError(f"it claims {sum(sizes)} bytes in {len(data)}: no scene packs as small as that.")
         body = unzip.decompress(unzip.unconsumed_tail, sum(sizes) + 1)
     except zlib.error as error:
         raise FormatError(f"it is not gzip: {error}.") from None

@@ -15,7 +15,7 @@ from splatdistill.io.kinds import Arrays, FormatError
 from splatdistill.splats import SH_C0
 
 EXTENSION = "KHR_gaussian_splatting"
-MAX_JSON = 1 << 20  # bytes
+MAX_JSON = 1 << 17  # bytes; that of one object has some 3000
 
 _FLOAT, _UBYTE, _POINTS, _ARRAY_BUFFER = 5126, 5121, 0, 34962
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
@@ -79,7 +79,7 @@ def decode(data: bytes) -> Arrays:
     document, blob = _chunks(data)
     try:
         if set(document.get("extensionsRequired", [])) - {EXTENSION}:
-            raise FormatError(f"it needs the extensions {', '.join(document['extensionsRequired'])}.")
+            raise FormatError(f"it needs the extensions {', '.join(document['extensionsRequired'])[:200]}.")
         primitives = [
             p for mesh in document["meshes"] for p in mesh["primitives"] if EXTENSION in p.get("extensions", {})
         ]

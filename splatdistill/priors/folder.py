@@ -118,7 +118,7 @@ class Folder:
             reader: Any = AutoTokenizer if name == "T5EncoderModel" else CLIPTokenizer
             if not tokenizer_folder.is_dir():
                 raise ValueError(f"it has no folder {tokenizer_folder.name}")
-            tokenizer = reader.from_pretrained(tokenizer_folder, local_files_only=True)
+            tokenizer = reader.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=False)
         except ImportError as error:
             raise ValueError(
                 f"prior: the tokenizer in {tokenizer_folder} needs two packages: pip install sentencepiece protobuf."

@@ -10,8 +10,14 @@ ROOT = Path(__file__).resolve().parents[2]
 UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {
     *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "os.system", "os.popen"),
-    *("subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("yaml.Loader", "yaml.FullLoader", "yaml.UnsafeLoader", "yaml.CLoader", "yaml.CFullLoader", "yaml.CUnsafeLoader"),
+    *("subprocess.getoutput", "subprocess.getstatusoutput", "runpy.run_path", "torch.hub.load", "torch.jit.load"),
 }
+UNSAFE_FLAGS = (
+    "shell",
+    "allow_pickle",
+    "trust_remote_code",
+)  # left out or False; None may ask who sits there
 ASSERTING_CALLS = {"gradcheck", "gradgradcheck", "opcheck", "raises", "warns"}
 
 
@@ -38,19 +44,15 @@ def _is_constant(call: ast.Call, name: str, value: object) -> bool:
 
 def _call_fault(call: ast.Call) -> str | None:
     name = _dotted(call.func)
-    if name in {"eval", "exec", "compile"}:
+    if name in {"eval", "exec", "compile", "__import__"}:
         return f"{name}()"
     if name in UNSAFE_CALLS:
         return f"{name}()"
     if name == "torch.load" and not _is_constant(call, "weights_only", True):
         return "torch.load() without weights_only=True"
-    if _is_constant(call, "shell", True):
-        return "shell=True"
-    if _is_constant(call, "allow_pickle", True):
-        return "allow_pickle=True"
-    if _is_constant(call, "trust_remote_code", True):
-        return "trust_remote_code=True"
-    return None
+    given = {k.arg for k in call.keywords}
+    unsafe = [flag for flag in UNSAFE_FLAGS if flag in given and not _is_constant(call, flag, False)]
+    return f"{unsafe[0]} that is not False" if unsafe else None
 
 
 def unsafe_code(source: str) -> list[str]:
@@ -62,6 +64,11 @@ def unsafe_code(source: str) -> list[str]:
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             modules = [node.module or ""]
+            faults += [
+                f"{node.lineno}: {name}"
+                for name in (f"{node.module}.{alias.name}" for alias in node.names)
+                if name in UNSAFE_CALLS or name == "torch.load"
+            ]
         faults += [f"{node.lineno}: {name}" for name in modules if name.split(".")[0] in UNSAFE_MODULES]
         if isinstance(node, ast.Call) and (fault := _call_fault(node)):
             faults.append(f"{node.lineno}: {fault}")

@@ -38,6 +38,14 @@ def test_every_test_asserts_something():
         "os.system(line)",
         "np.load(path, allow_pickle=True)",
         "AutoModel.from_pretrained(path, trust_remote_code=True)",
+        "AutoModel.from_pretrained(path, trust_remote_code=None)",
+        "subprocess.run(line, shell=flag)",
+        "from os import system",
+        "from yaml import unsafe_load as read",
+        "from torch import load",
+        "yaml.Loader(text).get_single_data()",
+        "torch.hub.load(name)",
+        "__import__(name)",
     ],
 )
 def test_the_audit_finds_planted_faults(line):
@@ -51,6 +59,8 @@ def test_the_audit_finds_planted_faults(line):
         "Model(a).eval()",
         "torch.load(path, weights_only=True)",
         "yaml.safe_load(text)",
+        "AutoModel.from_pretrained(path, trust_remote_code=False)",
+        "from yaml import safe_load",
         "re.compile('a')",
     ],
 )

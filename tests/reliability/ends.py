@@ -38,6 +38,7 @@ def child(folder: Path) -> int:
         return pid
     code = 99
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what runs in the background ignore it
         quiet = os.open(folder.parent / f"{folder.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
@@ -64,7 +65,7 @@ class Ends:
         self.folder = folder
         self.random = random.Random(seed)
         self.bad: list[str] = []
-        self.kills = self.finished = self.runs = self.resumed_steps = 0
+        self.kills = self.finished = self.runs = 0
         begun = time.monotonic()
         assert code_of(child(folder / "undisturbed")) == 0, (folder / "undisturbed.log").read_text()
         self.whole = time.monotonic() - begun  # s

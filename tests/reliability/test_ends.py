@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from splatdistill import checkpoint
+from splatdistill import checkpoint, cli, train
 from splatdistill.control import Control
 from splatdistill.guards import STOPPING, RunFailure, Signals
 from splatdistill.io.files import sweep
@@ -44,7 +44,9 @@ def test_no_end_of_a_training_loses_anything(tmp_path: Path) -> None:
 def test_the_first_signal_is_noted_and_the_second_ends_the_process(name: signal.Signals) -> None:
     code = f"""
 import os, sys
+import signal
 from splatdistill.guards import Signals
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Signals() as signals:
     os.kill(os.getpid(), {int(name)})
     print(signals.number, flush=True)
@@ -90,6 +92,17 @@ def test_a_paused_training_ends_for_a_signal(tmp_path: Path) -> None:
     control = Control(tmp_path / "run", RunLog(tmp_path / "run", SMALL, command=""), signals=signals)
     (tmp_path / "run" / "control" / "pause").touch()
     assert control.obey(knot(5), step=3)
+
+
+def test_too_little_memory_is_one_line_of_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has 79 GiB.")
+
+    monkeypatch.setattr(train, "train", fail)
+    assert cli.main(["train", "--config", "smoke", "--prompt", "a ball", "--out", str(tmp_path)]) == cli.FAILED
+    assert capsys.readouterr().err.startswith("splatdistill: memory: there is too little even for the smallest part")
 
 
 def save(root: Path, step: int, *, size: int = 3) -> None:

@@ -16,15 +16,19 @@ from tests.packaging.audit import ROOT
 SOURCE = Path(__file__).with_name("faults.c")
 
 
+def preloaded(folder: Path) -> dict[str, str]:
+    """Builds the library of faults.c; the environment in which it counts."""
+    library = folder / "faults.so"
+    flags = ["-x", "c", "-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
+    subprocess.run([os.environ.get("CXX", "c++"), *flags, "-o", str(library), str(SOURCE), "-ldl"], check=True)
+    return {"LD_PRELOAD": str(library)}
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the faults are preloaded into glibc's calls")
 def test_a_fault_at_any_place_of_a_save_loses_nothing(tmp_path: Path) -> None:
-    library = tmp_path / "faults.so"
-    compiler = os.environ.get("CXX", "c++")
-    flags = ["-x", "c", "-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
-    subprocess.run([compiler, *flags, "-o", str(library), str(SOURCE), "-ldl"], check=True)
     done = subprocess.run(
         [sys.executable, "-m", "tests.reliability.injection", str(tmp_path)],
-        env={**os.environ, "LD_PRELOAD": str(library)},
+        env={**os.environ, **preloaded(tmp_path)},
         cwd=ROOT,
         capture_output=True,
         text=True,
