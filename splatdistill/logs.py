@@ -93,7 +93,7 @@ def is_done(folder: Path, *, steps: int) -> bool:
         last = json.loads(lines[-1])
     except (IndexError, ValueError):
         return False
-    return last.get("kind") == "done" and last.get("step", 0) >= steps
+    return isinstance(last, dict) and last.get("kind") == "done" and last.get("step", 0) >= steps
 
 
 def _create(folder: Path, config: TrainConfig) -> None:

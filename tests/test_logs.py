@@ -13,7 +13,7 @@ import yaml
 
 from splatdistill import logs, presets
 from splatdistill.config import TrainConfig
-from splatdistill.logs import Progress, RunLog
+from splatdistill.logs import Progress, RunLog, is_done
 
 CONFIG = TrainConfig(prompt="a café chair", steps=30, seed=5)
 
@@ -102,3 +102,23 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
     for part in ("train", "10/10", "num splats 5000", "turntable", "2/2", "a [word] in brackets"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("last", "done"),
+    [
+        ('{"kind": "done", "step": 20}', True),
+        ('{"kind": "done", "step": 10}', False),
+        ('{"kind": "densify", "step": 20}', False),
+        ("[]", False),
+        ("{", False),
+        ("", False),
+    ],
+)
+def test_a_run_is_done_when_its_last_event_says_so(tmp_path: Path, last: str, done: bool) -> None:
+    (tmp_path / "events.jsonl").write_text('{"kind": "done", "step": 5}\n' + last + "\n")
+    assert is_done(tmp_path, steps=20) == done
+
+
+def test_a_run_without_events_is_not_done(tmp_path: Path) -> None:
+    assert not is_done(tmp_path, steps=20)
