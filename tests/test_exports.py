@@ -83,7 +83,7 @@ def test_the_command_composes_and_exports(tmp_path: Path, capsys: pytest.Capture
         ),
         (["compose", *both, "--output", str(tmp_path / "x.ply"), "--rotate", "0,0", "1,2,3"], "rotate must be X,Y,Z"),
         (["compose", *both, "--output", str(tmp_path / "x.ply"), "--rotate", "0,0,inf", "1,2,3"], "must be finite"),
-        (["export", str(tmp_path / "none.spz"), "--format", "glb"], "none.spz is not a file"),
+        (["export", str(tmp_path / "none.spz"), "--format", "glb"], "There is no run folder or file of splats called"),
     ):
         assert cli.main(words) == cli.USAGE
         said = capsys.readouterr().err

@@ -67,7 +67,7 @@ def test_a_tried_out_stage_leaves_a_record_that_says_it_ran_on_a_cpu(tmp_path: P
     assert record["device"] == "cpu" and record["outcome"] == "passed" and record["equal_masks"] is True
     assert {"torch", "commit", "command", "seconds", "log", "tests"} <= record.keys()
     names = [cell["name"].split()[0] for cell in record["cells"]]
-    assert set(names) == {"residual", "noising", "densify"}
+    assert set(names) == {"residual", "noising", "products", "densify"}
     assert all(cell["launches"] is None for cell in record["cells"])
 
 

@@ -358,5 +358,5 @@ def test_a_training_with_a_page_shows_itself_and_stops_when_asked(tmp_path: Path
                 kind, found = next(stream)
                 data = found if kind == "state" else data
         assert process.wait(30) == cli.INTERRUPTED
-        assert "splatdistill: stopped." in process.stderr.read()
+        assert "splatdistill: stopped after step" in process.stderr.read()
     assert (tmp_path / "run" / "checkpoints" / "latest").is_file()
