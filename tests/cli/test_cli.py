@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -479,7 +478,12 @@ def test_the_module_is_the_command_and_stops_on_ctrl_c(tmp_path: Path) -> None:
     assert done.returncode == cli.USAGE
     assert done.stderr.startswith("splatdistill: prompt is empty")
     arguments = ["train", *TINY, "--steps", "100000", "--prompt", "a ball", "--out", str(tmp_path), "--name", "long"]
-    running = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ})
+    running = subprocess.Popen(
+        [*command, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     try:
         deadline = time.monotonic() + 60
         while not (tmp_path / "long" / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
