@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from splatdistill.embedded.corpus.sheets import model_sheets
 from splatdistill.embedded.corpus.toys import FAMILIES, SHAPES
 
 pytest.importorskip("embreex")
+from splatdistill.embedded.corpus import build
 from splatdistill.embedded.corpus.furniture import check_versions, find_libraries, load_mesh, read_catalogue
 from splatdistill.embedded.corpus.rays import shade
 from splatdistill.embedded.corpus.render import Caster
@@ -253,3 +255,15 @@ def test_building_without_the_package_prints_the_one_command(tmp_path, capsys):
 def test_sheets_show_every_object_once(corpus_folder, tmp_path):
     (page,) = model_sheets(corpus_folder, tmp_path)
     assert page.stat().st_size > 1000
+
+
+def test_one_model_of_each_noun_is_its_first(monkeypatch):
+    known = [SimpleNamespace(key=split_key(k)[0], licence="CC0") for noun in NOUNS for k in noun.models]
+    monkeypatch.setattr(build, "find_libraries", lambda furniture: ["library"])
+    monkeypatch.setattr(build, "check_versions", lambda libraries: None)
+    monkeypatch.setattr(build, "read_catalogue", lambda library: known)
+    core = [noun for noun in NOUNS if noun.core]
+    chosen = build.select_models(None, nouns="core", models=1)
+    assert [noun for noun, _, _ in chosen] == core
+    assert [model.key for _, model, _ in chosen] == [split_key(noun.first[0])[0] for noun in core]
+    assert len(build.select_models(None, nouns="core")) == sum(len(noun.models) for noun in core)

@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         verb.add_argument("--furniture", help="folder of .sh3f files (default: where Debian puts them)")
         verb.add_argument("--nouns", choices=("core", "all"), default="all", help="core: the 40 of the first prior")
         verb.add_argument("--cc0-only", action="store_true", help="only models that nobody need be credited for")
+    render.add_argument("--models", type=int, default=0, help="of each noun at most, its first ones; 0 for all")
     render.add_argument(
         "--rings", type=int, default=12, help="rings of 4 views for each model; few-model nouns get more"
     )

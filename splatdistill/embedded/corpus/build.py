@@ -33,6 +33,7 @@ def build(
     furniture: str | None,
     nouns: str,
     cc0_only: bool,
+    models: int,
     rings: int,
     toys: int,
     size: int,
@@ -42,9 +43,10 @@ def build(
     """Writes gbuffers.npy [I,size,size,8] uint8 and corpus.json: real models, then toys. Views of a ring of 4 azimuths
     are consecutive.
 
-    nouns: core or all. rings: for each model; nouns of few models get more. toys: of each family.
+    nouns: core or all. models: of each noun at most, its first ones; 0 for all. rings: for each model; nouns of few
+    models get more. toys: of each family.
     """
-    chosen = select_models(furniture, nouns=nouns, cc0_only=cc0_only)
+    chosen = select_models(furniture, nouns=nouns, cc0_only=cc0_only, models=models)
     of_noun = {noun.name: sum(other is noun for other, _, _ in chosen) for noun, _, _ in chosen}
     counts = [max(rings, round(rings * 3 / of_noun[noun.name])) if noun.core else rings for noun, _, _ in chosen]
     real = 4 * sum(counts)
@@ -58,21 +60,23 @@ def build(
     buffers = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (real + len(rendered), size, size, CHANNELS))
     buffers[real:] = rendered
     held = {split_key(k)[0] for noun in NOUNS for k in held_out_instances(noun.models, seen=noun.first)}
-    row, models = 0, []
+    row, rendered_models = 0, []
     tasks = [(model, yaw, count) for (_, model, yaw), count in zip(chosen, counts, strict=True)]
     with pack.workers(processes) as pool:
         done = pool.map(partial(_render_model, size=size, seed=seed), tasks)
         for number, ((noun, model, _), (cameras, views, share)) in enumerate(zip(chosen, done, strict=True)):
             buffers[row : row + len(views)] = views
             known = {"noun": noun.name, "key": model.key, "paint_share": round(share, 4), "held_out": model.key in held}
-            models.append(Record.make(cameras, first=row, **known))
+            rendered_models.append(Record.make(cameras, first=row, **known))
             row += len(views)
             took = time.monotonic() - begin
             print(f"{number + 1}/{len(chosen)} {model.key} {noun.name}: {row}/{real} images, {took:.0f} s", flush=True)
     buffers.flush()
     unfinished.rename(out / BUFFERS)
     made_of = {"number": toys, "rings": rings, "seed": seed}
-    (out / INDEX).write_text(json.dumps(write_index([*models, *records], size=size, seed=seed, toys=made_of), indent=1))
+    (out / INDEX).write_text(
+        json.dumps(write_index([*rendered_models, *records], size=size, seed=seed, toys=made_of), indent=1)
+    )
 
 
 def _render_model(task: tuple[Model, float, int], *, size: int, seed: int) -> tuple[Cameras, NDArray[np.uint8], float]:
@@ -84,12 +88,18 @@ def _render_model(task: tuple[Model, float, int], *, size: int, seed: int) -> tu
     return cameras, caster.gbuffer(cameras, paint=paint), share
 
 
-def select_models(furniture: str | None, *, nouns: str = "all", cc0_only: bool = False) -> list[Chosen]:
-    """(noun, model, yaw in degrees) for every model of the table; says which ones a library lacks."""
+def select_models(
+    furniture: str | None, *, nouns: str = "all", cc0_only: bool = False, models: int = 0
+) -> list[Chosen]:
+    """(noun, model, yaw in degrees) for every model of the table, or the first few of each noun; says which ones a
+    library lacks.
+    """
     libraries = find_libraries(furniture)
     check_versions(libraries)
     catalogue = {m.key: m for archive in libraries for m in read_catalogue(archive)}
-    wanted = [(noun, *split_key(k)) for noun in NOUNS for k in noun.models if noun.core or nouns == "all"]
+    wanted = [
+        (noun, *split_key(k)) for noun in NOUNS for k in noun.models[: models or None] if noun.core or nouns == "all"
+    ]
     if missing := [k for _, k, _ in wanted if k not in catalogue]:
         raise ValueError(
             f"The libraries lack {len(missing)} models, the first {missing[0]}: all five of version 1.8 are needed."
