@@ -2,6 +2,7 @@
 
 #include "elements.h"
 #include "launch.h"
+#include "terms.h"
 
 namespace sd::cuda {
 namespace {
@@ -82,16 +83,6 @@ struct TotalKernel {
   }
 };
 
-template <class T, int W>
-void launch_products(const ProductArgs& a, Stream stream) {
-  static_assert(kMaxTerms == 8);
-  constexpr void (*kByTerms[])(const ProductArgs&, int64_t, Stream) = {
-      launch<ProductKernel<T, 1, W>>, launch<ProductKernel<T, 2, W>>, launch<ProductKernel<T, 3, W>>,
-      launch<ProductKernel<T, 4, W>>, launch<ProductKernel<T, 5, W>>, launch<ProductKernel<T, 6, W>>,
-      launch<ProductKernel<T, 7, W>>, launch<ProductKernel<T, 8, W>>};
-  kByTerms[a.num_terms - 1](a, a.num_views * num_chunks(a.view_size), stream);
-}
-
 }  // namespace
 
 const char* products(const ProductArgs& args, Stream stream) {
@@ -101,9 +92,9 @@ const char* products(const ProductArgs& args, Stream stream) {
     wide = wide || args.terms[k].dtype == Dtype::kDouble;
   }
   if (wide) {
-    (vectors ? launch_products<double, 4> : launch_products<double, 1>)(args, stream);
+    (vectors ? launch_for_terms<ProductKernel, double, 4> : launch_for_terms<ProductKernel, double, 1>)(args, stream);
   } else {
-    (vectors ? launch_products<float, 4> : launch_products<float, 1>)(args, stream);
+    (vectors ? launch_for_terms<ProductKernel, float, 4> : launch_for_terms<ProductKernel, float, 1>)(args, stream);
   }
   launch<TotalKernel>(args, args.num_views * num_products(args.num_terms), stream);
   return launch_error();

@@ -4,6 +4,7 @@
 
 #include "elements.h"
 #include "launch.h"
+#include "terms.h"
 
 namespace sd::cuda {
 namespace {
@@ -132,23 +133,13 @@ struct NoisingKernel {
   }
 };
 
-template <class T, int W>
-void launch_chunks(const ResidualArgs& a, Stream stream) {
-  static_assert(kMaxTerms == 8);
-  constexpr void (*kByTerms[])(const ResidualArgs&, int64_t, Stream) = {
-      launch<ChunkKernel<T, 1, W>>, launch<ChunkKernel<T, 2, W>>, launch<ChunkKernel<T, 3, W>>,
-      launch<ChunkKernel<T, 4, W>>, launch<ChunkKernel<T, 5, W>>, launch<ChunkKernel<T, 6, W>>,
-      launch<ChunkKernel<T, 7, W>>, launch<ChunkKernel<T, 8, W>>};
-  kByTerms[a.num_terms - 1](a, a.num_views * num_chunks(a.view_size), stream);
-}
-
 template <class T>
 void launch_residual(const ResidualArgs& a, Stream stream) {
   bool vectors = aligned_for_vectors(a.x0.data, a.x0.dtype, a.view_size);
   vectors = vectors && aligned_for_vectors(a.grad, a.x0.dtype, a.view_size);
   for (int k = 0; k < a.num_terms; ++k)
     vectors = vectors && aligned_for_vectors(a.terms[k].data, a.terms[k].dtype, a.view_size);
-  (vectors ? launch_chunks<T, 4> : launch_chunks<T, 1>)(a, stream);
+  (vectors ? launch_for_terms<ChunkKernel, T, 4> : launch_for_terms<ChunkKernel, T, 1>)(a, stream);
   launch<FinishKernel<T>>(a, 1, stream);
 }
 
