@@ -64,7 +64,8 @@ def measure(prior: MultiViewPrior, batch: Batch, t: int, *, seed: int) -> dict[s
         for part in torch.arange(len(x0)).split(16):  # four rings a call
             words = [captions[i] for i in part]
             text = encode_text(words, text_encoder=prior.text_encoder, tokenizer=prior.tokenizer)
-            (guess,) = prior.predict(xt[part], torch.full((len(part),), t), [Condition(text, camera[part])])
+            condition = Condition(text.tokens, camera[part], pooled=text.pooled)
+            (guess,) = prior.predict(xt[part], torch.full((len(part),), t), [condition])
             clean = (xt[part] - (1 - signal).sqrt() * guess) / signal.sqrt()
             total += float((clean - x0[part]).square().mean()) * len(part) / len(x0)
         row[name] = round(total, 5)

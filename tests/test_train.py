@@ -181,6 +181,7 @@ def unet_prior() -> MultiViewPrior:
     return MultiViewPrior(
         parts.unet.eval(),
         text_encoder=parts.text_encoder.eval(),
+        volume=parts.volume.eval(),
         tokenizer=parts.tokenizer,
         scheduler=parts.scheduler,
         meta=network.meta(image_size=16),

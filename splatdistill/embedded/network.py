@@ -21,12 +21,13 @@ from splatdistill.embedded.corpus.captions import COLOURS, VIEW_WORDS, vocabular
 from splatdistill.embedded.corpus.layout import COMMON, WIDE
 from splatdistill.embedded.corpus.nouns import NOUNS, Noun
 from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, SHAPES, Family
+from splatdistill.priors.volume import CELLS, FeatureVolume
 from splatdistill.priors.words import META_FILE
 
 MAX_WORDS = 16
-CHANNELS = (64, 96, 128, 192)
+CHANNELS = (96, 128, 144)
 TEXT_WIDTH = 128
-PATCH = 2
+PATCH = 4
 IMAGE_SIZE = 64
 NUM_VIEWS = 4
 
@@ -40,6 +41,7 @@ class Networks:
 
     unet: UNet2DConditionModel
     text_encoder: CLIPTextModel
+    volume: FeatureVolume
     tokenizer: PreTrainedTokenizerFast
     scheduler: DDPMScheduler
 
@@ -60,9 +62,10 @@ def create(
         num_attention_heads=4, max_position_embeddings=MAX_WORDS, projection_dim=text_width,
         bos_token_id=words["<s>"], eos_token_id=words["</s>"], pad_token_id=words["<pad>"],
     )  # fmt: skip
+    volume = FeatureVolume(text_width)
     unet = UNet2DConditionModel(
         sample_size=IMAGE_SIZE // PATCH,
-        in_channels=3 * PATCH**2,
+        in_channels=3 * PATCH**2 + CELLS**2 * volume.num_channels,
         out_channels=3 * PATCH**2,
         down_block_types=("DownBlock2D",) * (blocks - 2) + ("CrossAttnDownBlock2D",) * 2,
         up_block_types=("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",) * (blocks - 2),
@@ -71,31 +74,27 @@ def create(
         norm_num_groups=16,
         cross_attention_dim=text_width,
         attention_head_dim=4,  # diffusers means the number of heads here
-        # As in DeepFloyd IF a pooled text vector joins the timestep's: it reaches the levels that have no attention.
-        addition_embed_type="text",
-        addition_embed_type_num_heads=4,
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=16,
+        class_embed_type="projection",  # of the camera token and the sum of the words
+        projection_class_embeddings_input_dim=16 + text_width,
         resnet_time_scale_shift="scale_shift",
     )
     _speak_up(unet)
-    scheduler = DDPMScheduler(
-        num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"
-    )
+    # Not v: that has noise in it, which channels this narrow cannot carry through the network (JiT, Li and He 2025).
+    scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample")
     text_encoder = CLIPTextModel(config)
     # CLIP's 0.02 leaves words so alike after the residual layers that a short training never tells them apart.
     nn.init.normal_(word_embedding(text_encoder), std=0.5)
-    return Networks(unet=unet, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler)
+    volume.face({word: word_embedding(text_encoder)[words[word]] for word in VIEW_WORDS})
+    return Networks(unet=unet, text_encoder=text_encoder, volume=volume, tokenizer=tokenizer, scheduler=scheduler)
 
 
 def _speak_up(unet: UNet2DConditionModel) -> None:
-    """Starts the paths of timestep and words at unit gain, the camera's above it: torch's defaults make them whispers.
-
-    With it, scale and shift, and noisy timesteps preferred, captions begin to matter after some 10,000 images.
+    """Starts the path of camera and words loud, for torch's default makes it a whisper, and scale and shift below unit
+    gain: louder, they scramble the picture for the first thousand steps.
     """
     for name, layer in unet.named_modules():
         if isinstance(layer, nn.Linear) and (name.endswith("time_emb_proj") or name.startswith("class_embedding")):
-            gain = 3.0 if name.startswith("class_embedding") else 1.0
+            gain = 1.5 if name.startswith("class_embedding") else 0.5
             nn.init.normal_(layer.weight, std=gain * layer.in_features**-0.5)
 
 
@@ -155,6 +154,8 @@ def save(networks: Networks, folder: Path, *, image_size: int, nouns: Sequence[N
     networks.unet.register_to_config(sample_size=image_size // PATCH)
     networks.unet.save_config(fresh / "unet")
     _write(networks.unet, fresh / "unet" / "diffusion_pytorch_model.safetensors")
+    networks.volume.save_config(fresh / "volume")
+    _write(networks.volume, fresh / "volume" / "diffusion_pytorch_model.safetensors")
     networks.text_encoder.config.save_pretrained(fresh / "text_encoder")
     # transformers 4 names the weights with this prefix; 5 drops it but reads both.
     _write(networks.text_encoder, fresh / "text_encoder" / "model.safetensors", prefix="text_model.")

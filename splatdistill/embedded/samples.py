@@ -165,7 +165,7 @@ def draw_loss(run: Path, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
     axes.plot(images, loss, lw=0.6, color="0.7", label="50 steps")
     axes.plot(images[width - 1 :], mean, lw=1.4, label=f"{50 * width} steps")
-    axes.set(xlabel="training images", ylabel="weighted squared error of v", yscale="log")
+    axes.set(xlabel="training images", ylabel="weighted squared error", yscale="log")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)

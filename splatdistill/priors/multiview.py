@@ -16,7 +16,11 @@ from transformers.utils import logging
 
 from splatdistill.priors.network import Text, UNetPrior, keep_bf16, pick_dtype, resize
 from splatdistill.priors.schedule import Schedule
+from splatdistill.priors.volume import FeatureVolume, beside
 from splatdistill.priors.words import META_FILE, Vocabulary
+
+NUM_MARKS = 4
+"""Of the tokenizer's entries the first are no words: padding, unknown, beginning and end."""
 
 
 def pixel_unshuffle(rgb: Tensor, patch: int) -> Tensor:
@@ -37,6 +41,7 @@ class MultiViewPrior(UNetPrior):
         unet: UNet2DConditionModel,
         *,
         text_encoder: CLIPTextModel,
+        volume: FeatureVolume,
         tokenizer: PreTrainedTokenizerFast,
         scheduler: DDPMScheduler,
         meta: dict[str, Any],
@@ -51,7 +56,7 @@ class MultiViewPrior(UNetPrior):
             dtype=dtype,
             origin=origin,
         )
-        self.text_encoder, self.tokenizer = text_encoder, tokenizer
+        self.text_encoder, self.volume, self.tokenizer = text_encoder, volume, tokenizer
         self.patch: int = meta["patch"]
         self.vocabulary = Vocabulary.from_meta(meta) if "words" in meta else None
         self._text: dict[str, Text] = {}
@@ -75,10 +80,12 @@ class MultiViewPrior(UNetPrior):
         unet: Any
         text_encoder: Any
         scheduler: Any
+        volume: Any
         logging.disable_progress_bar()
         try:
             unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32, **files)
             text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32, **files)
+            volume = FeatureVolume.from_pretrained(folder, subfolder="volume", torch_dtype=torch.float32, **files)
             scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True)
         except OSError as error:
@@ -91,6 +98,7 @@ class MultiViewPrior(UNetPrior):
         return cls(
             unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False),
             text_encoder=text_encoder.to(device).eval().requires_grad_(False),
+            volume=volume.to(device).eval().requires_grad_(False),
             tokenizer=tokenizer,
             scheduler=scheduler,
             meta=json.loads((folder / META_FILE).read_text()),
@@ -104,19 +112,34 @@ class MultiViewPrior(UNetPrior):
     def decode(self, x0: Tensor) -> Tensor:
         return pixel_shuffle(x0, self.patch)
 
+    def _told(self, xt: Tensor, cameras: Tensor | None, pooled: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+        assert cameras is not None and pooled is not None
+        seen = beside(xt, self.volume(pooled, cameras))
+        return seen, {"class_labels": torch.cat([cameras, pooled], -1)}
+
     @torch.no_grad()
     def _encode(self, prompt: str) -> Text:
         """Computed once per prompt."""
         if self.vocabulary is not None:
             prompt = self.vocabulary.normalise(prompt)
         if prompt not in self._text:
-            states = encode_text([prompt], text_encoder=self.text_encoder, tokenizer=self.tokenizer)
-            self._text[prompt] = Text(states)
+            self._text[prompt] = encode_text([prompt], text_encoder=self.text_encoder, tokenizer=self.tokenizer)
         return self._text[prompt]
 
 
-def encode_text(prompts: list[str], *, text_encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast) -> Tensor:
-    """Token states [P,T,D] of prompts, padded to the encoder's length."""
+def encode_text(prompts: list[str], *, text_encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast) -> Text:
+    """Token states [P,T,D] of prompts, padded to the encoder's length, and the sums of their words' vectors [P,D]."""
     length = text_encoder.config.max_position_embeddings
     batch = tokenizer(prompts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-    return text_encoder(batch["input_ids"].to(text_encoder.device)).last_hidden_state
+    return read_words(batch["input_ids"].to(text_encoder.device), text_encoder=text_encoder)
+
+
+def read_words(ids: Tensor, *, text_encoder: CLIPTextModel) -> Text:
+    """As `encode_text`, of word numbers [P,T].
+
+    The sum is what the levels of the UNet hear that have no attention. Pooled token states would do, but begin nearly
+    alike for all captions, and training takes ten times as many pictures before a caption matters.
+    """
+    vectors = text_encoder.get_input_embeddings()(ids)
+    words = (vectors * (ids >= NUM_MARKS)[..., None]).sum(1)
+    return Text(text_encoder(ids).last_hidden_state, words)

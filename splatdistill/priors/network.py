@@ -181,17 +181,23 @@ class UNetPrior(NetworkPrior):
         pooled: Tensor | None = None,
         joint_rows: int = 0,
     ) -> Tensor:
-        more: dict[str, Any] = {}
         if self.views is not None:
             self.views.num_views, self.views.joint_rows = self.num_views, joint_rows
-            more["class_labels"] = cameras if cameras is not None else xt.new_zeros(len(xt), 16)
+            cameras = cameras if cameras is not None else xt.new_zeros(len(xt), 16)
+        pooled = None if pooled is None else pooled.expand(len(xt), -1)
+        seen, more = self._told(xt, cameras, pooled)
+        seen, text = seen.contiguous(memory_format=torch.channels_last), text.expand(len(xt), -1, -1)
+        with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
+            out = self.unet(seen, t, text, return_dict=False, **more)[0].float()
+        return out[:, : xt.shape[1]]  # DeepFloyd's second half is a variance
+
+    def _told(self, xt: Tensor, cameras: Tensor | None, pooled: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+        """What the UNet sees, and what it is told beside the timestep and the tokens of the text; [R,...] each."""
+        more: dict[str, Any] = {} if cameras is None else {"class_labels": cameras}
         if pooled is not None:
             sizes = self._sizes.expand(len(xt), -1)
-            more["added_cond_kwargs"] = {"text_embeds": pooled.expand(len(xt), -1), "time_ids": sizes}
-        xt, text = xt.contiguous(memory_format=torch.channels_last), text.expand(len(xt), -1, -1)
-        with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
-            out = self.unet(xt, t, text, return_dict=False, **more)[0].float()
-        return out[:, : xt.shape[1]]  # DeepFloyd's second half is a variance
+            more["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": sizes}
+        return xt, more
 
 
 def resize(rgb: Tensor, size: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from splatdistill.cameras import orbit
 from splatdistill.embedded import network
 from splatdistill.priors.base import Condition
-from splatdistill.priors.multiview import MultiViewPrior, pixel_shuffle, pixel_unshuffle
+from splatdistill.priors.multiview import NUM_MARKS, MultiViewPrior, encode_text, pixel_shuffle, pixel_unshuffle
 from splatdistill.priors.words import META_FILE
 
 
@@ -21,9 +21,10 @@ def tiny(*, prediction_type: str = "v_prediction") -> MultiViewPrior:
     return MultiViewPrior(
         parts.unet.eval(),
         text_encoder=parts.text_encoder.eval(),
+        volume=parts.volume.eval(),
         tokenizer=parts.tokenizer,
         scheduler=parts.scheduler,
-        meta=network.meta(image_size=16),
+        meta=network.meta(image_size=32),
     )
 
 
@@ -39,7 +40,7 @@ def ring(num: int = 4):
 
 
 def noise(num: int = 4):
-    return torch.randn(num, 12, 8, 8, generator=torch.Generator().manual_seed(1))
+    return torch.randn(num, 48, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def steps(num: int = 4, t: int = 400):
@@ -47,13 +48,13 @@ def steps(num: int = 4, t: int = 400):
 
 
 def test_encode_is_differentiable_and_decode_inverts_it(prior):
-    rgb = torch.rand(2, 16, 16, 3, requires_grad=True)
+    rgb = torch.rand(2, 32, 32, 3, requires_grad=True)
     x0 = prior.encode(rgb)
-    assert x0.shape == (2, 12, 8, 8)
+    assert x0.shape == (2, 48, 8, 8)
     torch.testing.assert_close(prior.decode(x0), rgb)
     x0.sum().backward()
     torch.testing.assert_close(rgb.grad, torch.full_like(rgb, 2.0))
-    assert prior.encode(torch.rand(2, 40, 40, 3)).shape == (2, 12, 8, 8)
+    assert prior.encode(torch.rand(2, 40, 40, 3)).shape == (2, 48, 8, 8)
     torch.testing.assert_close(pixel_shuffle(pixel_unshuffle(torch.ones(1, 4, 4, 3), 2), 2), torch.ones(1, 4, 4, 3))
 
 
@@ -81,7 +82,7 @@ def test_permuting_views_with_their_cameras_permutes_the_output(prior):
     order = torch.tensor([2, 0, 3, 1])
     condition = prior.embed("a dog", ring())
     assert condition.camera is not None
-    turned = Condition(text=condition.text[order], camera=condition.camera[order])
+    turned = Condition(text=condition.text[order], camera=condition.camera[order], pooled=condition.pooled)
     (a,), (b,) = prior.predict(noise(), steps(), [condition]), prior.predict(noise()[order], steps(), [turned])
     torch.testing.assert_close(a[order], b, atol=1e-5, rtol=1e-4)
 
@@ -91,8 +92,7 @@ def test_a_zero_camera_row_is_no_camera_whatever_the_projection_learned():
     condition = prior.embed("a dog", None)
     (before,) = prior.predict(noise(), steps(), [condition])
     with torch.no_grad():
-        for p in prior.unet.class_embedding.parameters():
-            p.add_(1.0)
+        prior.unet.class_embedding.linear_1.weight[:, :16].add_(1.0)  # type: ignore[union-attr]
     (after,) = prior.predict(noise(), steps(), [condition])
     torch.testing.assert_close(before, after)
     (told,) = prior.predict(noise(), steps(), [prior.embed("a dog", ring())])
@@ -125,6 +125,26 @@ def test_text_is_encoded_once(prior, monkeypatch):
     prior.embed("a green car", ring())
     monkeypatch.setattr(prior, "text_encoder", None)
     assert prior.embed("a green car", ring()).text.shape == (4, network.MAX_WORDS, 16)
+
+
+def test_the_sum_of_words_knows_no_order_and_leaves_the_marks_out(prior):
+    red, words, nothing = (
+        encode_text([p], text_encoder=prior.text_encoder, tokenizer=prior.tokenizer).pooled
+        for p in ("red", "car red , a", "")
+    )
+    table = prior.text_encoder.get_input_embeddings().weight
+    known = prior.tokenizer.get_vocab()
+    torch.testing.assert_close(red[0], table[known["red"]])
+    torch.testing.assert_close(words[0], sum(table[known[w]] for w in ("a", "red", "car", ",")))
+    assert torch.equal(nothing, torch.zeros_like(nothing))
+    assert {known[mark] for mark in prior.tokenizer.all_special_tokens} == set(range(NUM_MARKS))
+
+
+def test_the_sum_of_words_is_heard_where_nothing_attends_to_text(prior):
+    told = prior.embed("a red car", ring())
+    silent = Condition(text=told.text, camera=told.camera, pooled=torch.zeros_like(told.pooled))
+    (a,), (b,) = prior.predict(noise(), steps(), [told]), prior.predict(noise(), steps(), [silent])
+    assert (a - b).abs().max() > 1e-3
 
 
 def test_a_prompt_is_read_as_the_vocabulary_reads_it(prior):

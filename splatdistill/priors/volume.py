@@ -1,0 +1,108 @@
+"""What an object looks like from a camera before anything is denoised: a feature volume that words choose."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from splatdistill.cameras import camera_token, orbit
+
+CELLS = 2
+"""Features a side in each of the UNet's pixels, to which they are put as further channels."""
+COLOURS = 3
+"""The first features are the object's own colours, so that training can hold them against its pictures."""
+_SECTORS = {"front": (0, 15), "side": (90, 15), "back": (180, 15), "overhead": (0, 75)}  # azimuth, elevation in degrees
+
+
+class FeatureVolume(ModelMixin, ConfigMixin):
+    """Words to three planes of features (EG3D, Chan 2022), a camera to the features that it sees (GeNVS, Chan 2023).
+
+    side: of a plane, cells; size: of the rendered features, pixels; depth: samples on a ray through the unit ball.
+    fovy_deg, fill: of the camera, which the token does not tell; those that distillation has on average.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        text_width: int,
+        channels: int = 8,
+        side: int = 24,
+        size: int = 32,
+        depth: int = 12,
+        features: int = 8,
+        hidden: int = 256,
+        fovy_deg: float = 37.5,
+        fill: float = 0.87,
+    ) -> None:
+        super().__init__()
+        self.shape = (3, channels, side, side)
+        first, second = nn.Linear(text_width, hidden), nn.Linear(hidden, hidden)
+        for layer in (first, second):
+            nn.init.normal_(layer.weight, std=1.5 * layer.in_features**-0.5)
+        self.read = nn.Sequential(first, nn.SiLU(), second, nn.SiLU())
+        self.planes = nn.Linear(hidden, math.prod(self.shape))
+        nn.init.normal_(self.planes.weight, std=0.3 * hidden**-0.5)
+        nn.init.normal_(self.planes.bias, std=0.1)
+        self.cell = nn.Sequential(nn.Linear(channels, 32), nn.SiLU(), nn.Linear(32, features + 1))
+        self.look = nn.Linear(text_width, 9)
+        self.size, self.depth, self.num_channels = size, depth, features + 1
+        points = _points(size, depth, fovy=math.radians(fovy_deg), fill=fill)
+        inside = points.square().sum(-1) < 1
+        self.register_buffer("samples", inside.nonzero()[:, 0], persistent=False)
+        self.register_buffer("points", points[inside], persistent=False)
+
+    @torch.no_grad()
+    def face(self, words: dict[str, Tensor]) -> None:
+        """Makes `look` turn with the view words, whose vectors [D] are given, to the middle of what they mean."""
+        angles = torch.tensor([_SECTORS[name] for name in words]).deg2rad()
+        one = torch.ones(len(words))
+        cameras = orbit(azimuth=angles[:, 0], elevation=angles[:, 1], radius=one, fovy=one, size=1)
+        axes = camera_token(cameras).view(-1, 4, 4)[:, :3, :3].flatten(1)
+        first = axes[list(words).index("front")]
+        self.look.weight.copy_((torch.linalg.pinv(torch.stack(list(words.values()))) @ (axes - first)).T)
+        self.look.bias.copy_(first)
+
+    def forward(self, words: Tensor, tokens: Tensor) -> Tensor:
+        """[R,features+1,size,size], alpha in 0..1 last. words: [R,D] sums of word vectors; tokens: [R,16] cameras.
+
+        Where a row of tokens is zero, no camera, the words say where to look from, as far as they can.
+        """
+        rows, (_, channels, side, _) = len(words), self.shape
+        told = (tokens != 0).any(-1).view(-1, 1, 1)
+        axes = torch.where(told, tokens.view(-1, 4, 4)[:, :3, :3], self.look(words).view(-1, 3, 3))
+        at = torch.einsum("rij,pj->rpi", axes, self.points)
+        pairs = torch.stack([at[..., [0, 1]], at[..., [1, 2]], at[..., [2, 0]]], 1).view(3 * rows, 1, -1, 2)
+        planes = self.planes(self.read(words)).view(3 * rows, channels, side, side)
+        found = F.grid_sample(planes, pairs, align_corners=False).view(rows, 3, channels, -1).sum(1).transpose(1, 2)
+        inside = self.cell(found)
+        cells = inside.new_zeros(rows, self.size**2 * self.depth, self.num_channels)
+        cells = cells.index_copy(1, self.samples, torch.cat([inside[..., :-1], F.softplus(inside[..., -1:] - 2)], -1))
+        cells = cells.unflatten(1, (self.size, self.size, self.depth))
+        density = cells[..., -1] * (8 / self.depth)  # per two world units, which the samples cover
+        passed = density.cumsum(-1)
+        weight = torch.exp(density - passed) - torch.exp(-passed)
+        seen = (weight[..., None] * cells[..., :-1]).sum(3)
+        return torch.cat([seen, weight.sum(-1, keepdim=True)], -1).permute(0, 3, 1, 2)
+
+
+def beside(xt: Tensor, features: Tensor) -> Tensor:
+    """xt [R,C,n,n] with features [R,F,s,s] of the same views behind its channels, [R,C+F CELLS^2,n,n]."""
+    features = F.adaptive_avg_pool2d(features, CELLS * xt.shape[-1])
+    return torch.cat([xt, F.pixel_unshuffle(features, CELLS).to(xt.dtype)], 1)
+
+
+def _points(size: int, depth: int, *, fovy: float, fill: float) -> Tensor:
+    """[size size depth,3]: where the rays of a camera at unit-ball distance pass; its axes right, up and back."""
+    at = (torch.arange(size) + 0.5) / size * 2 - 1
+    v, u = torch.meshgrid(-at, at, indexing="ij")
+    slope, eye = math.tan(fovy / 2), 1 / (math.sin(fovy / 2) * fill)
+    direction = F.normalize(torch.stack([slope * u, slope * v, -torch.ones_like(u)], -1), dim=-1)
+    reach = eye - 1 + (torch.arange(depth) + 0.5) / depth * 2
+    points = direction[:, :, None] * reach[:, None]
+    points[..., 2] += eye
+    return points.reshape(-1, 3)

@@ -1,0 +1,131 @@
+"""The feature volume against cameras and closed forms: where rays pass, how dense a plain ball is, what it hears."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from splatdistill.cameras import camera_token, orbit
+from splatdistill.embedded import network
+from splatdistill.priors.base import Condition
+from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.priors.volume import CELLS, FeatureVolume, beside
+
+WIDTH = 16
+
+
+def volume(**shape: int) -> FeatureVolume:
+    torch.manual_seed(0)
+    return FeatureVolume(WIDTH, hidden=16, **{"side": 8, "size": 8, "depth": 16} | shape)
+
+
+def ring(size: int = 8):
+    fovy = torch.full((4,), math.radians(37.5))
+    azimuth = torch.tensor([0.3, 1.9, -2.0, -0.5])
+    elevation = torch.tensor([0.2, -0.1, 0.9, 0.4])
+    radius = torch.full((4,), 1 / (math.sin(math.radians(37.5) / 2) * 0.87))
+    return orbit(azimuth=azimuth, elevation=elevation, radius=radius, fovy=fovy, size=size)
+
+
+def test_samples_lie_on_the_rays_of_the_cameras_pixels_nearest_first():
+    it, cameras = volume(), ring()
+    axes = camera_token(cameras).view(-1, 4, 4)[:, :3, :3]
+    z_up = torch.einsum("vij,pj->vpi", axes, it.points)
+    world = z_up[..., [1, 2, 0]]  # the token's world is (z, x, y)
+    inside = torch.einsum("vij,vpj->vpi", cameras.viewmats[:, :3, :3], world) + cameras.viewmats[:, None, :3, 3]
+    pixels = torch.einsum("vij,vpj->vpi", cameras.Ks, inside / inside[..., 2:])[..., :2]
+    ray = it.samples // 16
+    expected = torch.stack([ray % 8, ray // 8], -1) + 0.5
+    torch.testing.assert_close(pixels, expected.expand_as(pixels), atol=1e-3, rtol=0)
+    further = inside[..., 2].diff(dim=-1)[:, ray.diff() == 0]
+    assert further.shape[1] > 200 and (further > 0).all()
+    assert (world.norm(dim=-1) < 1).all()
+
+
+def test_a_ball_of_one_density_fades_with_the_length_of_the_chord():
+    it = volume(depth=400)
+    with torch.no_grad():
+        it.cell[2].weight.zero_()
+        it.cell[2].bias.fill_(0.5)
+        out = it(torch.randn(1, WIDTH), camera_token(ring())[:1])[0]
+    at = (torch.arange(8) + 0.5) / 4 - 1
+    slope = math.tan(math.radians(37.5) / 2) * (at[:, None] ** 2 + at**2).sqrt()
+    off = torch.sin(torch.atan(slope)) / (math.sin(math.radians(37.5) / 2) * 0.87)  # of the ray, from the middle
+    chord = 2 * (1 - off**2).clamp(min=0).sqrt()
+    density = 8 * math.log1p(math.exp(0.5 - 2)) / 2  # depth samples cover two world units
+    alpha = 1 - torch.exp(-density * chord)
+    torch.testing.assert_close(out[-1], alpha, atol=0.01, rtol=0)
+    torch.testing.assert_close(out[0], 0.5 * alpha, atol=0.01, rtol=0)
+
+
+def test_what_is_in_front_hides_what_is_behind():
+    it = volume(depth=32, size=9)
+    feature = torch.zeros(1, 3, 8, 8, 8)
+    feature[:, 0, 0, :, 4:] = 1.0  # the xy plane of the z-up world: the half with x > 0, which is the front, is lit
+    with torch.no_grad():
+        it.planes.weight.zero_()
+        it.planes.bias.copy_(feature.flatten())
+        first, last = it.cell[0], it.cell[2]
+        for layer in (first, last):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        first.weight[0, 0] = 10.0
+        last.weight[0, 0] = 0.1  # the first feature: about 1 where lit
+        last.bias[-1] = 12.0  # dense everywhere
+        angles = torch.tensor([0.0, math.pi])
+        cameras = orbit(azimuth=angles, elevation=0 * angles, radius=angles + 3, fovy=angles * 0 + 0.65, size=9)
+        front, back = it(torch.zeros(2, WIDTH), camera_token(cameras))[:, 0, 4, 4]
+    assert front > 0.5 and back < 0.05
+
+
+def test_without_a_camera_view_words_say_where_to_look_from():
+    it = volume()
+    words = {name: torch.randn(WIDTH) for name in ("front", "side", "back", "overhead")}
+    it.face(words)
+    azimuth = torch.tensor([0.0, math.pi / 2, math.pi, 0.0])
+    elevation = torch.deg2rad(torch.tensor([15.0, 15.0, 15.0, 75.0]))
+    cameras = orbit(azimuth=azimuth, elevation=elevation, radius=azimuth + 3, fovy=azimuth * 0 + 0.6, size=8)
+    vectors, tokens = torch.stack(list(words.values())), camera_token(cameras)
+    torch.testing.assert_close(it(vectors, torch.zeros(4, 16)), it(vectors, tokens), atol=1e-4, rtol=1e-4)
+    assert (it(vectors, tokens) - it(vectors, tokens.roll(1, 0))).abs().max() > 1e-3
+
+
+def test_gradients_reach_planes_words_and_the_look():
+    torch.manual_seed(1)
+    it, words = volume(side=4, size=3, depth=4).double(), torch.randn(2, WIDTH, dtype=torch.float64, requires_grad=True)
+    tokens = torch.cat([camera_token(ring())[:1].double(), torch.zeros(1, 16, dtype=torch.float64)])
+    out = it(words, tokens)
+    out.square().sum().backward()
+    assert words.grad is not None and (words.grad.abs().amax(1) > 0).all()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in it.parameters())
+    assert torch.autograd.gradcheck(lambda w: it(w, tokens), (words,), atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_features_stand_beside_the_picture_they_belong_to(side):
+    xt, features = torch.randn(2, 5, side, side), torch.randn(2, 3, 8, 8)
+    out = beside(xt, features)
+    assert out.shape == (2, 5 + 3 * CELLS**2, side, side) and torch.equal(out[:, :5], xt)
+    cell = 8 // side
+    torch.testing.assert_close(out[:, 5:].mean((1, 2, 3)), features.mean((1, 2, 3)))
+    corner = features[0, 1, -cell:, -cell:].mean()
+    torch.testing.assert_close(out[0, 5 + CELLS**2 : 5 + 2 * CELLS**2, -1, -1].mean(), corner)
+
+
+def test_a_prior_hears_the_camera_by_its_volume_alone():
+    torch.manual_seed(0)
+    parts = network.create(channels=(16, 32, 32), text_width=16)
+    prior = MultiViewPrior(
+        parts.unet.eval(), text_encoder=parts.text_encoder, volume=parts.volume, tokenizer=parts.tokenizer,
+        scheduler=parts.scheduler, meta=network.meta(image_size=16),
+    )  # fmt: skip
+    torch.nn.init.zeros_(parts.unet.class_embedding.linear_2.weight)  # type: ignore[union-attr]
+    torch.nn.init.zeros_(parts.unet.class_embedding.linear_2.bias)  # type: ignore[union-attr]
+    xt, t = torch.randn(4, 48, 4, 4), torch.full((4,), 700)
+    one = prior.embed("a red sofa", ring())
+    assert one.camera is not None
+    other = Condition(text=one.text, camera=one.camera.roll(1, 0), pooled=one.pooled)
+    first, second = prior.predict(xt, t, [one, other])
+    assert (first - second).abs().max() > 1e-3 and first.shape == xt.shape
