@@ -4,6 +4,7 @@ are added up. Whatever is random is drawn for all views everywhere, so the numbe
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class Ranks:
             return cls()
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        # An optimizer's first step would import this, and then it holds the group, whose threads outlive `leave`.
+        importlib.import_module("torch._dynamo")
         # Small messages between hosts must not wait for a GPU, so there is a way for either.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
         return cls(dist.get_rank(), world)

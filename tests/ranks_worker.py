@@ -1,11 +1,10 @@
 """One of several processes that make objects together, one for each of CASES, and save what came out.
 
-`python -m tests.ranks_worker RANK WORLD FOLDER`
+`python -m tests.ranks_worker FOLDER`, started as torchrun would
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -55,12 +54,11 @@ def tensors_of(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def main() -> None:
-    rank, world, folder = sys.argv[1:]
-    os.environ |= {"RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": rank}
+    folder = sys.argv[1]
     torch.set_num_threads(1)
     ranks = Ranks.join(torch.device("cpu"))
     for case in CASES:
-        save_file(tensors_of(make(case, ranks)), Path(folder) / f"{case}-{rank}.safetensors")
+        save_file(tensors_of(make(case, ranks)), Path(folder) / f"{case}-{ranks.rank}.safetensors")
     ranks.leave()
 
 

@@ -19,16 +19,44 @@ pytestmark = pytest.mark.xdist_group("ranks")  # one worker makes what all compa
 ROOT = Path(__file__).resolve().parents[1]
 
 
+STEP_AND_LEAVE = """
+import torch
+from pathlib import Path
+from splatdistill.ranks import Ranks
+
+ranks = Ranks.join(torch.device("cpu"))
+x = torch.nn.Parameter(torch.ones(2))
+x.grad = torch.ones(2)
+ranks.sum([x.grad])
+torch.optim.Adam([x]).step()
+ranks.leave()
+names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+assert not any("gloo" in name for name in names), names
+"""
+
+
+def run_two(*arguments: str) -> None:
+    """Two Python processes that can meet, as torchrun would start them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            cwd=ROOT,
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(600) for process in running] == [0, 0]
+
+
 @pytest.fixture(scope="module")
 def made_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of what two processes have made: <case>-<rank>.safetensors."""
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = os.environ | {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    commands = [[sys.executable, "-m", "tests.ranks_worker", str(rank), "2", str(folder)] for rank in range(2)]
-    running = [subprocess.Popen(command, env=environment, cwd=ROOT) for command in commands]
-    assert [process.wait(600) for process in running] == [0, 0]
+    run_two("-m", "tests.ranks_worker", str(folder))
     return folder
 
 
@@ -47,6 +75,11 @@ def test_two_processes_make_the_object_of_one(made_by_two: Path, case: str) -> N
         assert away <= (1e-3 if "exp_avg" in name else 1e-4), (name, away)
     for name in (n for n in alone if n.endswith("densify.count")):
         assert torch.equal(first[name], alone[name]) and second[name].eq(0).all()
+
+
+def test_no_thread_outlives_the_group() -> None:
+    """One that does may ask for the interpreter's lock while that ends, which aborts the process: a good run fails."""
+    run_two("-c", STEP_AND_LEAVE)
 
 
 def test_rows_are_shared_by_views_of_each_particle() -> None:
