@@ -28,9 +28,9 @@ $(STAMP): requirements-dev.lock pyproject.toml $(wildcard setup.py) $(NATIVE)
 # A run is never overwritten, so each demo takes the next free name. The command prints where the splats, the turntable
 # and the contact sheet are.
 demo: venv
-	@number=1; while [ -e "$(OUT)/red-lamp-$$number" ]; do number=$$((number + 1)); done; set -x; \
-		HF_HUB_OFFLINE=1 $(BIN)/splatdistill train --method sds --prompt "a red lamp" --out $(OUT) \
-		--name "red-lamp-$$number"
+	@number=1; while [ -e "$(OUT)/red-armchair-$$number" ]; do number=$$((number + 1)); done; set -x; \
+		HF_HUB_OFFLINE=1 $(BIN)/splatdistill train --method sds --prompt "a red armchair" --out $(OUT) \
+		--name "red-armchair-$$number"
 
 test: venv
 	$(PYTEST) -m "not slow and not browser"

@@ -1,8 +1,8 @@
 """All methods on the embedded prior at an equal budget of image evaluations, judged by `splatdistill eval`.
 
 `python benchmarks/compare_methods.py` makes every run of the plan below that is not done yet, then judges them and
-writes compare_methods.json and a strip of pictures per method. It can be stopped at any time: what is done stays done,
-and `--minutes` stops it by itself. `--suite` takes a part of the plan.
+writes compare_methods.json, a strip of pictures per method and, once the plan is done, README's tables. It can be
+stopped at any time: what is done stays done, and `--minutes` stops it by itself. `--suite` takes a part of the plan.
 
 An image evaluation is one picture through a network forwards. The learning of VSD's and ESD's second score counts one
 more per view. Methods that tell the side in words are not told the camera: that is how a text-to-image model is used.
@@ -21,12 +21,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from common import commit, machine
+from common import ROOT, commit, machine, with_section
+from compare_report import SECTION, tables
 from PIL import Image
 
 from splatdistill import priors
 from splatdistill.config import TrainConfig
 from splatdistill.device import pick_device
+from splatdistill.embedded.corpus.splits import held_out_pair
 from splatdistill.embedded.judge import Judge
 from splatdistill.evaluate import Subject, evaluate
 from splatdistill.io import ply
@@ -39,6 +41,7 @@ from splatdistill.train import train
 BUDGET = 3200  # image evaluations of a run
 PER_VIEW = {"sds": 2, "vsd": 4, "esd": 5, "csd": 2, "consistency": 4, "multiview": 2}
 LEDGER = "ledger.json"
+OUT = Path("benchmarks/results/compare")
 VIEW = 96  # pixels of a picture in a strip
 SCALE = 7.5  # where all have the same guidance
 WORDS = {"views": {"words": "on", "token": False}}
@@ -48,7 +51,10 @@ PROMPTS = (
     "a purple umbrella", "a snowman", "a basketball", "a soccer ball", "a palm tree", "a white mug", "a blue car",
     "a green teapot", "a pink gift", "a brown table",
 )  # fmt: skip
-FRONTED = ("an armchair", "a bus", "a car", "a cat", "a chair", "a dog", "a horse", "a sofa", "a teddy bear", "a truck")
+FRONTED = (  # the judge was shown to tell their fronts
+    "a biplane", "a cat", "a chicken", "a dog", "a grand piano", "a guitar", "a rabbit", "a snowman", "a teddy bear",
+    "a toy train",
+)  # fmt: skip
 FEW = ("a hamburger", "a red lamp", "a red armchair", "a blue car", "a teddy bear", "a yellow bus")
 
 
@@ -89,6 +95,8 @@ def plan(pool: Sequence[str]) -> list[Row]:
     rows += [Row("janus", m, m, FRONTED, settings, seeds=(0, 1)) for m, settings in told.items()]
     rows.append(Row("janus", "sds with camera token", "sds", FRONTED, seeds=(0, 1)))
     rows.append(Row("precision", "default", TrainConfig().method, pool))
+    unseen = [prompt for prompt in pool if held_out_pair(*prompt.split(" ", 2)[1:])]  # by the prior, in training
+    rows.append(Row("precision", "unseen pairs", TrainConfig().method, unseen, seeds=(0, 1, 2, 3)))
     rows += [Row("views", f"V = {v}", "multiview", FEW, {"camera": {"views_per_group": v}}) for v in (1, 2, 4)]
     lit = {"start": 0.3}
     rows += [
@@ -108,7 +116,7 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after this time")
     parser.add_argument("--runs", type=Path, default=Path("runs/compare"), help="where the run folders go")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/compare"))
+    parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     keep_freed_memory()
     begun = time.monotonic()
@@ -149,10 +157,9 @@ def prior_hash() -> str:
 
 
 def record(rows: Sequence[Row], *, judge: Judge, runs: Path, out: Path) -> None:
-    """Judges what is done and writes it; lines of suites that were not asked for stay as they are."""
+    """Judges what is done and writes it; lines of suites that were not asked for stay, if they are of this prior."""
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "compare_methods.json"
-    lines = {(x["suite"], x["label"]): x for x in json.loads(path.read_text())["rows"]} if path.exists() else {}
+    made = []
     renderer = make_renderer(pick_device("auto"))
     for row in rows:
         planned = list(row.runs())
@@ -166,18 +173,29 @@ def record(rows: Sequence[Row], *, judge: Judge, runs: Path, out: Path) -> None:
             yardstick=judge.yardstick,
             renderer=renderer,
         )
-        lines[row.suite, row.label] = {
+        line = {
             "suite": row.suite, "label": row.label, "method": row.method, "settings": row.settings,
             "planned": len(planned), **result["overall"], "among": len(result["among"]),
             "janus_probe": result["janus_probe"], "objects": result["objects"],
         }  # fmt: skip
+        made.append(line)
         if row.suite == "methods":
             write_strip(out / f"{row.label.replace(' ', '-')}.jpg", [runs / name for name, _ in finished])
     about = {
         "command": "python benchmarks/compare_methods.py", "machine": machine(), "commit": commit(),
         "prior": prior_hash(), "judge": judge.name, "budget": BUDGET,
     }  # fmt: skip
+    path = out / "compare_methods.json"  # read late: another process may have judged other suites meanwhile
+    before = json.loads(path.read_text()) if path.exists() else {}
+    kept = before["rows"] if before.get("prior") == about["prior"] else []
+    found = {(line["suite"], line["label"]): line for line in [*kept, *made]}
+    everything = [(row.suite, row.label) for row in plan(judge.yardstick.pool)]
+    lines = {key: found[key] for key in everything if key in found}
     path.write_text(json.dumps({**about, "rows": list(lines.values())}, indent=1) + "\n")
+    whole = len(lines) == len(everything) and all(len(line["objects"]) == line["planned"] for line in lines.values())
+    if whole and out == OUT:
+        readme = ROOT / "README.md"
+        readme.write_text(with_section(readme.read_text(), tables(lines, real=judge.yardstick.real), **SECTION))
 
 
 def subject(folder: Path, config: TrainConfig) -> Subject:

@@ -29,7 +29,7 @@ from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
 from splatdistill.train import train
 
-PROMPTS = ["a hamburger", "a red lamp", "a blue lamp", "a christmas tree", "a cactus", "a traffic cone"]
+PROMPTS = ["a red armchair", "a hamburger", "a teddy bear", "a grand piano", "a blue car", "a snowman"]
 TILE = 112  # pixels
 
 

@@ -35,7 +35,7 @@ PAPERS = {
     "multiview": "MVDream, arXiv 2308.16512",
 }
 SECTION = {"name": "methods", "script": "methods.py"}
-PROMPTS = ["a red lamp", "a hamburger"]
+PROMPTS = ["a red armchair", "a teddy bear"]
 VIEW, LABEL = 112, 96  # pixels
 OUT = Path("benchmarks/results/methods")
 KEPT = ("prompt", "method", "seed", "steps", "num_splats", "image_evaluations", "seconds_total", "network_share",

@@ -7,6 +7,7 @@ from collections import Counter
 
 import compare_methods
 import pytest
+from compare_report import tables
 
 from splatdistill.config import METHODS
 from splatdistill.presets import validate
@@ -48,3 +49,19 @@ def test_a_run_with_other_settings_is_not_done(tmp_path) -> None:
     (tmp_path / compare_methods.LEDGER).write_text(json.dumps(mark))
     assert compare_methods.done(tmp_path, mark)
     assert not compare_methods.done(tmp_path, compare_methods.ledger(second))
+
+
+def test_tables_show_each_row_of_the_plan_and_say_where_no_rate_is_known() -> None:
+    figures = {
+        "r_precision_object": 0.75, "geometry_r_precision_object": 0.5, "view_consistency": 0.9, "saturation": 0.4,
+        "high_frequency": 0.021, "seconds": 29.6, "janus_rate": 0.05, "front_rate": 0.8,
+    }  # fmt: skip
+    rows = {(row.suite, row.label): figures | {"method": row.method} for row in PLAN}
+    rows["janus", "vsd"] = rows["janus", "vsd"] | {"janus_rate": None, "front_rate": None}
+    text = tables(rows, real={kind: figures for kind in ("plain", "coloured")})
+    assert "| `sds` | 75 % | 50 % | 5 % | 80 % | 0.90 | 0.40 | 0.021 | 30 |" in text
+    assert "| `vsd` | 75 % | 50 % | n/a | n/a |" in text
+    for row in PLAN:
+        assert row.suite == "precision" or f"| {row.label} |" in text or f"| `{row.label}` |" in text
+    widths = {line.count("|") for table in text.split("\n\n") for line in table.splitlines()}
+    assert len(widths) == 3
