@@ -84,9 +84,7 @@ class Row:
 
 def plan(pool: Sequence[str]) -> list[Row]:
     """Every row. pool: the 40 prompts of R-Precision."""
-    told = {
-        "sds": WORDS, "csd": WORDS, "consistency": WORDS, "vsd": {}, "esd": {}, "multiview": {},
-    }  # fmt: skip
+    told = {m: {} if m == "multiview" else WORDS for m in PER_VIEW}
     same_scale = {m: {m: {"guidance_scale": SCALE}} for m in ("sds", "vsd", "esd", "multiview")}
     same_scale["consistency"] = {"consistency": {"guidance_scale": SCALE, "guidance_scale_final": SCALE}}
     rows = [Row("methods", m, m, PROMPTS, settings) for m, settings in told.items()]

@@ -41,10 +41,15 @@ def ddim(
     *,
     steps: int = 25,
     guidance_scale: float = 4.0,
+    guide_above: int = 400,
     elevation_deg: float = 15.0,
     seed: int = 0,
 ) -> Tensor:
-    """[4,H,W,3] in 0..1 on the CPU: front, right, back and left of what the prior makes of a prompt."""
+    """[4,H,W,3] in 0..1 on the CPU: front, right, back and left of what the prior makes of a prompt.
+
+    guide_above: timestep down to which guidance acts; at low noise it draws halos and the grid of the network's patches
+    (Kynkaanniemi 2024, arXiv 2404.07724).
+    """
     azimuth, one = torch.arange(4) * (math.pi / 2), torch.ones(4)
     size, device = prior.image_size, prior.alphas_cumprod.device
     cameras = orbit(
@@ -56,7 +61,7 @@ def ddim(
     times = torch.linspace(999, 0, steps + 1).round().long().to(device)
     for now, then in pairwise(times):
         told, untold = prior.predict(x, now.expand(4), conditions)
-        eps = untold + guidance_scale * (told - untold)
+        eps = untold + (guidance_scale if now > guide_above else 1.0) * (told - untold)
         a, b = prior.alphas_cumprod[now], prior.alphas_cumprod[then]
         x0 = ((x - (1 - a).sqrt() * eps) / a.sqrt()).clamp(-1, 1)
         eps = (x - a.sqrt() * x0) / (1 - a).sqrt()
