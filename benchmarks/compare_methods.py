@@ -6,6 +6,7 @@ stopped at any time: what is done stays done, and `--minutes` stops it by itself
 
 An image evaluation is one picture through a network forwards. The learning of VSD's and ESD's second score counts one
 more per view. Methods that tell the side in words are not told the camera: that is how a text-to-image model is used.
+Rows "with camera token" are the presets as they are: the embedded prior can be told where a view is seen from.
 """
 
 from __future__ import annotations
@@ -88,10 +89,11 @@ def plan(pool: Sequence[str]) -> list[Row]:
     same_scale = {m: {m: {"guidance_scale": SCALE}} for m in ("sds", "vsd", "esd", "multiview")}
     same_scale["consistency"] = {"consistency": {"guidance_scale": SCALE, "guidance_scale_final": SCALE}}
     rows = [Row("methods", m, m, PROMPTS, settings) for m, settings in told.items()]
-    rows.append(Row("methods", "sds with camera token", "sds", PROMPTS))
+    lone = [m for m in PER_VIEW if m != "multiview"]
+    rows += [Row("methods", f"{m} with camera token", m, PROMPTS) for m in lone]
     rows += [Row("scale", m, m, PROMPTS, told[m] | scale) for m, scale in same_scale.items()]
     rows += [Row("janus", m, m, FRONTED, settings, seeds=(0, 1)) for m, settings in told.items()]
-    rows.append(Row("janus", "sds with camera token", "sds", FRONTED, seeds=(0, 1)))
+    rows += [Row("janus", f"{m} with camera token", m, FRONTED, seeds=(0, 1)) for m in lone]
     rows.append(Row("precision", "default", TrainConfig().method, pool))
     unseen = [prompt for prompt in pool if held_out_pair(*prompt.split(" ", 2)[1:])]  # by the prior, in training
     rows.append(Row("precision", "unseen pairs", TrainConfig().method, unseen, seeds=(0, 1, 2, 3)))

@@ -144,10 +144,12 @@ class ViewsConfig:
     """View words: the side that a camera sees, added to the prompt as in "a red armchair, back view"."""
 
     words: Literal["auto", "on", "off"] = "auto"
-    """Whether prompts name the side; auto does where the method asks for it: vsd, esd, and sds with Perp-Neg."""
+    """Whether prompts name the side; auto does where the method asks for it: sds with Perp-Neg, and vsd and esd where
+    the prior cannot be told the camera of a single view.
+    """
     token: FileOnly[bool] = True
     """Tell the prior every camera, if it knows any, so that views of a group see each other; without, words alone tell
-    the side. VSD and ESD never tell it.
+    the side. VSD and ESD score single views, so they tell it only to a prior that has learned cameras of those.
     """
     front_deg: FileOnly[float] = 45.0
     """Views closer than this to the front or the back have that word, the others are side views; degrees."""

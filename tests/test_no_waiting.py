@@ -77,6 +77,7 @@ def trainer_there(config: TrainConfig, watch: Watch) -> Trainer:
         prior = unet_prior()
         prior.unet.to(DEVICE)
         prior.text_encoder.to(DEVICE)
+        prior.volume.to(DEVICE)
         prior.device, prior.alphas_cumprod = DEVICE, prior.alphas_cumprod.to(DEVICE)
         trainer = Trainer(config, prior=prior, device=DEVICE)
         trainer.renderer = GsplatRenderer()

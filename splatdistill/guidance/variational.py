@@ -17,9 +17,12 @@ V = TypeVar("V", bound=VSDConfig)
 
 
 class VariationalGuidance(AnnealedGuidance[V]):
-    """Every view is scored on its own: the prior is told the view in words, the second score by its own camera."""
+    """Every view is scored on its own. The prior is told the camera of a view if it can be told that of a single one,
+    else the side in words; the second score its camera.
+    """
 
     score: Variational
+    cameras_told: bool = False
 
     @property
     def particles(self) -> int:
@@ -27,10 +30,11 @@ class VariationalGuidance(AnnealedGuidance[V]):
 
     @property
     def words(self) -> bool:
-        return True
+        return not (self.views.token and self.cameras_told)
 
     def bind(self, prior: Prior) -> None:
         c = self.config
+        self.cameras_told = prior.lone_cameras
         self.score = prior.variational(
             self.prompt,
             particles=c.particles,
@@ -46,8 +50,9 @@ class VariationalGuidance(AnnealedGuidance[V]):
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, cameras = self.config.guidance_scale, batch.cameras
-        cond = prior.embed(self.described(cameras), cameras, token=False)
-        uncond = prior.embed(self.config.negative_prompt, cameras, token=False)
+        token = self.views.token
+        cond = prior.embed(self.described(cameras), cameras, token=token, alone=True)
+        uncond = prior.embed(self.config.negative_prompt, cameras, token=token, alone=True)
         guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         row = [(c, told) for c, told in self.row() if c != 0.0]
         second = self.score.predict(batch, [told for _, told in row])

@@ -1,4 +1,4 @@
-"""VSD: ProlificDreamer (Wang et al., arXiv 2305.16213): g = w(t) (eps_cfg(x_t, view words) - eps_phi(x_t, camera)).
+"""VSD: ProlificDreamer (Wang et al., arXiv 2305.16213): g = w(t) (eps_cfg(x_t, view) - eps_phi(x_t, camera)).
 
 eps_phi is the score of the run's own renders: adapters on the prior's network that learn while the splats do.
 """

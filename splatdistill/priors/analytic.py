@@ -109,6 +109,7 @@ class AnalyticPrior:
 
     dtype = "fp32"
     knows_cameras = True
+    lone_cameras = False
     origin = "analytic"
 
     def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1, learned: bool = False) -> None:
@@ -129,8 +130,10 @@ class AnalyticPrior:
     def decode(self, x0: Tensor) -> Tensor:
         return (0.5 * x0 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
-    def embed(self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True) -> AnalyticCondition:
-        """`token` changes nothing: a density is given for each camera."""
+    def embed(
+        self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
+    ) -> AnalyticCondition:
+        """`token` and `alone` change nothing: a density is given for each camera."""
         views = 1 if cameras is None else len(cameras)
         if isinstance(prompt, str):
             density = self.scene(prompt, cameras)

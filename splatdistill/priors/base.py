@@ -14,12 +14,14 @@ from splatdistill.types import Cameras, NoisyBatch
 @dataclass(frozen=True)
 class Condition:
     """One thing a prior can be asked about V views. text: [V,T,D] token states; camera: [V,16] token, or None for no
-    camera; pooled: [V,P], one vector for the whole text, where the network wants that too.
+    camera; pooled: [V,P], one vector for the whole text, where the network wants that too. joint: views with a camera
+    see each other.
     """
 
     text: Tensor
     camera: Tensor | None
     pooled: Tensor | None = field(default=None, kw_only=True)
+    joint: bool = field(default=True, kw_only=True)
 
 
 class Variational(Protocol):
@@ -43,8 +45,8 @@ class Prior(Protocol):
 
     alphas_cumprod: [1000] of its schedule. num_views: views it sees jointly (1 for single-view priors).
     image_size: its native render side in pixels. dtype: fp32 or bf16, the precision its network runs in.
-    knows_cameras: whether conditions can tell it where a view is seen from. origin: where its weights are from, for
-    the record of a run.
+    knows_cameras: whether conditions can tell it where a view is seen from. lone_cameras: also where a view has no
+    others beside it, as it learned. origin: where its weights are from, for the record of a run.
     """
 
     alphas_cumprod: Tensor
@@ -52,6 +54,7 @@ class Prior(Protocol):
     image_size: int
     dtype: str
     knows_cameras: bool
+    lone_cameras: bool
     origin: str
 
     def encode(self, rgb: Tensor) -> Tensor:
@@ -62,9 +65,12 @@ class Prior(Protocol):
         """x0 [V,C,h,w] to [V,H,W,3] in 0..1; for previews only."""
         ...
 
-    def embed(self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True) -> Condition:
+    def embed(
+        self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
+    ) -> Condition:
         """The condition for a prompt, or one prompt for each view, seen by these cameras; text is encoded once per
         string. With cameras=None or token=False the network is not told the camera, and views do not see each other.
+        alone: they do not either, and the camera is told only to a prior with `lone_cameras`.
         """
         ...
 

@@ -27,8 +27,8 @@ ADAPTER = "second_score"
 class LoRAScore(LearnedScore):
     """One network, two states: with the adapters it is the score of the renders, without them the prior.
 
-    It starts as the prior: the adapters and the camera's last layer are zero. The prior's own camera token is silent
-    here, or the score without camera would be told it all the same.
+    It starts as the prior of single views: the adapters and the camera's last layer are zero. The prior's own camera
+    token is used where the prior has learned it for single views, and silent where not.
     """
 
     def __init__(
@@ -74,11 +74,14 @@ class LoRAScore(LearnedScore):
 
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         with self._active(tokens):
-            return self.frozen(xt, t)
+            return self._answer(xt, t, cameras=tokens if self.prior.lone_cameras else None)
 
     def frozen(self, xt: Tensor, t: Tensor) -> Tensor:
+        return self._answer(xt, t, cameras=None)
+
+    def _answer(self, xt: Tensor, t: Tensor, *, cameras: Tensor | None) -> Tensor:
         told = self.condition
-        return self.prior.denoise(xt, t, text=told.text, pooled=told.pooled, cameras=None)
+        return self.prior.denoise(xt, t, text=told.text, pooled=told.pooled, cameras=cameras)
 
     @contextmanager
     def _active(self, tokens: Tensor) -> Iterator[None]:

@@ -36,6 +36,8 @@ def pixel_shuffle(x0: Tensor, patch: int) -> Tensor:
 class MultiViewPrior(UNetPrior):
     """The `Prior` protocol on a diffusers folder with unet, scheduler, text_encoder and tokenizer, all frozen."""
 
+    lone_cameras = True
+
     def __init__(
         self,
         unet: UNet2DConditionModel,

@@ -37,6 +37,7 @@ class NetworkPrior(ABC):
     """The `Prior` protocol on a frozen network, but for pictures and words."""
 
     knows_cameras = False
+    lone_cameras = False
 
     def __init__(
         self,
@@ -92,28 +93,31 @@ class NetworkPrior(ABC):
         `joint_rows` rows see each other in groups.
         """
 
-    def embed(self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True) -> Condition:
+    def embed(
+        self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
+    ) -> Condition:
         """One condition for V cameras, or for as many views as there are prompts when no camera is told; `predict`
         spreads a single one.
         """
         read = [self._encode(p) for p in ([prompt] if isinstance(prompt, str) else prompt)]
         text = torch.cat([x.tokens for x in read])
         pooled = torch.cat([x.pooled for x in read if x.pooled is not None]) if read[0].pooled is not None else None
-        if cameras is None or not token or not self.knows_cameras:
+        if cameras is None or not token or not (self.lone_cameras if alone else self.knows_cameras):
             return Condition(text=text, camera=None, pooled=pooled)
         tokens = send(camera_token(cameras), self.device)
-        return Condition(text=text.expand(len(cameras), -1, -1), camera=tokens, pooled=pooled)
+        return Condition(text=text.expand(len(cameras), -1, -1), camera=tokens, pooled=pooled, joint=not alone)
 
     @torch.no_grad()
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         """fp32 epsilon for each of K conditions, K tensors like xt [V,C,h,w], in one network call; t: [V] int64.
 
-        Views of conditions with cameras attend to each other in consecutive groups of `num_views`.
+        Views of conditions with cameras, if they are joint, attend to each other in consecutive groups of `num_views`.
         """
         num = len(xt)
-        # Rows with cameras go first, because the joint rows of the view attention are the first ones.
-        order = sorted(range(len(conditions)), key=lambda k: conditions[k].camera is None)
-        joint = num * sum(c.camera is not None for c in conditions)
+        # Rows that see each other go first, because the joint rows of the view attention are the first ones.
+        together = [c.joint and c.camera is not None for c in conditions]
+        order = sorted(range(len(conditions)), key=lambda k: not together[k])
+        joint = num * sum(together)
         if joint and num % self.num_views:
             raise ValueError(f"The number of views ({num}) must be a multiple of {self.num_views} for this prior.")
         text = torch.cat([conditions[k].text.expand(num, -1, -1) for k in order])

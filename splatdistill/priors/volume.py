@@ -76,7 +76,8 @@ class FeatureVolume(ModelMixin, ConfigMixin):
         told = (tokens != 0).any(-1).view(-1, 1, 1)
         axes = torch.where(told, tokens.view(-1, 4, 4)[:, :3, :3], self.look(words).view(-1, 3, 3))
         at = torch.einsum("rij,pj->rpi", axes, self.points)
-        pairs = torch.stack([at[..., [0, 1]], at[..., [1, 2]], at[..., [2, 0]]], 1).view(3 * rows, 1, -1, 2)
+        pairs = torch.stack([at[..., :2], at[..., 1:], at.roll(1, -1)[..., :2]], 1)  # no list as index: it would wait
+        pairs = pairs.view(3 * rows, 1, -1, 2)
         planes = self.planes(self.read(words)).view(3 * rows, channels, side, side)
         found = F.grid_sample(planes, pairs, align_corners=False).view(rows, 3, channels, -1).sum(1).transpose(1, 2)
         inside = self.cell(found)

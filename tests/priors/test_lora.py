@@ -37,24 +37,25 @@ def learn(score: LoRAScore, batch: Any, *, first: int = 0, last: int = 5, measur
 
 
 @pytest.mark.parametrize("prediction_type", ["v_prediction", "epsilon"])
-def test_it_starts_as_the_prior_without_camera_and_leaves_the_prior_alone(prediction_type: str) -> None:
+def test_it_starts_as_the_prior_of_single_views_and_leaves_the_prior_alone(prediction_type: str) -> None:
     prior = tiny(prediction_type=prediction_type)
-    told, untold = prior.embed(PROMPT, ring()), prior.embed(PROMPT, None)
+    conditions = [prior.embed(PROMPT, ring(), alone=True), prior.embed(PROMPT, None), prior.embed(PROMPT, ring())]
     batch = batch_of(prior)
-    before = prior.predict(batch.xt, batch.t, [told, untold])
+    before = prior.predict(batch.xt, batch.t, conditions)
     score = score_of(prior)
-    for a in score.predict(batch, [True, False]):
-        torch.testing.assert_close(a, before[1])
+    for a, b in zip(score.predict(batch, [True, False]), before[:2], strict=True):
+        torch.testing.assert_close(a, b)
     learn(score, batch)
-    after = prior.predict(batch.xt, batch.t, [told, untold])
+    after = prior.predict(batch.xt, batch.t, conditions)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     with_camera, without = score.predict(batch, [True, False])
     assert (without - before[1]).abs().max() > 1e-4
     assert (with_camera - without).abs().max() > 1e-6
 
 
-def test_the_priors_own_camera_token_is_silent_and_views_do_not_see_each_other() -> None:
+def test_a_prior_without_cameras_of_single_views_lends_no_token_and_views_do_not_see_each_other() -> None:
     prior = tiny()
+    prior.lone_cameras = False
     score = score_of(prior)
     batch = batch_of(prior)
     learn(score, batch)

@@ -189,6 +189,19 @@ def test_every_view_may_have_words_of_its_own(prior):
     torch.testing.assert_close(rows[:1], first, atol=1e-5, rtol=1e-4)
 
 
+def test_views_that_are_alone_hear_their_cameras_and_not_each_other(prior):
+    alone = prior.embed("a car", ring(), alone=True)
+    (together,) = prior.predict(noise(), steps(), [alone])
+    each = []
+    for row in range(4):
+        one = slice(row, row + 1)
+        seen = prior.embed("a car", ring().select(one), alone=True)
+        each += prior.predict(noise()[one], steps(1), [seen])
+    torch.testing.assert_close(together, torch.cat(each), atol=1e-5, rtol=1e-4)
+    joint, silent = prior.predict(noise(), steps(), [prior.embed("a car", ring()), prior.embed("a car", None)])
+    assert min((together - other).abs().amax() for other in (joint, silent)) > 1e-5
+
+
 def test_a_network_without_a_camera_token_is_refused(tmp_path):
     network.save(network.create(channels=(16, 32, 32), text_width=16), tmp_path / "plain", image_size=16)
     config = tmp_path / "plain" / "unet" / "config.json"
