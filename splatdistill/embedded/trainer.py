@@ -49,7 +49,7 @@ class TrainConfig:
     lr: float = 1e-3
     warmup: int = 300
     decay: float = 0.5
-    max_images: int = 700_000
+    max_images: int = 520_000
     ema: float = 0.998
     weight_decay: float = 1e-2
     ring: float = 0.6
