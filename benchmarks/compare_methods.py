@@ -93,7 +93,7 @@ def plan(pool: Sequence[str]) -> list[Row]:
     rows += [Row("methods", f"{m} with camera token", m, PROMPTS) for m in lone]
     rows += [Row("scale", m, m, PROMPTS, told[m] | scale) for m, scale in same_scale.items()]
     rows += [Row("janus", m, m, FRONTED, settings, seeds=(0, 1)) for m, settings in told.items()]
-    rows += [Row("janus", f"{m} with camera token", m, FRONTED, seeds=(0, 1)) for m in lone]
+    rows.append(Row("janus", "sds with camera token", "sds", FRONTED, seeds=(0, 1)))
     rows.append(Row("precision", "default", TrainConfig().method, pool))
     unseen = [prompt for prompt in pool if held_out_pair(*prompt.split(" ", 2)[1:])]  # by the prior, in training
     rows.append(Row("precision", "unseen pairs", TrainConfig().method, unseen, seeds=(0, 1, 2, 3)))

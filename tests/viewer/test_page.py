@@ -377,7 +377,7 @@ def test_v11_without_webgl2_there_are_pictures(browser: Any, tmp_path: Path) -> 
         page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
         page.goto(served.url)
         page.wait_for_selector("text=This browser has no WebGL2")
-        assert page.evaluate("document.querySelector('.fallback img').complete")
+        page.wait_for_function("document.querySelector('.fallback img')?.naturalWidth > 0")  # it came and is a picture
         assert page.locator("[role=tab]").count() == 5
         context.close()
 
