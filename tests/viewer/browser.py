@@ -92,6 +92,17 @@ def seen(page: Any, *, azimuth: float, elevation: float, size: int = SIZE) -> np
     return pixels[..., :3].astype(np.float64) / 255
 
 
+def drop(page: Any, data: bytes, name: str) -> None:
+    """Drops a file on the page and waits until it was drawn or refused."""
+    page.evaluate(
+        """async ([bytes, name]) => {
+            const file = new File([new Uint8Array(bytes)], name);
+            await window.splatdistill.view.open(file);
+        }""",
+        [list(data), name],
+    )
+
+
 def cameras(views: list[tuple[float, float]], size: int = SIZE) -> Cameras:
     angles = torch.tensor(views).deg2rad()
     full = torch.ones(len(views))

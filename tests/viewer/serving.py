@@ -24,6 +24,7 @@ from splatdistill.splats import Splats
 from splatdistill.viewer.server import make_app
 
 CONFIG = TrainConfig(prompt="a knot of many colours", steps=100, output=OutputConfig(size=64, frames=4))
+HOSTILE = '</script><img src=x onerror="window.hacked=1"> <!-- <b>knot</b>'  # a prompt
 
 
 def make_run(folder: Path, splats: Splats | None, *, done: bool = True, prompt: str = CONFIG.prompt) -> RunLog:
