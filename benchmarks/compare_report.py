@@ -15,7 +15,7 @@ def tables(rows: Rows, *, real: Mapping[str, Mapping[str, float]]) -> str:
     labels = [label for suite, label in rows if suite == "methods"]
     scaled = [label for suite, label in rows if suite == "scale"]
     few = [key for key in rows if key[0] in ("views", "ablation")]
-    main = [_line(label, rows["methods", label], rows["janus", label]) for label in labels]
+    main = [_line(label, rows["methods", label], rows.get(("janus", label))) for label in labels]
     parts = [
         _table(
             ("method", "R-Precision", "geometry", "Janus rate", "a front", "consistency", "saturation",
@@ -38,9 +38,10 @@ def tables(rows: Rows, *, real: Mapping[str, Mapping[str, float]]) -> str:
     return "\n\n".join(parts)
 
 
-def _line(label: str, row: Mapping[str, Any], janus: Mapping[str, Any]) -> list[str]:
-    known = janus["janus_rate"] is not None
-    rates = [_share(janus["janus_rate"]), _share(janus["front_rate"])] if known else ["n/a", "n/a"]
+def _line(label: str, row: Mapping[str, Any], janus: Mapping[str, Any] | None) -> list[str]:
+    rates = ["not run"] * 2 if janus is None else ["n/a"] * 2
+    if janus is not None and janus["janus_rate"] is not None:
+        rates = [_share(janus["janus_rate"]), _share(janus["front_rate"])]
     return [f"`{label}`", *_judged(row), *rates, f"{row['view_consistency']:.2f}", *_look(row), f"{row['seconds']:.0f}"]
 
 

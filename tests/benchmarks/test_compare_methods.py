@@ -61,6 +61,7 @@ def test_tables_show_each_row_of_the_plan_and_say_where_no_rate_is_known() -> No
     text = tables(rows, real={kind: figures for kind in ("plain", "coloured")})
     assert "| `sds` | 75 % | 50 % | 5 % | 80 % | 0.90 | 0.40 | 0.021 | 30 |" in text
     assert "| `vsd` | 75 % | 50 % | n/a | n/a |" in text
+    assert "| `vsd with camera token` | 75 % | 50 % | not run | not run |" in text
     for row in PLAN:
         assert row.suite == "precision" or f"| {row.label} |" in text or f"| `{row.label}` |" in text
     widths = {line.count("|") for table in text.split("\n\n") for line in table.splitlines()}
