@@ -42,7 +42,8 @@ class CameraConfig:
     object_radius: FileOnly[float] = 1.0
     """Radius of the object's bounding sphere, world units."""
     views_per_group: int = 4
-    """Views of a group share elevation, field of view and timestep; their azimuths are evenly spaced."""
+    """Views of a group share elevation, field of view and timestep; their azimuths are evenly spaced. A
+    prior of several views sees them together; with 1 the embedded prior sees each on its own."""
 
 
 @dataclass(frozen=True)

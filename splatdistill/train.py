@@ -61,7 +61,7 @@ def train(
     load = load or priors.load
     teachers = {name: load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
     for _, stage in presets.stages(config):
-        check_group(teachers[stage.prior].num_views, stage)
+        check_group(teachers[stage.prior].num_views, stage, lone_cameras=teachers[stage.prior].lone_cameras)
         ranks.check(stage.num_views, group=group_of(stage))
     trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers, ranks=ranks)
     if resume:

@@ -83,8 +83,10 @@ class Guidance(ABC, Generic[C]):
         return [seen_from(self.prompt, word) for word in words]
 
     def asked(self, prior: Prior, prompt: str | Sequence[str], cameras: Cameras) -> Condition:
-        """The condition for a prompt, or one for each view; it holds the cameras unless the settings forbid."""
-        return prior.embed(prompt, cameras, token=self.views.token)
+        """The condition for a prompt, or one for each view; it holds the cameras unless the settings forbid. Groups of
+        one are views that do not see each other.
+        """
+        return prior.embed(prompt, cameras, token=self.views.token, alone=self.group == 1)
 
     def progress(self, step: int) -> float:
         """How much of the run is done, 0..1."""

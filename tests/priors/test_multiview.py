@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from splatdistill.cameras import orbit
+from splatdistill.config import METHODS, SINGLE_VIEW_METHODS, CameraConfig, TrainConfig
 from splatdistill.embedded import network
+from splatdistill.guidance import make_guidance
+from splatdistill.guidance.base import noisy_batch
 from splatdistill.priors.base import Condition
 from splatdistill.priors.multiview import NUM_MARKS, MultiViewPrior, encode_text, pixel_shuffle, pixel_unshuffle
 from splatdistill.priors.words import META_FILE
+from tests.guidance.toys import assemble
 
 
 def tiny(*, prediction_type: str = "v_prediction") -> MultiViewPrior:
@@ -200,6 +204,22 @@ def test_views_that_are_alone_hear_their_cameras_and_not_each_other(prior):
     torch.testing.assert_close(together, torch.cat(each), atol=1e-5, rtol=1e-4)
     joint, silent = prior.predict(noise(), steps(), [prior.embed("a car", ring()), prior.embed("a car", None)])
     assert min((together - other).abs().amax() for other in (joint, silent)) > 1e-5
+
+
+@pytest.mark.parametrize("group", [1, 4])
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in SINGLE_VIEW_METHODS])
+def test_a_method_shows_a_view_to_those_of_its_group_alone(prior, method, group):
+    config = TrainConfig(method=method, prompt="a red sofa", camera=CameraConfig(views_per_group=group))
+    guidance = make_guidance(config)
+    guidance.bind(prior)
+    moved = []
+    for last in (0.0, 1.0):
+        x0 = noise()
+        x0[3] += last
+        batch = noisy_batch(x0, ring(), prior, t=steps(), eps=noise())
+        residual = guidance.residual(batch, prior, step=0)
+        moved.append(assemble(residual))
+    assert bool((moved[0][:3] - moved[1][:3]).abs().amax() > 1e-5) is (group == 4)
 
 
 def test_a_network_without_a_camera_token_is_refused(tmp_path):
