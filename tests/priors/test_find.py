@@ -148,13 +148,13 @@ def test_a_run_records_where_its_prior_came_from(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["priors"] == {str(folder): str(folder)}
 
 
+@pytest.mark.parametrize("group", ["1", "2"])  # it knows no cameras of single views either
 def test_groups_that_a_model_does_not_see_are_refused_before_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], group: str
 ) -> None:
     folder = tiny.mvdream(tmp_path / "x" / "model")
     arguments = ["train", "--config", "smoke", "--prior", str(folder), "--prompt", "a chair", "--out", str(tmp_path)]
-    assert cli.main([*arguments, "--name", "run", "--device", "cpu", "--camera.views-per-group", "2"]) == cli.USAGE
-    assert "camera.views_per_group must be 4, the number of views that this prior sees at once; it is 2." in (
-        capsys.readouterr().err
-    )
+    assert cli.main([*arguments, "--name", "run", "--device", "cpu", "--camera.views-per-group", group]) == cli.USAGE
+    wanted = f"camera.views_per_group must be 4, the number of views that this prior sees at once; it is {group}."
+    assert wanted in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
