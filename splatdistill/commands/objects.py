@@ -162,6 +162,9 @@ class Eval:
     """
     clip: Annotated[str, arg(metavar="FOLDER_OR_ID")] = ""
     """Judge by this CLIP model, a local folder or an id of the hub, instead of the small judge that is shipped."""
+    external: bool = False
+    """Judge by an ImageNet classifier too, beside real renders of the same things: pip install
+    'splatdistill[external]'."""
     output: Path = Path("evaluation")
     """Folder for eval.json and report.html."""
 
@@ -182,6 +185,11 @@ def evaluate(flags: Eval) -> int:
         from splatdistill.evaluate.clip import Clip
 
         judge, yardstick = Clip(flags.clip), yardstick.for_another_judge()
+    classifier = None
+    if flags.external:
+        from splatdistill.evaluate.external import ImageNet
+
+        classifier = ImageNet()
     device = pick_device("auto")
     result, pictures = judging.evaluate(
         [replace(subject, splats=subject.splats.to(device)) for subject in subjects],
@@ -190,9 +198,13 @@ def evaluate(flags: Eval) -> int:
         yardstick=yardstick,
         renderer=make_renderer(device),
         prompts=None if flags.prompts is None else judging.read_prompts(flags.prompts),
+        external=classifier,
     )
     files = report.write(flags.output, result, pictures)
-    print(report.sentence(result), report.summary_line(result["overall"]), *files, sep="\n")
+    print(report.sentence(result), report.summary_line(result["overall"]), sep="\n")
+    if classifier is not None:
+        print(report.external_sentence(result["external"]), *report.external_lines(result["objects"]), sep="\n")
+    print(*files, sep="\n")
     return DONE
 
 

@@ -67,6 +67,23 @@ class FrontProbe(Protocol):
         ...
 
 
+class Classifier(Protocol):
+    """Knows the world from elsewhere, and says how probable the right classes are. name: what the report calls it;
+    image_size: the side it wants, px.
+    """
+
+    name: str
+    image_size: int
+
+    def score(self, prompt: str, rgb: Tensor, alpha: Tensor, *, model: str | None = None) -> dict[str, Any]:
+        """Figures of views [V,H,W,3] on white with alpha [V,H,W,1]; model: of the corpus, where one is meant."""
+        ...
+
+    def summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Of all objects, from what `score` gave for each together with its prompt."""
+        ...
+
+
 @dataclass(frozen=True)
 class Yardstick:
     """What objects are held against.
@@ -173,10 +190,12 @@ def evaluate(
     yardstick: Yardstick,
     renderer: Renderer,
     prompts: Sequence[str] | None = None,
+    external: Classifier | None = None,
 ) -> tuple[dict[str, Any], list[Views]]:
     """The results as plain data, and the views of each subject for a report.
 
     prompts: what each picture is to be told from; None stands for the subjects' own and, where these are few, the pool.
+    external: judges beside the judge.
     ValueError, one sentence, for a prompt that the judge cannot read or that `prompts` lacks.
     """
     own = [subject.prompt for subject in subjects]
@@ -199,6 +218,7 @@ def evaluate(
                 **_finite(metrics.appearance(small.rgb, small.alpha)),
                 "front": front,
                 "janus": None if front is None or probe.doubt else metrics.is_janus(front),
+                **_external(external, subject, renderer),
             }
         )
         pictures.append(small)
@@ -214,7 +234,17 @@ def evaluate(
         "diversity": _diversity(rows, embedded),
         "objects": [{**row, "kind": yardstick.kind(row["prompt"])} for row in rows],
     }
+    if external is not None:
+        result["external"] = external.summary([{"prompt": row["prompt"], **row["external"]} for row in rows])
     return result, pictures
+
+
+def _external(classifier: Classifier | None, subject: Subject, renderer: Renderer) -> dict[str, Any]:
+    if classifier is None:
+        return {}
+    views = draw(subject, size=classifier.image_size, renderer=renderer)
+    model = subject.summary.get("prior_model")
+    return {"external": classifier.score(subject.prompt, views.rgb, views.alpha, model=model)}
 
 
 class _Scorer:

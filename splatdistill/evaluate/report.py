@@ -54,6 +54,8 @@ def page(result: Mapping[str, Any], pictures: Sequence[Views]) -> str:
         f"<p>{_e(sentence(result))}</p>",
         _table(result),
     ]
+    if "external" in result:
+        parts.append(_external(result["external"]))
     if result["diversity"]:
         rows = "".join(f"<tr><td>{_e(k)}<td class=n>{_n(v)}" for k, v in result["diversity"].items())
         parts.append(f"<h2>Diversity across seeds</h2><table>{rows}</table>")
@@ -83,6 +85,45 @@ def summary_line(overall: Mapping[str, Any]) -> str:
     return f"{overall['objects']} object{'s' * (overall['objects'] != 1)}: {', '.join(known)}"
 
 
+def external_sentence(external: Mapping[str, Any]) -> str:
+    """What the external judge found in all objects, and what it could not score."""
+    nouns, median, interval = (external[key] for key in ("nouns", "median_ratio", "interval"))
+    text = f"Judged from outside by {external['judge']}: "
+    if median is None:
+        text += "no object of a noun whose real renders it recognises."
+    else:
+        spread = "" if interval is None else f" (95 % {_n(interval[0])} to {_n(interval[1])})"
+        text += (
+            f"probability of the right classes over that of real renders {_n(median)}{spread}, "
+            f"median of {len(nouns)} noun{'s' * (len(nouns) != 1)}."
+        )
+    if external["not_scored"]:
+        text += f" Not scored, because ImageNet lacks the noun: {_listed(external['not_scored'])}."
+    if external["not_counted"]:
+        known = _listed(external["not_counted"])
+        text += f" Scored but not counted, because it does not recognise real renders of them: {known}."
+    return text
+
+
+def external_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each object that was scored: its probability, that of real renders, their ratio, what it is read as."""
+    return [
+        f"{row['prompt']}: {_n(own['mass'])}, real {_n(own['real'])}, ratio {_n(own['ratio'])}, "
+        f"read as {own['read_as']}"
+        for row in rows
+        if (own := row["external"])["mass"] is not None
+    ]
+
+
+def _listed(prompts: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(prompts))
+
+
+def _external(external: Mapping[str, Any]) -> str:
+    rows = "".join(f"<tr><td>{_e(noun)}<td class=n>{_n(ratio)}" for noun, ratio in external["nouns"].items())
+    return f"<h2>From outside</h2><p>{_e(external_sentence(external))}</p><table>{rows}</table>"
+
+
 def _table(result: Mapping[str, Any]) -> str:
     rows = {"all": result["overall"], **(result["methods"] if len(result["methods"]) > 1 else {})}
     rows |= {f"real renders, {kind} prompts": figures for kind, figures in result["real"].items()}
@@ -104,8 +145,12 @@ def _article(row: Mapping[str, Any], views: Views) -> str:
     return (
         f"<article><h2>{_e(row['prompt'])}</h2><p class=note>{_e(row['name'])} {_e(origin)}</p>"
         f"<img alt='8 views, with and without colours' src='{_sheet(views)}'>"
-        f"<p>Read as “{_e(row['read_as'])}”. {_e(', '.join(facts))}.{front}</p></article>"
+        f"<p>Read as “{_e(row['read_as'])}”. {_e(', '.join(facts))}.{front}</p>{_outside(row)}</article>"
     )
+
+
+def _outside(row: Mapping[str, Any]) -> str:
+    return "".join(f"<p>From outside: {_e(line)}.</p>" for line in external_lines([row] if "external" in row else []))
 
 
 def _sheet(views: Views) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,33 @@ def test_eval_judges_runs_and_files(run: Path, tmp_path: Path, capsys: pytest.Ca
     mine = result["objects"][0]
     assert mine["seconds"] > 0 and mine["image_evaluations"] > 0 and mine["method"] == "sds" and 0 <= mine["contrast"]
     assert "a blue lamp" in page.read_text()
+
+
+def test_eval_asks_an_external_judge(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--prompt", "a blue lamp", "--external", "--output", str(tmp_path / "out")]
+    assert cli.main(["eval", str(run), str(run / "splats.ply"), *flags]) == cli.DONE
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[2].startswith("Judged from outside by EfficientNet-Lite0 (ImageNet-1k): ")
+    assert printed[2].endswith("Not scored, because ImageNet lacks the noun: a red ball.")
+    assert printed[3].startswith("a blue lamp: 0.0") and len(printed) == 6
+    result = json.loads((tmp_path / "out" / "eval.json").read_text())
+    ball, lamp = (row["external"] for row in result["objects"])
+    assert ball["mass"] is None and not ball["counted"]
+    assert lamp["ratio"] == pytest.approx(lamp["mass"] / lamp["real"]) and lamp["ratio"] < 0.1  # a few steps old
+    assert result["external"]["nouns"] == {"lamp": lamp["ratio"]}
+    assert "Judged from outside" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_eval_says_what_the_external_judge_needs(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    assert cli.main(["eval", str(run), "--external", "--output", str(tmp_path / "out")]) == cli.USAGE
+    assert said(capsys) == (
+        "splatdistill: external: the ImageNet classifier is not installed; "
+        "`pip install 'splatdistill[external]'` brings it."
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_eval_has_a_pool_for_a_single_run(run: Path, tmp_path: Path) -> None:

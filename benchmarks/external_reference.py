@@ -1,0 +1,159 @@
+"""What the external judge sees in real renders: the denominators of `splatdistill eval --external`.
+
+python benchmarks/external_reference.py --zip cc0_models.zip --table cc0_models.csv --work DIR
+
+Draws the models of every noun that ImageNet has, from the cameras of `eval` and at the classifier's size, on white:
+those of the furniture libraries (`apt-get install sweethome3d-furniture`) and those of a zip of GLB files with its
+table. Each model's answer is kept in DIR, so that the work can be stopped and gone on with. Writes
+splatdistill/evaluate/external_reference.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from PIL import Image
+from torch import Tensor
+
+from splatdistill.cameras import turntable
+from splatdistill.config import CameraConfig
+from splatdistill.embedded.corpus.build import select_models
+from splatdistill.embedded.corpus.furniture import Material, Mesh, load_mesh
+from splatdistill.embedded.corpus.rays import ALBEDO, ALPHA, SHADING, enclosing_ball
+from splatdistill.embedded.corpus.render import Caster
+from splatdistill.evaluate import NUM_VIEWS, external
+from splatdistill.io.video import to_uint8
+
+RAYS = 2
+"""Rays a pixel are RAYS x RAYS."""
+
+Task = tuple[str, str, Callable[[], Mesh]]  # noun, key of the model, and what reads it
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zip", type=Path, help="zip of GLB files")
+    parser.add_argument("--table", type=Path, help="its table: file, noun")
+    parser.add_argument("--furniture", help="folder of .sh3f files (default: where Debian puts them)")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the answers of single models")
+    parser.add_argument("--models", type=int, default=6, help="of each noun and collection at most, the first ones")
+    parser.add_argument("--out", type=Path, default=external.REFERENCE)
+    parser.add_argument("--only-write", action="store_true", help="draw nothing; write what DIR holds")
+    args = parser.parse_args(argv)
+    args.work.mkdir(parents=True, exist_ok=True)
+    classes = external.Classes.read()
+    tasks = [task for task in _tasks(args) if classes.classes.get(task[0])]
+    if not args.only_write:
+        _draw_all(tasks, args.work)
+    record = collect(args.work, tasks)
+    args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(record['models'])} nouns, {len(record['fixed'])} of them counted: {args.out}")
+    return 0
+
+
+def _tasks(args: argparse.Namespace) -> list[Task]:
+    """The first model of every noun, then the second ones, and so on: a stopped run has some of each."""
+    ranked: list[tuple[int, Task]] = []
+    for found in (_furniture(args.furniture), _zipped(args.zip, args.table) if args.zip else ()):
+        counts: dict[str, int] = {}
+        for task in found:
+            counts[task[0]] = counts.get(task[0], 0) + 1
+            if counts[task[0]] <= args.models:
+                ranked.append((counts[task[0]], task))
+    return [task for _, task in sorted(ranked, key=lambda entry: entry[0])]
+
+
+def _furniture(folder: str | None) -> Iterator[Task]:
+    for noun, model, yaw in select_models(folder):
+        yield noun.name, model.key, lambda model=model, yaw=yaw: load_mesh(model, yaw_deg=yaw)
+
+
+def _zipped(path: Path, table: Path) -> Iterator[Task]:
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        yield row["noun"], row["file"], lambda name=row["file"]: _glb(path, name)
+
+
+def _glb(path: Path, name: str) -> Mesh:
+    """A GLB of one flat colour a part, in the unit sphere; its sRGB factors are taken as they are."""
+    with zipfile.ZipFile(path) as contents:
+        scene = trimesh.load_scene(io.BytesIO(contents.read(name)), file_type="glb", process=False)
+    parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+    if not parts:
+        raise ValueError(f"The model {name} holds no triangles.")
+    offsets = np.cumsum([0] + [len(part.vertices) for part in parts])
+    vertices = np.concatenate([part.vertices for part in parts])
+    centre, radius = enclosing_ball(vertices)
+    vertices = (vertices - centre) / radius
+    colours = [np.asarray(part.visual.material.baseColorFactor[:3], dtype=np.float32) / 255 for part in parts]  # type: ignore[union-attr]
+    return Mesh(
+        vertices=vertices,
+        normals=np.zeros_like(vertices),  # unlike the flat ones everywhere, so that those are taken
+        uv=np.zeros((len(vertices), 2)),
+        faces=np.concatenate([part.faces + offset for part, offset in zip(parts, offsets, strict=False)]),
+        face_material=np.repeat(np.arange(len(parts)), [len(part.faces) for part in parts]),
+        materials=[Material(colour, 1.0, None) for colour in colours],
+    )
+
+
+def _draw_all(tasks: list[Task], work: Path) -> None:
+    judge = external.ImageNet()
+    for number, (noun, key, read) in enumerate(tasks, 1):
+        file = work / f"{noun} {key.replace('/', '-')}.json"
+        if file.exists():
+            continue
+        try:
+            rgb, alpha = render(read(), size=judge.image_size)
+        except (ValueError, AttributeError, IndexError, KeyError) as error:  # what readers of models raise
+            print(f"{key}: left out: {error}", file=sys.stderr)
+            continue
+        probabilities = judge.probabilities(rgb, alpha)
+        answer = {"noun": noun, "key": key, "mass": judge.mass(probabilities, noun)}
+        Image.fromarray(to_uint8(torch.cat(list(rgb[:4]), 1))).save(file.with_suffix(".png"))
+        torch.save(probabilities.half(), file.with_suffix(".pt"))
+        file.write_text(json.dumps(answer), encoding="utf-8")
+        print(f"{number}/{len(tasks)} {noun} {key}: {answer['mass']:.3f}", flush=True)
+
+
+def render(mesh: Mesh, *, size: int) -> tuple[Tensor, Tensor]:
+    """The views of `eval` of a model in its own colours: rgb [V,size,size,3] on white, alpha [V,size,size,1]."""
+    cameras = turntable(CameraConfig(), num_frames=NUM_VIEWS, size=size)
+    none = np.zeros(len(mesh.materials), dtype=bool)
+    g = torch.from_numpy(Caster(mesh).gbuffer(cameras, paint=none, rays=RAYS)).float() / 255
+    alpha = g[..., ALPHA, None]
+    return g[..., ALBEDO] * g[..., SHADING, None] * alpha + (1 - alpha), alpha
+
+
+def collect(work: Path, tasks: list[Task]) -> dict[str, Any]:
+    """The table: by noun the mass of each model, anew from the kept probabilities, and the nouns that are counted."""
+    classes = external.Classes.read().classes
+    models: dict[str, dict[str, float]] = {}
+    for noun, key, _ in tasks:
+        kept = work / f"{noun} {key.replace('/', '-')}.pt"
+        if kept.exists():
+            probabilities = torch.load(kept, weights_only=True).float()
+            mass = float(probabilities[:, list(classes[noun])].amax(1).mean())
+            models.setdefault(noun, {})[key] = round(mass, 5)
+    fixed = [noun for noun, of in sorted(models.items()) if sum(of.values()) / len(of) >= external.MIN_REAL]
+    return {
+        "judge": external.ImageNet.name,
+        "views": f"{NUM_VIEWS} of the turntable, {external.ImageNet.image_size} px, own colours on white",
+        "fixed": fixed,
+        "models": {noun: models[noun] for noun in sorted(models)},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
