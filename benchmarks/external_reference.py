@@ -1,6 +1,6 @@
 """What the external judge sees in real renders: the denominators of `splatdistill eval --external`.
 
-python benchmarks/external_reference.py --zip cc0_models.zip --table cc0_models.csv --work DIR
+python benchmarks/external_reference.py --zip cc0_models.zip --table models.csv --work DIR
 
 Draws the models of every noun that ImageNet has, from the cameras of `eval` and at the classifier's size, on white:
 those of the furniture libraries (`apt-get install sweethome3d-furniture`) and those of a zip of GLB files with its
@@ -83,7 +83,7 @@ def _zipped(path: Path, table: Path) -> Iterator[Task]:
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        yield row["noun"], row["file"], lambda name=row["file"]: _glb(path, name)
+        yield row["noun"], f"models/{row['file']}", lambda name=row["file"]: _glb(path, name)
 
 
 def _glb(path: Path, name: str) -> Mesh:
@@ -111,8 +111,8 @@ def _glb(path: Path, name: str) -> Mesh:
 def _draw_all(tasks: list[Task], work: Path) -> None:
     judge = external.ImageNet()
     for number, (noun, key, read) in enumerate(tasks, 1):
-        file = work / f"{noun} {key.replace('/', '-')}.json"
-        if file.exists():
+        kept = kept_at(work, key)
+        if kept.exists():
             continue
         try:
             rgb, alpha = render(read(), size=judge.image_size)
@@ -120,11 +120,14 @@ def _draw_all(tasks: list[Task], work: Path) -> None:
             print(f"{key}: left out: {error}", file=sys.stderr)
             continue
         probabilities = judge.probabilities(rgb, alpha)
-        answer = {"noun": noun, "key": key, "mass": judge.mass(probabilities, noun)}
-        Image.fromarray(to_uint8(torch.cat(list(rgb[:4]), 1))).save(file.with_suffix(".png"))
-        torch.save(probabilities.half(), file.with_suffix(".pt"))
-        file.write_text(json.dumps(answer), encoding="utf-8")
-        print(f"{number}/{len(tasks)} {noun} {key}: {answer['mass']:.3f}", flush=True)
+        Image.fromarray(to_uint8(torch.cat(list(rgb[:4]), 1))).save(kept.with_suffix(".png"))
+        torch.save(probabilities.half(), kept)
+        print(f"{number}/{len(tasks)} {noun} {key}: {judge.mass(probabilities, noun):.3f}", flush=True)
+
+
+def kept_at(work: Path, key: str) -> Path:
+    """Where the probabilities [V,1000] of a model are kept; the nouns and classes may change."""
+    return work / f"{key.replace('/', '-')}.pt"
 
 
 def render(mesh: Mesh, *, size: int) -> tuple[Tensor, Tensor]:
@@ -141,7 +144,7 @@ def collect(work: Path, tasks: list[Task]) -> dict[str, Any]:
     classes = external.Classes.read().classes
     models: dict[str, dict[str, float]] = {}
     for noun, key, _ in tasks:
-        kept = work / f"{noun} {key.replace('/', '-')}.pt"
+        kept = kept_at(work, key)
         if kept.exists():
             probabilities = torch.load(kept, weights_only=True).float()
             mass = float(probabilities[:, list(classes[noun])].amax(1).mean())
