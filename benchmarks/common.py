@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shlex
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 
+from splatdistill.cpu import processor
 from splatdistill.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,13 +140,7 @@ def machine() -> str:
     """Processor, cores, torch version and the instruction-set level that the operators run on."""
     from splatdistill import ops
 
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    known = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    model = known.get("model name", platform.machine())
-    if "cpu family" in known:
-        model += f" (family {known['cpu family']}, model {known['model']})"
-    return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}, {ops.build_info()['simd_level']}"
+    return f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}, {ops.build_info()['simd_level']}"
 
 
 def with_section(text: str, made: str, *, name: str, script: str) -> str:

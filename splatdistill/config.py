@@ -343,7 +343,7 @@ class TrainConfig:
     renderer: RendererName = "auto"
     """What draws the Gaussians: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the prior's network; auto takes bf16 where the processor has it."""
+    """Precision of the prior's network; auto takes bf16 on a GPU and where the processor is faster with it."""
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""
     stages: FileOnly[Fixed[Stages]] = ()

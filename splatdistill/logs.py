@@ -82,7 +82,10 @@ class NoLog:
 
 Log = RunLog | NoLog
 
-_NOTHING_YET = {"num_splats": None, "seconds_total": 0.0, "seconds_network": 0.0, "network_share": None}
+_NOTHING_YET = {
+    "num_splats": None, "seconds_total": 0.0, "seconds_network": 0.0, "network_share": None, "seconds_cpu": 0.0,
+    "seconds_waiting": None,
+}  # fmt: skip
 
 
 def is_done(folder: Path, *, steps: int) -> bool:

@@ -32,6 +32,7 @@ Origins = dict[str, str]
 
 MAX_PROMPT = 2000  # characters, far more than any text encoder reads
 
+MAX_THREADS = 1024
 _POSITIVE = {
     "steps", "num_views", "size", "camera.views_per_group", "camera.object_radius", "camera.fill", "camera.fovy_deg",
     "splats.num_init", "splats.radius", "densify.interval", "densify.max_splats",
@@ -277,6 +278,8 @@ def _check_number(name: str, value: float) -> None:
         raise ValueError(f"{name} must not be negative; it is {value:g}.")
     if (name in _FRACTION or last in _FRACTION_ENDINGS) and value > 1:
         raise ValueError(f"{name} must be within 0 and 1; it is {value:g}.")
+    if name == "threads" and value > MAX_THREADS:  # the system refuses to start them in the middle of a run
+        raise ValueError(f"threads must be at most {MAX_THREADS}; it is {value}.")
     if name == "camera.fovy_deg" and value >= 180:
         raise ValueError(f"{name} must be below 180 degrees; it is {value:g}.")
 

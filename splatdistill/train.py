@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from splatdistill import cameras as orbits
 from splatdistill import checkpoint, guards, ops, presets, priors, rng
 from splatdistill.config import TrainConfig
 from splatdistill.control import Control, Stopped
+from splatdistill.cpu import Usage
 from splatdistill.device import Readback, Stopwatch, pick_device, send
 from splatdistill.guidance import group_of, make_guidance, retune
 from splatdistill.health import Health
@@ -26,6 +27,7 @@ from splatdistill.particle import Particle
 from splatdistill.pictures import render_frames, write_contact_sheet, write_views
 from splatdistill.priors.base import Prior
 from splatdistill.priors.meta import check_group
+from splatdistill.priors.precision import Precision, measured
 from splatdistill.priors.timed import TimedPrior
 from splatdistill.ranks import ALONE, Ranks
 from splatdistill.regularize import regularizer
@@ -44,20 +46,25 @@ def train(
     profile: bool = False,
     ranks: Ranks = ALONE,
     load: Callable[..., Prior] | None = None,
+    precision: Precision | None = None,
 ) -> Splats:
     """Run (or go on with) the run in `folder` to its last step; writes everything a run folder holds.
 
     ValueError, one sentence, for anything the user can put right; nothing is written before the prior and the
     initial splats have loaded. profile: trace a few steps into trace.json.gz. Raises Stopped, a KeyboardInterrupt, when
     it was asked to stop through the run folder or by a signal, and RunFailure when it cannot go on. ranks: who else
-    draws views of a step; the first alone writes. load: takes the place of `priors.load`.
+    draws views of a step; the first alone writes. load: takes the place of `priors.load`. precision: what dtype auto
+    comes to on a CPU, where that is settled already; else it is timed here.
     """
     tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
     # Bits depend on these two, so a resumed run takes them from its checkpoint.
     torch.set_num_threads(meta.get("threads") or config.threads or torch.get_num_threads())
     device = pick_device(config.device)
     names = dict.fromkeys(stage.prior for _, stage in presets.stages(config))  # all now: a missing one is told at once
-    dtype = meta.get("dtype", config.dtype)
+    dtype, settled = meta.get("dtype", config.dtype), None
+    if dtype == "auto" and device.type == "cpu" and set(names) != {"analytic"}:
+        settled = _agree(precision or measured(), ranks)
+        dtype = settled.dtype
     load = load or priors.load
     teachers = {name: load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
     for _, stage in presets.stages(config):
@@ -67,7 +74,8 @@ def train(
     if resume:
         trainer.restore(tensors, meta)
     log = RunLog(folder, config, command=command, start_step=trainer.step) if ranks.first else NoLog()
-    log.summary(priors={name: teacher.origin for name, teacher in teachers.items()})
+    timed = {"precision": asdict(settled)} if settled else {}
+    log.summary(priors={name: teacher.origin for name, teacher in teachers.items()}, **timed)
     progress.update(trainer.step)
     with ExitStack() as stack:
         signals = stack.enter_context(guards.Signals())
@@ -77,6 +85,9 @@ def train(
             numbers = trainer.advance(log)
             if numbers:
                 progress.update(trainer.step, **numbers)
+                if said := trainer.starvation():
+                    log.event("warning", step=trainer.step, message=said)
+                    progress.note(f"Note: {said}")
             failure = trainer.health.verdict(numbers, step=trainer.step)
             asked = control.obey(trainer.splats, step=trainer.step) if control else signals.number > 0
             stop = ranks.any(asked) or failure is not None
@@ -92,6 +103,11 @@ def train(
     if ranks.first:
         trainer.finish(folder, log, progress)
     return trainer.splats
+
+
+def _agree(found: Precision, ranks: Ranks) -> Precision:
+    """bf16 only where every rank is faster with it."""
+    return replace(found, dtype="fp32") if ranks.any(found.dtype == "fp32") else found
 
 
 def tracer(path: Path) -> torch.profiler.profile:
@@ -132,6 +148,8 @@ class Trainer:
         self.health = Health(device)
         self.step = 0
         self.seconds = 0.0
+        self._begun, self._earlier = Usage.now(), Usage(0.0, 0.0)  # of this process, and of those before a resume
+        self._told_starved = False
         self._measured: tuple[int, Readback] | None = None  # of a logged step, not yet in the log
 
     @property
@@ -174,6 +192,18 @@ class Trainer:
         log.metrics(step, **numbers)
         log.summary(step=step, seconds_total=self.seconds, seconds_network=self.prior.seconds, **self._facts())
         return {**numbers, "network_share": self.prior.seconds / max(self.seconds, 1e-9)}
+
+    def starvation(self) -> str | None:
+        """One sentence, once, when this process did not get the cores that it was ready to use."""
+        usage = Usage.now().since(self._begun)
+        if self._told_starved or not usage.starved:
+            return None
+        assert usage.waiting is not None
+        self._told_starved = True
+        return (
+            f"the threads of this run waited for a core in {usage.waiting / (usage.busy + usage.waiting):.0%} of the "
+            "time in which they had work: other programs, or more --threads than there are cores, slow it down."
+        )
 
     def _enter(self, step: int) -> None:
         """Puts the settings of the stage that `step` lies in into force, unless they are."""
@@ -256,10 +286,17 @@ class Trainer:
         return {
             "num_splats": self.num_splats,
             "network_share": round(share, 4),
+            **self._usage(),
             "image_evaluations": self.ranks.world * self.prior.watch.pictures,
             "dtype": self.prior.dtype,
             "threads": torch.get_num_threads(),
         }
+
+    def _usage(self) -> dict[str, float | None]:
+        """Seconds of all threads since the loop began, previews and checkpoints included."""
+        usage = Usage.now().since(self._begun).plus(self._earlier)
+        waiting = None if usage.waiting is None else round(usage.waiting, 3)
+        return {"seconds_cpu": round(usage.busy, 3), "seconds_waiting": waiting}
 
     def save(self, root: Path) -> None:
         """Everything that the next step depends on, but for randomness, which follows from (seed, step); for all ranks
@@ -274,6 +311,7 @@ class Trainer:
         meta = {
             "seconds_total": self.seconds,
             "seconds_network": self.prior.seconds,
+            **self._usage(),
             "image_evaluations": self.ranks.world * self.prior.watch.pictures,
             "num_updates": int(self.particles[0].optimizer.num_updates),
             "threads": torch.get_num_threads(),
@@ -293,6 +331,7 @@ class Trainer:
         self.guidance.load_state_dict(part("guidance."))
         self.step = meta["step"]
         self.seconds, self.prior.watch.seconds = meta["seconds_total"], meta["seconds_network"]
+        self._earlier = Usage(meta.get("seconds_cpu", 0.0), meta.get("seconds_waiting"))
         self.prior.watch.pictures = meta.get("image_evaluations", 0) // self.ranks.world
 
     def preview(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings that hold for every test: one thread per worker, no network, GPU tests skipped with a reason."""
+"""Settings that hold for every test: one thread per worker, fp32, no network, GPU tests skipped with a reason."""
 
 import os
 
@@ -7,6 +7,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+
+from tests.pinned import pin_fp32
 
 try:
     from hypothesis import settings
@@ -21,6 +23,14 @@ else:
 def _one_thread():
     """Two workers share two cores; a test about threads sets its own number and puts it back."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Nothing of the user's is read or written, and no test depends on which type is faster here."""
+    folder = tmp_path_factory.mktemp("cache")
+    pin_fp32(folder)
+    os.environ["SPLATDISTILL_CACHE"] = str(folder)
 
 
 def pytest_collection_modifyitems(items):

@@ -12,6 +12,7 @@ from typing import Any
 
 from splatdistill.batch.dispatch import PATIENCE, Outcome, ask_to_stop
 from splatdistill.batch.plan import Job
+from splatdistill.priors.precision import Precision
 
 ANSWER = 10.0  # s that a cluster has to answer
 OBJECTS = 100 * 2**20  # bytes of shared memory of a Ray started here; only settings and outcomes go through it
@@ -26,15 +27,17 @@ class RayCrew:
     """`count` actors, each with `threads` CPUs and `gpus` GPUs (a fraction shares one).
 
     They get jobs once Ray has found them a place, so a cluster with less room than asked for works with fewer. Ray
-    starts anew those that die. out: a folder that every machine sees.
+    starts anew those that die. out: a folder that every machine sees. precision: as for `Worker`.
     """
 
-    def __init__(self, count: int, *, threads: int, gpus: float, out: Path, command: str) -> None:
+    def __init__(
+        self, count: int, *, threads: int, gpus: float, out: Path, command: str, precision: Precision | None = None
+    ) -> None:
         import ray
 
         self._ray, self._out = ray, out
         actor: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=-1)(_Actor)
-        self._actors: list[Any] = [actor.remote(out.resolve(), command) for _ in range(count)]
+        self._actors: list[Any] = [actor.remote(out.resolve(), command, precision) for _ in range(count)]
         self._idle: list[Any] = []
         self._coming = {self._hello(actor): actor for actor in self._actors}
         self._jobs: dict[Any, tuple[Any, Job]] = {}
@@ -108,10 +111,10 @@ class RayCrew:
 class _Actor:
     """A `Worker` whose weights stay with it. Importing torch waits until Ray has chosen its GPUs."""
 
-    def __init__(self, out: Path, command: str) -> None:
+    def __init__(self, out: Path, command: str, precision: Precision | None) -> None:
         from splatdistill.batch.worker import Worker
 
-        self._worker = Worker(out, command=command)
+        self._worker = Worker(out, command=command, precision=precision)
 
     def hello(self) -> None: ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,17 @@ class Ledger:
         record = {name: value for name, value in record.items() if value is not None}
         write_text(self.folder / f"{run}.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         return record
+
+    def settle(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What the first command or rank to ask has made: the same for all runs in the folder. name: of no run."""
+        path = self.folder / f".{name}.json"  # no run's name begins with a dot
+        with self.claim(f".{name}"):
+            try:
+                return json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                made = make()
+                write_text(path, json.dumps(made, indent=1) + "\n")
+                return made
 
     @contextmanager
     def claim(self, run: str) -> Iterator[None]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from splatdistill.batch.dispatch import PATIENCE, Outcome, ask_to_stop
 from splatdistill.batch.plan import Job
 from splatdistill.batch.rank import alone
+from splatdistill.priors.precision import Precision
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,12 +34,22 @@ class LocalCrew:
     """`count` processes, which start when there is a job for them and end with this one, whatever ends it.
 
     gpus: entries of CUDA_VISIBLE_DEVICES that they take in turn, empty to leave it alone. What they print goes to
-    OUT/ledger/worker-LABEL-N.log.
+    OUT/ledger/worker-LABEL-N.log. precision: as for `Worker`.
     """
 
-    def __init__(self, count: int, *, out: Path, command: str, gpus: Sequence[str] = (), label: str = "0") -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        out: Path,
+        command: str,
+        gpus: Sequence[str] = (),
+        label: str = "0",
+        precision: Precision | None = None,
+    ) -> None:
         self._workers: list[_Worker | None] = [None] * count
         self._out, self._command, self._gpus, self._label = out, command, gpus, label
+        self._precision = precision
 
     def __enter__(self) -> LocalCrew:
         return self
@@ -101,7 +112,7 @@ class LocalCrew:
         context = multiprocessing.get_context("spawn")  # a fork would share the state of OpenMP and CUDA
         ours, theirs = context.Pipe()
         gpu = self._gpus[index % len(self._gpus)] if self._gpus else None
-        args = (theirs, self._out, self._command, self._log(index), gpu)
+        args = (theirs, self._out, self._command, self._precision, self._log(index), gpu)
         process = context.Process(target=_serve, args=args, daemon=True)
         process.start()
         theirs.close()
@@ -111,7 +122,7 @@ class LocalCrew:
         return self._out / "ledger" / f"worker-{self._label}-{index}.log"
 
 
-def _serve(pipe: Connection, out: Path, command: str, log: Path, gpu: str | None) -> None:
+def _serve(pipe: Connection, out: Path, command: str, precision: Precision | None, log: Path, gpu: str | None) -> None:
     """A worker: makes the runs that come through the pipe until it is closed."""
     os.setpgrp()  # Ctrl-C is for the command, which passes it on
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -123,7 +134,7 @@ def _serve(pipe: Connection, out: Path, command: str, log: Path, gpu: str | None
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     from splatdistill.batch.worker import Worker  # torch loads here, and finds the GPU that it was given
 
-    worker = Worker(out, command=command)
+    worker = Worker(out, command=command, precision=precision)
     with suppress(EOFError, OSError):
         while True:
             pipe.send(worker.run(pipe.recv()))

@@ -23,6 +23,7 @@ from splatdistill.guards import RunFailure
 from splatdistill.logs import Progress, is_done
 from splatdistill.memory import keep_freed_memory
 from splatdistill.priors.base import Prior
+from splatdistill.priors.precision import Precision
 from splatdistill.train import train
 
 ASKED = 128 + SIGINT  # the code of a run that was stopped through its folder, or by Ctrl-C
@@ -49,14 +50,16 @@ class Teachers:
 
 
 class Worker:
-    """Makes runs in the folder `out`. command: for the record of each run."""
+    """Makes runs in the folder `out`. command: for the record of each run. precision: what dtype auto comes to on a
+    CPU, for all workers alike.
+    """
 
-    def __init__(self, out: Path, *, command: str) -> None:
+    def __init__(self, out: Path, *, command: str, precision: Precision | None = None) -> None:
         keep_freed_memory()
         self.out = out
         self.ledger = Ledger(out)
         self.teachers = Teachers()
-        self._command = command
+        self._command, self._precision = command, precision
 
     def run(self, job: Job) -> Outcome:
         """Makes a run, goes on with it, or finds it done."""
@@ -93,6 +96,7 @@ class Worker:
                 resume=(folder / "checkpoints" / "latest").is_file(),
                 command=self._command,
                 load=self.teachers,
+                precision=self._precision,
             )
 
 

@@ -41,7 +41,7 @@ class Prior:
     """With check: whatever --prior of train takes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the network; auto takes bf16 where the processor has it."""
+    """Precision of the network; auto takes bf16 on a GPU and where the processor is faster with it."""
     max_memory: float = 0.0
     """Most memory in GB that the model may take on a GPU; 0 is all of it."""
 
@@ -72,12 +72,14 @@ class Info:
 def info(flags: Info) -> int:
     import torch
 
-    from splatdistill import ops
+    from splatdistill import cpu, ops
     from splatdistill.io.video import has_encoder
     from splatdistill.logs import commit, versions
-    from splatdistill.priors import EMBEDDED
+    from splatdistill.priors import EMBEDDED, precision
 
-    lines = {**versions(), "commit": commit() or "none", "threads": torch.get_num_threads()}
+    lines = {**versions(), "commit": commit() or "none", "processor": cpu.processor()}
+    lines |= {"threads": torch.get_num_threads(), "threads wait": cpu.waiting_policy()}
+    lines |= {"dtype auto on cpu": precision.measured()}
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     lines |= {"devices": ", ".join(["cpu", *cuda]), "ffmpeg": "found" if has_encoder() else "not found"}
     lines |= {"embedded prior": "found" if (EMBEDDED / "splatdistill.json").exists() else "not found"}

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +23,14 @@ from splatdistill.batch.ledger import WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.batch.progress import Board
 from splatdistill.batch.rank import Rank
-from splatdistill.commands.common import DONE, FAILED, File, Folder, settings_of
+from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads, settings_of
 from splatdistill.commands.train import about_priors, check_writable, settings, sources
 from splatdistill.config import TrainConfig
+from splatdistill.cpu import num_cores
 from splatdistill.guards import STOPPING
 from splatdistill.io import names
 from splatdistill.logs import is_done
+from splatdistill.priors.precision import Precision, measured
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def batch(args: list[str]) -> int:
     any_failed = False
     try:
         if todo:
-            with _crew(flags, todo, rank, out, command) as crew, _stoppable():
+            precision = _precision(todo, ledger)
+            with _crew(flags, todo, rank, out, command, precision) as crew, _stoppable():
                 with Board(todo, total=len(share), out=out) as board:
                     failed = work(todo, crew, ledger=ledger, retries=flags.retries, board=board)
         any_failed = rank.any(bool(failed))
@@ -164,10 +167,18 @@ def _is_done(job: Job, out: Path, ledger: Ledger) -> bool:
     return is_done(out / job.run, steps=job.config.steps) and ledger.read(job.run).get("state") == RUN_DONE
 
 
-def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str) -> Any:
+def _precision(todo: Sequence[Job], ledger: Ledger) -> Precision | None:
+    """What dtype auto comes to on a CPU: timed by the first command or rank in this folder, and kept for all others."""
+    if all(job.config.dtype != "auto" or job.config.prior == "analytic" for job in todo):
+        return None
+    kept = ledger.settle("precision", lambda: asdict(measured()))
+    return Precision(**kept)
+
+
+def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str, precision: Precision | None) -> Any:
     """The workers: no more of them than there is to do."""
     threads = max(job.config.threads for job in todo)
-    cores = len(os.sched_getaffinity(0))
+    cores = num_cores()
     share = flags.gpus_per_worker
     if flags.engine == "ray":
         from splatdistill.batch.cluster import RayCrew, connect
@@ -181,7 +192,7 @@ def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str
         room = int(min(has.get("CPU", 0) / threads, num_gpus / gpus if gpus else count))
         if room < count:
             print(f"Note: Ray has room for {room} of {count} workers now; the others wait.", file=sys.stderr)
-        return RayCrew(count, threads=threads, gpus=gpus, out=out, command=command)
+        return RayCrew(count, threads=threads, gpus=gpus, out=out, command=command, precision=precision)
     from splatdistill.batch.local import LocalCrew
 
     gpus = [] if flags.device == "cpu" else _gpus()
@@ -189,7 +200,10 @@ def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str
         gpus = gpus[rank.local % len(gpus) :][:1] if gpus else []
         cores = threads  # torchrun shares out the machine: one run at once for each rank
     count = flags.workers or _how_many(len(gpus), share or 1.0, cores=cores, threads=threads)
-    return LocalCrew(min(count, len(todo)), out=out, command=command, gpus=gpus, label=str(rank.rank))
+    count = min(count, len(todo))
+    for sentence in about_threads(threads, runs=count):
+        print(f"Note: {sentence}", file=sys.stderr)
+    return LocalCrew(count, out=out, command=command, gpus=gpus, label=str(rank.rank), precision=precision)
 
 
 def _how_many(num_gpus: float, share: float, *, cores: int, threads: int) -> int:

@@ -12,6 +12,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 
 from splatdistill import presets
 from splatdistill.config import TrainConfig
+from splatdistill.cpu import num_cores
 
 if TYPE_CHECKING:
     from splatdistill.splats import Splats
@@ -41,6 +42,16 @@ def read_splats(source: Path) -> Splats:
     if source.is_dir() and not (source / "splats.ply").is_file():
         raise ValueError(f"{source} has no splats.ply; if it is a run, go on with it: train --resume {source}.")
     return formats.read(source / "splats.ply" if source.is_dir() else source)
+
+
+def about_threads(threads: int, *, runs: int = 1) -> list[str]:
+    """A note for more threads than this process has cores, where so many runs share them."""
+    cores = num_cores()
+    if threads * runs <= cores:
+        return []
+    asked = f"{threads} threads" if runs == 1 else f"{runs} runs with {threads} thread{'s' * (threads != 1)} each"
+    here = f"{cores} core{'s' * (cores != 1)}"
+    return [f"threads: {asked} share the {here} that this process may use, which is slower than {cores} in all."]
 
 
 def print_results(folder: Path, *files: str) -> None:

@@ -18,7 +18,7 @@ import tyro
 from tyro.conf import Fixed, Suppress
 
 from splatdistill import presets
-from splatdistill.commands.common import DONE, File, Folder, parse, print_results, settings_of
+from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results, settings_of
 from splatdistill.config import METHODS, TrainConfig
 from splatdistill.io import names
 from splatdistill.logs import Progress, is_done
@@ -68,7 +68,7 @@ def train(args: list[str]) -> int:
         if is_done(folder, steps=config.steps):
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
-    for sentence in [*warnings, *about_priors(config)]:
+    for sentence in [*warnings, *about_threads(config.threads), *about_priors(config)]:
         if first:
             print(f"Note: {sentence}", file=sys.stderr)
     from splatdistill.device import pick_device

@@ -260,7 +260,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(part: str, args: argparse.Namespace) -> None:
-    from splatdistill.priors.network import has_fast_bf16
+    from splatdistill.priors.precision import has_fast_bf16
 
     given = {name: getattr(args, name) for name in asdict(DEFAULTS[part]) if getattr(args, name) is not None}
     config = replace(DEFAULTS[part], **given)

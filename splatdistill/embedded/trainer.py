@@ -26,7 +26,7 @@ from splatdistill.embedded.corpus.dataset import Batch, Corpus, Mode, Plan
 from splatdistill.embedded.network import Networks
 from splatdistill.priors.attention import ViewAttention, install_view_attention
 from splatdistill.priors.multiview import MultiViewPrior, pixel_unshuffle, read_words
-from splatdistill.priors.network import has_fast_bf16
+from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.volume import COLOURS, beside
 from splatdistill.rng import key
 

@@ -9,6 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def cache_folder() -> Path:
+    """Where what can be made anew is kept: SPLATDISTILL_CACHE, or the user's cache folder."""
+    if named := os.environ.get("SPLATDISTILL_CACHE"):
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "splatdistill"
+    except RuntimeError:  # a user without a home
+        return Path(os.devnull)  # where nothing can be written
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, with its suffix, for the caller to write.

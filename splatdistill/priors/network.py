@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +17,7 @@ from splatdistill.device import send
 from splatdistill.priors.attention import install_view_attention
 from splatdistill.priors.base import Condition, Variational
 from splatdistill.priors.memory import Chunks
+from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
 from splatdistill.types import Cameras
 
@@ -214,19 +214,12 @@ def resize(rgb: Tensor, size: int) -> Tensor:
 
 
 def pick_dtype(name: str, *, device: str) -> str:
-    """fp32 or bf16 for auto, fp32 or bf16; auto is bf16 where the hardware has it."""
+    """fp32 or bf16 for auto, fp32 or bf16; auto is bf16 on a GPU, and on a processor that is faster with it."""
     if name not in ("auto", "bf16", "fp32"):
         raise ValueError(f"dtype must be auto, bf16 or fp32, not {name}.")
     if name != "auto":
         return name
     return "bf16" if device.startswith("cuda") or has_fast_bf16() else "fp32"
-
-
-def has_fast_bf16() -> bool:
-    """Whether this processor multiplies bf16 natively; elsewhere bf16 is slower than fp32."""
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text() if info.exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def keep_bf16(network: nn.Module) -> None:

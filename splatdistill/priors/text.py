@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from splatdistill.io.files import replacing
+from splatdistill.io.files import cache_folder, replacing
 from splatdistill.priors.memory import release
 from splatdistill.priors.network import Text
 from splatdistill.priors.prompts import siblings
@@ -124,14 +123,7 @@ class TextCache:
 
     def _path(self, prompt: str) -> Path:
         name = hashlib.blake2b(f"{self._key}\0{prompt}".encode(), digest_size=16).hexdigest()
-        return cache_folder() / f"{name}.safetensors"
-
-
-def cache_folder() -> Path:
-    """Where encoded prompts are kept: SPLATDISTILL_CACHE, or the user's cache folder."""
-    named = os.environ.get("SPLATDISTILL_CACHE")
-    root = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "splatdistill"
-    return root / "text"
+        return cache_folder() / "text" / f"{name}.safetensors"
 
 
 def fingerprint(paths: Sequence[Path], *extra: object) -> str:

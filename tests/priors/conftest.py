@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.pinned import pin_fp32
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path_factory.mktemp("cache")
+    pin_fp32(folder)
     monkeypatch.setenv("SPLATDISTILL_CACHE", str(folder))
     torch.manual_seed(0)
     return folder
