@@ -33,6 +33,7 @@ from splatdistill.particle import initial_splats
 from splatdistill.priors import load
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian, beach_ball
 from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.priors.schedule import Schedule
 from splatdistill.regularize import regularizer
 from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
@@ -183,7 +184,7 @@ def unet_prior() -> MultiViewPrior:
         text_encoder=parts.text_encoder.eval(),
         volume=parts.volume.eval(),
         tokenizer=parts.tokenizer,
-        scheduler=parts.scheduler,
+        schedule=Schedule.from_config(parts.scheduler.config),
         meta=network.meta(image_size=16),
     )
 

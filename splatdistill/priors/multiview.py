@@ -8,12 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from torch import Tensor
-from transformers import CLIPTextModel, PreTrainedTokenizerFast
-from transformers.utils import logging
+from torch import Tensor, nn
 
+from splatdistill.priors import parts
 from splatdistill.priors.network import Text, UNetPrior, keep_bf16, pick_dtype, resize
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.volume import FeatureVolume, beside
@@ -34,25 +31,28 @@ def pixel_shuffle(x0: Tensor, patch: int) -> Tensor:
 
 
 class MultiViewPrior(UNetPrior):
-    """The `Prior` protocol on a diffusers folder with unet, scheduler, text_encoder and tokenizer, all frozen."""
+    """The `Prior` protocol on a diffusers folder with unet, scheduler, text_encoder and tokenizer, all frozen.
+
+    The networks may be those of `parts` or those of diffusers and transformers, which are asked in the same way.
+    """
 
     lone_cameras = True
 
     def __init__(
         self,
-        unet: UNet2DConditionModel,
+        unet: nn.Module,
         *,
-        text_encoder: CLIPTextModel,
+        text_encoder: Any,
         volume: FeatureVolume,
-        tokenizer: PreTrainedTokenizerFast,
-        scheduler: DDPMScheduler,
+        tokenizer: Any,
+        schedule: Schedule,
         meta: dict[str, Any],
         dtype: str = "fp32",
         origin: str = "",
     ) -> None:
         super().__init__(
             unet,
-            schedule=Schedule.from_config(scheduler.config),
+            schedule=schedule,
             num_views=meta["num_views"],
             image_size=meta["image_size"],
             dtype=dtype,
@@ -78,22 +78,13 @@ class MultiViewPrior(UNetPrior):
                 "or name another folder."
             )
         dtype = pick_dtype(dtype, device=device)
-        files: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-        unet: Any
-        text_encoder: Any
-        scheduler: Any
-        volume: Any
-        logging.disable_progress_bar()
         try:
-            unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32, **files)
-            text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32, **files)
-            volume = FeatureVolume.from_pretrained(folder, subfolder="volume", torch_dtype=torch.float32, **files)
-            scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True)
-        except OSError as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise ValueError(f"The prior in {folder} is not whole: {reason}.") from error
-        if unet.config.class_embed_type != "projection":
+            unet: Any = parts.load_unet(folder)
+            text_encoder, tokenizer = parts.load_text_encoder(folder), parts.load_tokenizer(folder)
+            volume, schedule = parts.load_volume(folder), parts.load_schedule(folder)
+        except ValueError as error:
+            raise ValueError(f"The prior in {folder} is not whole: {str(error).rstrip('.')}.") from error
+        if unet.config["class_embed_type"] != "projection":
             raise ValueError(f"The prior in {folder} has no camera token, so it cannot tell views apart.")
         if dtype == "bf16":
             keep_bf16(unet)
@@ -102,7 +93,7 @@ class MultiViewPrior(UNetPrior):
             text_encoder=text_encoder.to(device).eval().requires_grad_(False),
             volume=volume.to(device).eval().requires_grad_(False),
             tokenizer=tokenizer,
-            scheduler=scheduler,
+            schedule=schedule,
             meta=json.loads((folder / META_FILE).read_text()),
             dtype=dtype,
             origin=origin or str(folder),
@@ -129,14 +120,14 @@ class MultiViewPrior(UNetPrior):
         return self._text[prompt]
 
 
-def encode_text(prompts: list[str], *, text_encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast) -> Text:
+def encode_text(prompts: list[str], *, text_encoder: Any, tokenizer: Any) -> Text:
     """Token states [P,T,D] of prompts, padded to the encoder's length, and the sums of their words' vectors [P,D]."""
     length = text_encoder.config.max_position_embeddings
     batch = tokenizer(prompts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
     return read_words(batch["input_ids"].to(text_encoder.device), text_encoder=text_encoder)
 
 
-def read_words(ids: Tensor, *, text_encoder: CLIPTextModel) -> Text:
+def read_words(ids: Tensor, *, text_encoder: Any) -> Text:
     """As `encode_text`, of word numbers [P,T].
 
     The sum is what the levels of the UNet hear that have no attention. Pooled token states would do, but begin nearly

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from splatdistill.cameras import camera_token
@@ -156,19 +155,18 @@ class NetworkPrior(ABC):
 
 
 class UNetPrior(NetworkPrior):
-    """A diffusers UNet. One with a camera token gets self-attention across the views."""
+    """A UNet of diffusers, or one that is asked like it. With a camera token it gets self-attention across views."""
 
-    def __init__(self, unet: UNet2DConditionModel, **settings: Any) -> None:
+    def __init__(self, unet: nn.Module, **settings: Any) -> None:
         super().__init__(unet, **settings)
-        self.knows_cameras = unet.config["class_embed_type"] == "projection"
+        self.knows_cameras = self.unet.config["class_embed_type"] == "projection"
         self.views = install_view_attention(unet) if self.knows_cameras else None
         # SDXL is told the size that a picture had, what was cut off it and the size it should have.
         size = self.image_size
         self._sizes = torch.tensor([[size, size, 0, 0, size, size]], device=self.device)
 
     @property
-    def unet(self) -> UNet2DConditionModel:
-        assert isinstance(self.network, UNet2DConditionModel)
+    def unet(self) -> Any:
         return self.network
 
     @property

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from splatdistill.cameras import camera_token, orbit
@@ -19,14 +19,13 @@ COLOURS = 3
 _SECTORS = {"front": (0, 15), "side": (90, 15), "back": (180, 15), "overhead": (0, 75)}  # azimuth, elevation in degrees
 
 
-class FeatureVolume(ModelMixin, ConfigMixin):
+class FeatureVolume(nn.Module):
     """Words to three planes of features (EG3D, Chan 2022), a camera to the features that it sees (GeNVS, Chan 2023).
 
     side: of a plane, cells; size: of the rendered features, pixels; depth: samples on a ray through the unit ball.
     fovy_deg, fill: of the camera, which the token does not tell; those that distillation has on average.
     """
 
-    @register_to_config
     def __init__(
         self,
         text_width: int,
@@ -40,6 +39,10 @@ class FeatureVolume(ModelMixin, ConfigMixin):
         fill: float = 0.87,
     ) -> None:
         super().__init__()
+        self.config = {
+            "text_width": text_width, "channels": channels, "side": side, "size": size, "depth": depth,
+            "features": features, "hidden": hidden, "fovy_deg": fovy_deg, "fill": fill,
+        }  # fmt: skip
         self.shape = (3, channels, side, side)
         first, second = nn.Linear(text_width, hidden), nn.Linear(hidden, hidden)
         for layer in (first, second):
@@ -55,6 +58,12 @@ class FeatureVolume(ModelMixin, ConfigMixin):
         inside = points.square().sum(-1) < 1
         self.register_buffer("samples", inside.nonzero()[:, 0], persistent=False)
         self.register_buffer("points", points[inside], persistent=False)
+
+    def save_config(self, folder: Path) -> None:
+        """Writes what `__init__` was given into the folder's config.json, as diffusers does for its models."""
+        folder.mkdir(parents=True, exist_ok=True)
+        named = {"_class_name": type(self).__name__, **self.config}
+        (folder / "config.json").write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
 
     @torch.no_grad()
     def face(self, words: dict[str, Tensor]) -> None:

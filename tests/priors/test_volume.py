@@ -11,6 +11,7 @@ from splatdistill.cameras import camera_token, orbit
 from splatdistill.embedded import network
 from splatdistill.priors.base import Condition
 from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.volume import CELLS, FeatureVolume, beside
 
 WIDTH = 16
@@ -119,7 +120,7 @@ def test_a_prior_hears_the_camera_by_its_volume_alone():
     parts = network.create(channels=(16, 32, 32), text_width=16)
     prior = MultiViewPrior(
         parts.unet.eval(), text_encoder=parts.text_encoder, volume=parts.volume, tokenizer=parts.tokenizer,
-        scheduler=parts.scheduler, meta=network.meta(image_size=16),
+        schedule=Schedule.from_config(parts.scheduler.config), meta=network.meta(image_size=16),
     )  # fmt: skip
     torch.nn.init.zeros_(parts.unet.class_embedding.linear_2.weight)  # type: ignore[union-attr]
     torch.nn.init.zeros_(parts.unet.class_embedding.linear_2.bias)  # type: ignore[union-attr]
