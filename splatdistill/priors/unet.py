@@ -36,7 +36,7 @@ def supports(config: Mapping[str, Any]) -> bool:
     """Whether `UNet` is what the contents of this config.json describe: every setting is one that it reads, has the one
     value that it knows, or is off.
     """
-    blocks = all(set(config.get(key, ["none"])) <= known for key, known in _BLOCKS.items())
+    blocks = all(set(config.get(key) or ["none"]) <= known for key, known in _BLOCKS.items())
     numbers = all(isinstance(config.get(key), int) for key in ("layers_per_block", "attention_head_dim"))
     return blocks and numbers and all(
         not value or key.startswith("_") or key in _READ or (key in _FIXED and value == _FIXED[key])
@@ -91,7 +91,7 @@ class UNet(nn.Module):
         Returns one tensor [R,out_channels,h,w].
         """
         assert not return_dict
-        text, t = encoder_hidden_states, sinusoids(timestep, self.conv_in.out_channels).to(sample.dtype)
+        text, t = encoder_hidden_states, sinusoids(timestep, self.config["block_out_channels"][0]).to(sample.dtype)
         told = self.time_embedding(t) + self.class_embedding(class_labels.to(sample.dtype))
         x = self.conv_in(sample)
         skips = [x]

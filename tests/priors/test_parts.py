@@ -103,7 +103,7 @@ def test_a_folder_of_another_network_is_read_with_diffusers(folder: Path, tmp_pa
 
     torch.manual_seed(0)
     made = network.create(channels=(16, 32, 32), text_width=16)
-    config = {**made.unet.config, "use_linear_projection": True}
+    config = {**made.unet.config, "use_linear_projection": True, "_use_default_values": []}
     made.unet = UNet2DConditionModel.from_config(config)
     network.save(made, tmp_path / "other", image_size=32)
     prior = MultiViewPrior.load(tmp_path / "other", dtype="fp32")
