@@ -243,7 +243,7 @@ class Trainer:
         shares = rgb.grad.chunk(len(outputs))
         for particle, output, picture, grad in zip(self.particles, outputs, pictures, shares, strict=True):
             extra = regularizer(config.regularize, output, particle.splats, largest=config.densify.split_scale)
-            # A number whose gradient is `grad`, for to check the shape of a gradient that it is given torch loads sympy.
+            # A number whose gradient is `grad`: torch loads sympy to check the shape of one that is handed to it.
             pull = (picture * grad).sum()
             if extra is not None:  # a mean over this rank's views, and the ranks are added up
                 pull = pull + extra / self.ranks.world

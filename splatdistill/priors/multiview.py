@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from splatdistill.priors import engine as engines
 from splatdistill.priors import parts
+from splatdistill.priors.engine import Question
 from splatdistill.priors.network import Text, UNetPrior, keep_bf16, pick_dtype, resize
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.volume import FeatureVolume, beside
@@ -62,14 +64,22 @@ class MultiViewPrior(UNetPrior):
         self.patch: int = meta["patch"]
         self.vocabulary = Vocabulary.from_meta(meta) if "words" in meta else None
         self._text: dict[str, Text] = {}
+        self._planes: dict[bytes, Tensor] = {}
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, device: str = "cpu", dtype: str = "auto", origin: str | None = None
+        cls,
+        folder: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "auto",
+        engine: engines.Name = "torch",
+        origin: str | None = None,
     ) -> MultiViewPrior:
         """Reads a local folder of safetensors. dtype: auto, bf16 or fp32; auto is bf16 where the hardware has it.
+        engine: auto, torch or onnx, as in `engine.pick`.
 
-        ValueError, one sentence, when the folder holds no prior.
+        ValueError, one sentence, when the folder holds no prior or the engine is not there.
         """
         folder = Path(folder)
         if not (folder / META_FILE).exists():
@@ -88,7 +98,7 @@ class MultiViewPrior(UNetPrior):
             raise ValueError(f"The prior in {folder} has no camera token, so it cannot tell views apart.")
         if dtype == "bf16":
             keep_bf16(unet)
-        return cls(
+        prior = cls(
             unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False),
             text_encoder=text_encoder.to(device).eval().requires_grad_(False),
             volume=volume.to(device).eval().requires_grad_(False),
@@ -98,6 +108,39 @@ class MultiViewPrior(UNetPrior):
             dtype=dtype,
             origin=origin or str(folder),
         )
+        prior.engine = engines.pick(engine, prior.unet, dtype=dtype, trial=prior._trial())
+        return prior
+
+    def answer(
+        self,
+        xt: Tensor,
+        t: Tensor,
+        *,
+        text: Tensor,
+        cameras: Tensor | None,
+        pooled: Tensor | None = None,
+        joint_rows: int = 0,
+    ) -> Tensor:
+        if self.engine is None:
+            return self.denoise(xt, t, text=text, cameras=cameras, pooled=pooled, joint_rows=joint_rows)
+        seen, more = self._told(xt, cameras, pooled)
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        question = Question(seen, t, text, more["class_labels"], num_views=self.num_views, joint_rows=joint_rows)
+        return self.engine(question)
+
+    def _trial(self) -> Question:
+        """A question of the shape that distillation asks most: a group of views under two conditions."""
+        config, rows = self.unet.config, 2 * self.num_views
+        draw = torch.Generator().manual_seed(0)
+        shapes = (
+            (rows, config["in_channels"], config["sample_size"], config["sample_size"]),
+            (rows, self.text_encoder.config.max_position_embeddings, config["cross_attention_dim"]),
+            (rows, config["projection_class_embeddings_input_dim"]),
+        )
+        seen, text, told = (torch.randn(shape, generator=draw).to(self.device) for shape in shapes)
+        t = torch.full((rows,), len(self.alphas_cumprod) // 2, device=self.device)
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        return Question(seen, t, text, told, num_views=self.num_views, joint_rows=rows)
 
     def encode(self, rgb: Tensor) -> Tensor:
         return pixel_unshuffle(resize(rgb, self.image_size), self.patch)
@@ -107,8 +150,19 @@ class MultiViewPrior(UNetPrior):
 
     def _told(self, xt: Tensor, cameras: Tensor | None, pooled: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
         assert cameras is not None and pooled is not None
-        seen = beside(xt, self.volume(pooled, cameras))
+        seen = beside(xt, self.volume.render(self._planes_of(pooled), pooled, cameras))
         return seen, {"class_labels": torch.cat([cameras, pooled], -1)}
+
+    @torch.no_grad()
+    def _planes_of(self, words: Tensor) -> Tensor:
+        """The planes of the volume for sums of words [R,D], on a CPU computed once for each; a GPU would wait."""
+        if words.device.type != "cpu":
+            return self.volume.planes_of(words)
+        keys = [row.numpy().tobytes() for row in words]
+        for key, row in zip(keys, words, strict=True):
+            if key not in self._planes:
+                self._planes[key] = self.volume.planes_of(row[None])
+        return torch.cat([self._planes[key] for key in keys])
 
     @torch.no_grad()
     def _encode(self, prompt: str) -> Text:

@@ -21,6 +21,7 @@ from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilo
 from splatdistill.types import Cameras
 
 if TYPE_CHECKING:
+    from splatdistill.priors.engine import Engine
     from splatdistill.priors.lora import LoRAScore
 
 
@@ -37,6 +38,8 @@ class NetworkPrior(ABC):
 
     knows_cameras = False
     lone_cameras = False
+    engine: Engine | None = None
+    """What computes `answer` in place of the network."""
 
     def __init__(
         self,
@@ -92,6 +95,10 @@ class NetworkPrior(ABC):
         `joint_rows` rows see each other in groups.
         """
 
+    def answer(self, xt: Tensor, t: Tensor, **conditions: Any) -> Tensor:
+        """As `denoise`, of the frozen network: without a gradient, and maybe by an engine of its own."""
+        return self.denoise(xt, t, **conditions)
+
     def embed(
         self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
     ) -> Condition:
@@ -129,7 +136,7 @@ class NetworkPrior(ABC):
         def answer(part: slice) -> Tensor:
             some = None if pooled is None else pooled[part]
             left = max(0, joint - part.start)
-            return self.denoise(
+            return self.answer(
                 x[part], rows[part], text=text[part], pooled=some, cameras=cameras[part], joint_rows=left
             )
 

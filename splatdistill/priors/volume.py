@@ -81,15 +81,26 @@ class FeatureVolume(nn.Module):
 
         Where a row of tokens is zero, no camera, the words say where to look from, as far as they can.
         """
-        rows, (_, channels, side, _) = len(words), self.shape
-        told = (tokens != 0).any(-1).view(-1, 1, 1)
+        return self.render(self.planes_of(words), words, tokens)
+
+    def planes_of(self, words: Tensor) -> Tensor:
+        """[R,3,C,side,side], which depend on the words [R,D] alone."""
+        return self.planes(self.read(words)).view(-1, *self.shape)
+
+    def render(self, planes: Tensor, words: Tensor, tokens: Tensor) -> Tensor:
+        """What `forward` answers, from the planes of its words."""
+        rows, told = len(words), (tokens != 0).any(-1).view(-1, 1, 1)
         axes = torch.where(told, tokens.view(-1, 4, 4)[:, :3, :3], self.look(words).view(-1, 3, 3))
-        at = torch.einsum("rij,pj->rpi", axes, self.points)
+        times = 1
+        if axes.device.type == "cpu" and not axes.requires_grad and not rows % 2:  # a GPU would wait for this
+            # Two conditions of the same views are sampled at once, their planes side by side.
+            times += torch.equal(axes[: rows // 2], axes[rows // 2 :])
+        at = torch.einsum("rij,pj->rpi", axes[: rows // times], self.points)
         pairs = torch.stack([at[..., :2], at[..., 1:], at.roll(1, -1)[..., :2]], 1)  # no list as index: it would wait
-        pairs = pairs.view(3 * rows, 1, -1, 2)
-        planes = self.planes(self.read(words)).view(3 * rows, channels, side, side)
-        found = F.grid_sample(planes, pairs, align_corners=False).view(rows, 3, channels, -1).sum(1).transpose(1, 2)
-        inside = self.cell(found)
+        planes = torch.cat(planes.chunk(times), 2).flatten(0, 1)
+        found = F.grid_sample(planes, pairs.view(len(planes), 1, -1, 2), align_corners=False)
+        found = found.view(rows // times, 3, times, self.shape[1], -1).sum(1)
+        inside = self.cell(found.transpose(0, 1).flatten(0, 1).transpose(1, 2))
         cells = inside.new_zeros(rows, self.size**2 * self.depth, self.num_channels)
         cells = cells.index_copy(1, self.samples, torch.cat([inside[..., :-1], F.softplus(inside[..., -1:] - 2)], -1))
         cells = cells.unflatten(1, (self.size, self.size, self.depth))
