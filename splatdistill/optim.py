@@ -4,7 +4,9 @@ rearrange.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,20 +23,54 @@ def any_nonfinite(tensors: Iterable[Tensor]) -> Tensor:
     return ~torch.isfinite(torch.stack([torch.linalg.vector_norm(x) for x in tensors]).sum())
 
 
-def adam_step(adam: torch.optim.Adam, *, skip: Tensor) -> None:
-    """One step of a fused Adam, or none where `skip` [] bool says so: parameters, moments and count then stay, and
-    nothing waits for the device. Gradients are dropped.
+class Adam:
+    """torch.optim.Adam with fused=True, to the bit. Making one of torch's loads its compiler, which takes seconds.
+
+    param_groups: dictionaries with params and lr. state: of each parameter that has learned, its step [] float32,
+    exp_avg and exp_avg_sq.
     """
-    adam.found_inf = skip.float()  # type: ignore[attr-defined]  # as GradScaler tells it
-    adam.step()
-    adam.zero_grad(set_to_none=True)
 
+    def __init__(self, groups: Iterable[dict[str, Any]], *, betas: tuple[float, float], eps: float = 1e-8) -> None:
+        self.param_groups = [{**group, "params": list(group["params"])} for group in groups]
+        self.betas, self.eps = betas, eps
+        self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
 
-def num_updates(adam: torch.optim.Adam) -> Tensor:
-    """[] float32 on the device: the steps that were taken and not skipped."""
-    for state in adam.state.values():
-        return state["step"]
-    return torch.zeros(())
+    @torch.no_grad()
+    def step(self, *, skip: Tensor) -> None:
+        """One step, or none where `skip` [] bool says so: parameters, moments and count then stay, and nothing waits
+        for the device. Gradients are dropped.
+        """
+        found_inf = skip.float()
+        for group in self.param_groups:
+            learned = [x for x in group["params"] if x.grad is not None]
+            if not learned:
+                continue
+            states = [self._state(x) for x in learned]
+            steps = [state["step"] for state in states]
+            torch._foreach_add_(steps, 1)
+            torch._fused_adam_(
+                learned, [x.grad for x in learned], *([state[key] for state in states] for key in MOMENTS), [], steps,
+                lr=group["lr"], beta1=self.betas[0], beta2=self.betas[1], weight_decay=0.0, eps=self.eps,
+                amsgrad=False, maximize=False, grad_scale=None, found_inf=found_inf,
+            )  # fmt: skip
+            torch._foreach_sub_(steps, [found_inf] * len(steps))
+        for group in self.param_groups:
+            for x in group["params"]:
+                x.grad = None
+
+    def _state(self, x: Tensor) -> dict[str, Tensor]:
+        state = self.state[x]
+        if not state:
+            state["step"] = torch.zeros((), device=x.device)
+            state |= {key: torch.zeros_like(x) for key in MOMENTS}
+        return state
+
+    @property
+    def num_updates(self) -> Tensor:
+        """[] float32 on the device: the steps that were taken and not skipped."""
+        for state in self.state.values():
+            return state["step"]
+        return torch.zeros(())
 
 
 class SplatOptimizer:
@@ -51,14 +87,14 @@ class SplatOptimizer:
             {"params": [value], "name": name} for name, value in splats.tensors.items() if hasattr(self.config, name)
         ]
         # eps far below the gradients' size: distillation gradients have no natural scale.
-        self._adam = torch.optim.Adam(groups, lr=0.0, betas=(0.9, 0.99), eps=1e-15, fused=True)
+        self._adam = Adam(groups, betas=(0.9, 0.99), eps=1e-15)
         for name, state in moments.items():
             self._adam.state[splats.tensors[name]] = {"step": num_updates.to(splats.device, copy=True), **state}
 
     @property
     def num_updates(self) -> Tensor:
         """[] float32: Adam steps that were not skipped."""
-        return num_updates(self._adam)
+        return self._adam.num_updates
 
     @property
     def grads(self) -> list[Tensor]:
@@ -69,7 +105,7 @@ class SplatOptimizer:
         decay = self.config.final ** (step / max(1, self.steps))
         for group in self._adam.param_groups:
             group["lr"] = getattr(self.config, group["name"]) * decay
-        adam_step(self._adam, skip=skip)
+        self._adam.step(skip=skip)
 
     def moments(self) -> Moments:
         """First and second moments per tensor name; empty before the first update."""

@@ -273,10 +273,11 @@ class Trainer:
         shares = rgb.grad.chunk(len(outputs))
         for particle, output, picture, grad in zip(self.particles, outputs, pictures, shares, strict=True):
             extra = regularizer(config.regularize, output, particle.splats, largest=config.densify.split_scale)
-            roots, grads = [picture], [grad]
+            # A number whose gradient is `grad`: torch loads sympy to check the shape of one that is handed to it.
+            pull = (picture * grad).sum()
             if extra is not None:  # a mean over this rank's views, and the ranks are added up
-                roots, grads = [picture, extra], [grad, torch.full_like(extra, 1 / self.ranks.world)]
-            torch.autograd.backward(roots, grads)
+                pull = pull + extra / self.ranks.world
+            pull.backward()
             self.ranks.sum(particle.optimizer.grads)
         self.ranks.sum([nonfinite])
         return batch, outputs, norms, nonfinite

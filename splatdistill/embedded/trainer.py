@@ -27,6 +27,7 @@ from splatdistill.embedded.network import Networks
 from splatdistill.priors.attention import ViewAttention, install_view_attention
 from splatdistill.priors.multiview import MultiViewPrior, pixel_unshuffle, read_words
 from splatdistill.priors.precision import has_fast_bf16
+from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.volume import COLOURS, beside
 from splatdistill.rng import key
 
@@ -271,7 +272,8 @@ class Trainer:
         hooks = n.unet.class_embedding._forward_hooks  # type: ignore[union-attr]
         hooks.clear()  # the prior installs its own
         return MultiViewPrior(
-            n.unet, text_encoder=n.text_encoder, volume=n.volume, tokenizer=n.tokenizer, scheduler=n.scheduler,
+            n.unet, text_encoder=n.text_encoder, volume=n.volume, tokenizer=n.tokenizer,
+            schedule=Schedule.from_config(n.scheduler.config),
             meta=network.meta(image_size=self.config.resolution, nouns=self.corpus.nouns),
             dtype="bf16" if self.bf16 else "fp32",
         )  # fmt: skip
@@ -285,14 +287,17 @@ def warm_start(networks: Networks, folder: Path) -> None:
     old = MultiViewPrior.load(folder, dtype="fp32")
     known, own = old.tokenizer.get_vocab(), networks.tokenizer.get_vocab()
     with torch.no_grad():
-        words = network.word_embedding(networks.text_encoder)
-        fresh, vectors = words.clone(), network.word_embedding(old.text_encoder).clone()
-        old.text_encoder.resize_token_embeddings(len(own), mean_resizing=False)
+        words = network.word_embedding(networks.text_encoder).clone()
+        vectors = network.word_embedding(old.text_encoder)
+        # transformers 4 has this before every name, transformers 5 and the plain encoder do not.
+        prefix = "text_model." if hasattr(networks.text_encoder, "text_model") else ""
+        text = {prefix + name.removeprefix("text_model."): x for name, x in old.text_encoder.state_dict().items()}
         try:
+            for word, row in own.items():
+                if word in known:
+                    words[row] = vectors[known[word]]
             networks.unet.load_state_dict(old.unet.state_dict())
             networks.volume.load_state_dict(old.volume.state_dict())
-            networks.text_encoder.load_state_dict(old.text_encoder.state_dict())
+            networks.text_encoder.load_state_dict({**text, f"{prefix}embeddings.token_embedding.weight": words})
         except RuntimeError as error:
             raise ValueError(f"The prior in {folder} has another architecture than the one to be trained.") from error
-        for word, row in own.items():
-            words[row] = vectors[known[word]] if word in known else fresh[row]

@@ -1,13 +1,27 @@
-"""Self-attention across the views of one object, as MVDream has it, put into a diffusers UNet."""
+"""Attention as both kinds of UNet compute it, and MVDream's self-attention across the views of one object."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def attend(attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any) -> Tensor:
+    """Scaled dot-product attention of tokens [R,N,W] to those of a text [R,T,D], or to themselves; [R,N,W].
+
+    attn: a module with heads, to_q, to_k, to_v and to_out. This is AttnProcessor2_0 of diffusers, to the bit, for
+    attentions without norms of their own, as UNets have them.
+    """
+    seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+    query, key, value = (
+        x.view(len(x), -1, attn.heads, x.shape[-1] // attn.heads).transpose(1, 2)
+        for x in (attn.to_q(hidden_states), attn.to_k(seen), attn.to_v(seen))
+    )
+    out = F.scaled_dot_product_attention(query, key, value)
+    return attn.to_out[0](out.transpose(1, 2).flatten(2))
 
 
 class ViewAttention:
@@ -19,26 +33,25 @@ class ViewAttention:
     def __init__(self) -> None:
         self.num_views = 1
         self.joint_rows = 0
-        self.inner = AttnProcessor2_0()
 
-    def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, attn: Any, hidden_states: Tensor, **_: Any) -> Tensor:
         together, alone = hidden_states[: self.joint_rows], hidden_states[self.joint_rows :]
         out = []
         if len(together):
             tokens = together.shape[1]
             grouped = together.reshape(-1, self.num_views * tokens, together.shape[2])
-            out.append(self.inner(attn, grouped, *args, **kwargs).reshape(len(together), tokens, -1))
+            out.append(attend(attn, grouped).reshape(len(together), tokens, -1))
         if len(alone):
-            out.append(self.inner(attn, alone, *args, **kwargs))
+            out.append(attend(attn, alone))
         return torch.cat(out) if len(out) > 1 else out[0]
 
 
-def install_view_attention(unet: UNet2DConditionModel) -> ViewAttention:
+def install_view_attention(unet: Any) -> ViewAttention:
     """Gives all self-attentions of a UNet one shared `ViewAttention` and makes all-zero camera rows mean "none"."""
     views = ViewAttention()
     for name, module in unet.named_modules():
         if name.endswith(".attn1"):
-            module.set_processor(views)  # type: ignore[operator]
+            module.set_processor(views)
     assert isinstance(unet.class_embedding, nn.Module)
     unet.class_embedding.register_forward_hook(_absent_camera)
     return views

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from splatdistill.cameras import camera_token
@@ -22,6 +21,7 @@ from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilo
 from splatdistill.types import Cameras
 
 if TYPE_CHECKING:
+    from splatdistill.priors.engine import Engine
     from splatdistill.priors.lora import LoRAScore
 
 
@@ -38,6 +38,8 @@ class NetworkPrior(ABC):
 
     knows_cameras = False
     lone_cameras = False
+    engine: Engine | None = None
+    """What computes `answer` in place of the network."""
 
     def __init__(
         self,
@@ -93,6 +95,10 @@ class NetworkPrior(ABC):
         `joint_rows` rows see each other in groups.
         """
 
+    def answer(self, xt: Tensor, t: Tensor, **conditions: Any) -> Tensor:
+        """As `denoise`, of the frozen network: without a gradient, and maybe by an engine of its own."""
+        return self.denoise(xt, t, **conditions)
+
     def embed(
         self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
     ) -> Condition:
@@ -130,7 +136,7 @@ class NetworkPrior(ABC):
         def answer(part: slice) -> Tensor:
             some = None if pooled is None else pooled[part]
             left = max(0, joint - part.start)
-            return self.denoise(
+            return self.answer(
                 x[part], rows[part], text=text[part], pooled=some, cameras=cameras[part], joint_rows=left
             )
 
@@ -156,19 +162,18 @@ class NetworkPrior(ABC):
 
 
 class UNetPrior(NetworkPrior):
-    """A diffusers UNet. One with a camera token gets self-attention across the views."""
+    """A UNet of diffusers, or one that is asked like it. With a camera token it gets self-attention across views."""
 
-    def __init__(self, unet: UNet2DConditionModel, **settings: Any) -> None:
+    def __init__(self, unet: nn.Module, **settings: Any) -> None:
         super().__init__(unet, **settings)
-        self.knows_cameras = unet.config["class_embed_type"] == "projection"
+        self.knows_cameras = self.unet.config["class_embed_type"] == "projection"
         self.views = install_view_attention(unet) if self.knows_cameras else None
         # SDXL is told the size that a picture had, what was cut off it and the size it should have.
         size = self.image_size
         self._sizes = torch.tensor([[size, size, 0, 0, size, size]], device=self.device)
 
     @property
-    def unet(self) -> UNet2DConditionModel:
-        assert isinstance(self.network, UNet2DConditionModel)
+    def unet(self) -> Any:
         return self.network
 
     @property

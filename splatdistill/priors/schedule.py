@@ -6,18 +6,20 @@ Everything is told in alpha x0 + sigma eps with alpha^2 + sigma^2 = 1. A rectifi
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 """The noise; alpha eps - sigma x0; x0 itself; or a flow's velocity eps - x0."""
 _BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+
+_COSINE = "squaredcos_cap_v2"
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,19 @@ class Schedule:
         if kind.startswith("FlowMatch"):
             if config.get("use_dynamic_shifting"):
                 raise ValueError(f"{kind} with a shift that depends on the picture's size is not supported.")
+            from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
             known = {key: config[key] for key in ("num_train_timesteps", "shift") if key in config}
             falling: Any = FlowMatchEulerDiscreteScheduler(**known).sigmas
             return cls.flow(falling.flip(0))
-        scheduler = DDPMScheduler(**{key: config[key] for key in _BETAS if key in config})
         prediction = config.get("prediction_type") or "epsilon"
         if prediction not in ("epsilon", "v_prediction", "sample"):
             raise ValueError(f"its network predicts {prediction!r}; epsilon, v_prediction, sample and flows are known.")
+        if config.get("beta_schedule") == _COSINE and not any(config.get(key) for key in _BETAS[-2:]):
+            return cls.of(cosine(config.get("num_train_timesteps", 1000)), prediction=prediction)
+        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler  # takes seconds
+
+        scheduler = DDPMScheduler(**{key: config[key] for key in _BETAS if key in config})
         return cls.of(scheduler.alphas_cumprod, prediction=prediction)
 
     @classmethod
@@ -54,6 +62,15 @@ class Schedule:
         s = sigmas.double()
         levels = (1 - s) ** 2 / ((1 - s) ** 2 + s**2)
         return cls(levels.float(), times=sigmas.float() * len(sigmas), prediction="flow")
+
+
+def cosine(num: int) -> Tensor:
+    """alphas_cumprod [num] of the squared cosine (Nichol and Dhariwal 2021), its betas capped at 0.999, as diffusers
+    rounds it.
+    """
+    signal = [math.cos((i / num + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(num + 1)]
+    betas = [min(1 - after / before, 0.999) for before, after in itertools.pairwise(signal)]
+    return torch.cumprod(1.0 - torch.tensor(betas, dtype=torch.float32), dim=0)
 
 
 def to_epsilon(prediction: Prediction, out: Tensor, xt: Tensor, *, alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from splatdistill import rng
 from splatdistill.cameras import camera_token
 from splatdistill.device import send
-from splatdistill.optim import MOMENTS, adam_step, any_nonfinite, num_updates
+from splatdistill.optim import MOMENTS, Adam, any_nonfinite
 from splatdistill.priors.memory import Chunks
 from splatdistill.priors.schedule import Prediction, levels, target, to_epsilon
 from splatdistill.types import NoisyBatch
@@ -42,7 +42,7 @@ class LearnedScore(ABC):
         self.dropout = dropout
         self.particles = particles
         self.chunks = Chunks()
-        self._adam = torch.optim.Adam(self.parameters.values(), lr=lr, betas=(0.9, 0.99), fused=True)
+        self._adam = Adam([{"params": self.parameters.values(), "lr": lr}], betas=(0.9, 0.99))
 
     @abstractmethod
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class LearnedScore(ABC):
             self.chunks.run(learn, len(xt))
         ranks.sum(p.grad for p in self.parameters.values() if p.grad is not None)
         skipped = any_nonfinite(p.grad for p in self.parameters.values() if p.grad is not None)
-        adam_step(self._adam, skip=skipped)
+        self._adam.step(skip=skipped)
         return {**numbers, "skipped": skipped}
 
     def _draw(self, batch: NoisyBatch, *, seed: int, step: int) -> tuple[int, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -146,7 +146,7 @@ class LearnedScore(ABC):
         state = {f"parameter.{name}": value.detach() for name, value in self.parameters.items()}
         for name, value in self.parameters.items():
             state |= {f"{key}.{name}": self._adam.state[value][key] for key in MOMENTS if value in self._adam.state}
-        return {**state, "num_updates": num_updates(self._adam).long()}
+        return {**state, "num_updates": self._adam.num_updates.long()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

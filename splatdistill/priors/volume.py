@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from splatdistill.cameras import camera_token, orbit
@@ -19,14 +19,13 @@ COLOURS = 3
 _SECTORS = {"front": (0, 15), "side": (90, 15), "back": (180, 15), "overhead": (0, 75)}  # azimuth, elevation in degrees
 
 
-class FeatureVolume(ModelMixin, ConfigMixin):
+class FeatureVolume(nn.Module):
     """Words to three planes of features (EG3D, Chan 2022), a camera to the features that it sees (GeNVS, Chan 2023).
 
     side: of a plane, cells; size: of the rendered features, pixels; depth: samples on a ray through the unit ball.
     fovy_deg, fill: of the camera, which the token does not tell; those that distillation has on average.
     """
 
-    @register_to_config
     def __init__(
         self,
         text_width: int,
@@ -40,6 +39,10 @@ class FeatureVolume(ModelMixin, ConfigMixin):
         fill: float = 0.87,
     ) -> None:
         super().__init__()
+        self.config = {
+            "text_width": text_width, "channels": channels, "side": side, "size": size, "depth": depth,
+            "features": features, "hidden": hidden, "fovy_deg": fovy_deg, "fill": fill,
+        }  # fmt: skip
         self.shape = (3, channels, side, side)
         first, second = nn.Linear(text_width, hidden), nn.Linear(hidden, hidden)
         for layer in (first, second):
@@ -55,6 +58,12 @@ class FeatureVolume(ModelMixin, ConfigMixin):
         inside = points.square().sum(-1) < 1
         self.register_buffer("samples", inside.nonzero()[:, 0], persistent=False)
         self.register_buffer("points", points[inside], persistent=False)
+
+    def save_config(self, folder: Path) -> None:
+        """Writes what `__init__` was given into the folder's config.json, as diffusers does for its models."""
+        folder.mkdir(parents=True, exist_ok=True)
+        named = {"_class_name": type(self).__name__, **self.config}
+        (folder / "config.json").write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
 
     @torch.no_grad()
     def face(self, words: dict[str, Tensor]) -> None:
@@ -72,15 +81,26 @@ class FeatureVolume(ModelMixin, ConfigMixin):
 
         Where a row of tokens is zero, no camera, the words say where to look from, as far as they can.
         """
-        rows, (_, channels, side, _) = len(words), self.shape
-        told = (tokens != 0).any(-1).view(-1, 1, 1)
+        return self.render(self.planes_of(words), words, tokens)
+
+    def planes_of(self, words: Tensor) -> Tensor:
+        """[R,3,C,side,side], which depend on the words [R,D] alone."""
+        return self.planes(self.read(words)).view(-1, *self.shape)
+
+    def render(self, planes: Tensor, words: Tensor, tokens: Tensor) -> Tensor:
+        """What `forward` answers, from the planes of its words."""
+        rows, told = len(words), (tokens != 0).any(-1).view(-1, 1, 1)
         axes = torch.where(told, tokens.view(-1, 4, 4)[:, :3, :3], self.look(words).view(-1, 3, 3))
-        at = torch.einsum("rij,pj->rpi", axes, self.points)
+        times = 1
+        if axes.device.type == "cpu" and not axes.requires_grad and not rows % 2:  # a GPU would wait for this
+            # Two conditions of the same views are sampled at once, their planes side by side.
+            times += torch.equal(axes[: rows // 2], axes[rows // 2 :])
+        at = torch.einsum("rij,pj->rpi", axes[: rows // times], self.points)
         pairs = torch.stack([at[..., :2], at[..., 1:], at.roll(1, -1)[..., :2]], 1)  # no list as index: it would wait
-        pairs = pairs.view(3 * rows, 1, -1, 2)
-        planes = self.planes(self.read(words)).view(3 * rows, channels, side, side)
-        found = F.grid_sample(planes, pairs, align_corners=False).view(rows, 3, channels, -1).sum(1).transpose(1, 2)
-        inside = self.cell(found)
+        planes = torch.cat(planes.chunk(times), 2).flatten(0, 1)
+        found = F.grid_sample(planes, pairs.view(len(planes), 1, -1, 2), align_corners=False)
+        found = found.view(rows // times, 3, times, self.shape[1], -1).sum(1)
+        inside = self.cell(found.transpose(0, 1).flatten(0, 1).transpose(1, 2))
         cells = inside.new_zeros(rows, self.size**2 * self.depth, self.num_channels)
         cells = cells.index_copy(1, self.samples, torch.cat([inside[..., :-1], F.softplus(inside[..., -1:] - 2)], -1))
         cells = cells.unflatten(1, (self.size, self.size, self.depth))

@@ -14,6 +14,7 @@ from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.priors.base import Condition
 from splatdistill.priors.multiview import NUM_MARKS, MultiViewPrior, encode_text, pixel_shuffle, pixel_unshuffle
+from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.words import META_FILE
 from tests.guidance.toys import assemble
 
@@ -27,7 +28,7 @@ def tiny(*, prediction_type: str = "v_prediction") -> MultiViewPrior:
         text_encoder=parts.text_encoder.eval(),
         volume=parts.volume.eval(),
         tokenizer=parts.tokenizer,
-        scheduler=parts.scheduler,
+        schedule=Schedule.from_config(parts.scheduler.config),
         meta=network.meta(image_size=32),
     )
 

@@ -11,6 +11,7 @@ from splatdistill.cameras import camera_token, orbit
 from splatdistill.embedded import network
 from splatdistill.priors.base import Condition
 from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.volume import CELLS, FeatureVolume, beside
 
 WIDTH = 16
@@ -119,7 +120,7 @@ def test_a_prior_hears_the_camera_by_its_volume_alone():
     parts = network.create(channels=(16, 32, 32), text_width=16)
     prior = MultiViewPrior(
         parts.unet.eval(), text_encoder=parts.text_encoder, volume=parts.volume, tokenizer=parts.tokenizer,
-        scheduler=parts.scheduler, meta=network.meta(image_size=16),
+        schedule=Schedule.from_config(parts.scheduler.config), meta=network.meta(image_size=16),
     )  # fmt: skip
     torch.nn.init.zeros_(parts.unet.class_embedding.linear_2.weight)  # type: ignore[union-attr]
     torch.nn.init.zeros_(parts.unet.class_embedding.linear_2.bias)  # type: ignore[union-attr]
@@ -129,3 +130,16 @@ def test_a_prior_hears_the_camera_by_its_volume_alone():
     other = Condition(text=one.text, camera=one.camera.roll(1, 0), pooled=one.pooled)
     first, second = prior.predict(xt, t, [one, other])
     assert (first - second).abs().max() > 1e-3 and first.shape == xt.shape
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_two_conditions_of_the_same_views_are_sampled_as_each_alone(told):
+    """In float64, where sums of the same numbers in another order differ by some 1e-16 of their size."""
+    torch.manual_seed(0)
+    it, words = volume().double(), torch.randn(8, WIDTH, dtype=torch.float64)
+    tokens = camera_token(ring())[:4].double().repeat(2, 1) * told
+    with torch.no_grad():
+        together = it(words, tokens)
+        alone = torch.cat([it(w[None], t[None]) for w, t in zip(words, tokens, strict=True)])
+    torch.testing.assert_close(together, alone, atol=1e-13, rtol=1e-12)
+    torch.testing.assert_close(it(words, tokens), alone, atol=1e-13, rtol=1e-12)  # one by one, for the gradient
