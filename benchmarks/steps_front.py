@@ -6,8 +6,8 @@ stopped at any time: what is done stays done as long as the settings and the shi
 stops it by itself, `--settings` takes some of the settings, `--judge-only` trains nothing.
 
 A setting passes where the mean over prompts and seeds of log(mass / mass of 600 steps with the same prompt and seed)
-has a lower 95 % bound of at least log 0.85. Masses under chance (1 / 1000) count as chance, and pairs of two such masses, which
-say nothing, are counted as at_chance. The bootstrap draws prompts and, within each, seeds.
+has a lower 95 % bound of at least log 0.85. Masses under chance (1 / 1000) count as chance, and pairs of two such masses,
+which say nothing, are counted as at_chance. The bootstrap draws prompts and, within each, seeds.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class Setting:
 
 FIRST = (Setting(BASE, 600), Setting("200 x1.5", 200, 1.5), Setting("300 x1.5", 300, 1.5), Setting("400", 400))
 LATER = (
+    Setting("200 x1.5, densify every 17", 200, 1.5, more={"densify": {"interval": 17}}),
     Setting("300", 300), Setting("200", 200), Setting("200 x2", 200, 2.0),
     Setting("150 x2, 8 views", 150, 2.0, more={"num_views": 8}),
     Setting("300 x1.5, guided above 0.4", 300, 1.5, guided_above=0.4),
