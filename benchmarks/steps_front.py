@@ -6,8 +6,8 @@ stopped at any time: what is done stays done as long as the settings and the shi
 stops it by itself, `--settings` takes some of the settings, `--judge-only` trains nothing.
 
 A setting passes where the mean over prompts and seeds of log(mass / mass of 600 steps with the same prompt and seed)
-has a lower 95 % bound of at least log 0.85. Masses under chance (1 / 1000) count as chance, and pairs of two such masses,
-which say nothing, are counted as at_chance. The bootstrap draws prompts and, within each, seeds.
+has a lower 95 % bound of at least log 0.85. Masses under chance (1 / 1000) count as chance; pairs of two such masses
+say nothing and are counted as at_chance. The bootstrap draws prompts and, within each, seeds.
 """
 
 from __future__ import annotations
