@@ -6,8 +6,8 @@ stopped at any time: what is done stays done as long as the settings and the shi
 stops it by itself, `--settings` takes some of the settings, `--judge-only` trains nothing.
 
 A setting passes where the mean over prompts and seeds of log(mass / mass of 600 steps with the same prompt and seed)
-has a lower 95 % bound of at least log 0.85. Masses under chance (1 / 1000) count as chance. The bootstrap draws prompts
-and, within each, seeds.
+has a lower 95 % bound of at least log 0.85. Masses under chance (1 / 1000) count as chance; pairs of two such masses
+say nothing and are counted as at_chance. The bootstrap draws prompts and, within each, seeds.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class Setting:
 
 FIRST = (Setting(BASE, 600), Setting("200 x1.5", 200, 1.5), Setting("300 x1.5", 300, 1.5), Setting("400", 400))
 LATER = (
+    Setting("200 x1.5, densify every 17", 200, 1.5, more={"densify": {"interval": 17}}),
     Setting("300", 300), Setting("200", 200), Setting("200 x2", 200, 2.0),
     Setting("150 x2, 8 views", 150, 2.0, more={"num_views": 8}),
     Setting("300 x1.5, guided above 0.4", 300, 1.5, guided_above=0.4),
@@ -172,7 +173,7 @@ def write(runs: Path, out: Path, *, judge: external.ImageNet) -> None:
     (out / "steps_front.json").write_text(json.dumps(record, indent=1) + "\n")
     for line in lines:
         print(f"{line['name']:28} {line['image_evaluations']:6.0f} pictures {line['cpu_seconds']:6.1f} CPU s  "
-              f"{line['pairs']:2d} pairs  exp(mean) {math.exp(line['mean']):.2f} "
+              f"{line['pairs']:2d} pairs ({line['at_chance']} at chance)  exp(mean) {math.exp(line['mean']):.2f} "
               f"[{math.exp(line['interval'][0]):.2f}, {math.exp(line['interval'][1]):.2f}]  over real "
               f"{line['over_real']:.2f}")  # fmt: skip
     if lines:
@@ -211,10 +212,11 @@ def lines_of(objects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             twin = base[row["prompt"], row["seed"]]
             pairs.setdefault(row["prompt"], []).append(_log(row["mass"]) - _log(twin["mass"]))
         low, high = interval(list(pairs.values()))
+        dim = [row for row in rows if max(row["mass"], base[row["prompt"], row["seed"]]["mass"]) <= CHANCE]
         over_real = sorted(row["mass"] / row["real"] for row in rows)
         lines.append({
             "name": setting.name, "steps": setting.steps, "rates": setting.rates, "pairs": len(rows),
-            "prompts": len(pairs), "seeds": sorted({row["seed"] for row in rows}),
+            "at_chance": len(dim), "prompts": len(pairs), "seeds": sorted({row["seed"] for row in rows}),
             "image_evaluations": _mean([row["image_evaluations"] for row in rows]),
             "cpu_seconds": sorted(row["cpu_seconds"] for row in rows)[len(rows) // 2],
             "mean": _mean([_mean(values) for values in pairs.values()]), "interval": [low, high],
@@ -260,6 +262,7 @@ def draw_front(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.plot([a[key] for a in front], [math.exp(a["mean"]) for a in front], color="tab:blue", lw=1, zorder=0)
         axis.axhline(0.85, color="tab:red", lw=0.8, ls="--")
         axis.set_xlabel(title)
+        axis.margins(x=0.15)
     axes[0].set_ylabel(f"external mass over that of {BASE} steps\n(geometric mean, 95 % bootstrap)")
     figure.tight_layout()
     figure.savefig(path, dpi=110)

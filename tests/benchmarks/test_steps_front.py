@@ -71,6 +71,9 @@ def test_figures_of_known_masses() -> None:
     assert lines["300"]["mean"] == pytest.approx(math.log(2)) and lines["300"]["pairs"] == 1
     assert lines["200"]["mean"] == pytest.approx(math.log(steps_front.CHANCE / 0.4))
     assert lines["400"]["over_real"] == pytest.approx(0.4)
+    dark = [answer(name, "c", 0, 1e-4) for name in (steps_front.BASE, "200 x1.5")]
+    line = {line["name"]: line for line in steps_front.lines_of([*objects, *dark])}["200 x1.5"]
+    assert line["mean"] == 0 and line["at_chance"] == line["pairs"] == 1
 
 
 def test_the_interval_draws_prompts_and_seeds() -> None:
