@@ -50,6 +50,8 @@ def main() -> None:
 def measure(names: Sequence[str], *, threads: int, turns: int, quick: bool) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         callers = {name: stack.enter_context(caller(name, threads)) for name in names}
+        for process in callers.values():
+            ask(process, 0)
         loaded = {name: ask(process, WARM_UP) for name, process in callers.items()}
         idle = take_turns(callers, turns, beside=[])
         with busy(NEIGHBOURS) as neighbours:
@@ -79,8 +81,10 @@ def take_turns(
             begun, foreign = time.perf_counter(), machine_seconds() - seconds_of(ours)
             found = ask(process, 1 + CALLS)["seconds"][1:]
             foreign = machine_seconds() - seconds_of(ours) - foreign
-            if foreign <= max(3 / HZ, CALM * (time.perf_counter() - begun)):
+            calm = foreign <= max(3 / HZ, CALM * (time.perf_counter() - begun))
+            if calm:
                 seconds[name].append(sum(found) / len(found))
+            common.progress(f"{name}: {1e3 * sum(found) / len(found):.1f} ms{'' if calm else ', disturbed'}")
         if all(len(found) == turns for found in seconds.values()):
             return seconds
     raise SystemExit("Other programs use this machine all the time; stop them and measure again.")
