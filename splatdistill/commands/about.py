@@ -75,11 +75,12 @@ def info(flags: Info) -> int:
     from splatdistill import ops
     from splatdistill.io.video import has_encoder
     from splatdistill.logs import commit, versions
-    from splatdistill.priors import EMBEDDED
+    from splatdistill.priors import EMBEDDED, engine
 
     lines = {**versions(), "commit": commit() or "none", "threads": torch.get_num_threads()}
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     lines |= {"devices": ", ".join(["cpu", *cuda]), "ffmpeg": "found" if has_encoder() else "not found"}
+    lines |= {"onnxruntime": "found" if engine.installed() else "not found"}
     lines |= {"embedded prior": "found" if (EMBEDDED / "splatdistill.json").exists() else "not found"}
     lines |= {f"extension {key}": value for key, value in ops.build_info().items()}
     print_table(lines)
