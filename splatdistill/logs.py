@@ -119,7 +119,7 @@ def _create(folder: Path, config: TrainConfig) -> None:
 
 
 def _first_summary(config: TrainConfig) -> dict[str, Any]:
-    keep = ("prompt", "method", "seed", "steps", "dtype", "threads")
+    keep = ("prompt", "method", "seed", "steps", "dtype", "network_engine", "threads")
     return {name: getattr(config, name) for name in keep} | {"versions": versions(), "commit": commit()}
 
 

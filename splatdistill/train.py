@@ -57,16 +57,19 @@ def train(
     comes to on a CPU, where that is settled already; else it is timed here.
     """
     tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
-    # Bits depend on these two, so a resumed run takes them from its checkpoint.
+    # Bits depend on these three, so a resumed run takes them from its checkpoint.
     torch.set_num_threads(meta.get("threads") or config.threads or torch.get_num_threads())
     device = pick_device(config.device)
     names = dict.fromkeys(stage.prior for _, stage in presets.stages(config))  # all now: a missing one is told at once
+    engine = meta.get("network_engine", "torch") if meta else config.network_engine
     dtype, settled = meta.get("dtype", config.dtype), None
     if dtype == "auto" and device.type == "cpu" and set(names) != {"analytic"}:
         settled = _agree(precision or measured(), ranks)
         dtype = settled.dtype
     load = load or priors.load
-    teachers = {name: load(name, device=device, dtype=dtype, max_memory=config.max_memory) for name in names}
+    teachers = {
+        name: load(name, device=device, dtype=dtype, engine=engine, max_memory=config.max_memory) for name in names
+    }
     for _, stage in presets.stages(config):
         check_group(teachers[stage.prior].num_views, stage, lone_cameras=teachers[stage.prior].lone_cameras)
         ranks.check(stage.num_views, group=group_of(stage))
@@ -290,6 +293,7 @@ class Trainer:
             **self._usage(),
             "image_evaluations": self.ranks.world * self.prior.watch.pictures,
             "dtype": self.prior.dtype,
+            "network_engine": self.prior.network_engine,
             "threads": torch.get_num_threads(),
         }
 
@@ -317,6 +321,7 @@ class Trainer:
             "num_updates": int(self.particles[0].optimizer.num_updates),
             "threads": torch.get_num_threads(),
             "dtype": self.prior.dtype,
+            "network_engine": self.prior.network_engine,
             "config": asdict(self.config),
         }
         if self.ranks.first:

@@ -40,12 +40,14 @@ class Teachers:
         wanted = {stage.prior for _, stage in presets.stages(config)}
         self._held = {key: prior for key, prior in self._held.items() if key[0] in wanted}
 
-    def __call__(self, name: str, *, device: torch.device, dtype: str, max_memory: float) -> Prior:
+    def __call__(self, name: str, *, device: torch.device, dtype: str, engine: str, max_memory: float) -> Prior:
         place = (name, str(device), max_memory)
-        for (*where, asked), prior in self._held.items():
-            if tuple(where) == place and dtype in (asked, prior.dtype):  # a resumed run names what auto came to
+        for (*where, asked, wanted), prior in self._held.items():
+            # A resumed run names what auto came to.
+            if tuple(where) == place and dtype in (asked, prior.dtype) and engine in (wanted, prior.network_engine):
                 return prior
-        self._held[*place, dtype] = prior = priors.load(name, device=device, dtype=dtype, max_memory=max_memory)
+        prior = priors.load(name, device=device, dtype=dtype, engine=engine, max_memory=max_memory)
+        self._held[*place, dtype, engine] = prior
         return prior
 
 

@@ -75,13 +75,14 @@ def info(flags: Info) -> int:
     from splatdistill import cpu, ops
     from splatdistill.io.video import has_encoder
     from splatdistill.logs import commit, versions
-    from splatdistill.priors import EMBEDDED, precision
+    from splatdistill.priors import EMBEDDED, engine, precision
 
     lines = {**versions(), "commit": commit() or "none", "processor": cpu.processor()}
     lines |= {"threads": torch.get_num_threads(), "threads wait": cpu.waiting_policy()}
     lines |= {"dtype auto on cpu": precision.measured()}
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     lines |= {"devices": ", ".join(["cpu", *cuda]), "ffmpeg": "found" if has_encoder() else "not found"}
+    lines |= {"onnxruntime": "found" if engine.installed() else "not found"}
     lines |= {"embedded prior": "found" if (EMBEDDED / "splatdistill.json").exists() else "not found"}
     lines |= {f"extension {key}": value for key, value in ops.build_info().items()}
     print_table(lines)

@@ -13,13 +13,15 @@ if TYPE_CHECKING:  # words.py lies in this package and must come without torch
 EMBEDDED = Path(__file__).resolve().parent.parent / "embedded" / "weights"
 
 
-def load(name: str, *, device: torch.device, dtype: str, max_memory: float = 0.0) -> Prior:
+def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", max_memory: float = 0.0) -> Prior:
     """The prior called `name`: embedded, analytic, or what `find` makes of it: a folder, a file, a family or an id.
 
-    dtype: auto, fp32 or bf16. max_memory: GB that a model may take, 0 for all. ValueError, one sentence, when there is
-    no such prior, or its weights are missing, of another kind or too large.
+    dtype: auto, fp32 or bf16. engine: auto, torch or onnx, what computes the predictions. max_memory: GB that a model
+    may take, 0 for all. ValueError, one sentence, when there is no such prior or engine, or its weights are missing, of
+    another kind or too large.
     """
     if name == "analytic":
+        _refuse(engine, name)
         from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 
         return AnalyticPrior(beach_ball(image_size=64), image_size=64)
@@ -32,7 +34,8 @@ def load(name: str, *, device: torch.device, dtype: str, max_memory: float = 0.0
     if name == "embedded" or (path / META_FILE).is_file():
         from splatdistill.priors.multiview import MultiViewPrior
 
-        return MultiViewPrior.load(path, device=str(device), dtype=dtype, origin=source.origin)
+        return MultiViewPrior.load(path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)
+    _refuse(engine, name)
     from splatdistill.priors.diffusion import DiffusionPrior
 
     if path.is_file():
@@ -46,3 +49,9 @@ def load(name: str, *, device: torch.device, dtype: str, max_memory: float = 0.0
 
         return FlowPrior.load(source, device=device, dtype=dtype, max_memory=max_memory)
     return DiffusionPrior.load(source, device=device, dtype=dtype, max_memory=max_memory)
+
+
+def _refuse(engine: str, name: str) -> None:
+    """For priors that torch alone computes."""
+    if engine == "onnx":
+        raise ValueError(f"network_engine: onnx computes the embedded kind of prior only, not {name}; take torch.")

@@ -110,6 +110,7 @@ class AnalyticPrior:
     dtype = "fp32"
     knows_cameras = True
     lone_cameras = False
+    network_engine = "torch"
     origin = "analytic"
 
     def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1, learned: bool = False) -> None:

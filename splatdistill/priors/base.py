@@ -46,7 +46,8 @@ class Prior(Protocol):
     alphas_cumprod: [1000] of its schedule. num_views: views it sees jointly (1 for single-view priors).
     image_size: its native render side in pixels. dtype: fp32 or bf16, the precision its network runs in.
     knows_cameras: whether conditions can tell it where a view is seen from. lone_cameras: also where a view has no
-    others beside it, as it learned. origin: where its weights are from, for the record of a run.
+    others beside it, as it learned. origin: where its weights are from, for the record of a run. network_engine: what
+    computes its predictions, torch or onnx.
     """
 
     alphas_cumprod: Tensor
@@ -56,6 +57,7 @@ class Prior(Protocol):
     knows_cameras: bool
     lone_cameras: bool
     origin: str
+    network_engine: str
 
     def encode(self, rgb: Tensor) -> Tensor:
         """[V,H,W,3] in 0..1 to x0 [V,C,h,w], differentiable; resizes to the native size."""

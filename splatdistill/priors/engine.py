@@ -9,7 +9,7 @@ import copy
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from splatdistill.priors.attention import ViewAttention
 from splatdistill.priors.unet import Attention, UNet
 
-Name = Literal["auto", "torch", "onnx"]
 NAMES = ("auto", "torch", "onnx")
 CLOSE = 1e-5
 """Largest relative difference (L2) of two engines' answers. Both round each of some 100 layers in a row to 6e-8 of its
@@ -51,7 +50,7 @@ class Engine(Protocol):
         ...
 
 
-def pick(name: Name, unet: nn.Module, *, dtype: str, trial: Question) -> Engine | None:
+def pick(name: str, unet: nn.Module, *, dtype: str, trial: Question) -> Engine | None:
     """The engine called `name` for a UNet with its view attention installed; None where the UNet itself is the engine.
 
     auto is onnxruntime where that is installed and answers `trial` as torch does. ValueError, one sentence, for an

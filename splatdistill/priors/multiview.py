@@ -73,7 +73,7 @@ class MultiViewPrior(UNetPrior):
         *,
         device: str = "cpu",
         dtype: str = "auto",
-        engine: engines.Name = "torch",
+        engine: str = "torch",
         origin: str | None = None,
     ) -> MultiViewPrior:
         """Reads a local folder of safetensors. dtype: auto, bf16 or fp32; auto is bf16 where the hardware has it.

@@ -95,6 +95,10 @@ class NetworkPrior(ABC):
         `joint_rows` rows see each other in groups.
         """
 
+    @property
+    def network_engine(self) -> str:
+        return self.engine.name if self.engine else "torch"
+
     def answer(self, xt: Tensor, t: Tensor, **conditions: Any) -> Tensor:
         """As `denoise`, of the frozen network: without a gradient, and maybe by an engine of its own."""
         return self.denoise(xt, t, **conditions)

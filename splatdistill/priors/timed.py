@@ -22,6 +22,7 @@ class TimedPrior:
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
         self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
         self.lone_cameras, self.origin = prior.lone_cameras, prior.origin
+        self.network_engine = prior.network_engine
         self.decode, self.embed = prior.decode, prior.embed
 
     @property

@@ -43,7 +43,7 @@ def test_weights_are_loaded_once_and_dropped_when_others_are_wanted(monkeypatch:
     loaded: list[str] = []
 
     class Weights:
-        dtype = "bf16"
+        dtype, network_engine = "bf16", "torch"
 
     def load(name: str, **_: Any) -> Any:
         loaded.append(name)
@@ -55,10 +55,11 @@ def test_weights_are_loaded_once_and_dropped_when_others_are_wanted(monkeypatch:
     for config, dtype in ((first, "auto"), (first, "bf16"), (replace(CONFIG, prior="b"), "auto"), (first, "auto")):
         teachers.keep_for(config)
         for name in {config.prior, "b"}:
-            teachers(name, device=CPU, dtype=dtype, max_memory=0.0)
+            teachers(name, device=CPU, dtype=dtype, engine="torch" if dtype == "bf16" else "auto", max_memory=0.0)
     assert sorted(loaded) == ["a", "a", "b"]  # a was dropped for the third run
-    teachers("b", device=CPU, dtype="fp32", max_memory=0.0)
-    assert loaded[-1] == "b" and len(loaded) == 4
+    for number, other in enumerate(({"dtype": "fp32", "engine": "auto"}, {"dtype": "auto", "engine": "onnx"}), 4):
+        teachers("b", device=CPU, max_memory=0.0, **other)
+        assert loaded[-1] == "b" and len(loaded) == number
 
 
 def test_what_is_done_is_not_made_again(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
