@@ -1,6 +1,6 @@
 """Builds the native extension; the metadata is in pyproject.toml.
 
-`splatdistill._C` holds the operators. Its kernels know no torch: csrc/cpu/kernels.py says how they are compiled. Only
+`splatdistill._C` holds the operators. Its kernels know no torch: csrc/cpu/build_kernels.py says how they are compiled. Only
 csrc/bind sees torch, through the stable ABI, so that one build serves every torch from 2.11 on. `splatdistill._build_info` records the build.
 
 SPLATDISTILL_CUDA = auto (default) | 0 | 1: whether to build the CUDA kernels; auto does where nvcc is on the PATH. No
@@ -25,7 +25,7 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, include_path
 
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT / "csrc" / "cpu"), str(ROOT / "csrc" / "cuda")]
-import kernels  # noqa: E402
+import build_kernels as kernels  # noqa: E402
 import toolkit  # noqa: E402
 
 SANITIZE = CHECKED = []
@@ -89,7 +89,14 @@ if wanted == "1" and CUDA is None:
 ARCHS = toolkit.archs() if CUDA else []
 
 # -isystem: the warnings are for our own files.
-BIND_FLAGS = [*kernels.OPTIMISE, *CHECKED, *kernels.WARNINGS, "-fvisibility=hidden", "-g0", *(f"-isystem{path}" for path in include_paths())]
+BIND_FLAGS = [
+    *kernels.OPTIMISE,
+    *CHECKED,
+    *kernels.WARNINGS,
+    "-fvisibility=hidden",
+    "-g0",
+    *(f"-isystem{path}" for path in include_paths()),
+]
 SOURCES = [f"csrc/bind/{name}.cpp" for name in ("densify", "module", "philox", "products", "rasterize", "residual")]
 MACROS: list[tuple[str, str | None]] = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)]
 LINK = ["-fopenmp", *SANITIZE]

@@ -18,13 +18,18 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-import kernels  # noqa: E402
+import build_kernels as kernels  # noqa: E402
 
 BUILD = HERE.parents[2] / "build" / "check"
 SOURCES = sorted(HERE.glob("*.cpp"))
 ARM = "aarch64"
 CROSS = "aarch64-linux-gnu-g++"
-PACKAGES = {CROSS: "g++-aarch64-linux-gnu", "qemu-aarch64": "qemu-user", "qemu-x86_64": "qemu-user", "ninja": "ninja-build"}
+PACKAGES = {
+    CROSS: "g++-aarch64-linux-gnu",
+    "qemu-aarch64": "qemu-user",
+    "qemu-x86_64": "qemu-user",
+    "ninja": "ninja-build",
+}
 
 
 def main() -> int:
@@ -36,7 +41,9 @@ def main() -> int:
     args = parser.parse_args()
     foreign = args.machine != platform.machine()
     if foreign and args.machine != ARM:
-        return _refused(f"There is no cross compiler for {args.machine}: --machine may be {ARM} or {platform.machine()}.")
+        return _refused(
+            f"There is no cross compiler for {args.machine}: --machine may be {ARM} or {platform.machine()}."
+        )
     compiler = CROSS if foreign else os.environ.get("CXX", "c++")
     emulator = ["qemu-aarch64"] if foreign else ["qemu-x86_64", "-cpu", args.cpu] if args.cpu else []
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for ninja
