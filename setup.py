@@ -1,7 +1,8 @@
 """Builds the native extension; the metadata is in pyproject.toml.
 
-`splatdistill._C` holds the operators. Its kernels know no torch: csrc/cpu/build_kernels.py says how they are compiled. Only
-csrc/bind sees torch, through the stable ABI, so that one build serves every torch from 2.11 on. `splatdistill._build_info` records the build.
+`splatdistill._C` holds the operators. Its kernels know no torch: csrc/cpu/build_kernels.py says how they are compiled.
+Only csrc/bind sees torch, through the stable ABI, so that one build serves every torch from 2.11 on.
+`splatdistill._build_info` records the build.
 
 SPLATDISTILL_CUDA = auto (default) | 0 | 1: whether to build the CUDA kernels; auto does where nvcc is on the PATH. No
 GPU is needed for it, and the result also loads where there is no CUDA.
@@ -25,25 +26,25 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, include_path
 
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT / "csrc" / "cpu"), str(ROOT / "csrc" / "cuda")]
-import build_kernels as kernels  # noqa: E402
+import build_kernels  # noqa: E402
 import toolkit  # noqa: E402
 
 SANITIZE = CHECKED = []
 if os.environ.get("SPLATDISTILL_SANITIZE") == "1":
     SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
     CHECKED = [*SANITIZE, "-O1", "-g1", "-fno-omit-frame-pointer"]
-KERNEL_FLAGS = [*kernels.FLAGS, *CHECKED]
-LEVELS = kernels.levels(platform.machine())
+KERNEL_FLAGS = [*build_kernels.FLAGS, *CHECKED]
+LEVELS = build_kernels.levels(platform.machine())
 
 
 def kernel_objects(build: Path, compiler: str) -> list[str]:
     """Compiles the torch-free kernels, every level of every file, and returns the object files."""
-    jobs = kernels.jobs(build, platform.machine())
+    jobs = build_kernels.jobs(build, platform.machine())
     commands = {".cpp": [compiler, *KERNEL_FLAGS]}
     if CUDA:
         commands[".cu"] = [CUDA.nvcc, *toolkit.FLAGS, *toolkit.STRICT, *toolkit.gencode(ARCHS)]
         jobs += [(file, build / f"{file.name}.o", []) for file in toolkit.SOURCES]
-    return kernels.compile_all(build, commands, jobs)
+    return build_kernels.compile_all(build, commands, jobs)
 
 
 def write_build_config(folder: Path, version: str, compiler: str) -> None:
@@ -90,9 +91,9 @@ ARCHS = toolkit.archs() if CUDA else []
 
 # -isystem: the warnings are for our own files.
 BIND_FLAGS = [
-    *kernels.OPTIMISE,
+    *build_kernels.OPTIMISE,
     *CHECKED,
-    *kernels.WARNINGS,
+    *build_kernels.WARNINGS,
     "-fvisibility=hidden",
     "-g0",
     *(f"-isystem{path}" for path in include_paths()),
@@ -123,7 +124,7 @@ setup(
             ["csrc/bind/build_info.cpp"],
             depends=[*DEPENDS, "setup.py"],
             include_dirs=[pybind11.get_include()],
-            extra_compile_args=["-O2", *kernels.WARNINGS, "-fvisibility=hidden", "-g0"],
+            extra_compile_args=["-O2", *build_kernels.WARNINGS, "-fvisibility=hidden", "-g0"],
         ),
     ],
     cmdclass={"build_ext": Build},

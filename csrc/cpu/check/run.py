@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-import build_kernels as kernels  # noqa: E402
+import build_kernels  # noqa: E402
 
 BUILD = HERE.parents[2] / "build" / "check"
 SOURCES = sorted(HERE.glob("*.cpp"))
@@ -29,7 +29,7 @@ PACKAGES = {
     "qemu-aarch64": "qemu-user",
     "qemu-x86_64": "qemu-user",
     "ninja": "ninja-build",
-}
+}  # Debian's, for each tool
 
 
 def main() -> int:
@@ -63,7 +63,8 @@ def build(folder: Path, machine: str, compiler: str) -> Path:
     """The program, linked statically so that an emulator needs none of the other machine's libraries."""
     # Plain loops must round as the kernels compared with them: after every operation.
     own = [(file, folder / f"check.{file.name}.o", ["-O2", "-ffp-contract=off"]) for file in SOURCES]
-    objects = kernels.compile_all(folder, {".cpp": [compiler, *kernels.FLAGS]}, [*kernels.jobs(folder, machine), *own])
+    jobs = [*build_kernels.jobs(folder, machine), *own]
+    objects = build_kernels.compile_all(folder, {".cpp": [compiler, *build_kernels.FLAGS]}, jobs)
     program = folder / "check"
     subprocess.run([compiler, "-static", "-fopenmp", *objects, "-o", str(program)], check=True)  # noqa: S603
     return program
