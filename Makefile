@@ -12,7 +12,7 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer setup.py)
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-slow test-browser soak viewer viewer-check sanitize kernels instructions lint lint-style lint-types lint-imports lint-native \
+.PHONY: venv demo test test-slow test-browser soak viewer viewer-check sanitize check-native check-x86-64 check-aarch64 kernels instructions lint lint-style lint-types lint-imports lint-native \
 	lint-sizes format bench clean
 
 venv: $(STAMP)
@@ -78,6 +78,19 @@ sanitize: venv
 		LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 \
 		SPLATDISTILL_SIMD=$$level $(BIN)/python -m pytest -o pythonpath=$(SANITIZED)/lib -p no:cacheprovider \
 		--capture=sys tests/ops || exit 1; done
+
+# Every CPU kernel at every instruction-set level against its generic path and against arithmetic in double, in a program
+# without torch: on this processor; as an x86-64 processor with AVX2 alone and as one older than that; as an ARM one.
+# The last two need Debian's qemu-user and g++-aarch64-linux-gnu: nothing is installed, the message names what is missing.
+CHECK := $(BIN)/python csrc/cpu/check/run.py
+check-native: venv
+	@$(CHECK)
+
+check-x86-64: venv
+	@for cpu in Haswell Nehalem; do echo "== $$cpu"; $(CHECK) --machine x86_64 --cpu $$cpu || exit $$?; done
+
+check-aarch64: venv
+	@$(CHECK) --machine aarch64
 
 # Compiles the CUDA kernels and compares with benchmarks/results/kernel_budget.json. Where no nvcc is on the PATH, that of
 # NVIDIA's packages is used, for this alone.

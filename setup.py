@@ -1,8 +1,8 @@
 """Builds the native extension; the metadata is in pyproject.toml.
 
-`splatdistill._C` holds the operators. Its kernels know no torch: each file of KERNELS is compiled once for every
-instruction-set level, and the level is chosen when the extension is loaded. Only csrc/bind sees torch, through the
-stable ABI, so that one build serves every torch from 2.11 on. `splatdistill._build_info` records the build.
+`splatdistill._C` holds the operators. Its kernels know no torch: csrc/cpu/build_kernels.py says how they are compiled.
+Only csrc/bind sees torch, through the stable ABI, so that one build serves every torch from 2.11 on.
+`splatdistill._build_info` records the build.
 
 SPLATDISTILL_CUDA = auto (default) | 0 | 1: whether to build the CUDA kernels; auto does where nvcc is on the PATH. No
 GPU is needed for it, and the result also loads where there is no CUDA.
@@ -25,60 +25,26 @@ from setuptools import Extension, setup
 from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 
 ROOT = Path(__file__).resolve().parent
-CPU = ROOT / "csrc" / "cpu"
-sys.path.insert(0, str(ROOT / "csrc" / "cuda"))
+sys.path[:0] = [str(ROOT / "csrc" / "cpu"), str(ROOT / "csrc" / "cuda")]
+import build_kernels  # noqa: E402
 import toolkit  # noqa: E402
 
-KERNELS = ["blend.cpp", "blend_backward.cpp", "products.cpp", "project.cpp", "project_backward.cpp",
-           "residual.cpp", "tile_rows.cpp"]  # fmt: skip
-COMMON = ["densify.cpp", "levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
-# Rounded after every operation, as CUDA does it with -fmad=false and torch does it: densify masks are equal everywhere.
-UNFUSED = ["densify.cpp", "products.cpp", "residual.cpp"]
-
-# Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.
-WARNINGS = ["-Wall", "-Wextra"]
-OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
-SANITIZE = []
+SANITIZE = CHECKED = []
 if os.environ.get("SPLATDISTILL_SANITIZE") == "1":
     SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
-    OPTIMISE += [*SANITIZE, "-O1", "-g1", "-fno-omit-frame-pointer"]
-KERNEL_FLAGS = ["-std=c++17", *OPTIMISE, *WARNINGS, "-fopenmp", "-fPIC", "-fvisibility=hidden"]
-X86 = platform.machine() in ("x86_64", "AMD64")
-LEVELS = {"generic": []}
-if X86:
-    LEVELS |= {"x86_64_v3": ["-march=x86-64-v3"], "x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
+    CHECKED = [*SANITIZE, "-O1", "-g1", "-fno-omit-frame-pointer"]
+KERNEL_FLAGS = [*build_kernels.FLAGS, *CHECKED]
+LEVELS = build_kernels.levels(platform.machine())
 
 
 def kernel_objects(build: Path, compiler: str) -> list[str]:
-    """Compiles the torch-free kernels with ninja, every level of every file, and returns the object files."""
-    build.mkdir(parents=True, exist_ok=True)
-    jobs = [(CPU / name, build / f"{name}.{level}.o", [f"-DSD_LEVEL={level}", *march])
-            for name in KERNELS for level, march in LEVELS.items()]  # fmt: skip
-    jobs += [(CPU / name, build / f"{name}.o", ["-DSD_X86_LEVELS"] if X86 else []) for name in COMMON]
-    jobs = [(file, out, [*extra, "-ffp-contract=off"] if file.name in UNFUSED else extra) for file, out, extra in jobs]
-    commands = {"cxx": [compiler, *KERNEL_FLAGS]}
+    """Compiles the torch-free kernels, every level of every file, and returns the object files."""
+    jobs = build_kernels.jobs(build, platform.machine())
+    commands = {".cpp": [compiler, *KERNEL_FLAGS]}
     if CUDA:
-        commands["nvcc"] = [CUDA.nvcc, *toolkit.FLAGS, *toolkit.STRICT, *toolkit.gencode(ARCHS)]
+        commands[".cu"] = [CUDA.nvcc, *toolkit.FLAGS, *toolkit.STRICT, *toolkit.gencode(ARCHS)]
         jobs += [(file, build / f"{file.name}.o", []) for file in toolkit.SOURCES]
-
-    def escaped(path: Path) -> str:
-        return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
-
-    lines = []
-    for rule, command in commands.items():
-        lines += [
-            f"rule {rule}",
-            f"  command = {' '.join(command)} -MMD -MF $out.d $extra -c $in -o $out",
-            "  depfile = $out.d",
-            "  deps = gcc",
-        ]
-    for source, target, extra in jobs:
-        rule = "nvcc" if source.suffix == ".cu" else "cxx"
-        lines += [f"build {escaped(target)}: {rule} {escaped(source)}", f"  extra = {' '.join(extra)}"]
-    (build / "build.ninja").write_text("\n".join(lines) + "\n")
-    workers = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
-    subprocess.run(["ninja", "-C", str(build), "-j", workers], check=True)  # noqa: S603, S607
-    return [str(target) for _, target, _ in jobs]
+    return build_kernels.compile_all(build, commands, jobs)
 
 
 def write_build_config(folder: Path, version: str, compiler: str) -> None:
@@ -124,7 +90,14 @@ if wanted == "1" and CUDA is None:
 ARCHS = toolkit.archs() if CUDA else []
 
 # -isystem: the warnings are for our own files.
-BIND_FLAGS = [*OPTIMISE, *WARNINGS, "-fvisibility=hidden", "-g0", *(f"-isystem{path}" for path in include_paths())]
+BIND_FLAGS = [
+    *build_kernels.OPTIMISE,
+    *CHECKED,
+    *build_kernels.WARNINGS,
+    "-fvisibility=hidden",
+    "-g0",
+    *(f"-isystem{path}" for path in include_paths()),
+]
 SOURCES = [f"csrc/bind/{name}.cpp" for name in ("densify", "module", "philox", "products", "rasterize", "residual")]
 MACROS: list[tuple[str, str | None]] = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)]
 LINK = ["-fopenmp", *SANITIZE]
@@ -151,7 +124,7 @@ setup(
             ["csrc/bind/build_info.cpp"],
             depends=[*DEPENDS, "setup.py"],
             include_dirs=[pybind11.get_include()],
-            extra_compile_args=["-O2", *WARNINGS, "-fvisibility=hidden", "-g0"],
+            extra_compile_args=["-O2", *build_kernels.WARNINGS, "-fvisibility=hidden", "-g0"],
         ),
     ],
     cmdclass={"build_ext": Build},

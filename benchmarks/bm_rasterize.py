@@ -38,7 +38,7 @@ QUICK = [Shape(2000, 4, 64), Shape(10000, 4, 64), Shape(10000, 1, 256)]
 PROBE = Shape(10000, 1, 256)  # where threads and the arithmetic peak are looked at
 TILES = (8, 16)
 PLAIN_SPLATS = 10000  # with more, the plain loop's graph takes many gigabytes
-WIDTHS = {"generic": 4, "x86_64_v3": 8, "x86_64_v4": 16}  # floats in a vector
+WIDTHS = {"generic": 4, "neon": 4, "x86_64_v3": 8, "x86_64_v4": 16}  # floats in a vector
 Picture = Callable[..., Any]
 
 

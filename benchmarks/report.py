@@ -15,7 +15,7 @@ from common import ROOT, with_section
 RESULTS = ROOT / "benchmarks" / "results"
 PLOT = RESULTS / "cpu_rasterize.png"
 SECTION = {"name": "cpu kernels", "script": "report.py"}
-LEVELS = {"x86_64_v4": "AVX-512", "x86_64_v3": "AVX2", "generic": "generic"}
+LEVELS = {"x86_64_v4": "AVX-512", "x86_64_v3": "AVX2", "neon": "NEON", "generic": "generic"}
 PROBE = (10000, 256)  # splats and size where arithmetic dominates
 Cell = Mapping[str, Any]
 

@@ -90,7 +90,7 @@ Forward rasterize_forward(const Tensor& means, const Tensor& quats, const Tensor
   Tensor tile_masks = allocate<uint16_t>(means, {e}), tile_hits = allocate<uint16_t>(means, {e});
   const TileLists lists = {data<int32_t>(tile_offsets), data<int32_t>(tile_ids), data<uint16_t>(tile_masks),
                            data<uint16_t>(tile_hits)};
-  tiles.fill(lists);
+  tiles.fill(lists, kernels());
 
   Tensor color = allocate<float>(means, {v, height, width, d});
   Tensor alpha = allocate<float>(means, {v, height, width, 1});

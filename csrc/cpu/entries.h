@@ -23,6 +23,21 @@ SD_HD int list_entries(const uint16_t* masks, int32_t begin, int count, unsigned
     n += __builtin_popcount(hit);
     entry += 16;
   }
+#elif defined(SD_NEON)
+  const uint16x8_t wanted = vdupq_n_u16(static_cast<uint16_t>(bits)), powers = {1, 2, 4, 8, 16, 32, 64, 128};
+  int i = 0;
+  vi entry = lane_numbers() + begin;
+  for (; i + 8 <= count; i += 8, entry += 8) {
+    const unsigned hit = vaddvq_u16(vandq_u16(vtstq_u16(vld1q_u16(masks + begin + i), wanted), powers));
+    compress_store(list + n, hit & 15u, entry);
+    n += __builtin_popcount(hit & 15u);
+    compress_store(list + n, hit >> 4, entry + 4);
+    n += __builtin_popcount(hit >> 4);
+  }
+  for (; i < count; ++i) {
+    list[n] = begin + i;
+    n += (masks[begin + i] & bits) != 0;
+  }
 #else
   for (int i = 0; i < count; ++i) {
     list[n] = begin + i;

@@ -23,6 +23,19 @@ struct Kernels {
   void (*products)(const ProductArgs&, int num_threads);
 };
 
+struct Level {
+  Kernels kernels;
+  bool available;  // on this processor
+};
+
+struct Levels {
+  const Level* list;  // best first, `generic` last
+  int count;
+};
+
+// Every level compiled.
+Levels levels();
+
 // The level in use: the best one available, or the one named by the environment variable SPLATDISTILL_SIMD.
 const Kernels& kernels();
 

@@ -15,6 +15,10 @@
 #endif
 #endif
 
+#if defined(SD_NEON)
+#include <arm_neon.h>
+#endif
+
 #include "../common/macros.h"
 
 // Vectors of the width the compiler may use, in the portable form GCC and Clang share. Included only by files compiled
@@ -82,23 +86,36 @@ SD_HD unsigned mask_bits(vm mask) { return static_cast<unsigned>(_mm256_movemask
 SD_HD vf min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
 SD_HD vf max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
 #else
+#if defined(SD_NEON)
+SD_HD unsigned mask_bits(vm mask) { return vaddvq_u32((uint32x4_t)(mask & vm{1, 2, 4, 8})); }
+#else
 SD_HD unsigned mask_bits(vm mask) {
   const vm lanes = mask & vm{1, 2, 4, 8};
   return static_cast<unsigned>(lanes[0] | lanes[1] | lanes[2] | lanes[3]);
 }
+#endif
+// Written out, not NEON's minimum: as on x86, the second operand is the answer where one is NaN.
 SD_HD vf min(vf a, vf b) { return a < b ? a : b; }
 SD_HD vf max(vf a, vf b) { return a > b ? a : b; }
 #endif
 #endif
 SD_HD vi min(vi a, vi b) { return a < b ? a : b; }
 SD_HD vi max(vi a, vi b) { return a > b ? a : b; }
+#if defined(SD_NEON)
+SD_HD bool any(vm mask) { return vmaxvq_u32((uint32x4_t)mask) != 0; }
+#else
 SD_HD bool any(vm mask) { return mask_bits(mask) != 0; }
+#endif
 SD_HD bool any_above(vf v, float threshold) { return any(less(broadcast(threshold), v)); }
 
 SD_HD vf sqrt(vf v) {
+#if defined(SD_NEON)
+  return (vf)vsqrtq_f32((float32x4_t)v);
+#else
   vf r;
   for (int i = 0; i < kLanes; ++i) r[i] = __builtin_sqrtf(v[i]);
   return r;
+#endif
 }
 
 // 1 / v within 2e-7 for normal v.
@@ -111,6 +128,27 @@ SD_HD vf reciprocal(vf v) {
 #endif
 }
 
+#if defined(SD_NEON)
+// For each set of lanes, the bytes of those lanes one after another; 0xff reads as 0.
+struct PackOrders {
+  uint8_t bytes[16][16];
+};
+
+constexpr PackOrders pack_orders() {
+  PackOrders out = {};
+  for (int bits = 0; bits < 16; ++bits) {
+    int n = 0;
+    for (int lane = 0; lane < 4; ++lane)
+      for (int byte = 0; (bits >> lane & 1) != 0 && byte < 4; ++byte)
+        out.bytes[bits][n++] = static_cast<uint8_t>(4 * lane + byte);
+    while (n < 16) out.bytes[bits][n++] = 0xff;
+  }
+  return out;
+}
+
+constexpr PackOrders kPackOrders = pack_orders();
+#endif
+
 // Stores the lanes that have a bit one after another. May write kLanes numbers.
 SD_HD void compress_store(int32_t* out, unsigned bits, vi v) {
 #if defined(__AVX512F__)
@@ -120,6 +158,9 @@ SD_HD void compress_store(int32_t* out, unsigned bits, vi v) {
   const __m128i order = _mm_cvtsi64_si128(static_cast<int64_t>(_pext_u64(0x0706050403020100u, bytes)));
   const __m256i packed = _mm256_permutevar8x32_epi32((__m256i)v, _mm256_cvtepu8_epi32(order));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), packed);
+#elif defined(SD_NEON)
+  const uint8x16_t packed = vqtbl1q_u8((uint8x16_t)v, vld1q_u8(kPackOrders.bytes[bits]));
+  vst1q_s32(out, (int32x4_t)packed);
 #else
   for (int i = 0; i < kLanes; ++i) {
     *out = v[i];
@@ -201,11 +242,16 @@ SD_HD void horizontal_sums(const vf* v, float* out) {
   for (int i = 0; i < N; i += 4) {
     vf4 part[4] = {};
     for (int k = 0; k < 4 && i + k < N; ++k) part[k] = quarter(v[i + k]);
+#if defined(SD_NEON)
+    const float32x4_t ab = vpaddq_f32((float32x4_t)part[0], (float32x4_t)part[1]);
+    const vf4 sums = (vf4)vpaddq_f32(ab, vpaddq_f32((float32x4_t)part[2], (float32x4_t)part[3]));
+#else
     const vf4 ab =
         __builtin_shufflevector(part[0], part[1], 0, 4, 1, 5) + __builtin_shufflevector(part[0], part[1], 2, 6, 3, 7);
     const vf4 cd =
         __builtin_shufflevector(part[2], part[3], 0, 4, 1, 5) + __builtin_shufflevector(part[2], part[3], 2, 6, 3, 7);
     const vf4 sums = __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+#endif
     memcpy(out + i, &sums, sizeof(float) * (N - i < 4 ? N - i : 4));
   }
 }

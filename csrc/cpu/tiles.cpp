@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "levels.h"
-
 namespace sd::cpu {
 namespace {
 
@@ -83,7 +81,7 @@ TileBinner::TileBinner(const RasterConfig& config, const ProjectedSplat* records
   for (const View& view : views_) num_entries_ += view.row_entries[tiles_y(config)];
 }
 
-void TileBinner::fill(const TileLists& lists) const {
+void TileBinner::fill(const TileLists& lists, const Kernels& level) const {
   const int rows = tiles_y(config_), columns = tiles_x(config_);
   std::vector<int64_t> first(views_.size() + 1, 0);
   int32_t most = 0;
@@ -101,7 +99,7 @@ void TileBinner::fill(const TileLists& lists) const {
       const int row = static_cast<int>(i % rows);
       const int64_t entry = first[v] + views_[v].row_entries[row];
       const TileLists part = {lists.offsets + i * columns + 1, lists.ids + entry, lists.masks + entry, nullptr};
-      kernels().fill_tile_row({views_[v].order, row, columns, static_cast<int32_t>(entry), part, scratch.get()});
+      level.fill_tile_row({views_[v].order, row, columns, static_cast<int32_t>(entry), part, scratch.get()});
     }
   }
 }

@@ -3,7 +3,7 @@
 #include <memory>
 #include <vector>
 
-#include "raster.h"
+#include "levels.h"
 
 namespace sd::cpu {
 
@@ -12,7 +12,7 @@ class TileBinner {
 public:
   TileBinner(const RasterConfig& config, const ProjectedSplat* records);
   int64_t num_entries() const { return num_entries_; }
-  void fill(const TileLists& lists) const;
+  void fill(const TileLists& lists, const Kernels& level) const;
 
 private:
   struct View {

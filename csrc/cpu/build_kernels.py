@@ -1,0 +1,73 @@
+"""Which CPU kernels there are and how each is compiled; used by setup.py and csrc/cpu/check/run.py.
+
+The kernels know no torch. Each file of KERNELS is compiled once for every instruction-set level of a machine, and the
+level is chosen when the program starts.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+KERNELS = ["blend.cpp", "blend_backward.cpp", "products.cpp", "project.cpp", "project_backward.cpp",
+           "residual.cpp", "tile_rows.cpp"]  # fmt: skip
+COMMON = ["densify.cpp", "levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
+# Rounded after every operation, as CUDA does it with -fmad=false and torch does it: densify masks are equal everywhere.
+UNFUSED = ["densify.cpp", "products.cpp", "residual.cpp"]
+
+# Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.
+OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+WARNINGS = ["-Wall", "-Wextra"]
+FLAGS = ["-std=c++17", *OPTIMISE, *WARNINGS, "-fopenmp", "-fPIC", "-fvisibility=hidden"]
+
+# The levels of a family of processors beside `generic`, worst first, and what tells levels.cpp that they are there.
+_X86 = {"x86_64_v3": ["-march=x86-64-v3"], "x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
+_ARM = {"neon": ["-DSD_NEON"]}  # every 64-bit ARM processor has NEON, so the compiler need not be asked for it
+_FAMILIES = {"x86_64": (_X86, "-DSD_X86_LEVELS"), "aarch64": (_ARM, "-DSD_ARM_LEVELS")}
+_SAME = {"amd64": "x86_64", "arm64": "aarch64"}  # the names of other systems
+
+Job = tuple[Path, Path, list[str]]  # source, object file, flags of its own
+
+
+def _family(machine: str) -> tuple[dict[str, list[str]], str | None]:
+    name = machine.lower()
+    return _FAMILIES.get(_SAME.get(name, name), ({}, None))
+
+
+def levels(machine: str) -> dict[str, list[str]]:
+    """Flags of each level of `machine`, as platform.machine() names it. `generic` runs on any processor of the kind."""
+    return {"generic": [], **_family(machine)[0]}
+
+
+def jobs(build: Path, machine: str) -> list[Job]:
+    """Every level of every kernel, and what has no levels."""
+    _, define = _family(machine)
+    out = [(FOLDER / name, build / f"{name}.{level}.o", [f"-DSD_LEVEL={level}", *flags])
+           for name in KERNELS for level, flags in levels(machine).items()]  # fmt: skip
+    out += [(FOLDER / name, build / f"{name}.o", [define] if define else []) for name in COMMON]
+    return [(file, to, [*flags, "-ffp-contract=off"] if file.name in UNFUSED else flags) for file, to, flags in out]
+
+
+def compile_all(build: Path, commands: dict[str, list[str]], todo: list[Job]) -> list[str]:
+    """Compiles with ninja and returns the object files. commands: the compiler for each suffix of a source."""
+    build.mkdir(parents=True, exist_ok=True)
+
+    def escaped(path: Path) -> str:
+        return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+    lines = []
+    for suffix, command in commands.items():
+        lines += [
+            f"rule {suffix[1:]}",
+            f"  command = {' '.join(command)} -MMD -MF $out.d $extra -c $in -o $out",
+            "  depfile = $out.d",
+            "  deps = gcc",
+        ]
+    for source, target, extra in todo:
+        lines += [f"build {escaped(target)}: {source.suffix[1:]} {escaped(source)}", f"  extra = {' '.join(extra)}"]
+    (build / "build.ninja").write_text("\n".join(lines) + "\n")
+    workers = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
+    subprocess.run(["ninja", "-C", str(build), "-j", workers], check=True)  # noqa: S603, S607
+    return [str(target) for _, target, _ in todo]

@@ -1,0 +1,220 @@
+#include <limits>
+
+#include "../../common/half.h"
+#include "check.h"
+
+// residual, noising and products. They are compiled without contraction and add up in one order, so every level gives
+// the same bits; the elements equal a plain loop, the sums are held against the double of it.
+namespace sd::check {
+namespace {
+
+constexpr int64_t kSizes[] = {0, 1, 3, 15, 16, 17, 31, 33, 511, 513, 4095, 4097, 8200};
+constexpr double kDouble = 0x1p-53;
+
+struct Tensor {
+  Dtype dtype;
+  std::vector<double> doubles;
+  std::vector<float> floats;
+  std::vector<uint16_t> halves;
+
+  Source source() const {
+    if (dtype == Dtype::kDouble) return {doubles.data(), dtype};
+    if (dtype == Dtype::kFloat) return {floats.data(), dtype};
+    return {halves.data(), dtype};
+  }
+  double at(size_t i) const {
+    if (dtype == Dtype::kDouble) return doubles[i];
+    if (dtype == Dtype::kFloat) return static_cast<double>(floats[i]);
+    return static_cast<double>(dtype == Dtype::kHalf ? from_half(halves[i]) : from_bfloat16(halves[i]));
+  }
+};
+
+Tensor make_tensor(Random& random, Dtype dtype, int64_t size, bool broken) {
+  constexpr float kOdd[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity(), 1e-40f, -0.0f};  // 1e-40: subnormal
+  Tensor t{dtype, {}, {}, {}};
+  for (int64_t i = 0; i < size; ++i) {
+    const float x = broken && i % 7 == 3 ? kOdd[i / 7 % 5] : static_cast<float>(random.normal());
+    if (dtype == Dtype::kDouble) t.doubles.push_back(static_cast<double>(x));
+    if (dtype == Dtype::kFloat) t.floats.push_back(x);
+    if (dtype == Dtype::kHalf) t.halves.push_back(to_half(x));
+    if (dtype == Dtype::kBFloat16) t.halves.push_back(to_bfloat16(x));
+  }
+  return t;
+}
+
+// As raw bytes, so that one comparison serves all types.
+struct ResidualResult {
+  std::vector<unsigned char> grad, loss, norms;
+  std::vector<int64_t> nonfinite;
+};
+
+template <class T>
+ResidualResult run_residual(const Kernels& level, const Tensor& x0, const std::vector<Tensor>& terms,
+                            const std::vector<T>& coef, const std::vector<T>& weight, double clamp, int64_t views,
+                            int64_t size, int threads) {
+  const size_t bytes = x0.dtype == Dtype::kDouble ? 8 : x0.dtype == Dtype::kFloat ? 4 : 2;
+  ResidualResult r{std::vector<unsigned char>(static_cast<size_t>(views * size) * bytes),
+                   std::vector<unsigned char>(sizeof(T)),
+                   std::vector<unsigned char>(static_cast<size_t>(views) * sizeof(T)), std::vector<int64_t>(1)};
+  std::vector<ResidualSums> sums(static_cast<size_t>(views * num_chunks(size)) + 1);
+  ResidualArgs args = {x0.source(),
+                       {},
+                       coef.data(),
+                       weight.data(),
+                       static_cast<int>(terms.size()),
+                       views,
+                       size,
+                       clamp,
+                       0.25,
+                       r.grad.data(),
+                       r.loss.data(),
+                       r.norms.data(),
+                       r.nonfinite.data(),
+                       sums.data()};
+  for (size_t k = 0; k < terms.size(); ++k) args.terms[k] = terms[k].source();
+  level.residual(args, threads);
+  return r;
+}
+
+template <class T>
+void residual_case(Check& check, const Kernels& level, const Kernels& generic, Random& random, Dtype dtype,
+                   int num_terms, int64_t size, bool broken) {
+  const int64_t views = 3;
+  const Tensor x0 = make_tensor(random, dtype, views * size, false);
+  std::vector<Tensor> terms;
+  for (int k = 0; k < num_terms; ++k)
+    terms.push_back(make_tensor(random, static_cast<Dtype>((k + static_cast<int>(dtype)) % 4), views * size, broken));
+  std::vector<T> coef, weight;
+  for (int64_t i = 0; i < num_terms * views; ++i) coef.push_back(static_cast<T>(random.normal()));
+  for (int64_t i = 0; i < views; ++i) weight.push_back(static_cast<T>(random.uniform(0.1, 2.0)));
+  const double clamp = num_terms % 2 == 0 ? 0.75 : std::numeric_limits<double>::infinity();
+  const std::string name = std::to_string(num_terms) + " terms of " + std::to_string(size);
+  check.begin(level.name, "residual");
+  const ResidualResult got = run_residual<T>(level, x0, terms, coef, weight, clamp, views, size, 1);
+  const ResidualResult two = run_residual<T>(level, x0, terms, coef, weight, clamp, views, size, 2);
+  const ResidualResult want = run_residual<T>(generic, x0, terms, coef, weight, clamp, views, size, 1);
+  check.equal(name + ", gradient", got.grad, want.grad);
+  check.equal(name + ", loss", got.loss, want.loss);
+  check.equal(name + ", norms", got.norms, want.norms);
+  check.equal(name + ", count of non-finite", got.nonfinite, want.nonfinite);
+  check.require(name + ", two threads", got.grad == two.grad && got.loss == two.loss && got.norms == two.norms);
+
+  // A plain loop. The kernel adds products of T in 32 sums of at most kBlock/32 = 16 numbers, then in double: within
+  // 17 roundings of T per product and as many of double as there are sums.
+  double inner = 0.0, scale = 0.0;
+  int64_t nonfinite = 0;
+  std::vector<T> grad;
+  for (int64_t i = 0; i < views * size; ++i) {
+    T sum = 0;
+    for (int k = 0; k < num_terms; ++k) {
+      const T product = coef[static_cast<size_t>(k * views + i / size)] *
+                        static_cast<T>(terms[static_cast<size_t>(k)].at(static_cast<size_t>(i)));
+      sum = k == 0 ? product : sum + product;
+    }
+    sum *= weight[static_cast<size_t>(i / size)];
+    nonfinite += !std::isfinite(sum);
+    if (!std::isfinite(sum)) sum = 0;
+    sum = std::fmax(std::fmin(sum, static_cast<T>(clamp)), static_cast<T>(-clamp));
+    grad.push_back(sum * static_cast<T>(0.25));
+    const double x = x0.at(static_cast<size_t>(i)) * static_cast<double>(sum);
+    inner += x;
+    scale += std::fabs(x);
+  }
+  check.require(name + ", non-finite numbers counted", got.nonfinite[0] == nonfinite);
+  if (got.grad.size() == grad.size() * sizeof(T)) {
+    std::vector<T> numbers(grad.size());
+    if (!grad.empty()) std::memcpy(numbers.data(), got.grad.data(), got.grad.size());
+    check.within(name + ", gradient against a plain loop", numbers, grad, std::vector<double>(grad.size(), 0.0));
+  }
+  T loss;
+  std::memcpy(&loss, got.loss.data(), sizeof loss);
+  const double unit = sizeof(T) == 4 ? kUnit : kDouble;
+  check.within(name + ", loss against a plain loop", std::vector<T>{loss}, std::vector<double>{0.25 * inner},
+               {0.25 * scale * (18.0 * unit + 3.0 * static_cast<double>(size) * kDouble) + std::fabs(inner) * unit});
+}
+
+void noising_case(Check& check, const Kernels& level, const Kernels& generic, Random& random, Dtype dtype,
+                  int64_t size) {
+  const int64_t views = 2;
+  const Tensor x0 = make_tensor(random, dtype, views * size, true),
+               eps = make_tensor(random, Dtype::kFloat, views * size, true);
+  const double alpha[] = {0.8, 0.3}, sigma[] = {0.6, 0.95};
+  const float narrow_alpha[] = {0.8f, 0.3f}, narrow_sigma[] = {0.6f, 0.95f};
+  const bool wide = dtype == Dtype::kDouble;
+  const size_t bytes = wide ? 8 : dtype == Dtype::kFloat ? 4 : 2;
+  const auto run = [&](const Kernels& kernels, int threads) {
+    std::vector<unsigned char> noised(static_cast<size_t>(views * size) * bytes);
+    kernels.noising({x0.source(), eps.source(), wide ? static_cast<const void*>(alpha) : narrow_alpha,
+                     wide ? static_cast<const void*>(sigma) : narrow_sigma, views, size, noised.data()},
+                    threads);
+    return noised;
+  };
+  check.begin(level.name, "noising");
+  const std::vector<unsigned char> got = run(level, 1);
+  check.equal(std::to_string(size), got, run(generic, 1));
+  check.equal(std::to_string(size) + ", two threads", got, run(level, 2));
+  if (dtype != Dtype::kFloat) return;
+  std::vector<float> numbers(got.size() / 4), want;
+  if (!numbers.empty()) std::memcpy(numbers.data(), got.data(), got.size());
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const size_t view = i / static_cast<size_t>(size);
+    want.push_back(narrow_alpha[view] * x0.floats[i] + narrow_sigma[view] * eps.floats[i]);
+  }
+  check.within(std::to_string(size) + " against a plain loop", numbers, want, std::vector<double>(want.size(), 0.0));
+}
+
+void products_case(Check& check, const Kernels& level, const Kernels& generic, Random& random, int num_terms,
+                   int64_t size, bool broken) {
+  const int64_t views = 2, k = num_terms;
+  std::vector<Tensor> terms;
+  for (int i = 0; i < num_terms; ++i)
+    terms.push_back(make_tensor(random, static_cast<Dtype>(i % 4), views * size, broken));
+  const auto run = [&](const Kernels& kernels, int threads) {
+    std::vector<double> out(static_cast<size_t>(views * k + views * k * k));
+    std::vector<double> chunks(static_cast<size_t>(views * num_chunks(size) * num_products(num_terms)) + 1);
+    ProductArgs args = {{}, num_terms, views, size, out.data(), out.data() + views * k, chunks.data()};
+    for (int i = 0; i < num_terms; ++i) args.terms[i] = terms[static_cast<size_t>(i)].source();
+    kernels.products(args, threads);
+    return out;
+  };
+  const std::string name = std::to_string(num_terms) + " terms of " + std::to_string(size);
+  check.begin(level.name, "products");
+  const std::vector<double> got = run(level, 1);
+  // NaN as a result has no one bit pattern, so those are compared as numbers.
+  check.within(name, got, run(generic, 1), std::vector<double>(got.size(), 0.0));
+  check.within(name + ", two threads", got, run(level, 2), std::vector<double>(got.size(), 0.0));
+  if (broken) return;
+  for (int64_t view = 0; view < views; ++view)
+    for (int64_t a = 0; a < k; ++a)
+      for (int64_t b = 0; b < k; ++b) {
+        double sum = 0.0, scale = 0.0;
+        for (int64_t i = view * size; i < (view + 1) * size; ++i) {
+          const double x = terms[static_cast<size_t>(a)].at(static_cast<size_t>(i)) *
+                           terms[static_cast<size_t>(b)].at(static_cast<size_t>(i));
+          sum += x;
+          scale += std::fabs(x);
+        }
+        const double product = got[static_cast<size_t>(views * k + (view * k + a) * k + b)];
+        check.within(name + " against a plain loop", std::vector<double>{product}, std::vector<double>{sum},
+                     {2.0 * static_cast<double>(size) * kDouble * scale});
+      }
+}
+
+}  // namespace
+
+void check_scores(Check& check, const Kernels& level, const Kernels& generic) {
+  Random random(2);
+  for (const int64_t size : kSizes)
+    for (int dtype = 0; dtype < 4; ++dtype) {
+      const int num_terms = 1 + static_cast<int>(random.next() % kMaxTerms);
+      const bool wide = static_cast<Dtype>(dtype) == Dtype::kDouble;
+      for (const bool broken : {false, true})
+        (wide ? residual_case<double> : residual_case<float>)(check, level, generic, random, static_cast<Dtype>(dtype),
+                                                              num_terms, size, broken);
+      noising_case(check, level, generic, random, static_cast<Dtype>(dtype), size);
+      for (const bool broken : {false, true}) products_case(check, level, generic, random, num_terms, size, broken);
+    }
+}
+
+}  // namespace sd::check
