@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +15,7 @@ from typing import Any
 
 import common
 import evidence
+import gpu_facts
 import torch
 from evidence import Record
 from torch import Tensor
@@ -45,33 +44,9 @@ def require(device: str) -> torch.device:
     return pick_device(device)
 
 
-def facts(device: torch.device) -> dict[str, Any]:
-    """Name of the device, and the versions of what runs on it."""
-    found: dict[str, Any] = {"device": "cpu", "torch": torch.__version__, "python": sys.version.split()[0]}
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        found |= {
-            "device": properties.name,
-            "capability": f"{properties.major}.{properties.minor}",
-            "memory_gb": round(properties.total_memory / 1e9, 1),
-            "cuda": torch.version.cuda,
-            "driver": _driver(),
-        }
-    return found
-
-
-def _driver() -> str | None:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False)  # noqa: S603
-    return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else None
-
-
 def record(bench: str, device: torch.device, out: Path, **known: Any) -> Record:
     """The record of a bench, begun: OUT/gpu_<device>_<bench>.json, over one that is there."""
-    found = facts(device)
+    found = gpu_facts.device_facts(device.type)
     path = evidence.path_of(bench, found["device"], out)
     path.unlink(missing_ok=True)
     return Record(path, bench=bench, **found, commit=evidence.commit(), command=evidence.command(), **known)

@@ -26,10 +26,11 @@ BARS = {"mean_abs": 1e-4, "share_above_2e-3": 1e-3}
 def main() -> None:
     args = gpu_common.parser(__doc__).parse_args()
     device = gpu_common.require(args.device)
+    quick = args.quick or device.type == "cpu"
     record = gpu_common.record("parity", device, args.out, num_views=NUM_VIEWS, bars=BARS, passed=None, cells=[])
     cells: list[dict[str, Any]] = []
-    for size in (64,) if args.quick else (64, 512):
-        for num in (2000,) if args.quick else (2000, 20000):
+    for size in (64,) if quick else (64, 512):
+        for num in (2000,) if quick else (2000, 20000):
             for degree in (0, 3):
                 renderer = GsplatRenderer() if device.type == "cuda" else CpuRenderer()
                 found = compare(ball(num, degree), size=size, normals=True, renderer=renderer, device=args.device)
