@@ -56,7 +56,7 @@ inline void time_beside_copy(const std::string& name, size_t moved, int sets, co
   std::fflush(stdout);
 }
 
-inline int num_sets(size_t bytes) { return std::min(64, static_cast<int>(kRotated / std::max<size_t>(bytes, 1)) + 2); }
+inline int num_sets(size_t bytes) { return std::min(256, static_cast<int>(kRotated / std::max<size_t>(bytes, 1)) + 2); }
 
 // Device memory that holds finite numbers of any type.
 inline std::unique_ptr<DeviceBytes> zeros(size_t bytes) {
