@@ -12,7 +12,8 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer setup.py)
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-slow test-browser soak viewer viewer-check sanitize check-native check-x86-64 check-aarch64 kernels instructions lint lint-style lint-types lint-imports lint-native \
+.PHONY: venv demo test test-slow test-browser soak viewer viewer-check sanitize check-native check-x86-64 check-aarch64 \
+	kernels gpu-carry instructions lint lint-style lint-types lint-imports lint-native \
 	lint-sizes format bench clean
 
 venv: $(STAMP)
@@ -104,6 +105,11 @@ $(NVCC): | venv
 	rm -rf $@.part
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part $(NVCC_PACKAGES)
 	mv $@.part $@
+
+# What a machine with a GPU, but without a network, is given beside the tracked files: benchmarks/gpu.sh OUT --carry DIR.
+CARRY ?= build/carry
+gpu-carry: venv $(if $(shell command -v nvcc),,$(NVCC))
+	@PATH="$$PATH:$(abspath $(NVCC))/nvidia/cu13/bin" $(BIN)/python benchmarks/gpu_carry.py $(CARRY)
 
 # Compares with benchmarks/results/instructions.json. Exit code 77: nothing was compared, and the output says why.
 instructions: venv

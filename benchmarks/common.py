@@ -7,23 +7,22 @@ A record is {"bench", "machine", "commit", "command", "quick", "cells": [{"name"
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shlex
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import evidence
 import torch
+from evidence import ROOT as ROOT
+from evidence import command, commit
 
 from splatdistill.cpu import processor
 from splatdistill.memory import keep_freed_memory
 
-ROOT = Path(__file__).resolve().parents[1]
 MIN_SAMPLE = 20e-3  # seconds: shorter calls are repeated within a sample
 Clock = Callable[[], float]
 Samples = dict[str, list[float]]
@@ -102,15 +101,9 @@ def record(bench: str, cells: list[dict[str, Any]], *, quick: bool, **more: Any)
     }  # fmt: skip
 
 
-def command() -> str:
-    """The command line of this process, as typed in the repository."""
-    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-
-
 def write(result: dict[str, Any], path: Path | None) -> None:
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        evidence.write_json(result, path)
         progress(f"written: {path}")
 
 
@@ -123,17 +116,6 @@ def shown(c: Mapping[str, Any]) -> str:
     """A cell as a line of text."""
     baseline = "n/a" if c["baseline_ms"] is None else f"{c['baseline_ms']:10.3f} ms  x{c['ratio']:.1f}"
     return f"{c['name']:<28} {c['ours_ms']:10.3f} ms   baseline {baseline}"
-
-
-def commit() -> str:
-    """The commit of this working tree, with -dirty when more than results and README differ from it."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)  # noqa: S603, S607
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!README.md")
-    return git("describe", "--always") + ("-dirty" if changed else "")
 
 
 def machine() -> str:

@@ -1,30 +1,41 @@
 #!/usr/bin/env bash
-# Proves the CUDA half on a machine with a GPU, offline, in one call of less than ten minutes on 16 cores:
+# Proves the CUDA half on a machine with a GPU, offline, in one call of at most 450 seconds:
 #
-#   benchmarks/gpu.sh OUT [--only STAGE] [--device cpu]
+#   benchmarks/gpu.sh OUT [--carry DIR] [--only STAGE] [--device cpu]
 #
-# Stages: build tests parity sanitizer kernels step diffusion. Each has a time limit and leaves OUT/gpu_<device>_<stage>.json
-# whatever becomes of the others. --device cpu tries out all but the first two and sanitizer where there is no GPU; it proves nothing.
-# It needs torch with CUDA, nvcc, ninja, pybind11, pytest, gsplat and what splatdistill depends on; wheels in .whl/ are
-# installed beside them first. PYTHON picks the interpreter; COMMIT names the tree where there is no git.
-# Exit code: 0 all passed, 1 a stage failed, 2 wrong usage, 77 no CUDA device and nothing done.
+# Stages, in this order: preflight check sanitizer ops parity step diffusion kernels training. Each has a time limit and
+# leaves its record, OUT/gpu_<device>_<stage>.json, whatever becomes of the others; the first three and the builds share
+# gpu_<device>_check.json. A record grows as its stage goes. OUT also gets gpu.log, and no more than 8 files in all.
+# The extension and gsplat's kernels are built in the background meanwhile; a stage that needs one waits for it.
+# --carry: the folder that `make gpu-carry` makes, with what need not be built there and the wheels of an offline machine.
+# It needs torch with CUDA, nvcc, ninja, pybind11, pytest, gsplat and what splatdistill depends on, as far as the carried
+# wheels do not bring them. PYTHON picks the interpreter; COMMIT names the tree where there is no git.
+# --device cpu rehearses what a machine without a GPU can: preflight check parity kernels step diffusion. It proves
+# nothing. Exit code: 0 all passed, 1 a stage failed, 2 wrong usage, 77 no CUDA device and nothing done.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+started=$(date +%s)
 
-stages=(build tests parity sanitizer kernels step diffusion)
-declare -A limit=([build]=150 [tests]=110 [parity]=45 [sanitizer]=100 [kernels]=85 [step]=60 [diffusion]=45)  # seconds
+total=450 # seconds, whatever the stages take
+stages=(preflight check sanitizer ops parity step diffusion kernels training)
+declare -A limit=([preflight]=10 [check]=20 [sanitizer]=50 [ops]=70 [parity]=60 [step]=40 [diffusion]=90 [kernels]=50
+  [training]=60) # seconds
+rehearsal=3600 # of everything where there is no GPU: it measures nothing, so no clock decides it
+build_limit=150 # seconds from the start; with the stages from parity on it makes up the total
+declare -A needed=([check]=check [sanitizer]=check [ops]=package [parity]="package gsplat" [step]="package gsplat"
+  [diffusion]="package gsplat" [kernels]=package [training]="package gsplat") # what a stage waits for
 
 usage() {
-  echo "usage: benchmarks/gpu.sh OUT [--only {$(IFS='|' && echo "${stages[*]}")}] [--device {cuda|cpu}]" >&2
+  echo "usage: benchmarks/gpu.sh OUT [--carry DIR] [--only {$(IFS='|' && echo "${stages[*]}")}] [--device {cuda|cpu}]" >&2
   exit 2
 }
 
-out="" only="" device="cuda" inner=""
+out="" only="" device="cuda" inner="" carry=""
 while [ $# -gt 0 ]; do
   case $1 in
-    --only | --device | --inner)
+    --only | --device | --inner | --carry)
       [ $# -ge 2 ] || usage
-      case $1 in --only) only=$2 ;; --device) device=$2 ;; --inner) inner=$2 ;; esac
+      case $1 in --only) only=$2 ;; --device) device=$2 ;; --inner) inner=$2 ;; --carry) carry=$2 ;; esac
       shift 2
       ;;
     -*) usage ;;
@@ -44,102 +55,198 @@ if [ -z "${PYTHON:-}" ]; then
   [ ! -x .venv/bin/python ] || PYTHON=$PWD/.venv/bin/python
 fi
 work=$PWD/build/gpu
-lib=$work/lib site=$work/site
+lib=$work/lib site=$work/site check=$work/kernels_check
 
 # Only the files that hold GPU tests: the others may need packages that a GPU machine has no use for.
 gpu_tests() { grep -rl --include='test_*.py' 'mark\.gpu' "$@" | sort; }
 
-pytest_gpu() { # pytest_gpu NAME [WORD...] -- FILE...: GPU tests of what was built here, with WORD... before the command
-  local name=$1 before=()
+pytest_gpu() { # pytest_gpu NAME FILE...: GPU tests of what was built here
+  local name=$1
   shift
-  while [ "$1" != -- ]; do before+=("$1") && shift; done
-  shift
-  "${before[@]}" "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider -o "pythonpath=$lib benchmarks" \
-    --junitxml="$work/$name.xml" "$@"
+  "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider -o "pythonpath=$lib benchmarks" --junitxml="$work/$name.xml" "$@"
 }
 
-run_build() {
-  rm -rf "$lib" "$work/temp"
-  nvcc --version | tail -n 2
-  "$PYTHON" setup.py --quiet build_py --build-lib "$lib" build_ext --build-lib "$lib" --build-temp "$work/temp" \
-    >"$work/compiler.log" 2>&1 || { tail -n 40 "$work/compiler.log"; return 1; }
-  "$PYTHON" -c 'from splatdistill import ops; print(ops.__file__, ops.build_info())' || return 1
-  # A wheel without compiled code compiles now, once, and not within another stage.
-  "$PYTHON" -c 'from gsplat.cuda._backend import _C; print("gsplat:", _C); raise SystemExit(_C is None)'
-}
-
-run_tests() {
-  local files
-  mapfile -t files < <(gpu_tests tests)
-  pytest_gpu tests -- "${files[@]}"
-}
-
-run_sanitizer() {
-  local files tool
-  mapfile -t files < <(gpu_tests tests/ops)
-  command -v compute-sanitizer || { echo "not run: compute-sanitizer is not installed."; return 77; }
-  [ ${#files[@]} -gt 0 ] || { echo "not run: tests/ops holds no GPU tests."; return 77; }
-  compute-sanitizer --error-exitcode 86 "$PYTHON" -c 'import torch; torch.ones(8, device="cuda").sum().item()' ||
-    { echo "not run: compute-sanitizer does not work on this device."; return 77; }
-  for tool in memcheck racecheck; do
-    echo "== $tool"
-    # torch's own pool would hide accesses beyond a tensor.
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
-      pytest_gpu "$tool" compute-sanitizer --tool "$tool" --error-exitcode 86 -- "${files[@]}" || return 1
+# What is built in the background leaves its exit code in a file, and a stage that needs it waits for that.
+needs() { # needs NAME...
+  local name
+  for name in "$@"; do
+    until [ -e "$work/$name.code" ]; do sleep 0.2; done
+    [ "$(cat "$work/$name.code")" = 0 ] || {
+      echo "not run: $name was not built. Its log ends with:"
+      tail -n 20 "$work/$name.build.log"
+      return 1
+    }
   done
 }
 
-if [ -n "$inner" ]; then # the process of one stage, under its time limit
-  if [[ $device == cuda && $inner != build ]] && ! compgen -G "$lib/splatdistill/_C*.so" >/dev/null; then
-    echo "The extension was not built, and no other will do." >&2
-    exit 1
+build_package() { # the Python of the tree beside a compiled extension
+  rm -rf "$lib" "$work/temp"
+  if [ -n "$carry" ] && [ -e "$carry/_C.abi3.so" ]; then
+    SPLATDISTILL_CUDA=0 "$PYTHON" setup.py --quiet build_py --build-lib "$lib" && cp "$carry/_C.abi3.so" "$lib/splatdistill/"
+  else
+    nvcc --version | tail -n 2
+    "$PYTHON" setup.py --quiet build_py --build-lib "$lib" build_ext --build-lib "$lib" --build-temp "$work/temp"
+  fi || return 1
+  # -P: the folder of the sources, which holds no extension, must not come first.
+  "$PYTHON" -P -c 'from splatdistill import ops; print(ops.__file__, ops.build_info())'
+}
+
+build_check() {
+  if [ -n "$carry" ] && [ -x "$carry/kernels_check" ] && [ "$device" = cuda ]; then
+    cp "$carry/kernels_check" "$check"
+  elif [ "$device" = cuda ]; then
+    "$PYTHON" csrc/cuda/check/build.py "$check"
+  else
+    "$PYTHON" csrc/cuda/check/build.py "$check" --host
   fi
+}
+
+build_gsplat() { # a wheel without compiled code compiles at its first import, and if that is ended, from scratch again
+  "$PYTHON" -P -c 'from gsplat.cuda._backend import _C; print("gsplat:", _C); raise SystemExit(_C is None)'
+}
+
+in_background() { # in_background NAME FUNCTION
+  local seconds=$build_limit
+  [ "$device" = cuda ] || seconds=$rehearsal
+  (
+    timeout --kill-after=5 "$seconds" bash benchmarks/gpu.sh "$out" --device "$device" ${carry:+--carry "$carry"} \
+      --inner "$2" >"$work/$1.build.log" 2>&1
+    code=$?
+    echo "$1: exit code $code after $(($(date +%s) - started)) s" >>"$work/$1.build.log"
+    echo "$code" >"$work/$1.code.part" && mv "$work/$1.code.part" "$work/$1.code"
+  ) &
+}
+
+run_preflight() { # prints what explains everything later
+  local tool
+  for tool in nvcc nvidia-smi ninja git c++ compute-sanitizer; do
+    echo "$tool: $(command -v "$tool" || echo missing)"
+  done
+  [ "$device" = cpu ] || nvidia-smi || true
+  ! command -v nvcc || nvcc --version | tail -n 2
+  echo "CUDA_HOME=${CUDA_HOME:-} TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-} cores: $(nproc)"
+  ls "${CUDA_HOME:-/nowhere}"/lib64/libcudart.so* 2>&1 || true
+  "$PYTHON" benchmarks/gpu_facts.py --out "$out" --device "$device"
+}
+
+run_check() {
+  local words=()
+  [ "$device" = cuda ] || words=(--small)
+  "$check" ${words[@]+"${words[@]}"}
+}
+
+run_sanitizer() {
+  local tool failed=0
+  command -v compute-sanitizer || { echo "not run: compute-sanitizer is not installed."; return 77; }
+  for tool in memcheck racecheck initcheck; do
+    echo "== $tool"
+    timeout 20 compute-sanitizer --tool "$tool" --error-exitcode 86 "$check" --small --no-timings || failed=1
+    echo "== $tool: done, failures so far: $failed"
+  done
+  return "$failed"
+}
+
+run_ops() {
+  local files
+  mapfile -t files < <(gpu_tests tests/ops)
+  pytest_gpu ops "${files[@]}"
+}
+
+run_training() {
+  local files
+  mapfile -t files < <(gpu_tests tests | grep -v '^tests/ops/')
+  pytest_gpu training "${files[@]}"
+}
+
+if [ -n "$inner" ]; then # the process of one stage, under its time limit
   case $inner in
-    build) run_build ;;
-    tests) run_tests ;;
-    sanitizer) run_sanitizer ;;
+    build_*) "$inner" ;;
+    preflight | check | sanitizer | ops | training) "run_$inner" ;;
     *) "$PYTHON" "benchmarks/gpu_$inner.py" --out "$out" --device "$device" ;;
   esac
   exit
 fi
 
-mkdir -p "$out" "$work"
-out=$(cd "$out" && pwd)
+if [ -n "$carry" ]; then
+  [ -d "$carry" ] || { echo "--carry: there is no folder $carry; make it with make gpu-carry." >&2; exit 2; }
+  carry=$(cd "$carry" && pwd)
+  carried=$("$PYTHON" benchmarks/gpu_carry.py --check "$carry") || exit 2
+  export COMMIT="${COMMIT:-$carried}"
+fi
 if [ "$device" = cuda ]; then
   "$PYTHON" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() else 77)' || {
     echo "no CUDA device: $PYTHON has no torch that sees one, so nothing was run." >&2
     exit 77
   }
-  if compgen -G '.whl/*.whl' >/dev/null; then
-    "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$site" .whl/*.whl ||
-      exit 1
+else
+  stages=(preflight check parity kernels step diffusion)
+  [[ -z $only || " ${stages[*]} " == *" $only "* ]] || usage
+fi
+
+mkdir -p "$out" "$work"
+out=$(cd "$out" && pwd)
+rm -f "$work"/*.{code,log,xml} # records of an earlier call stay until their stage comes again
+: >"$out/gpu.log"
+export PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 GPU_STARTED=$started
+if [ "$device" = cuda ]; then
+  wheels=("${carry:-.whl}"/*.whl)
+  if [ -e "${wheels[0]}" ]; then
+    "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$site" \
+      "${wheels[@]}" || echo "The wheels were not installed: stages that need them will fail." >&2
   fi
   # The folder above the nvcc on the PATH need not be the toolkit: that may be a wrapper. nvcc itself knows.
   top=$(nvcc --dryrun -x cu -c /dev/null -o /dev/null 2>&1 | sed -n 's/^#\$ TOP=//p')
   [ -z "$top" ] || CUDA_HOME=$(readlink -f "$top")
   TORCH_CUDA_ARCH_LIST=$("$PYTHON" -c 'import torch; print("%d.%d" % torch.cuda.get_device_capability())')
-  export CUDA_HOME TORCH_CUDA_ARCH_LIST MAX_JOBS="${MAX_JOBS:-$(nproc)}" SPLATDISTILL_CUDA=1
-  export PYTHONPATH="$lib:$site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
-else
-  stages=(parity kernels step diffusion)
-  [[ -z $only || " ${stages[*]} " == *" $only "* ]] || usage
+  export CUDA_HOME TORCH_CUDA_ARCH_LIST SPLATDISTILL_CUDA=1 SPLATDISTILL_CUDA_ARCHS="${TORCH_CUDA_ARCH_LIST/./}"
+  cores=$(nproc)
+  # A few cores are left to the stages; ninja may lie beside the interpreter alone.
+  export MAX_JOBS="${MAX_JOBS:-$((cores > 8 ? cores - 4 : cores))}"
+  PATH=$PATH:$("$PYTHON" -c 'import os, sys; print(os.path.dirname(sys.executable))')
+  export PATH PYTHONPATH="$lib:$site${PYTHONPATH:+:$PYTHONPATH}"
+  in_background package build_package
+  in_background gsplat build_gsplat
+elif [ -n "$carry" ]; then
+  export PYTHONPATH="$lib${PYTHONPATH:+:$PYTHONPATH}"
+  in_background package build_package
+  echo 0 >"$work/gsplat.code"
+else # what is installed
+  echo 0 >"$work/package.code"
+  echo 0 >"$work/gsplat.code"
 fi
-if [ -n "$only" ]; then
-  stages=("$only")
-  [[ $device == cpu || $only == build || -e $lib/splatdistill ]] || stages=(build "$only")
-fi
+in_background check build_check
 
+[ -z "$only" ] || stages=(preflight "${only#preflight}")
+[ -n "${stages[1]}" ] || stages=(preflight)
 failed=0
 for stage in "${stages[@]}"; do
-  echo "== $stage, at most ${limit[$stage]} s"
+  # shellcheck disable=SC2086  # a list of names
+  needs ${needed[$stage]:-} >"$work/$stage.log" && built=1 || built=0
   begun=$(date +%s)
-  rm -f "$work/$stage".{log,xml} "$work"/{memcheck,racecheck}.xml
-  timeout --kill-after=10 "${limit[$stage]}" bash benchmarks/gpu.sh "$out" --device "$device" --inner "$stage" 2>&1 |
-    tee "$work/$stage.log"
-  code=${PIPESTATUS[0]}
+  seconds=$((started + total - 5 - begun))
+  [ "$seconds" -le "${limit[$stage]}" ] || seconds=${limit[$stage]}
+  [ "$device" = cuda ] || seconds=$rehearsal
+  echo "== $stage, at most $seconds s"
+  if [ "$built" = 0 ]; then
+    cat "$work/$stage.log"
+    code=1
+  elif [ "$seconds" -lt 5 ]; then
+    echo "not run: the $total s are over." | tee "$work/$stage.log"
+    code=77 failed=1
+  else
+    timeout --kill-after=5 "$seconds" bash benchmarks/gpu.sh "$out" --device "$device" ${carry:+--carry "$carry"} \
+      --inner "$stage" 2>&1 | tee "$work/$stage.log"
+    code=${PIPESTATUS[0]}
+  fi
   "$PYTHON" benchmarks/gpu_stage.py "$stage" --out "$out" --device "$device" --code "$code" \
-    --begun "$begun" --log "$work/$stage.log" --junit "$work" || failed=1
+    --begun "$begun" --work "$work" || failed=1
   echo "== $stage: exit code $code, $(($(date +%s) - begun)) s"
+  { echo "== $stage: exit code $code" && cat "$work/$stage.log"; } >>"$out/gpu.log"
   [[ $code -eq 0 || $code -eq 77 ]] || failed=1
 done
+for name in package check gsplat; do
+  [ ! -e "$work/$name.build.log" ] || { echo "== build of $name" && tail -n 200 "$work/$name.build.log"; } >>"$out/gpu.log"
+done
+jobs -p | xargs -r kill 2>/dev/null # a build that no stage waited for
+rm -f "$out"/.*.part # of a process that was ended as it wrote
 exit "$failed"

@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
-import re
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import common
+import evidence
+import gpu_facts
 import torch
+from evidence import Record
 from torch import Tensor
+
+from splatdistill.device import pick_device
 
 NO_DEVICE = 77  # exit code: nothing was measured
 ROTATED = 256e6  # bytes of buffers in turn, more than any cache holds
-RUN_AHEAD = 100_000_000  # cycles that the device sleeps while calls are queued, so that it never waits for Python
+RUN_AHEAD = 20_000_000  # cycles that the device sleeps while calls are queued (about 10 ms): it never waits for Python
 Call = Callable[[], object]
 
 
@@ -40,51 +41,19 @@ def require(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device: torch sees none here, so nothing was measured.", file=sys.stderr)
         raise SystemExit(NO_DEVICE)
-    return torch.device(device)
+    return pick_device(device)
 
 
-def facts(device: torch.device) -> dict[str, Any]:
-    """Name of the device, and the versions of what runs on it."""
-    found: dict[str, Any] = {"device": "cpu", "torch": torch.__version__, "python": sys.version.split()[0]}
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        found |= {
-            "device": properties.name,
-            "capability": f"{properties.major}.{properties.minor}",
-            "memory_gb": round(properties.total_memory / 1e9, 1),
-            "cuda": torch.version.cuda,
-            "driver": _driver(),
-        }
-    return found
-
-
-def _driver() -> str | None:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False)  # noqa: S603
-    return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else None
-
-
-def slug(name: str) -> str:
-    """'NVIDIA H200' as 'h200'."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower().removeprefix("nvidia ")).strip("-")
-
-
-def path_of(bench: str, device: torch.device, out: Path) -> Path:
-    """OUT/gpu_<device>_<bench>.json."""
-    return out / f"gpu_{slug(facts(device)['device'])}_{bench}.json"
-
-
-def write(bench: str, device: torch.device, out: Path, **found: Any) -> None:
-    """Writes the record of a bench, over one that is there."""
-    known = {"commit": common.commit() or os.environ.get("COMMIT", "unknown"), "command": common.command()}
-    common.write({"bench": bench, **facts(device), **known, **found}, path_of(bench, device, out))
+def record(bench: str, device: torch.device, out: Path, **known: Any) -> Record:
+    """The record of a bench, begun: OUT/gpu_<device>_<bench>.json, over one that is there."""
+    found = gpu_facts.device_facts(device.type)
+    path = evidence.path_of(bench, found["device"], out)
+    path.unlink(missing_ok=True)
+    return Record(path, bench=bench, **found, commit=evidence.commit(), command=evidence.command(), **known)
 
 
 def device_seconds(
-    calls: Mapping[str, Call], device: torch.device, *, rounds: int = 9, inner: int = 20
+    calls: Mapping[str, Call], device: torch.device, *, rounds: int = 5, inner: int = 20
 ) -> common.Samples:
     """Seconds per call on the device, taken in turn, without the time that Python takes to queue them."""
     for call in calls.values():
@@ -115,7 +84,7 @@ def _queued(call: Call, inner: int) -> float:
 
 
 def wall_seconds(
-    calls: Mapping[str, Call], device: torch.device, *, rounds: int = 9, inner: int = 20
+    calls: Mapping[str, Call], device: torch.device, *, rounds: int = 5, inner: int = 20
 ) -> common.Samples:
     """Seconds per call as a program sees them: queued one after another, with one wait at the end."""
     samples: common.Samples = {name: [] for name in calls}

@@ -46,19 +46,19 @@ def main() -> None:
     tiny = device.type == "cpu"
     if tiny:
         torch.set_num_threads(1)
-    runs = []
+    record = gpu_common.record("diffusion", device, args.out, prompt=PROMPT, tiny=tiny, runs=[])
     for method in METHODS:
         config = settings(method, tiny=tiny)
         trainer = Trainer(config, prior=make_prior(device, tiny=tiny), device=device)
         steps = WARM_UP + (2 if tiny else 10 if args.quick else 60)
         found = gpu_step.measure(trainer, device, warm_up=WARM_UP, steps=steps, seconds=SECONDS)
         outside = round(1 - found["network_share"], 4)
-        runs.append({"method": method, "outside_share": outside, **found, "config": asdict(config)})
+        run = {"method": method, "outside_share": outside, **found, "config": asdict(config)}
+        record.write(runs=[*record.found["runs"], run])
         del trainer
         if not tiny:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-    gpu_common.write("diffusion", device, args.out, prompt=PROMPT, tiny=tiny, runs=runs)
 
 
 def settings(method: str, *, tiny: bool) -> TrainConfig:

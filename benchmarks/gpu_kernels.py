@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import common
@@ -29,8 +30,8 @@ from splatdistill.optim import MOMENTS, SplatOptimizer
 from splatdistill.splats import Splats
 
 NUM_TERMS = 3
-SHAPES = [(4, 4, 64, 64), (4, 3, 512, 512), (6, 3, 512, 512), (16, 3, 512, 512), (64, 3, 512, 512)]
-EVENTS = (100_000, 1_000_000)
+SHAPES = [(64, 3, 512, 512), (16, 3, 512, 512), (6, 3, 512, 512), (4, 3, 512, 512), (4, 4, 64, 64)]
+EVENTS = (1_000_000, 100_000)
 NUM_VIEWS = 4
 GROW, SPLIT_SCALE, PRUNE_OPACITY = 0.9, 0.02, 0.005
 
@@ -40,18 +41,27 @@ def main() -> None:
     device = gpu_common.require(args.device)
     if not _library.native(device):
         raise SystemExit("The extension has no CUDA kernels: build it with SPLATDISTILL_CUDA=1.")
-    cells = []
-    for shape in [(2, 4, 16, 16)] if device.type == "cpu" else SHAPES[:2] if args.quick else SHAPES:
-        for dtype in (torch.float32, torch.bfloat16):
-            cells += [make(shape, dtype, device) for make in (residual_cell, noising_cell, products_cell)]
-        common.progress("\n".join(common.shown(cell) for cell in cells[-6:]))
-    events = []
-    for size in (2000,) if device.type == "cpu" else EVENTS[:1] if args.quick else EVENTS:
-        events += [event_cell(size, device), statistics_cell(size, device)]
-        common.progress("\n".join(common.shown(cell) for cell in events[-2:]))
-    equal = all(cell["equal_masks"] for cell in events if "equal_masks" in cell)
-    gpu_common.write("kernels", device, args.out, build=ops.build_info(), equal_masks=equal, cells=[*cells, *events])
+    record = gpu_common.record("kernels", device, args.out, build=ops.build_info(), equal_masks=None, cells=[])
+    cells: list[dict[str, Any]] = []
+    for make in _cells(device, quick=args.quick):
+        cells.append(make())
+        record.write(cells=cells)
+        common.progress(common.shown(cells[-1]))
+    equal = all(cell["equal_masks"] for cell in cells if "equal_masks" in cell)
+    record.write(equal_masks=equal)
     raise SystemExit(0 if equal else 1)
+
+
+def _cells(device: torch.device, *, quick: bool) -> Iterator[Callable[[], dict[str, Any]]]:
+    """From the largest to the smallest: time may run out, and the small ones measure latency alone."""
+    cpu = device.type == "cpu"
+    for size in (2000,) if cpu else EVENTS[-1:] if quick else EVENTS:
+        yield partial(event_cell, size, device)
+        yield partial(statistics_cell, size, device)
+    for shape in [(2, 4, 16, 16)] if cpu else SHAPES[-2:] if quick else SHAPES:
+        for dtype in (torch.float32, torch.bfloat16):
+            for make in (residual_cell, noising_cell, products_cell):
+                yield partial(make, shape, dtype, device)
 
 
 def residual_cell(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> dict[str, Any]:

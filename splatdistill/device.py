@@ -73,6 +73,19 @@ class Stopwatch:
 
 
 def pick_device(name: str) -> torch.device:
+    """auto, cpu or cuda as a device: the one in use with its index, where there are several.
+
+    ValueError, one sentence, for cuda where there is none.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: cuda was asked for, but torch sees no CUDA device here; use --device cpu.")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return indexed(torch.device("cuda"))
+
+
+def indexed(device: torch.device) -> torch.device:
+    """The same device with its index: some functions of torch.cuda refuse a device without one."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", torch.cuda.current_device())

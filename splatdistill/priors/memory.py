@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from splatdistill.device import indexed
+
 GB = 1e9  # bytes
 # Values per picture and pixel of the native size, counted on the shapes of SD 1.5 and not measured: what the encoder
 # keeps for its backward, and what the UNet holds at once for one row when attention is not written out.
@@ -80,6 +82,7 @@ def must_offload(need: Estimate, *, device: torch.device, max_memory: float, whe
     On CUDA nothing more than that will be taken: what needs more gets chunks. ValueError, one sentence, when the model
     cannot run in it at all.
     """
+    device = indexed(device)
     room = max_memory * GB or _capacity(device)
     if device.type == "cuda" and max_memory:
         torch.cuda.set_per_process_memory_fraction(min(1.0, room / _capacity(device)), device)

@@ -4,32 +4,68 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import evidence
 import gpu_common
 import gpu_kernels
 import pytest
 import torch
 
-from splatdistill.ops import densify
+from splatdistill.ops import _library, densify
 from tests.packaging.audit import ROOT
 
 CPU = torch.device("cpu")
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
 
 
-def script(*words: str) -> subprocess.CompletedProcess[str]:
+def script(*words: str, tree: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", str(SCRIPT), *words],
+        ["bash", str(tree / "benchmarks" / "gpu.sh"), *words],
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""} | environment,
     )
+
+
+def bare_tree(folder: Path) -> Path:
+    """What git archives, with today's changes: no compiled file, no repository."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def carry_of(tree: Path, folder: Path) -> Path:
+    """A carried folder for `tree` with the extension of this environment."""
+    folder.mkdir()
+    shutil.copy2(_library._C.__file__, folder / "_C.abi3.so")
+    code = "import evidence, json; print(json.dumps({'commit': 'abc1234', 'sources': evidence.fingerprint()}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tree / "benchmarks", capture_output=True, text=True, check=True
+    )
+    (folder / "carry.json").write_text(done.stdout)
+    return folder
+
+
+def path_without(program: str, folder: Path) -> str:
+    """A PATH that has all programs of this one but `program`."""
+    folder.mkdir()
+    for place in os.environ["PATH"].split(os.pathsep):
+        for found in Path(place).iterdir() if Path(place).is_dir() else []:
+            target = folder / found.name
+            if found.name != program and not target.is_symlink() and os.access(found, os.X_OK):
+                target.symlink_to(found)
+    assert shutil.which(program, path=str(folder)) is None
+    return str(folder)
 
 
 def test_without_a_gpu_the_script_says_so_and_exits_with_77(tmp_path: Path) -> None:
@@ -43,13 +79,18 @@ def test_without_a_gpu_the_script_says_so_and_exits_with_77(tmp_path: Path) -> N
 def test_wrong_usage_is_answered_with_the_usage(words: list[str], tmp_path: Path) -> None:
     done = script(*words)
     assert done.returncode == 2
-    assert "build|tests|parity|sanitizer|kernels|step|diffusion" in done.stderr
+    assert "preflight|check|sanitizer|ops|parity|step|diffusion|kernels|training" in done.stderr
 
 
-def test_limits_of_the_stages_add_up_to_less_than_ten_minutes() -> None:
-    line = next(line for line in SCRIPT.read_text().splitlines() if line.startswith("declare -A limit"))
-    seconds = [int(word.rpartition("=")[2]) for word in line.partition("(")[2].partition(")")[0].split()]
-    assert len(seconds) == 7 and sum(seconds) < 600
+def test_the_stages_fit_in_450_seconds() -> None:
+    """Those before parity fit into the time that the builds may take; all others come after it."""
+    text = SCRIPT.read_text()
+    limits = dict(re.findall(r"\[(\w+)\]=(\d+)", text.partition("declare -A limit=(")[2].partition(")")[0] + "]"))
+    seconds = {name: int(limit) for name, limit in limits.items()}
+    first = sum(seconds[name] for name in ("preflight", "check", "sanitizer", "ops"))
+    (build,), (total,) = re.findall(r"^build_limit=(\d+)", text, re.M), re.findall(r"^total=(\d+)", text, re.M)
+    assert len(seconds) == 9 and first <= int(build) and int(total) == 450
+    assert int(build) + sum(seconds.values()) - first <= 450
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
@@ -57,30 +98,70 @@ def test_the_script_passes_shellcheck() -> None:
     assert subprocess.run(["shellcheck", str(SCRIPT)], check=False).returncode == 0
 
 
-def test_a_tried_out_stage_leaves_a_record_that_says_it_ran_on_a_cpu(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_rehearsal_on_a_bare_tree_without_git_leaves_every_record(tmp_path: Path) -> None:
+    """What went wrong: the import of the sources instead of what was built, and a record that needed git."""
     pytest.importorskip("gsplat")
-    done = script(str(tmp_path), "--device", "cpu", "--only", "kernels")
+    tree = bare_tree(tmp_path / "tree")
+    assert not list(tree.rglob("*.so"))
+    out, path = tmp_path / "out", path_without("git", tmp_path / "bin")
+    carry = carry_of(tree, tmp_path / "carry")
+    done = script(str(out), "--carry", str(carry), "--device", "cpu", tree=tree, PATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = tmp_path.iterdir()
-    assert path.name == "gpu_cpu_kernels.json"
-    record = json.loads(path.read_text())
-    assert record["device"] == "cpu" and record["outcome"] == "passed" and record["equal_masks"] is True
-    assert {"torch", "commit", "command", "seconds", "log", "tests"} <= record.keys()
-    names = [cell["name"].split()[0] for cell in record["cells"]]
+    stages = ("check", "parity", "kernels", "step", "diffusion")
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [*(f"gpu_cpu_{stage}.json" for stage in stages), "gpu.log"]
+    )
+    records = {stage: json.loads((out / f"gpu_cpu_{stage}.json").read_text()) for stage in stages}
+    assert all(record["commit"] == "abc1234" and record["device"] == "cpu" for record in records.values())
+    assert all(records[stage]["outcome"] == "passed" for stage in stages[1:])
+    check = records["check"]
+    assert check["preflight"]["outcome"] == check["check"]["outcome"] == "passed"
+    assert str(tree / "build" / "gpu" / "lib") in check["builds"]["package"][0]
+    assert {found["values"] for found in check["check"]["values"]} == {
+        "residual", "noising", "products", "statistics", "masks", "scatter"
+    }  # fmt: skip
+    assert records["parity"]["passed"] is True and records["kernels"]["equal_masks"] is True
+    names = [cell["name"].split()[0] for cell in records["kernels"]["cells"]]
     assert set(names) == {"residual", "noising", "products", "densify"}
-    assert all(cell["launches"] is None for cell in record["cells"])
+    for stage in ("step", "diffusion"):
+        assert [run["method"] for run in records[stage]["runs"]] == ["sds", "vsd"]
+        assert {"second_score", "learning"} <= records[stage]["runs"][1]["parts_ms"].keys()
+    for run in records["diffusion"]["runs"]:
+        assert run["outside_share"] == pytest.approx(1 - run["network_share"], abs=1e-3)
 
 
-def test_the_step_with_a_real_size_model_is_tried_out_with_a_tiny_one(tmp_path: Path) -> None:
-    done = script(str(tmp_path), "--device", "cpu", "--only", "diffusion")
+def test_the_built_package_is_imported_and_not_the_sources(tmp_path: Path) -> None:
+    tree = bare_tree(tmp_path / "tree")
+    words = [str(tmp_path), "--carry", str(carry_of(tree, tmp_path / "carry")), "--device", "cpu"]
+    lib = tree / "build" / "gpu" / "lib"
+    done = script(*words, "--inner", "build_package", tree=tree, PYTHONPATH=str(lib))
     assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((tmp_path / "gpu_cpu_diffusion.json").read_text())
-    assert [run["method"] for run in record["runs"]] == ["sds", "vsd"]
-    for run in record["runs"]:
-        assert 0 < run["network_share"] < 1 and run["outside_share"] == pytest.approx(
-            1 - run["network_share"], abs=1e-3
-        )
-    assert {"second_score", "learning"} <= record["runs"][1]["parts_ms"].keys()
+    assert done.stdout.startswith(str(lib))
+
+
+def test_a_carried_folder_of_other_sources_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    folder, out = carry_of(ROOT, tmp_path / "carry"), tmp_path / "out"
+    note = json.loads((folder / "carry.json").read_text())
+    (folder / "carry.json").write_text(json.dumps({**note, "sources": "0" * 16}))
+    done = script(str(out), "--carry", str(folder), "--device", "cpu")
+    assert done.returncode == 2 and not out.exists()
+    assert done.stderr.count("\n") == 1 and "commit abc1234" in done.stderr and "make gpu-carry" in done.stderr
+    missing = script(str(out), "--carry", str(tmp_path / "none"), "--device", "cpu")
+    assert missing.returncode == 2 and missing.stderr.count("\n") == 1 and not out.exists()
+
+
+def test_a_stage_that_is_ended_keeps_the_cells_that_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*args: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["gpu_kernels.py", "--out", str(tmp_path), "--device", "cpu"])
+    monkeypatch.setattr(gpu_kernels, "event_cell", lambda *args: {"name": "one", "ours_ms": 1.0, "baseline_ms": None})
+    monkeypatch.setattr(gpu_kernels, "statistics_cell", ended)
+    with pytest.raises(KeyboardInterrupt):
+        gpu_kernels.main()
+    (path,) = tmp_path.iterdir()
+    assert [cell["name"] for cell in json.loads(path.read_text())["cells"]] == ["one"]
 
 
 @pytest.mark.parametrize(
@@ -88,17 +169,17 @@ def test_the_step_with_a_real_size_model_is_tried_out_with_a_tiny_one(tmp_path: 
     [(0, 5, "passed"), (0, 4, "not run"), (1, 5, "failed"), (77, 5, "not run"), (124, 5, "out of time")],
 )
 def test_a_stage_that_left_no_record_gets_one(code: int, total: int, outcome: str, tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("one\ntwo\n")
+    (tmp_path / "ops.log").write_text("one\ntwo\n")
     report = f'<testsuites><testsuite tests="{total}" failures="1" errors="1" skipped="2"/></testsuites>'
-    (tmp_path / "tests.xml").write_text(report)
+    (tmp_path / "ops.xml").write_text(report)
     command = [
-        sys.executable, str(ROOT / "benchmarks" / "gpu_stage.py"), "tests", "--out", str(tmp_path), "--device", "cpu",
-        "--code", str(code), "--begun", "0", "--log", str(tmp_path / "log"), "--junit", str(tmp_path),
+        sys.executable, str(ROOT / "benchmarks" / "gpu_stage.py"), "ops", "--out", str(tmp_path), "--device", "cpu",
+        "--code", str(code), "--begun", "0", "--work", str(tmp_path),
     ]  # fmt: skip
     subprocess.run(command, check=True)
-    record = json.loads((tmp_path / "gpu_cpu_tests.json").read_text())
-    assert (record["bench"], record["outcome"], record["exit_code"]) == ("tests", outcome, code)
-    assert record["tests"] == {"tests": {"passed": total - 4, "failed": 2, "skipped": 2}}
+    record = json.loads((tmp_path / "gpu_cpu_ops.json").read_text())
+    assert (record["bench"], record["outcome"], record["exit_code"]) == ("ops", outcome, code)
+    assert record["tests"] == {"passed": total - 4, "failed": 2, "skipped": 2}
     assert record["log"] == ["one", "two"]
 
 
@@ -142,6 +223,6 @@ def test_buffers_rotate_over_more_than_a_cache_holds() -> None:
 
 
 def test_names_of_devices_make_names_of_files() -> None:
-    assert [gpu_common.slug(x) for x in ("NVIDIA H200", "NVIDIA H100 80GB HBM3", "cpu")] == [
+    assert [evidence.slug(x) for x in ("NVIDIA H200", "NVIDIA H100 80GB HBM3", "cpu")] == [
         "h200", "h100-80gb-hbm3", "cpu"
     ]  # fmt: skip

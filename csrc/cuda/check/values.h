@@ -1,0 +1,319 @@
+#pragma once
+
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "../../cpu/densify.h"
+#include "../../cpu/levels.h"
+#include "../densify.h"
+#include "../products.h"
+#include "../residual.h"
+#include "arrays.h"
+
+SD_DECLARE_LEVEL(generic)
+
+// Every kernel on the device against the one of csrc/cpu, on the same inputs.
+namespace sd::check {
+
+// Counts cases of one kernel, and tells of those that differ.
+class Verdict {
+public:
+  explicit Verdict(const char* name) : name_(name) {}
+
+  void expect(bool good, const std::string& what) {
+    ++checks_;
+    if (good) return;
+    if (++failed_ <= 5) std::printf("{\"failure\": \"%s: %s\"}\n", name_, what.c_str());
+  }
+  // Returns whether all held.
+  bool close() {
+    std::printf("{\"values\": \"%s\", \"checks\": %d, \"failed\": %d}\n", name_, checks_, failed_);
+    std::fflush(stdout);
+    return failed_ == 0;
+  }
+
+private:
+  const char* name_;
+  int checks_ = 0, failed_ = 0;
+};
+
+inline void launched(const char* error) {
+  if (error) throw std::runtime_error(error);
+  wait();
+}
+
+struct Case {
+  int64_t views, size;
+  int num_terms;
+  Dtype x0, terms[3];  // the types of the terms come again
+  double clamp;
+  size_t offset;  // of every tensor, in elements
+
+  std::string name() const {
+    return std::to_string(views) + "x" + std::to_string(size) + ", " + std::to_string(num_terms) + " terms of type " +
+           std::to_string(static_cast<int>(terms[0])) + ", x0 " + std::to_string(static_cast<int>(x0)) + ", offset " +
+           std::to_string(offset);
+  }
+  Dtype term(int k) const { return terms[k % 3]; }
+  Dtype computed() const { return x0 == Dtype::kDouble ? Dtype::kDouble : Dtype::kFloat; }
+  int64_t elements() const { return views * size; }
+
+  std::unique_ptr<Both> draw(Dtype dtype, Random& random, bool wild) const {
+    auto made = std::make_unique<Both>(static_cast<size_t>(elements()) * size_of(dtype), offset * size_of(dtype));
+    fill(*made, dtype, elements(), random, wild);
+    return made;
+  }
+  std::unique_ptr<Both> draw_small(int64_t count, Random& random) const {
+    auto made = std::make_unique<Both>(static_cast<size_t>(count) * size_of(computed()));
+    fill(*made, computed(), count, random, false);
+    return made;
+  }
+};
+
+// The gradient to the bit. Sums differ in their order: a float adds up at most 16 values on a CPU and 4 here before it
+// goes on in double, so a sum of n such values is off by at most 24 units in the last place of the sum of magnitudes.
+inline void check_residual(const Case& c, Verdict& verdict) {
+  Random random(1);
+  const auto x0 = c.draw(c.x0, random, false), coef = c.draw_small(c.num_terms * c.views, random);
+  const auto weight = c.draw_small(c.views, random);
+  std::vector<std::unique_ptr<Both>> terms;
+  for (int k = 0; k < c.num_terms; ++k) terms.push_back(c.draw(c.term(k), random, true));
+  const size_t word = size_of(c.computed());
+  Both grad(x0->bytes(), c.offset * size_of(c.x0)), loss(word), norms(word * static_cast<size_t>(c.views)), count(8);
+  Both here(sizeof(ResidualSums) * static_cast<size_t>(c.views * num_chunks(c.size)));
+  Both there(sizeof(ResidualSums) * static_cast<size_t>(cuda::residual_workspace(c.views, c.size)));
+  ResidualArgs a = {};
+  a.num_terms = c.num_terms, a.num_views = c.views, a.view_size = c.size;
+  a.clamp = c.clamp, a.inverse_views = 1.0 / static_cast<double>(c.views + 1);
+  ResidualArgs on_host = a, on_device = a;
+  for (int k = 0; k < c.num_terms; ++k) {
+    on_host.terms[k] = {terms[static_cast<size_t>(k)]->host(), c.term(k)};
+    on_device.terms[k] = {terms[static_cast<size_t>(k)]->device(), c.term(k)};
+  }
+  on_host.x0 = {x0->host(), c.x0}, on_device.x0 = {x0->device(), c.x0};
+  on_host.coef = coef->host(), on_device.coef = coef->device();
+  on_host.weight = weight->host(), on_device.weight = weight->device();
+  on_host.grad = grad.host(), on_device.grad = grad.device();
+  on_host.loss = loss.host(), on_device.loss = loss.device();
+  on_host.norms = norms.host(), on_device.norms = norms.device();
+  on_host.num_nonfinite = count.host<int64_t>(), on_device.num_nonfinite = count.device<int64_t>();
+  on_host.sums = here.host<ResidualSums>(), on_device.sums = there.device<ResidualSums>();
+  cpu::generic::residual(on_host, 1);
+  launched(cuda::residual(on_device, nullptr));
+  verdict.expect(grad.same(), c.name() + ": gradient");
+  verdict.expect(count.same(), c.name() + ": count of numbers that are not finite");
+  const double unit = c.computed() == Dtype::kDouble ? 0x1p-53 : 0x1p-24;
+  double magnitudes = 0.0;
+  for (int64_t i = 0; i < c.elements(); ++i)
+    magnitudes += std::abs(get(x0->host(), c.x0, i) * get(grad.host(), c.x0, i));
+  // A gradient kept in a half type was rounded from what was summed: by 2^-8 of itself at most, and 2^-25 near zero.
+  const double slack = 24.0 * unit * (1.01 * magnitudes + 0x1p-20 * static_cast<double>(c.elements()));
+  const double value = get(loss.host(), c.computed(), 0), got = get(loss.fetch().data(), c.computed(), 0);
+  verdict.expect(std::abs(got - value) <= slack + 2.0 * unit * std::abs(value), c.name() + ": loss");
+  const std::vector<char> lengths = norms.fetch();
+  for (int64_t view = 0; view < c.views; ++view) {
+    const double want = get(norms.host(), c.computed(), view);
+    const bool close = std::abs(get(lengths.data(), c.computed(), view) - want) <= 24.0 * unit * want;
+    verdict.expect(close, c.name() + ": norm of view " + std::to_string(view));
+  }
+  verdict.expect(grad.intact() && loss.intact() && norms.intact() && count.intact() && there.intact(),
+                 c.name() + ": written beyond the end");
+}
+
+inline void check_noising(const Case& c, Verdict& verdict) {
+  Random random(2);
+  const auto x0 = c.draw(c.x0, random, true), eps = c.draw(c.term(0), random, true);
+  const auto alpha = c.draw_small(c.views, random), sigma = c.draw_small(c.views, random);
+  Both noised(x0->bytes(), c.offset * size_of(c.x0));
+  const NoisingArgs on_host = {
+      {x0->host(), c.x0}, {eps->host(), c.term(0)}, alpha->host(), sigma->host(), c.views, c.size, noised.host()};
+  const NoisingArgs on_device = {
+      {x0->device(), c.x0}, {eps->device(), c.term(0)}, alpha->device(), sigma->device(), c.views, c.size,
+      noised.device()};
+  cpu::generic::noising(on_host, 1);
+  launched(cuda::noising(on_device, nullptr));
+  const std::vector<char> got = noised.fetch();
+  bool equal = true;  // which of its bits a NaN has set is nobody's business
+  for (int64_t i = 0; i < c.elements(); ++i) {
+    const double a = get(got.data(), c.x0, i), b = get(noised.host(), c.x0, i);
+    equal = equal && (a == b || (a != a && b != b));
+  }
+  verdict.expect(equal, c.name());
+  verdict.expect(noised.intact(), c.name() + ": written beyond the end");
+}
+
+// To 1e-12 of what is added: sums of at most 2^21 doubles, in another order.
+inline void check_products(const Case& c, Verdict& verdict) {
+  Random random(3);
+  std::vector<std::unique_ptr<Both>> terms;
+  for (int k = 0; k < c.num_terms; ++k) terms.push_back(c.draw(c.term(k), random, false));
+  const auto rows = static_cast<size_t>(c.views * c.num_terms),
+             chunks = static_cast<size_t>(c.views * num_chunks(c.size));
+  Both sums(8 * rows), products(8 * rows * static_cast<size_t>(c.num_terms));
+  Both workspace(8 * chunks * static_cast<size_t>(num_products(c.num_terms)));
+  ProductArgs on_host = {
+      {}, c.num_terms, c.views, c.size, sums.host<double>(), products.host<double>(), workspace.host<double>()};
+  ProductArgs on_device = {
+      {}, c.num_terms, c.views, c.size, sums.device<double>(), products.device<double>(), workspace.device<double>()};
+  for (int k = 0; k < c.num_terms; ++k) {
+    on_host.terms[k] = {terms[static_cast<size_t>(k)]->host(), c.term(k)};
+    on_device.terms[k] = {terms[static_cast<size_t>(k)]->device(), c.term(k)};
+  }
+  cpu::generic::products(on_host, 1);
+  launched(cuda::products(on_device, nullptr));
+  const auto near = [&](Both& both) {
+    const std::vector<char> got = both.fetch();
+    bool good = true;  // no term is longer than 3.5 and no product than 12.25
+    for (int64_t i = 0; i < static_cast<int64_t>(both.bytes() / 8); ++i)
+      good = good && std::abs(get(got.data(), Dtype::kDouble, i) - get(both.host(), Dtype::kDouble, i)) <=
+                         1e-12 * 12.25 * static_cast<double>(c.size);
+    return good && both.intact();
+  };
+  verdict.expect(near(sums), c.name() + ": sums");
+  verdict.expect(near(products), c.name() + ": products");
+  verdict.expect(workspace.intact(), c.name() + ": written beyond the end");
+}
+
+// To the bit: the views are added in the same order.
+inline void check_statistics(int64_t n, int64_t views, Verdict& verdict) {
+  Random random(static_cast<uint64_t>(n));
+  Both grad(8 * static_cast<size_t>(views * n)), radii(grad.bytes()), sum(4 * static_cast<size_t>(n));
+  Both count(8 * static_cast<size_t>(n));
+  fill(grad, Dtype::kFloat, 2 * views * n, random, true);
+  for (int64_t i = 0; i < 2 * views * n; ++i) radii.host<int32_t>()[i] = static_cast<int32_t>(random.below(4)) - 1;
+  radii.send();
+  fill(sum, Dtype::kFloat, n, random, false);
+  for (int64_t i = 0; i < n; ++i) count.host<int64_t>()[i] = i;
+  count.send();
+  launched(cuda::densify_accumulate(grad.device<float>(), radii.device<int32_t>(), views, n, sum.device<float>(),
+                                    count.device<int64_t>(), nullptr));
+  cpu::densify_accumulate(grad.host<float>(), radii.host<int32_t>(), views, n, sum.host<float>(), count.host<int64_t>(),
+                          1);
+  const std::string name = std::to_string(n) + " splats, " + std::to_string(views) + " views";
+  verdict.expect(sum.same() && count.same(), name);
+  verdict.expect(sum.intact() && count.intact(), name + ": written beyond the end");
+}
+
+// Every splat becomes the same, ties and numbers that are not finite included.
+inline void check_masks(int64_t n, double budget, Verdict& verdict) {
+  Random random(static_cast<uint64_t>(n) + 7);
+  const auto bytes = 4 * static_cast<size_t>(n);
+  Both grad(bytes), scales(3 * bytes), opacities(bytes), kind(static_cast<size_t>(n)), counts(8 * kSplatKinds), grow(4);
+  fill(scales, Dtype::kFloat, 3 * n, random, true);
+  fill(opacities, Dtype::kFloat, n, random, true);
+  for (int64_t i = 0; i < n; ++i) put(grad.host(), Dtype::kFloat, i, static_cast<double>(random.below(13) - 1) / 8.0);
+  grad.send();
+  put(grow.host(), Dtype::kFloat, 0, 0.5);
+  grow.send();
+  Both workspace(cuda::classify_workspace(n));
+  const DensifyThresholds thresholds = {0.5f, 0.1f, 1.5f, -1.0f};
+  const auto max_splats = static_cast<int64_t>(budget * static_cast<double>(n));
+  const ClassifyArgs on_host = {grad.host<float>(), scales.host<float>(), opacities.host<float>(), n, thresholds,
+                                max_splats};
+  const ClassifyArgs on_device = {
+      grad.device<float>(), scales.device<float>(), opacities.device<float>(), n, thresholds, max_splats};
+  cpu::densify_classify(on_host, kind.host<int8_t>(), counts.host<int64_t>(), 1);
+  for (const float* threshold : {static_cast<float*>(nullptr), grow.device<float>()}) {
+    launched(cuda::densify_classify(on_device, threshold, kind.device<int8_t>(), counts.device<int64_t>(),
+                                    workspace.device(), nullptr));
+    const std::string name = std::to_string(n) + " splats, budget " + std::to_string(max_splats);
+    verdict.expect(kind.same() && counts.same(), name);
+    verdict.expect(kind.intact() && counts.intact() && workspace.intact(), name + ": written beyond the end");
+  }
+}
+
+// Rows and their order exactly; means, scales and opacities of children to 1e-6, as expf and its like may be a unit
+// off.
+inline void check_scatter(int64_t n, int copies, Verdict& verdict) {
+  Random random(static_cast<uint64_t>(n) + 11);
+  std::vector<size_t> rows = {12, 16, 12, 4, 12, 180, 8, 5, 14, 0, 10};
+  const size_t tensors = rows.size();
+  for (int copy = 0; copy < copies; ++copy)
+    for (const size_t bytes : {size_t{12}, size_t{16}, size_t{180}}) rows.push_back(bytes);
+  Both kind(static_cast<size_t>(n));
+  int64_t num_out = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    kind.host<int8_t>()[i] = static_cast<int8_t>(random.below(4));
+    num_out += num_copies(kind.host<int8_t>()[i]);
+  }
+  kind.send();
+  std::vector<std::unique_ptr<Both>> in, out;
+  std::vector<Rows> on_host, on_device;
+  for (size_t t = 0; t < rows.size(); ++t) {
+    const size_t offset = rows[t] % 4 == 2 ? 2 : 0;
+    in.push_back(std::make_unique<Both>(rows[t] * static_cast<size_t>(n), offset));
+    out.push_back(std::make_unique<Both>(rows[t] * static_cast<size_t>(num_out), offset));
+    if (t < 4) {
+      fill(*in[t], Dtype::kFloat, static_cast<int64_t>(rows[t] / 4) * n, random, false);
+    } else {
+      for (size_t i = 0; i < in[t]->bytes(); ++i) in[t]->host()[i] = static_cast<char>(random.bits());
+      in[t]->send();
+    }
+    const bool moments = t >= tensors;
+    on_host.push_back({in[t]->host(), out[t]->host(), static_cast<int64_t>(rows[t]), moments});
+    on_device.push_back({in[t]->device(), out[t]->device(), static_cast<int64_t>(rows[t]), moments});
+  }
+  Both workspace(cuda::scatter_workspace(n));
+  constexpr uint64_t kKey = (uint64_t{1} << 40) + 7;
+  const int number = static_cast<int>(rows.size());
+  const std::string name = std::to_string(n) + " splats, " + std::to_string(number) + " tables";
+  const bool done = cpu::densify_scatter({kind.host<int8_t>(), n, num_out, on_host.data(), number, kKey}, 1);
+  verdict.expect(done, name + ": the CPU refuses");
+  launched(cuda::densify_scatter({kind.device<int8_t>(), n, num_out, on_device.data(), number, kKey},
+                                 workspace.device(), nullptr));
+  for (size_t t = 0; t < rows.size(); ++t) {
+    bool good = out[t]->intact();
+    if (t == kMeans || t == kScales || t == kOpacities) {
+      const std::vector<char> got = out[t]->fetch();
+      for (int64_t i = 0; i < static_cast<int64_t>(rows[t] / 4) * num_out; ++i)
+        good = good && std::abs(get(got.data(), Dtype::kFloat, i) - get(out[t]->host(), Dtype::kFloat, i)) <= 1e-6;
+    } else {
+      good = good && out[t]->same();
+    }
+    verdict.expect(good, name + ": table " + std::to_string(t));
+  }
+  verdict.expect(workspace.intact(), name + ": workspace");
+}
+
+// All kernels; `thorough`: large sizes too. Returns whether every check held.
+inline bool check_values(bool thorough) {
+  constexpr double kNone = std::numeric_limits<double>::infinity();
+  constexpr Dtype kF = Dtype::kFloat, kD = Dtype::kDouble, kH = Dtype::kHalf, kB = Dtype::kBFloat16;
+  std::vector<Case> cases;
+  for (int k = 1; k <= kMaxTerms; ++k)
+    for (const double clamp : {kNone, 0.5}) cases.push_back({3, 1152, k, kF, {kF, kF, kF}, clamp, 0});
+  for (const Dtype x0 : {kF, kD, kH, kB})
+    for (const Dtype term : {kF, kD, kH, kB}) {
+      cases.push_back({2, 644, 3, x0, {term, kF, term}, kNone, 0});
+      cases.push_back({3, 321, 3, x0, {kH, kB, term}, kNone, 0});
+      cases.push_back({2, 4096, 2, x0, {term, term, term}, kNone, 1});
+    }
+  for (const int64_t size : {0, 1, 4095, 4096, 4097, 4100, 9001})
+    cases.push_back({2, size, 2, kF, {kH, kD, kH}, kNone, 0});
+  for (const int64_t views : {0, 1, 17, 1300}) cases.push_back({views, 64, 2, kF, {kF, kF, kF}, kNone, 0});
+  if (thorough) cases.push_back({1, 300 * 4096 + 4, 2, kF, {kF, kH, kF}, kNone, 0});
+  Verdict residual("residual"), noising("noising"), products("products");
+  for (const Case& c : cases) {
+    check_residual(c, residual);
+    check_noising(c, noising);
+    check_products(c, products);
+  }
+  bool good = residual.close();
+  good = noising.close() && good;
+  good = products.close() && good;
+  Verdict statistics("statistics"), masks("masks"), scatter("scatter");
+  std::vector<int64_t> sizes = {0, 1, 2, 255, 256, 257, 2048, 4097};
+  if (thorough) sizes.push_back(300001);
+  for (const int64_t n : sizes) {
+    for (const int64_t views : {0, 1, 5}) check_statistics(n, views, statistics);
+    for (const double budget : {0.0, 0.8, 0.9, 1.0, 1.07, 1.2, 2.0}) check_masks(n, budget, masks);
+    check_scatter(n, n < 1000 ? 20 : 4, scatter);
+  }
+  good = statistics.close() && good;
+  good = masks.close() && good;
+  return scatter.close() && good;
+}
+
+}  // namespace sd::check
