@@ -41,11 +41,13 @@ sys.exit(cli.main(["train", "--prompt", "a red armchair", *sys.argv[2:]]))
 def main() -> None:
     made = parser(__doc__, threads=os.cpu_count() or 1)
     made.add_argument("--network-engine", default="auto", help="as of train")
+    made.add_argument("--dtype", default="auto", help="as of train")
     args = made.parse_args()
     runs = []
     for _ in range(4 if args.quick else 8):
         with tempfile.TemporaryDirectory() as out:
-            words = ["--out", out, "--network-engine", args.network_engine, "--threads", str(args.threads)]
+            words = ["--out", out, "--threads", str(args.threads)]
+            words += ["--network-engine", args.network_engine, "--dtype", args.dtype]
             begun = repr(time.time())
             done = subprocess.run(  # noqa: S603
                 [sys.executable, "-c", CODE, begun, *words], capture_output=True, text=True, check=True

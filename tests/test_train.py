@@ -332,3 +332,18 @@ def test_a_scene_is_trained_from_its_middle(tmp_path: Path) -> None:
 def walls(prompt: str, cameras: Any) -> Gaussian:
     """Red wherever one looks."""
     return Gaussian(torch.tensor([1.0, -1.0, -1.0]).view(3, 1, 1), 0.1)
+
+
+def test_a_resumed_run_keeps_the_engine_it_began_with(tmp_path: Path) -> None:
+    asked = []
+
+    def noting(name: str, **settings: Any) -> Any:
+        asked.append(settings["engine"])
+        return load(name, **settings)
+
+    for steps in (2, 4):
+        config = replace(SMALL, steps=steps, output=replace(SMALL.output, save_every=2, frames=2))
+        with Progress(total=steps) as progress:
+            train(config, folder=tmp_path / "run", progress=progress, resume=steps == 4, load=noting)
+        assert json.loads((tmp_path / "run" / "summary.json").read_text())["network_engine"] == "torch"
+    assert asked == ["auto", "torch"]

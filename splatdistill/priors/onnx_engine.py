@@ -135,11 +135,12 @@ class Graph:
             assert isinstance(block, Block)
             for layer in range(len(block.resnets)):
                 x = self._layer(self._add("Concat", x, skips.pop()[0], axis=1), block, layer, side)
+            up: Any
             for up in block.upsamplers:
                 side = skips[-1][1]
                 sizes = self._constant([self._rows, up.conv.in_channels, side, side])
                 how = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
-                x = self._conv(self._add("Resize", x, "", "", sizes, **how), up.conv)  # type: ignore[arg-type]
+                x = self._conv(self._add("Resize", x, "", "", sizes, **how), up.conv)
         return self._conv(self._silu(self._group_norm(x, unet.conv_norm_out, side)), unet.conv_out)
 
     def _layer(self, x: str, block: Block, layer: int, side: int) -> str:

@@ -43,10 +43,11 @@ def load_text_encoder(folder: Path) -> Any:
 
 
 def load_tokenizer(folder: Path) -> WordTokenizer:
+    config = _json(folder / "tokenizer" / "tokenizer_config.json")
     try:
-        return WordTokenizer(folder / "tokenizer")
-    except (OSError, KeyError) as error:
-        raise ValueError(f"tokenizer: {error}") from error
+        return WordTokenizer(folder / "tokenizer" / "tokenizer.json", config)
+    except KeyError as error:
+        raise ValueError(f"tokenizer/tokenizer_config.json names no {error}") from error
 
 
 def load_volume(folder: Path) -> FeatureVolume:
@@ -89,7 +90,10 @@ class _Undrawn(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__:  # these hand themselves over
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **kwargs)
 
 
 def _foreign(kind: Any, folder: Path, part: str, **settings: Any) -> nn.Module:

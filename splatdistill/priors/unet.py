@@ -93,9 +93,11 @@ class UNet(nn.Module):
         assert not return_dict
         text, t = encoder_hidden_states, sinusoids(timestep, self.config["block_out_channels"][0]).to(sample.dtype)
         told = self.time_embedding(t) + self.class_embedding(class_labels.to(sample.dtype))
+        down_blocks: Any = self.down_blocks
+        up_blocks: Any = self.up_blocks
         x = self.conv_in(sample)
         skips = [x]
-        for block in self.down_blocks:
+        for block in down_blocks:
             for layer in range(len(block.resnets)):
                 x = block(x, layer, told, text)
                 skips.append(x)
@@ -104,7 +106,7 @@ class UNet(nn.Module):
                 skips.append(x)
         x = self.mid_block(x, 0, told, text)
         x = self.mid_block.resnets[1](x, told)
-        for block in self.up_blocks:
+        for block in up_blocks:
             for layer in range(len(block.resnets)):
                 x = block(torch.cat([x, skips.pop()], 1), layer, told, text)
             for up in block.upsamplers:

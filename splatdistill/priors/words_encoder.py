@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,17 +91,16 @@ class Layer(nn.Module):
 
 
 class WordTokenizer:
-    """A tokenizer's folder as `tokenizers` reads it, asked as one of transformers."""
+    """A tokenizer.json as `tokenizers` reads it, asked as a tokenizer of transformers."""
 
-    def __init__(self, folder: Path) -> None:
-        """ValueError where the folder holds no tokenizer."""
-        marks = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    def __init__(self, file: Path, config: Mapping[str, Any]) -> None:
+        """config: the contents of the tokenizer_config.json beside it. ValueError where the file holds no tokenizer."""
         try:
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # it raises nothing narrower
-            raise ValueError(f"tokenizer.json cannot be read: {error}") from error
-        self._pad: str = marks["pad_token"]
-        self.all_special_tokens = [marks[f"{name}_token"] for name in ("bos", "eos", "unk", "pad")]
+            raise ValueError(f"{file.parent.name}/{file.name} cannot be read: {error}") from error
+        self._pad: str = config["pad_token"]
+        self.all_special_tokens = [config[f"{name}_token"] for name in ("bos", "eos", "unk", "pad")]
 
     def get_vocab(self) -> dict[str, int]:
         return self._tokenizer.get_vocab()
