@@ -140,7 +140,8 @@ class ImageNet:
             "mass": mass,
             "real": real,
             "ratio": None if mass is None or not real else mass / real,
-            "counted": noun in self.reference.fixed,
+            # A model that the classifier does not recognise says nothing, even where it recognises others of its noun.
+            "counted": noun in self.reference.fixed and (real or 0.0) >= MIN_REAL,
             "read_as": self._name_of(int(probabilities.mean(0).argmax())),
         }
 

@@ -152,6 +152,15 @@ def test_what_is_not_known_is_not_scored(judge: external.ImageNet) -> None:
         assert not answer["counted"] and answer["read_as"]
 
 
+def test_a_model_that_is_not_recognised_is_not_counted(judge: external.ImageNet) -> None:
+    models = judge.reference.models["hamburger"]
+    best, worst = max(models, key=models.__getitem__), min(models, key=models.__getitem__)
+    assert models[worst] < external.MIN_REAL < models[best]
+    for model in (best, worst):
+        answer = judge.score("a hamburger", *picture("orange"), model=model)
+        assert answer["real"] == models[model] and answer["counted"] == (model == best)
+
+
 def test_other_weights_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "weights.pth"
     torch.save({"x": torch.zeros(3)}, other)
