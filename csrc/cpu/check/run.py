@@ -61,7 +61,7 @@ def main() -> int:
 
 def build(folder: Path, machine: str, compiler: str) -> Path:
     """The program, linked statically so that an emulator needs none of the other machine's libraries."""
-#Plain loops must round as the kernels compared with them : after every operation.
+    # Plain loops must round as the kernels compared with them: after every operation.
     own = [(file, folder / f"check.{file.name}.o", ["-O2", "-ffp-contract=off"]) for file in SOURCES]
     jobs = [*build_kernels.jobs(folder, machine), *own]
     objects = build_kernels.compile_all(folder, {".cpp": [compiler, *build_kernels.FLAGS]}, jobs)
