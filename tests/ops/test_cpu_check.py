@@ -46,3 +46,4 @@ def test_an_unknown_machine_or_argument_is_refused() -> None:
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "no cross compiler for sparc64" in unknown.stderr
     assert run("--", "--plant").returncode == 2
+    assert run("--", "--plant", "nothing").returncode == 2

@@ -50,7 +50,11 @@ public:
     level_ = level;
     kernel_ = kernel;
     plants_ = planted_ == kernel;
+    knows_plant_ |= plants_;
   }
+
+  // Whether the kernel to plant a fault in is one that was checked, or there is none.
+  bool knows_plant() const { return knows_plant_ || planted_.empty(); }
 
   void require(const std::string& what, bool holds) {
     ++comparisons;
@@ -99,7 +103,7 @@ private:
   }
 
   std::string planted_, level_, kernel_;
-  bool plants_ = false;
+  bool plants_ = false, knows_plant_ = false;
 };
 
 // Every case at one level; `generic` stands for what has been checked before. Where both are the same, it is checked

@@ -29,5 +29,9 @@ int main(int argc, char** argv) {
   check::check_common(check);
   std::printf("in use: %s; %lld comparisons, %lld failed\n", cpu::kernels().name,
               static_cast<long long>(check.comparisons), static_cast<long long>(check.failures));
+  if (!check.knows_plant()) {
+    std::fprintf(stderr, "there is no kernel %s to plant a fault in\n", argv[2]);
+    return 2;
+  }
   return check.failures == 0 ? 0 : 1;
 }

@@ -25,6 +25,7 @@ SOURCES = sorted(HERE.glob("*.cpp"))
 ARM = "aarch64"
 CROSS = "aarch64-linux-gnu-g++"
 PACKAGES = {
+    "c++": "g++",
     CROSS: "g++-aarch64-linux-gnu",
     "qemu-aarch64": "qemu-user",
     "qemu-x86_64": "qemu-user",
