@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import subprocess
@@ -83,16 +82,14 @@ def test_two_processes_make_the_object_of_one(made_by_two: Path, case: str) -> N
         assert first[name].shape == want.shape, name  # as many splats
         assert torch.equal(first[name], second[name]), name
         away = distance(first[name], want)
-        measured = max(distance(one[name], want) for one in shaken)
+        measured = max((distance(one[name], want) for one in shaken if one[name].shape == want.shape), default=0.0)
         assert away <= FACTOR * (measured + UNIT), (name, away, measured)  # UNIT: the number itself is rounded
     for name in (n for n in alone if n.endswith("densify.count")):
         assert torch.equal(first[name], alone[name]) and second[name].eq(0).all()
 
 
 def distance(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Relative; infinite where densify has made another number of splats."""
-    if x.shape != y.shape:
-        return math.inf
+    """Relative to `y`."""
     return float((x.double() - y.double()).norm() / y.double().norm().clamp(min=1e-12))
 
 

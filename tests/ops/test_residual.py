@@ -44,9 +44,13 @@ def allowed(x0, terms, coef, weight, clamp=None, total_views=None):
     sizes = expected(x0, [t.abs() for t in terms], coef.abs(), weight.abs())
     g = (len(terms) + 1) * UNIT * sizes
     exact = expected(x0, terms, coef, weight, clamp)
-    norms = g.flatten(1).norm(dim=1) + UNIT * exact.flatten(1).norm(dim=1)
+    norms = rows(g).norm(dim=1) + UNIT * rows(exact).norm(dim=1)
     inner = x0.detach().double() * exact
     return g, norms, (x0.detach().double().abs() * g).sum() + 2 * UNIT * inner.sum().abs()
+
+
+def rows(x):
+    return x.flatten(1) if x.dim() > 1 else x[:, None]
 
 
 @pytest.mark.parametrize("num_terms", range(1, 9))
