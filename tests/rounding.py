@@ -38,7 +38,8 @@ SUMS = set(
     linalg_cross _softmax
     """.split()
 )
-NOISE = 2 * torch.rand(1 << 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
+# 1 + UNIT xi, xi uniform in -1..1
+NOISE = 1 + UNIT * (2 * torch.rand(1 << 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1)
 
 
 class _Shaken(TorchDispatchMode):
@@ -60,12 +61,11 @@ class _Shaken(TorchDispatchMode):
     def move(self, x: Any) -> Any:
         if not isinstance(x, Tensor) or not x.is_floating_point() or not x.numel():
             return x
-        first = int(
-            torch.randint(len(NOISE), (), generator=self.generator)
-        )  # drawn anew it would take most of the time
-        noise = NOISE.roll(-first) if x.numel() > len(NOISE) - first else NOISE[first:]
+        # A piece of the same noise each time: new numbers would take most of the time.
+        first = int(torch.randint(max(1, len(NOISE) - x.numel()), (), generator=self.generator))
+        noise = NOISE[first : first + x.numel()]
         noise = noise.repeat(-(-x.numel() // len(noise)))[: x.numel()].view(x.shape)
-        return (x.double() * (1 + UNIT * noise)).to(x.dtype)
+        return (x * noise).to(x.dtype)  # in float64
 
 
 def moved(compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
