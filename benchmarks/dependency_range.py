@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import venv
+from pathlib import Path
 
 from common import ROOT
 
@@ -51,7 +54,11 @@ def main() -> int:
     python = str(folder / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted, *RUNNERS], check=True)  # noqa: S603
     subprocess.run([python, "-m", "pip", "list"], check=True)  # noqa: S603
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    code = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    site = Path(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip())  # noqa: S603
+    for item in Path(sysconfig.get_paths()["purelib"]).glob("*splatdistill*"):  # how the usual environment finds it
+        (shutil.copytree if item.is_dir() else shutil.copy)(item, site / item.name)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [python, "-m", "pytest", "-n", "2", "-m", "not slow and not browser", "-p", "no:cacheprovider", *TESTS]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode  # noqa: S603
 

@@ -230,7 +230,7 @@ def test_info_names_versions_and_devices(capsys: pytest.CaptureFixture[str]) -> 
         (
             "generic",
             "x86_64_v4",
-            "generic; the processor lacks instructions of x86_64_v4, which SPLATDISTILL_SIMD names",
+            "generic; the processor lacks x86_64_v4, which SPLATDISTILL_SIMD names",
         ),
         ("generic", "avx2", "generic; SPLATDISTILL_SIMD names avx2, which this extension was not built with"),
     ],
