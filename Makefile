@@ -12,8 +12,9 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer setup.py)
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-slow test-browser soak viewer viewer-check sanitize check-native check-x86-64 check-aarch64 \
-	kernels gpu-carry instructions lint lint-style lint-types lint-imports lint-native \
+.PHONY: venv demo test test-simd test-emulated test-floor test-newest nightly nightly-check test-slow test-browser soak \
+	viewer viewer-check sanitize check-native check-x86-64 check-aarch64 kernels gpu-carry instructions lint lint-style \
+	lint-types lint-imports lint-native \
 	lint-sizes format bench clean
 
 venv: $(STAMP)
@@ -35,6 +36,37 @@ demo: venv
 
 test: venv
 	$(PYTEST) -m "not slow and not browser"
+
+# The operators' tests at each instruction-set level that the processor has.
+OPERATORS := tests/ops tests/benchmarks/test_torch_tiles.py
+LEVEL_IN_USE := $(BIN)/python -c "from splatdistill import ops; print(ops.build_info()['simd_level'])"
+test-simd: venv
+	for level in generic x86_64_v3 x86_64_v4; do \
+		export SPLATDISTILL_SIMD=$$level SPLATDISTILL_EXPECTED_SIMD=$$level; \
+		if [ "$$($(LEVEL_IN_USE))" = $$level ]; then $(PYTEST) $(OPERATORS) || exit 1; \
+		else echo "The processor lacks $$level: not tested."; fi; done
+
+# The same on processors that are not there, by qemu-user (Debian's package): one without AVX-512, one below AVX2. Left
+# out is what starts processes of its own, which would not be emulated, and most of the scenes, which take too long.
+EMULATED := tests/ops/test_library.py tests/ops/test_philox.py tests/ops/test_products.py tests/ops/test_densify.py \
+	tests/ops/test_residual.py $(foreach scene,one~view-False saturating-True harmonics~of~degree~3-True,\
+	"tests/ops/test_rasterize.py::test_agrees_with_reference[$(subst ~, ,$(scene))]")
+test-emulated: venv
+	for pair in Haswell:x86_64_v3 Nehalem:generic; do \
+		SPLATDISTILL_EXPECTED_SIMD=$${pair#*:} OMP_NUM_THREADS=1 qemu-x86_64 -cpu $${pair%:*} $(BIN)/python -m pytest \
+			-p no:cacheprovider -k "not instruction_sets" $(EMULATED) || exit 1; done
+
+# The package with the lowest and with the newest versions that pyproject.toml allows, in an environment of its own.
+test-floor test-newest: test-%: venv
+	$(BIN)/python benchmarks/dependency_range.py $*
+
+# The long checks, and the record of them in benchmarks/results/nightly.json; NIGHTLY="--only sanitizers" runs some.
+nightly: venv
+	$(BIN)/python benchmarks/nightly.py $(NIGHTLY)
+
+# Whether the record is of the files that are here.
+nightly-check: venv
+	$(BIN)/python benchmarks/nightly.py --check
 
 test-slow: venv
 	$(PYTEST) -m slow

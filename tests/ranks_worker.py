@@ -17,6 +17,7 @@ from splatdistill.logs import NoLog
 from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 from splatdistill.ranks import Ranks
 from splatdistill.train import Trainer
+from tests.rounding import neighbours
 from tests.test_train import SMALL
 
 GROW = DensifyConfig(start=0.2, stop=0.8, interval=30, max_splats=320)
@@ -33,7 +34,10 @@ CASES: dict[str, TrainConfig] = {
 }
 
 
-def make(case: str, ranks: Ranks) -> Trainer:
+def make(case: str, ranks: Ranks, *, shaken: int | None = None) -> dict[str, torch.Tensor]:
+    """What there is after the first step and after the last. shaken: the seed of a run whose splats are moved to
+    neighbouring numbers before each step.
+    """
     config = CASES[case]
     size = 8 if config.method in ("vsd", "esd") else config.size
     prior = AnalyticPrior(beach_ball(image_size=size), image_size=size, learned=case == "esd")
@@ -42,9 +46,15 @@ def make(case: str, ranks: Ranks) -> Trainer:
         # Adam makes a whole step of any gradient: that of a round splat's rotation is nothing but rounding.
         g = torch.Generator().manual_seed(i)
         particle.splats.scales.data += 0.3 * torch.randn(particle.splats.scales.shape, generator=g)
+    g = torch.Generator().manual_seed(shaken or 0)
+    first: dict[str, torch.Tensor] = {}
     while trainer.step < config.steps:
+        if shaken is not None:
+            for x in (x for particle in trainer.particles for x in particle.splats.tensors.values()):
+                x.data = neighbours(x.data, g)
         trainer.advance(NoLog())
-    return trainer
+        first = first or {f"first.{name}": x for name, x in tensors_of(trainer).items()}
+    return first | tensors_of(trainer)
 
 
 def tensors_of(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -58,7 +68,7 @@ def main() -> None:
     torch.set_num_threads(1)
     ranks = Ranks.join(torch.device("cpu"))
     for case in CASES:
-        save_file(tensors_of(make(case, ranks)), Path(folder) / f"{case}-{ranks.rank}.safetensors")
+        save_file(make(case, ranks), Path(folder) / f"{case}-{ranks.rank}.safetensors")
     ranks.leave()
 
 

@@ -18,6 +18,7 @@ from splatdistill.logs import RunLog
 from splatdistill.splats import FIELDS
 from splatdistill.viewer.rundir import Item
 from tests.io.scenes import knot
+from tests.patience import PATIENCE
 from tests.test_train import SMALL, run
 
 
@@ -113,7 +114,7 @@ def test_a_paused_training_waits(folder: Path, control: Control) -> None:
         time.sleep(0.01)
     assert thread.is_alive() and Item(folder).state()["status"] == "paused"
     (folder / "control" / "pause").unlink()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive() and events(folder) == ["pause", "save", "go on"]
 
 

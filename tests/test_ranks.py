@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from splatdistill.ranks import ALONE, Ranks
-from tests.ranks_worker import CASES, make, tensors_of
+from tests.patience import PATIENCE
+from tests.ranks_worker import CASES, make
+from tests.rounding import FACTOR, UNIT
 
 pytestmark = pytest.mark.xdist_group("ranks")  # one worker makes what all compare with
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +51,7 @@ def run_two(*arguments: str) -> None:
         )
         for rank in range(2)
     ]
-    assert [process.wait(600) for process in running] == [0, 0]
+    assert [process.wait(PATIENCE) for process in running] == [0, 0]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,16 @@ def made_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_make_the_object_of_one(made_by_two: Path, case: str) -> None:
-    alone = tensors_of(make(case, ALONE))
+    """They differ by the order of the sums over views: by no more than runs do that differ by last bits of splats.
+
+    No count of operations bounds a whole run: where a splat's gradient is nearly nothing, Adam still makes a whole step
+    of it. In the second step of "consistency" one coordinate of 600 has a gradient a thousand times smaller than the
+    others. The objects are 2e-8 apart before that step, 2e-5 after it and 1e-4 in the end, whether the order of sums
+    changed or the last bits of the splats. The distance jumps and does not grow with the steps: that is no chaos. So
+    the same run is made with its splats moved to a neighbouring number before each step, and that is the measure.
+    """
+    alone = make(case, ALONE)
+    shaken = [make(case, ALONE, shaken=seed) for seed in range(3)]
     first, second = (load_file(made_by_two / f"{case}-{rank}.safetensors") for rank in range(2))
     assert first.keys() == alone.keys()
     for name, want in alone.items():
@@ -70,11 +81,16 @@ def test_two_processes_make_the_object_of_one(made_by_two: Path, case: str) -> N
             continue
         assert first[name].shape == want.shape, name  # as many splats
         assert torch.equal(first[name], second[name]), name
-        away = (first[name].double() - want.double()).norm() / want.double().norm().clamp(min=1e-12)
-        # Gradients are small differences of scores, so their moments keep fewer digits than the splats.
-        assert away <= (1e-3 if "exp_avg" in name else 1e-4), (name, away)
+        away = distance(first[name], want)
+        measured = max((distance(one[name], want) for one in shaken if one[name].shape == want.shape), default=0.0)
+        assert away <= FACTOR * (measured + UNIT), (name, away, measured)  # UNIT: the number itself is rounded
     for name in (n for n in alone if n.endswith("densify.count")):
         assert torch.equal(first[name], alone[name]) and second[name].eq(0).all()
+
+
+def distance(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Relative to `y`."""
+    return float((x.double() - y.double()).norm() / y.double().norm().clamp(min=1e-12))
 
 
 def test_no_thread_outlives_the_group() -> None:

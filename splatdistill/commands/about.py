@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -84,6 +86,24 @@ def info(flags: Info) -> int:
     lines |= {"devices": ", ".join(["cpu", *cuda]), "ffmpeg": "found" if has_encoder() else "not found"}
     lines |= {"onnxruntime": "found" if engine.installed() else "not found"}
     lines |= {"embedded prior": "found" if (EMBEDDED / "splatdistill.json").exists() else "not found"}
-    lines |= {f"extension {key}": value for key, value in ops.build_info().items()}
+    built = ops.build_info()
+    level = level_in_words(
+        built["simd_level"], levels=built.get("simd_levels", ()), wanted=os.environ.get("SPLATDISTILL_SIMD")
+    )
+    lines |= {f"extension {key}": value for key, value in (built | {"simd_level": level}).items()}
     print_table(lines)
     return DONE
+
+
+def level_in_words(level: str, *, levels: Sequence[str], wanted: str | None) -> str:
+    """The instruction-set level in use, and why if it is not the best: a slow machine must not be a riddle.
+
+    levels: those that the extension was built with. wanted: what SPLATDISTILL_SIMD names.
+    """
+    if wanted and wanted not in levels:
+        return f"{level}; SPLATDISTILL_SIMD names {wanted}, which this extension was not built with"
+    if wanted and wanted != level:
+        return f"{level}; the processor lacks {wanted}, which SPLATDISTILL_SIMD names"
+    if level == "generic" and not wanted and len(levels) > 1:
+        return "generic; the processor is below AVX2 (x86-64-v3), so the operators run slower"
+    return level

@@ -21,6 +21,7 @@ from splatdistill.batch.dispatch import Outcome
 from splatdistill.batch.plan import Job
 from splatdistill.commands import batch
 from tests.packaging.audit import ROOT
+from tests.patience import PATIENCE
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "gray")
 SMALL = {
@@ -80,7 +81,7 @@ def start(prompts: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
 
 
 def finish(command: subprocess.Popen[str]) -> None:
-    out, err = command.communicate(timeout=300)
+    out, err = command.communicate(timeout=PATIENCE)
     assert command.returncode == 0, out + err
 
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,11 @@ import yaml
 from PIL import Image
 
 from splatdistill import checkpoint, cli, train
+from splatdistill.commands.about import level_in_words
 from splatdistill.config import METHODS
 from splatdistill.io import ply
 from tests.cli.smoke import TINY, said
+from tests.patience import PATIENCE, wait_for
 
 
 def test_train_prints_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,6 +221,24 @@ def test_info_names_versions_and_devices(capsys: pytest.CaptureFixture[str]) -> 
         assert word in printed
 
 
+@pytest.mark.parametrize(
+    ("level", "wanted", "words"),
+    [
+        ("x86_64_v4", None, "x86_64_v4"),
+        ("generic", "generic", "generic"),
+        ("generic", None, "generic; the processor is below AVX2 (x86-64-v3), so the operators run slower"),
+        (
+            "generic",
+            "x86_64_v4",
+            "generic; the processor lacks x86_64_v4, which SPLATDISTILL_SIMD names",
+        ),
+        ("generic", "avx2", "generic; SPLATDISTILL_SIMD names avx2, which this extension was not built with"),
+    ],
+)
+def test_info_says_why_the_level_is_not_the_best(level: str, wanted: str | None, words: str) -> None:
+    assert level_in_words(level, levels=["generic", "x86_64_v3", "x86_64_v4"], wanted=wanted) == words
+
+
 def test_other_failures_are_one_line_unless_debugged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,7 +263,7 @@ def test_help_is_torch_free_and_so_quick(verb: str) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.stdout.splitlines()[-1] == "0 False"
     assert "usage: splatdistill" in done.stdout
@@ -252,7 +271,7 @@ def test_help_is_torch_free_and_so_quick(verb: str) -> None:
 
 def test_the_module_is_the_command_and_stops_on_ctrl_c(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "splatdistill"]
-    done = subprocess.run([*command, "train", "--prompt", ""], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, "train", "--prompt", ""], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == cli.USAGE
     assert done.stderr.startswith("splatdistill: prompt is empty")
     arguments = ["train", *TINY, "--steps", "100000", "--prompt", "a ball", "--out", str(tmp_path), "--name", "long"]
@@ -263,11 +282,9 @@ def test_the_module_is_the_command_and_stops_on_ctrl_c(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "long" / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for((tmp_path / "long" / "checkpoints" / "latest").exists, what="the first checkpoint")
         running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=60)
+        _, err = running.communicate(timeout=PATIENCE)
     finally:
         running.kill()
     assert running.returncode == cli.INTERRUPTED

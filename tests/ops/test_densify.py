@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from splatdistill.ops import densify, reference
+from tests.rounding import UNIT
 
 Tensors = dict[str, Tensor]
 THRESHOLDS: dict[str, Any] = {
@@ -175,7 +176,8 @@ def test_statistics_equal_the_reference(num_views: int, n: int) -> None:
     want = got[0].clone(), got[1].clone()
     densify.accumulate(*got, probe_grad=grad, radii=radii)
     reference.densify_accumulate(*want, grad, radii)
-    torch.testing.assert_close(got[0], want[0], rtol=1e-6, atol=0)
+    # No summand is negative, so each of V sums and of the three operations of a norm is one UNIT, in either program.
+    torch.testing.assert_close(got[0], want[0], rtol=2 * (num_views + 3) * UNIT, atol=0)
     assert torch.equal(got[1], want[1])
 
 

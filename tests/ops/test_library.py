@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ def test_build_info_tells_what_runs():
     assert info["simd_level"] in info["simd_levels"]
     assert "-ffast-math" not in info["flags"]
     assert bool(info["cuda_archs"]) == _C.has_cuda()
+    # `make test-emulated` and `make test-simd` say which level they are about: on another one they would show nothing.
+    assert info["simd_level"] == os.environ.get("SPLATDISTILL_EXPECTED_SIMD", info["simd_level"])
 
 
 @pytest.mark.skipif(not _C.has_cuda(), reason="the extension was built without CUDA")

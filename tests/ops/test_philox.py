@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from splatdistill import ops
+from tests.rounding import UNIT
 
 # Known answers of Philox4x32-10 published with Random123 (kat_vectors): counter, key, result.
 KNOWN = [
@@ -38,7 +39,8 @@ def test_twins_give_the_same_normals(key, num):
     ids = torch.tensor([0, 1, 2**32 - 1, 2**32, 2**63 - 1, -1])
     got = ops.philox_normal(key, ids, num)
     assert got.shape == (6, num)
-    torch.testing.assert_close(got, ops.reference.philox_normal(key, ids, num), rtol=0, atol=1e-6)
+    # Both compute in float64 and round once, so they may be neighbours; near 0 sine and cosine err by 1e-15.
+    torch.testing.assert_close(got, ops.reference.philox_normal(key, ids, num), rtol=2 * UNIT, atol=1e-14)
 
 
 def test_a_row_depends_on_key_and_id_alone():
@@ -50,6 +52,7 @@ def test_a_row_depends_on_key_and_id_alone():
 
 def test_moments_are_those_of_a_normal():
     x = ops.philox_normal(3, torch.arange(50_000), 4).double()
+    # Integers are exact, so these are the same numbers everywhere: samples of what a normal has.
     assert x.mean(0).abs().max() < 0.02
     assert (x.var(0) - 1).abs().max() < 0.03
     assert (torch.corrcoef(x.T) - torch.eye(4)).abs().max() < 0.02

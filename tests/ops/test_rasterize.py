@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from splatdistill import ops
+from tests.rounding import FACTOR, moved
 
 INPUTS = ("means", "quats", "scales", "opacities", "colors", "viewmats", "background", "means2d_offset")
 SCENES = {
@@ -44,10 +45,6 @@ def depth_keys(scene):
     return records[..., 6]
 
 
-def relative_error(got, want):
-    return float((got.double() - want).norm() / want.norm().clamp(min=1e-30))
-
-
 def both(scene, **options):
     """The op's result and the reference's, with their leaves."""
     leaves = {k: scene[k].clone().requires_grad_() for k in INPUTS}
@@ -61,16 +58,12 @@ def both(scene, **options):
 @pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize("name", SCENES)
 def test_agrees_with_reference(make_scene, name, antialiased):
+    """Pictures, places and gradients, each as near as rounding in float32 lets the float64 twin be to itself."""
     scene = make_scene(**SCENES[name])
     got, want, leaves, double_leaves = both(scene, antialiased=antialiased)
     assert want.near_cut.float().mean() <= 1e-3
     keep = ~want.near_cut[..., None]
     assert want.alpha.max() > 0.01
-
-    assert ((got.rgb - want.rgb).abs() * keep).max() <= 2e-6
-    assert ((got.alpha - want.alpha).abs() * keep).max() <= 2e-6
-    assert ((got.depth - want.depth).abs() * keep).max() <= 1e-5
-    torch.testing.assert_close(got.means2d.double(), want.means2d, rtol=1e-5, atol=1e-4)
     assert ((got.radii - want.radii).abs() > 1).sum() == 0
     assert (got.radii == want.radii).float().mean() > 0.99
 
@@ -80,8 +73,26 @@ def test_agrees_with_reference(make_scene, name, antialiased):
         u * torch.randn(image.shape, generator=generator).double() * keep
         for u, image in zip(unit, want[:3], strict=True)
     ]
-    sum((w * image).sum() for w, image in zip(weights, want, strict=False)).backward()
-    sum((w.float() * image).sum() for w, image in zip(weights, got, strict=False)).backward()
-    for key in INPUTS:
-        error = relative_error(leaves[key].grad, double_leaves[key].grad)
-        assert error <= 1e-5, f"{key}: {error:.2e}"
+
+    def results(raster, leaves, dtype):
+        """Images where they are kept, and gradients by names in capitals."""
+        for leaf in leaves.values():
+            leaf.grad = None
+        sum((w.to(dtype) * image).sum() for w, image in zip(weights, raster[:3], strict=True)).backward()
+        images = {name: getattr(raster, name).detach() * keep for name in ("rgb", "alpha", "depth")}
+        grads = {name.upper(): leaf.grad for name, leaf in leaves.items()}
+        return images | {"means2d": raster.means2d.detach()} | grads
+
+    def twin():
+        arguments = to_double(scene) | double_leaves | {"antialiased": antialiased}
+        return results(ops.reference.rasterize(**arguments, depth_keys=depth_keys(scene)), double_leaves, torch.float64)
+
+    found, exact, away = results(got, leaves, torch.float32), twin(), moved(twin)
+    for key, value in found.items():
+        size = torch.linalg.vector_norm if key.isupper() else amax
+        error, bound = size(value.double() - exact[key]), FACTOR * size(away[key])
+        assert error <= bound, f"{key}: {error:.2e}, allowed {bound:.2e}"
+
+
+def amax(x):
+    return x.abs().max()

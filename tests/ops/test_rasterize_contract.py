@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from splatdistill import ops
+from tests.ops.conftest import Scene
+from tests.rounding import FACTOR, moved
 
 INPUTS = ("means", "quats", "scales", "opacities", "colors", "viewmats", "background", "means2d_offset")
 GEOMETRY = ("means", "quats", "scales", "opacities", "colors")
@@ -126,6 +128,21 @@ def test_extreme_splats_do_no_harm(make_scene, key, value, antialiased, eps2d, s
         assert torch.isfinite(tensor).all()
 
 
+def rounding_of(scene: Scene, weights: float | torch.Tensor = 0.0) -> tuple[float, float]:
+    """How far two programs for a scene may lie apart: the largest difference of a pixel, and the norm of the difference
+    of the means' gradient when the loss is the sum of weights [V,H,W,C] times pictures.
+    """
+    double = {k: v.double() if isinstance(v, torch.Tensor) else v for k, v in scene.items()}
+    means = double["means"].detach().requires_grad_()
+
+    def twin() -> dict[str, torch.Tensor]:
+        rgb = ops.reference.rasterize(**(double | {"means": means})).rgb
+        return {"rgb": rgb, "means": torch.autograd.grad((rgb * weights).sum(), means)[0]}
+
+    away = moved(twin)
+    return FACTOR * float(away["rgb"].max()), FACTOR * float(away["means"].norm())
+
+
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 40), (16, 16), (17, 3), (15, 33)])
 @pytest.mark.parametrize("channels", [1, 3, 6])
 def test_any_size_agrees_with_reference(make_scene, width, height, channels):
@@ -133,7 +150,7 @@ def test_any_size_agrees_with_reference(make_scene, width, height, channels):
     double: dict[str, Any] = {k: v.double() if isinstance(v, torch.Tensor) else v for k, v in scene.items()}
     want = ops.reference.rasterize(**double)
     got = ops.rasterize(**scene)
-    assert ((got.rgb - want.rgb).abs() * ~want.near_cut[..., None]).max() <= 4e-6
+    assert ((got.rgb - want.rgb).abs() * ~want.near_cut[..., None]).max() <= rounding_of(scene)[0]
     for grad in render_and_grads(scene)[5:]:
         assert torch.isfinite(grad).all()
 
@@ -154,7 +171,7 @@ def test_channels_do_not_depend_on_each_other(make_scene):
     one, many = means[0].grad, means[1].grad
     assert one is not None
     assert many is not None
-    assert (one - many).norm() <= 1e-5 * many.norm()
+    assert (one - many).norm() <= rounding_of(scene, weights)[1]
 
 
 def test_unused_harmonics_get_no_gradient(make_scene):
@@ -297,6 +314,7 @@ def test_every_level_the_machine_has_draws_the_same(make_scene, tmp_path):
         used, rgb, grad = torch.load(tmp_path / "out.pt", weights_only=True)
         results[used] = rgb, grad
     rgb, grad = results["generic"]
+    picture, gradient = rounding_of(make_scene(200, width=40), torch.linspace(-1, 1, rgb.numel()).view(rgb.shape))
     for other_rgb, other_grad in results.values():
-        assert (rgb - other_rgb).abs().max() <= 3e-6
-        assert (grad - other_grad).norm() <= 1e-5 * grad.norm()
+        assert (rgb - other_rgb).abs().max() <= picture
+        assert (grad - other_grad).norm() <= gradient

@@ -21,6 +21,7 @@ from splatdistill.cameras import orbit
 from splatdistill.renderer import CpuRenderer
 from splatdistill.splats import Splats
 from splatdistill.types import Cameras
+from tests.patience import PATIENCE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
@@ -52,6 +53,7 @@ def chromium() -> Iterator[Any]:
 def open_page(browser: Any, url: str, *, width: int = 900, height: int = 600, **options: Any) -> Any:
     """A page of its own that has drawn what it shows; fails for errors in its script."""
     page = browser.new_context(viewport={"width": width, "height": height}, **options).new_page()
+    page.set_default_timeout(1e3 * PATIENCE)  # ms
     page.faults = []
     page.on("pageerror", lambda error: page.faults.append(str(error)))
     page.on("console", lambda message: page.faults.append(message.text) if "Content Security" in message.text else None)
@@ -65,9 +67,9 @@ def ready(page: Any) -> None:
     assert page.faults == []
 
 
-def until(page: Any, true: str, *, seconds: float = 60) -> None:
+def until(page: Any, true: str) -> None:
     """Waits for an expression to hold; playwright's own way of it is code from text, which our policy forbids."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while not page.evaluate(true):
         assert time.monotonic() < deadline, f"never came: {true}"
         page.wait_for_timeout(50)

@@ -22,6 +22,7 @@ from splatdistill.io import formats
 from splatdistill.logs import RunLog
 from splatdistill.splats import Splats
 from splatdistill.viewer.server import make_app
+from tests.patience import PATIENCE
 
 CONFIG = TrainConfig(prompt="a knot of many colours", steps=100, output=OutputConfig(size=64, frames=4))
 HOSTILE = '</script><img src=x onerror="window.hacked=1"> <!-- <b>knot</b>'  # a prompt
@@ -59,7 +60,7 @@ class Served:
         self, path: str, *, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None
     ) -> Any:
         """Status, headers and body of one request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body=body, headers=headers or {})
             answer = connection.getresponse()
@@ -83,7 +84,7 @@ class Served:
 
     def raw(self, request: bytes) -> bytes:
         """What comes back for these very bytes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
             connection.sendall(request)
             answer = b""
             while chunk := connection.recv(65536):
@@ -104,14 +105,14 @@ def serving(*paths: Path, port: int = 0, private: bool = False) -> Iterator[Serv
         yield Served(listener.getsockname()[1], app.token, server)
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE)
         listener.close()
 
 
 @contextmanager
 def events(served: Served, run: str = "0", *, last: int | None = None) -> Iterator[Iterator[tuple[str, Any]]]:
     """The events of a run as (kind, data), as long as the block lasts."""
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)
     try:
         connection.request(
             "GET", f"/api/runs/{run}/events", headers={} if last is None else {"last-event-id": str(last)}

@@ -11,6 +11,7 @@ import pytest
 
 from splatdistill.io import formats
 from tests.io.scenes import knot
+from tests.patience import wait_for
 from tests.viewer.browser import open_page, until
 from tests.viewer.serving import make_run, serving
 
@@ -82,7 +83,7 @@ def test_v5_a_page_survives_its_server_and_doubles_nothing(browser: Any, tmp_pat
         page = open_page(browser, served.url)
         until(page, "document.querySelector('.status').textContent.includes('Step 40')")
         port = served.port
-    page.wait_for_selector("text=The server does not answer", timeout=30_000)
+    page.wait_for_selector("text=The server does not answer")
     log.metrics(50, grad_norm=1.0, num_splats=1000)
     with serving(tmp_path / "run", port=port):
         until(page, "document.querySelector('.status').textContent.includes('Step 50')")
@@ -148,10 +149,7 @@ def test_a_training_is_asked_from_the_page(browser: Any, tmp_path: Path) -> None
         page = open_page(browser, served.url)
         page.click("text=Pause")
         page.wait_for_selector("text=Go on (asked)", state="detached")
-        deadline = time.monotonic() + 10
-        while not (tmp_path / "run" / "control" / "pause").exists() and time.monotonic() < deadline:
-            page.wait_for_timeout(50)
-        assert (tmp_path / "run" / "control" / "pause").exists()
+        wait_for((tmp_path / "run" / "control" / "pause").exists, what="the pause that was asked for")
         page.click("text=Go on")
         page.wait_for_selector("text=Pause")
         assert not (tmp_path / "run" / "control" / "pause").exists()

@@ -23,6 +23,7 @@ from splatdistill.viewer.security import MAX_BODY
 from splatdistill.viewer.server import MAX_STREAMS
 from tests.io.scenes import knot
 from tests.packaging.audit import ROOT
+from tests.patience import PATIENCE, wait_for
 from tests.viewer.serving import CONFIG, Served, events, make_run, serving
 
 SECRET = b"not for the page"
@@ -185,7 +186,8 @@ def test_events_tell_what_is_new_and_go_on_after_the_last_one(tmp_path: Path) ->
             assert (found["state"]["status"], found["state"]["previews"]) == ("running", [20, 40])
             assert (tmp_path / "run" / "control" / "watch").exists()
             log.metrics(50, grad_norm=1.0)
-            assert next(stream) == ("metrics", [pytest.approx({"step": 50, "grad_norm": 1.0, "seconds": 0}, abs=60)])
+            kind, (record,) = next(stream)
+            assert (kind, record["step"], record["grad_norm"]) == ("metrics", 50, 1.0) and record["seconds"] >= 0
         with events(served, last=40) as stream:
             kind, records = next(stream)
             assert (kind, [record["step"] for record in records]) == ("metrics", [50])
@@ -238,7 +240,7 @@ def test_pages_are_limited(tmp_path: Path) -> None:
         assert served.ask("/api/runs/0/events")[0] == 503
         for one in open_:
             one.__exit__(None, None, None)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
                 with events(served) as stream:
@@ -283,7 +285,7 @@ def test_view_prints_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
         assert address.startswith("http://127.0.0.1:")
         assert json.load(urlopen(f"{address}api/runs"))["runs"][0]["name"] == "run"
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         assert process.stderr.read() == ""
 
 
@@ -302,11 +304,8 @@ def test_the_server_beside_a_training_waits_for_the_run_and_ends_with_its_parent
         address = process.stdout.readline().strip()
         assert json.load(urlopen(f"{address}api/runs"))["runs"]
         process.kill()
-        process.wait(10)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and Path(f"/proc/{child}").exists():
-        time.sleep(0.1)
-    assert not Path(f"/proc/{child}").exists()
+        process.wait(PATIENCE)
+    wait_for(lambda: not Path(f"/proc/{child}").exists(), what="the end of the server")
 
 
 def test_the_wheel_serves_without_node(tmp_path: Path) -> None:
@@ -322,7 +321,7 @@ def test_the_wheel_serves_without_node(tmp_path: Path) -> None:
         assert b"<title>splatdistill</title>" in urlopen(address).read()
         assert len(urlopen(f"{address}viewer.js").read()) > 1_000_000
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_training_with_a_page_shows_itself_and_stops_when_asked(tmp_path: Path) -> None:
@@ -357,6 +356,6 @@ def test_a_training_with_a_page_shows_itself_and_stops_when_asked(tmp_path: Path
             while data["status"] != "stopped":
                 kind, found = next(stream)
                 data = found if kind == "state" else data
-        assert process.wait(30) == cli.INTERRUPTED
+        assert process.wait(PATIENCE) == cli.INTERRUPTED
         assert "splatdistill: stopped after step" in process.stderr.read()
     assert (tmp_path / "run" / "checkpoints" / "latest").is_file()

@@ -1,0 +1,124 @@
+"""The checks that take too long for every change, and the record that says of which files they passed.
+
+A record belongs to the contents of the folders that its check covers, not to a commit: it may be committed together
+with the change that it covers, and outlives a squash or a merge that leaves those files alike.
+
+    python benchmarks/nightly.py                      runs all and writes benchmarks/results/nightly.json
+    python benchmarks/nightly.py --only sanitizers    runs one, and keeps the records of the others
+    python benchmarks/nightly.py --check              says which records are missing, failed or of other files
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import common
+
+RECORD = common.ROOT / "benchmarks" / "results" / "nightly.json"
+Records = dict[str, dict[str, Any]]
+
+
+class Check(NamedTuple):
+    """command: run in the root of the repository. covers: files and folders that its result depends on."""
+
+    command: Sequence[str]
+    covers: Sequence[str]
+
+
+OPERATORS = ("csrc", "splatdistill/ops", "tests/ops", "tests/rounding.py", "setup.py")
+CHECKS = {
+    "sanitizers": Check(("make", "sanitize"), OPERATORS),
+    "emulated processors": Check(("make", "test-emulated"), OPERATORS),
+    "kills and fuzzing": Check(
+        ("make", "soak"),
+        (
+            "splatdistill/io",
+            "splatdistill/checkpoint.py",
+            "splatdistill/control.py",
+            "splatdistill/guards.py",
+            "splatdistill/yamlfile.py",
+            "tests/reliability",
+            "tests/security",
+            "tests/soak.py",
+        ),
+    ),
+    "lowest dependencies": Check(("make", "test-floor"), ("pyproject.toml", "benchmarks/dependency_range.py")),
+    "newest dependencies": Check(("make", "test-newest"), ("pyproject.toml", "benchmarks/dependency_range.py")),
+}
+
+
+def git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True)  # noqa: S603, S607
+    return done.stdout
+
+
+def contents(root: Path, covers: Sequence[str]) -> str:
+    """A hash of the names and bytes of the files below `covers` that git does not ignore, as they lie in `root`."""
+    names = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *covers).split("\0")
+    found = hashlib.sha256()
+    for name in sorted({name for name in names if name and (root / name).is_file()}):
+        found.update(f"{name}\0{hashlib.sha256((root / name).read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()
+
+
+def run(root: Path, check: Check) -> dict[str, Any]:
+    """Runs one check; its record. The files are read before it starts: what changes meanwhile was not checked."""
+    before = contents(root, check.covers)
+    begun = time.monotonic()
+    code = subprocess.run(check.command, cwd=root, check=False).returncode  # noqa: S603
+    return {
+        "result": "passed" if code == 0 else f"failed with code {code}",
+        "seconds": round(time.monotonic() - begun),
+        "command": " ".join(check.command),
+        "contents": before,
+        "commit": git(root, "rev-parse", "HEAD").strip(),
+        "last_change": git(root, "log", "-1", "--format=%H", "--", *check.covers).strip(),
+        "machine": common.machine(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def complaints(root: Path, checks: Mapping[str, Check], records: Records) -> list[str]:
+    """One sentence for each check whose record does not say that it passed on the files in `root`."""
+    found = []
+    for name, check in checks.items():
+        record = records.get(name)
+        if record is None:
+            found.append(f"{name}: never run.")
+        elif record["result"] != "passed":
+            found.append(f"{name}: {record['result']}.")
+        elif record["contents"] != contents(root, check.covers):
+            found.append(f"{name}: passed on {record['date']}, before a change in {', '.join(check.covers)}.")
+    return found + [f"{name}: recorded, but there is no such check." for name in records if name not in checks]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="run nothing, compare the record with the files")
+    parser.add_argument("--only", action="append", choices=CHECKS, help="run this one; may be given several times")
+    flags = parser.parse_args()
+    records: Records = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    if flags.check:
+        found = complaints(common.ROOT, CHECKS, records)
+        for line in found:
+            print(line)
+        if found:
+            print("Run `make nightly` and commit benchmarks/results/nightly.json with the change.")
+        return int(bool(found))
+    for name in flags.only or CHECKS:
+        records[name] = run(common.ROOT, CHECKS[name])
+        RECORD.write_text(json.dumps({name: records[name] for name in CHECKS if name in records}, indent=2) + "\n")
+    return int(any(records[name]["result"] != "passed" for name in flags.only or CHECKS))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

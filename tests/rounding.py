@@ -1,0 +1,96 @@
+"""How far rounding may move an answer, found from the arithmetic and not from a machine.
+
+`moved` runs a computation again with the result of each operation moved at random by up to one unit roundoff of float32
+(Monte Carlo arithmetic, Parker 1997). The counts of operations and the condition numbers are in what comes out, so the
+bounds made of it hold for any order of the same sums on any instruction set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+UNIT = 2.0**-24  # unit roundoff of float32
+
+# Two for code that does the same sums in another way than the one that was moved, as when a backward pass divides a
+# transmittance back that autograd has kept. Two for the largest of thousands of errors, of which few samples are drawn.
+FACTOR = 4.0
+SAMPLES = 2
+
+# Operations that do not round. Any other that returns new numbers does, and of SUMS each summand does so first.
+EXACT = set(
+    """
+    neg abs sign sgn clone detach _to_copy copy where masked_fill clamp clamp_min clamp_max maximum minimum max min
+    amax amin relu threshold threshold_backward cat stack index index_select gather sort argsort zeros zeros_like ones
+    ones_like full full_like new_zeros new_ones new_full new_empty new_empty_strided empty empty_like fill zero arange
+    eye triu tril repeat ceil floor round scalar_tensor lift_fresh flip roll slice_backward select_backward
+    _unsafe_view rand
+    """.split()
+)
+SUMS = set(
+    """
+    mm bmm addmm baddbmm dot mv sum mean cumsum cumprod prod index_add scatter_add index_put linalg_vector_norm
+    linalg_cross _softmax
+    """.split()
+)
+# 1 + UNIT xi, xi uniform in -1..1
+NOISE = 1 + UNIT * (2 * torch.rand(1 << 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1)
+
+
+class _Shaken(TorchDispatchMode):
+    """Every rounded result x becomes x (1 + UNIT xi), xi uniform in -1..1."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, in_place = func._schema.name.removeprefix("aten::").removesuffix("_"), func._schema.is_mutable
+        if name in SUMS:
+            args = (args[0], *tree_map(self.move, args[1:])) if in_place else tree_map(self.move, args)
+        out = func(*args, **(kwargs or {}))
+        if name in EXACT or (not in_place and any(result.alias_info for result in func._schema.returns)):
+            return out
+        return out.copy_(self.move(out)) if in_place else tree_map(self.move, out)
+
+    def move(self, x: Any) -> Any:
+        if not isinstance(x, Tensor) or not x.is_floating_point() or not x.numel():
+            return x
+        # A piece of the same noise each time: new numbers would take most of the time.
+        first = int(torch.randint(max(1, len(NOISE) - x.numel()), (), generator=self.generator))
+        noise = NOISE[first : first + x.numel()]
+        noise = noise.repeat(-(-x.numel() // len(noise)))[: x.numel()].view(x.shape)
+        return (x * noise).to(x.dtype)  # in float64
+
+
+def moved(compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """By how much rounding in float32 may move each result of `compute`, element by element; times FACTOR is a bound.
+
+    compute: plain torch, forward and backward, in float32, or in float64 as the twin of float32 code.
+    """
+    still = {name: x.detach().double() for name, x in compute().items()}
+    found = {name: torch.zeros_like(x) for name, x in still.items()}
+    for seed in range(SAMPLES):
+        with _Shaken(seed):
+            shaken = compute()
+        found = {
+            name: torch.maximum(found[name], (x.detach().double() - still[name]).abs()) for name, x in shaken.items()
+        }
+    return found
+
+
+def neighbours(x: Tensor, generator: torch.Generator) -> Tensor:
+    """`x` with every element at the next number of its type, above or below at random."""
+    up = torch.rand(x.shape, generator=generator) < 0.5
+    return torch.nextafter(x, torch.where(up, torch.inf, -torch.inf).to(x))
+
+
+def assert_within(got: Tensor, want: Tensor, allowed: Tensor | float) -> None:
+    """|got - want| <= allowed, element by element; NaN is never within."""
+    away = (got.detach().double() - want.detach().double()).abs()
+    assert (away <= allowed).all(), f"away by {away.max():.3e}, allowed {torch.as_tensor(allowed).max():.3e} at most"
