@@ -29,15 +29,15 @@ def main(argv: list[str] | None = None) -> int:
     for verb in (render, small, sheets, credits_):
         verb.add_argument("--out", type=Path, required=True)
     for verb in (render, credits_):
-        verb.add_argument("--furniture", help="folder of .sh3f files (default: where Debian puts them)")
+        verb.add_argument("--furniture", help="folder of .sh3f files (default: where Debian puts them), or none")
         verb.add_argument("--nouns", choices=("core", "all"), default="all", help="core: the 40 of the first prior")
         verb.add_argument("--cc0-only", action="store_true", help="only models that nobody need be credited for")
-    render.add_argument("--models", type=int, default=0, help="of each noun at most, its first ones; 0 for all")
-    render.add_argument(
-        "--rings", type=int, default=12, help="rings of 4 views for each model; few-model nouns get more"
-    )
+    render.add_argument("--models", type=Path, help="folder or zip archive of the GLB files that models.csv names")
+    render.add_argument("--per-noun", type=int, default=0, help="models of each noun at most, its first ones; 0: all")
+    render.add_argument("--rings", type=int, default=13, help="rings of 4 views for each model")
     render.add_argument("--toys", type=int, default=24, help="toys of each family, made here from --seed; 0 for none")
     render.add_argument("--size", type=int, default=64, help="side of the pictures in pixels")
+    render.add_argument("--rays", type=int, default=2, help="rays a side in each pixel of a model")
     render.add_argument("--seed", type=int, default=0)
     render.add_argument("--processes", type=int, default=2)
     for verb in (small, sheets):
