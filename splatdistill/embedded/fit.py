@@ -43,14 +43,14 @@ class FitConfig:
     """
 
     objects: int = 12
-    rays: int = 256
+    rays: int = 224
     near: float = 0.9
     depth: int = 16
     lr: float = 0.06
     decoder_lr: float = 5e-3
     smooth: float = 0.7
     decoder_objects: int = 240
-    decoder_steps: int = 3000
+    decoder_steps: int = 2400
     steps: int = 240
     seed: int = 0
 
@@ -66,9 +66,10 @@ class Target:
     near: Tensor
 
     @classmethod
-    def read(cls, record: Record, buffers: NDArray[np.uint8]) -> Target:
+    def read(cls, record: Record, buffers: NDArray[np.uint8], *, test_rings: int = TEST_RINGS) -> Target:
+        """Of the buffers of a corpus, but for its last rings."""
         size = buffers.shape[1]
-        views = len(record.azimuth) - 4 * TEST_RINGS
+        views = len(record.azimuth) - 4 * test_rings
         mine = torch.from_numpy(np.array(buffers[record.first : record.first + views]))
         origins, directions = pixel_rays(record.cameras(range(views), size=size), size=size)
         alpha = (mine[..., ALPHA] > 0).float()
@@ -233,7 +234,7 @@ def pack(corpus: Path, out: Path, folder: Path, *, step: float) -> Instances:
     model = TriPlanes()
     model.load_state_dict(load_file(out / DECODER))
     known = [
-        Instance(r.noun, r.key, luminance(buffers[r.first : r.first + 4 * len(r.azimuth) // 4 : 3]), tuple(r.parts))
+        Instance(r.noun, r.key, luminance(buffers[r.first : r.first + len(r.azimuth) : 3]), tuple(r.parts))
         for r in records
         if r.key in planes
     ]
@@ -241,6 +242,34 @@ def pack(corpus: Path, out: Path, folder: Path, *, step: float) -> Instances:
     packed = Instances(model, codes, step=step, known=known)
     packed.save(folder)
     return packed
+
+
+def add(model: Path, *, noun: str, front_deg: float, instances: Path, out: Path, config: FitConfig) -> float:
+    """Fits a GLB file of the user's own with the decoder of a folder of volumes, and writes that folder with the model
+    in it to `out`. Returns the PSNR in dB of its views in front of white.
+    """
+    from splatdistill.embedded.corpus.build import render_mesh
+    from splatdistill.embedded.corpus.meshes import read_glb
+
+    known = Instances.load(instances)
+    name = f"own/{model.name}"
+    if any(instance.key == name for instance in known.known):
+        raise ValueError(f"{instances} already holds {name}: rename the file, or begin from another folder.")
+    cameras, views, shares, parts = render_mesh(read_glb(model, yaw_deg=front_deg), noun=noun)
+    record = Record.make(cameras, noun=noun, key=name, first=0, paint_share=shares[0], parts=parts)
+    target = Target.read(record, views, test_rings=0)
+    codes = quantise(fit_planes(known.model, [target], config), known.step)
+    seen = known.model.picture(codes[0].float() * known.step, cameras, size=views.shape[1])
+    truth = torch.from_numpy(views).float() / 255
+    error = F.mse_loss(_on_white(seen), _on_white(truth))
+    mine = Instance(noun, name, luminance(views), parts)
+    Instances(known.model, torch.cat([known.codes, codes]), step=known.step, known=[*known.known, mine]).save(out)
+    return float(-10 * error.log10())
+
+
+def _on_white(buffers: Tensor) -> Tensor:
+    alpha = buffers[..., ALPHA, None]
+    return buffers[..., ALBEDO] * buffers[..., SHADING, None] * alpha + 1 - alpha
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:

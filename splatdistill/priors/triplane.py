@@ -23,7 +23,7 @@ _SEEN = 0.02  # alpha from which a first look has met something
 class TriPlanes(nn.Module):
     """channels, side: of a plane; hidden: of the decoder. depth: samples on the chord of a ray through the unit ball."""
 
-    def __init__(self, *, channels: int = 4, side: int = 32, hidden: int = 32) -> None:
+    def __init__(self, *, channels: int = 8, side: int = 24, hidden: int = 32) -> None:
         super().__init__()
         self.shape = (3, channels, side, side)
         self.mean = nn.Parameter(torch.zeros(self.shape))

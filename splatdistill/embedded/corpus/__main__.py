@@ -26,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
         "sheets", help="pictures of all models with their names, front and side, plain and painted"
     )
     credits_ = verbs.add_parser("credits", help="write ATTRIBUTION.md")
-    for verb in (render, small, sheets, credits_):
+    fit = verbs.add_parser("fit", help="teach a folder of volumes a model of your own: MODEL.glb")
+    for verb in (render, small, sheets, credits_, fit):
         verb.add_argument("--out", type=Path, required=True)
     for verb in (render, credits_):
         verb.add_argument("--furniture", help="folder of .sh3f files (default: where Debian puts them), or none")
@@ -44,10 +45,14 @@ def main(argv: list[str] | None = None) -> int:
         verb.add_argument("--corpus", type=Path, required=True, help="folder that `build` wrote")
     small.add_argument("--rings", type=int, default=6, help="rings of 4 views that are kept of each model")
     small.add_argument("--toys", type=int, help="toys of each family where the pack is read (default: as built)")
+    fit.add_argument("model", type=Path, help="GLB file, +y up")
+    fit.add_argument("--noun", required=True, help="what it is called; one that is known gets another model")
+    fit.add_argument("--front-deg", type=float, default=0.0, help="turn about +y that brings its front to +z")
+    fit.add_argument("--instances", type=Path, required=True, help="folder of volumes to begin from")
     args = vars(parser.parse_args(argv))
     verb = args.pop("verb")
     try:
-        {"build": _build, "pack": _pack, "sheets": _sheets, "credits": _credits}[verb](**args)
+        {"build": _build, "pack": _pack, "sheets": _sheets, "credits": _credits, "fit": _fit}[verb](**args)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
@@ -60,6 +65,16 @@ def _build(**args: object) -> None:
     except ModuleNotFoundError as error:
         raise ValueError(f"{error.name} is missing: `pip install 'splatdistill[prior]'` brings it.") from error
     build(**args)  # type: ignore[arg-type]
+
+
+def _fit(*, model: Path, noun: str, front_deg: float, instances: Path, out: Path) -> None:
+    from splatdistill.embedded.fit import FitConfig, add
+
+    try:
+        found = add(model, noun=noun, front_deg=front_deg, instances=instances, out=out, config=FitConfig())
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is missing: `pip install 'splatdistill[prior]'` brings it.") from error
+    print(f"{out}: {noun} fitted, {found:.1f} dB on its own views")
 
 
 def _pack(*, corpus: Path, out: Path, rings: int, toys: int | None) -> None:

@@ -47,13 +47,6 @@ class Task:
         folder, file = self.source
         return read_glb(folder, file.name, yaw_deg=self.yaw_deg)
 
-    def parts(self, mesh: Mesh, paint: NDArray[np.int64]) -> list[str]:
-        """Names of what each paint covers: of the table where it has some, else those of the materials."""
-        if not isinstance(self.source, Model) and self.source[1].parts:
-            return list(self.source[1].parts)
-        names = [{m.name for m, p in zip(mesh.materials, paint, strict=True) if p == slot} for slot in range(3)]
-        return [";".join(sorted(n for n in found if n)) for found in names]
-
 
 def build(
     out: Path,
@@ -159,12 +152,23 @@ def file_tasks(
 def _render_model(
     task: Task, *, size: int, rays: int, seed: int
 ) -> tuple[Cameras, NDArray[np.uint8], list[float], list[str]]:
-    """Cameras, views, shares of the paints and their names."""
-    mesh = task.load()
+    cameras, views, shares, parts = render_mesh(
+        task.load(), noun=task.noun, rings=task.rings, size=size, rays=rays, seed=seed
+    )
+    named = () if isinstance(task.source, Model) else task.source[1].parts
+    return cameras, views, shares, list(named or parts)
+
+
+def render_mesh(
+    mesh: Mesh, *, noun: str, rings: int = 13, size: int = 64, rays: int = 2, seed: int = 0
+) -> tuple[Cameras, NDArray[np.uint8], list[float], list[str]]:
+    """The cameras of a noun, the views of a mesh, the shares of its paints and the materials that each covers."""
     caster = Caster(mesh)
     paint, shares = caster.choose_paint(preview_cameras())
-    cameras = ring_cameras(task.rings, size=size, seed=seed, model=key(seed, 0, f"camera/{task.noun}"))
-    return cameras, caster.gbuffer(cameras, paint=paint, rays=rays), shares, task.parts(mesh, paint)
+    cameras = ring_cameras(rings, size=size, seed=seed, model=key(seed, 0, f"camera/{noun}"))
+    found = [{m.name for m, p in zip(mesh.materials, paint, strict=True) if p == slot} for slot in range(len(shares))]
+    parts = [";".join(sorted(name for name in names if name)) for names in found]
+    return cameras, caster.gbuffer(cameras, paint=paint, rays=rays), shares, parts
 
 
 def select_models(
