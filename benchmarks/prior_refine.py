@@ -1,5 +1,6 @@
-"""Whether the denoiser gains from the known volumes: squared error of x0 on views that neither the fit nor the training saw, with and without
-the network, at the exact posterior and at blends of candidates, beside the first prior on the models that it knows.
+"""Whether the denoiser gains from the known volumes: squared error of x0 on views that neither the fit nor the
+training saw, with and without the network, at the exact posterior and at blends of candidates, beside the first prior
+on the models that it knows.
 
 `python benchmarks/prior_refine.py --corpus DIR --features DIR --run DIR --json FILE`
 """
@@ -73,7 +74,12 @@ def first_prior(trainer: RefineTrainer, chosen: list[tuple[str, Drawn]], *, t: i
         told = prior.embed(f"a {noun}", None)
         assert told.pooled is not None
         out = prior.denoise(
-            xt, torch.full((4,), t), text=told.text.expand(4, -1, -1), cameras=ring.cameras, pooled=told.pooled, joint_rows=4
+            xt,
+            torch.full((4,), t),
+            text=told.text.expand(4, -1, -1),
+            cameras=ring.cameras,
+            pooled=told.pooled,
+            joint_rows=4,
         )
         values.append(float((out - x0).square().mean()))
     return round(sum(values) / len(values), 5)

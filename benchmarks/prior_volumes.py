@@ -45,7 +45,10 @@ def measure(instances: Instances, number: int, record: Record, buffers: np.ndarr
     seen = see(instances, number, record, views, size=buffers.shape[1])
     truth = torch.from_numpy(buffers[record.first + views[0] : record.first + views[-1] + 1]).float() / 255
     a, b = on_white(truth), on_white(seen)
-    fog = [float(((x > 0.05) & (x < 0.95)).sum() / (x > 0.05).sum().clamp(min=1)) for x in (truth[..., ALPHA], seen[..., ALPHA])]
+    fog = [
+        float(((x > 0.05) & (x < 0.95)).sum() / (x > 0.05).sum().clamp(min=1))
+        for x in (truth[..., ALPHA], seen[..., ALPHA])
+    ]
     figures = {
         "key": record.key, "noun": record.noun, "psnr_32": psnr(F.avg_pool2d(a - b, 2)), "psnr_64": psnr(a - b),
         "alpha_error": float((truth - seen)[..., ALPHA].abs().mean()), "fog_truth": fog[0], "fog": fog[1],
@@ -58,7 +61,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     of = {name: np.array([row[name] for row in rows]) for name in rows[0] if name not in ("key", "noun")}
     out = {name: round(float(values.mean()), 4) for name, values in of.items()}
     for name in ("psnr_32", "psnr_64"):
-        out |= {f"{name}_p10": round(float(np.quantile(of[name], 0.1)), 2), f"{name}_min": round(float(of[name].min()), 2)}
+        out |= {
+            f"{name}_p10": round(float(np.quantile(of[name], 0.1)), 2),
+            f"{name}_min": round(float(of[name].min()), 2),
+        }
     return out
 
 
@@ -92,7 +98,10 @@ def main() -> None:
         pictures.append((picture * 255).round().byte())
     worst = sorted(range(len(rows)), key=lambda i: rows[i]["psnr_32"])[:WORST]
     others = random.Random(0).sample(range(len(rows)), min(RANDOM, len(rows)))  # noqa: S311
-    draw(args.sheet, [(f"{rows[i]['psnr_32']:.1f} {rows[i]['key']}", pictures[i].float() / 255) for i in [*worst, *others]])
+    draw(
+        args.sheet,
+        [(f"{rows[i]['psnr_32']:.1f} {rows[i]['key']}", pictures[i].float() / 255) for i in [*worst, *others]],
+    )
     size = sum(path.stat().st_size for path in args.instances.iterdir())
     kinds = {"toys": "toys/", "files": "models/"}
     groups = {name: [r for r in rows if r["key"].startswith(start)] for name, start in kinds.items()}

@@ -1,5 +1,5 @@
-"""Fits small tri-planes to the models of a corpus: a shared decoder on some of them, then, with it frozen, all of them in
-shards.
+"""Fits small tri-planes to the models of a corpus: a shared decoder on some of them, then, with it frozen, all of them
+in shards.
 
 `python -m splatdistill.embedded.fit --corpus DIR --out DIR` goes on where it was stopped; `priors.instances` reads what
 `--pack FOLDER` writes.
@@ -87,7 +87,7 @@ class Target:
 
 
 def loss(seen: Tensor, truth: Tensor, *, ground: Tensor) -> Tensor:
-    """Squared error of the G-buffer [B,R,8], each value times alpha, and of the picture in front of `ground` [B,R,3]."""
+    """Squared error of the G-buffer [B,R,8], each value times alpha, and of the picture on `ground` [B,R,3]."""
     alpha, true_alpha = seen[..., ALPHA, None], truth[..., ALPHA, None]
     parts = (seen * alpha - truth * true_alpha).square().sum(-1) + (alpha - true_alpha)[..., 0].square()
     pictures = (

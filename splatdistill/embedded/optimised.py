@@ -20,21 +20,30 @@ STATE = "state.safetensors"
 
 
 class Schedule(Protocol):
-    """What a configuration says of the optimizer; it is a dataclass. decay: last fraction of `max_images` over which
-    the learning rate falls linearly to 0.
+    """What a configuration, a dataclass, says of the optimizer. batch: pictures a step; lr: learning rate.
+
+    warmup: steps over which it rises; decay: last fraction of `max_images` over which it falls linearly to 0; ema: of
+    the average.
     """
 
-    batch: Any
-    lr: Any
-    warmup: Any
-    decay: Any
-    max_images: Any
-    ema: Any
-    weight_decay: Any
+    @property
+    def batch(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def warmup(self) -> int: ...
+    @property
+    def decay(self) -> float: ...
+    @property
+    def max_images(self) -> int: ...
+    @property
+    def ema(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
 
 
 class Optimised:
-    """Parameters, their running average and AdamW. A subclass computes a loss and its gradient, then calls `advance`."""
+    """Parameters, their running average and AdamW. A subclass computes a loss and its gradient and calls `advance`."""
 
     def optimise(self, parts: nn.Module, config: Schedule) -> None:
         """Takes charge of all parameters of `parts`."""

@@ -31,8 +31,10 @@ NOUNS = ("chair", "sofa", "car", "dog", "lamp", "tree", "robot", "castle", "fish
 
 
 @torch.no_grad()
-def candidates(instances: Instances, numbers: list[int], tints: Tensor, *, elevation_deg: float) -> tuple[Tensor, Tensor]:
-    """Pictures [K,4,4,H,W] of some volumes in paints [3,3] from front, right, back and left, and camera tokens [4,16]."""
+def candidates(
+    instances: Instances, numbers: list[int], tints: Tensor, *, elevation_deg: float
+) -> tuple[Tensor, Tensor]:
+    """Pictures [K,4,4,H,W] of volumes in paints [3,3] from front, right, back and left, and camera tokens [4,16]."""
     one = torch.ones(VIEWS)
     cameras = orbit(
         azimuth=torch.arange(VIEWS) * (math.pi / 2), elevation=one * math.radians(elevation_deg), radius=one * 3.5,
@@ -56,9 +58,7 @@ def ddim(
     weight, x0 = torch.empty(0), x
     for now, then in pairwise(torch.linspace(999, 0, steps + 1).round().long().tolist()):
         alpha, sigma = power[now].sqrt(), (1 - power[now]).sqrt()
-        weight = posterior(
-            x[None], known, alpha=alpha[None], sigma=sigma[None], logits=logits, temperature=temperature
-        )
+        weight = posterior(x[None], known, alpha=alpha[None], sigma=sigma[None], logits=logits, temperature=temperature)
         features, doubt = blend(keep_likely(weight), known[:, None])
         out, base, unit = refiner(
             x, torch.full((VIEWS,), now), features=features[0], doubt=doubt.view(1, 1, 1, 1).expand(VIEWS, 1, 1, 1),
@@ -104,7 +104,9 @@ def main(argv: list[str] | None = None) -> int:
                     trainer.refiner, known, cameras, logits=logits, temperature=args.temperature, seed=seed
                 )
                 rms = float((x0 - known[which])[:, :3].square().mean().sqrt() / 2)
-                print(json.dumps({"noun": noun, "seed": seed, "became": instances.known[numbers[which]].key, "rms": rms}))
+                print(
+                    json.dumps({"noun": noun, "seed": seed, "became": instances.known[numbers[which]].key, "rms": rms})
+                )
                 strips += [torch.cat(list(x0[:, :3]), -1), torch.cat(list(known[which, :2, :3]), -1)]
             rows.append(torch.cat(strips, -1))
     grid = torch.cat(rows, -2).permute(1, 2, 0) * 0.5 + 0.5

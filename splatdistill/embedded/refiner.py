@@ -1,4 +1,4 @@
-"""Trains the denoiser that sees what the known volumes of a noun show, weighed by which of them the noisy views may be."""
+"""Trains the denoiser that sees the known volumes of a noun, weighed by which of them the noisy views may show."""
 
 from __future__ import annotations
 
@@ -115,7 +115,12 @@ def mix(
         shown = ring.truth[ring.target]
         xt = alpha * shown + sigma * torch.randn(shown.shape, generator=generator)
         weight = posterior(
-            xt[None], ring.known, alpha=alpha[None], sigma=sigma[None], logits=ring.logits, temperature=temperature[number]
+            xt[None],
+            ring.known,
+            alpha=alpha[None],
+            sigma=sigma[None],
+            logits=ring.logits,
+            temperature=temperature[number],
         )
         likely = keep_likely(weight)
         features, doubt = blend(likely, ring.known[:, None])
@@ -156,9 +161,7 @@ class RefineTrainer(Optimised):
         uniform, which, heat = torch.rand(3, num, generator=draw)
         t = (1000 * torch.where(which < self.config.noisy, 0.9 + 0.1 * uniform, uniform)).long().clamp(max=999)
         rings = [self.rings.draw(step, slot) for slot in range(num)]
-        return mix(
-            rings, t=t, temperature=self.config.hottest**heat, signal_power=self.signal_power, generator=draw
-        )
+        return mix(rings, t=t, temperature=self.config.hottest**heat, signal_power=self.signal_power, generator=draw)
 
     def train_step(self) -> tuple[Tensor, Tensor]:
         """One step; returns the loss and what it would be without the network, whose ratio is what it gains."""
@@ -172,7 +175,7 @@ class RefineTrainer(Optimised):
         return loss.detach(), without.detach()
 
     def loss(self, mixed: Mixed) -> tuple[Tensor, Tensor]:
-        """Mean square of what is left, in units of what the mixture expects to be left; and the same without network."""
+        """Mean square of what is left, in units of what the mixture expects; and the same without the network."""
         out, base, unit = self.refiner(
             mixed.xt, mixed.t, features=mixed.features, doubt=mixed.doubt, cameras=mixed.cameras,
             alpha=mixed.alpha, sigma=mixed.sigma,
@@ -184,4 +187,3 @@ class RefineTrainer(Optimised):
 def schedule() -> DDPMScheduler:
     """That of the embedded prior."""
     return DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample")
-

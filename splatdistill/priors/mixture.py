@@ -1,8 +1,9 @@
 """The distribution of a noun of which a prior knows several models: which of them a noisy ring of views shows.
 
 A prior that knows K pictures x_k of all views has the score of their mixture: that of the mean of x_k under the
-posterior weights, w_k = softmax(log N(x_t; alpha x_k, sigma^2) / T + b_k). T = 1 and b_k the log of the prior weights is
-exact; a temperature above 1 leaves the modes open for longer, and b_k that a seed draws makes another seed another object.
+posterior weights, w_k = softmax(log N(x_t; alpha x_k, sigma^2) / T + b_k). T = 1 and b_k the log of the prior weights
+is exact; a temperature above 1 leaves the modes open for longer, and b_k that a seed draws makes another seed another
+object.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def weights(
     """Posterior weights [K,G] of G rings.
 
     xt: [G,V,C,h,w], the V views of a ring judged together. candidates: [K,G,V,C,h,w], or [K,1,V,C,h,w] if all rings
-    have the same cameras. alpha, sigma: [G] signal and noise of each pixel; logits: [K] or [K,G]; temperature: number or [G].
+    have the same cameras. alpha, sigma: [G] signal and noise of each pixel; logits: [K] or [K,G]; temperature: a number
+    or [G].
     """
     # |x - alpha c|^2 but for |x|^2, which is the same for all: no difference of large numbers is lost in fp32 that way.
     cross = (xt * candidates).flatten(2).sum(-1)

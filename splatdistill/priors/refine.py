@@ -42,7 +42,9 @@ class Refiner(nn.Module):
     tokens: what the UNet's cross-attention hears, the same for every picture, since the features say what is shown.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, *, tokens: Tensor, patch: int, num_views: int, spread: float) -> None:
+    def __init__(
+        self, unet: UNet2DConditionModel, *, tokens: Tensor, patch: int, num_views: int, spread: float
+    ) -> None:
         super().__init__()
         self.unet, self.tokens = unet, nn.Parameter(tokens)
         self.patch, self.num_views, self.spread = patch, num_views, spread

@@ -1,5 +1,5 @@
-"""Three planes of features that stand for one known object (EG3D, Chan 2022), and what a camera sees of them: a G-buffer,
-whose colours can still change.
+"""Three planes of features that stand for one known object (EG3D, Chan 2022), and what a camera sees of them: a
+G-buffer, whose colours can still change.
 
 All objects share the decoder and the mean planes; each has planes of its own, which are zero where it is like the mean.
 """
@@ -21,7 +21,7 @@ _SEEN = 0.02  # alpha from which a first look has met something
 
 
 class TriPlanes(nn.Module):
-    """channels, side: of a plane; hidden: of the decoder. depth: samples on the chord of a ray through the unit ball."""
+    """channels, side: of a plane; hidden: of the decoder. depth, below: samples on a ray's chord of the unit ball."""
 
     def __init__(self, *, channels: int = 8, side: int = 24, hidden: int = 32) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Fitting tri-planes to a small corpus of toys, packing them, adding a model, and the rings that the denoiser learns from."""
+"""Fitting tri-planes to a small corpus of toys, packing them, adding a model, and the rings for the denoiser."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_rings_show_all_candidates_in_the_same_paint_from_the_same_cameras(toys,
 def test_missing_parts_are_one_sentence(toys, tmp_path):
     with pytest.raises(ValueError, match="No corpus in"):
         read_corpus(tmp_path)
-    with pytest.raises(ValueError, match="holds no features.json"):
+    with pytest.raises(ValueError, match=r"holds no features\.json"):
         Rings(toys, tmp_path, seed=0)
 
 

@@ -12,8 +12,9 @@ import torch
 from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus.nouns import EVERY_NOUN, NOUNS, File, Noun, read_files, with_files
 
-trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("embreex")
+import trimesh
+
 from splatdistill.embedded.corpus.build import _render_model, file_tasks
 from splatdistill.embedded.corpus.meshes import glb_names, read_glb
 from splatdistill.embedded.corpus.render import Caster
@@ -84,7 +85,9 @@ def test_a_folder_without_models_is_one_sentence(tmp_path, made, said):
 
 
 def test_each_group_of_colours_has_a_paint_of_its_own(tmp_path):
-    (tmp_path / "box.glb").write_bytes(box(colours=((200, 30, 30), (205, 35, 30), (30, 30, 200), (20, 200, 20), (9, 9, 9))))
+    (tmp_path / "box.glb").write_bytes(
+        box(colours=((200, 30, 30), (205, 35, 30), (30, 30, 200), (20, 200, 20), (9, 9, 9)))
+    )
     mesh = read_glb(tmp_path / "box.glb")
     one = torch.ones(4)
     cameras = orbit(azimuth=torch.arange(4) * 1.57, elevation=one * 0.1, radius=one * 3.3, fovy=one * 0.66, size=24)

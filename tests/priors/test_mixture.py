@@ -1,4 +1,4 @@
-"""The posterior over a noun's models against the analytic mixture, and the linear answer against the analytic Gaussian."""
+"""The posterior over a noun's models against the analytic mixture, the linear answer against the Gaussian."""
 
 from __future__ import annotations
 

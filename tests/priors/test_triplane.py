@@ -35,7 +35,9 @@ def test_rays_are_those_of_the_corpus():
         origin, reference = camera_rays(seen, view, 1)
         # fp32 against float64: coordinates up to 4 carry 2^-22 each.
         torch.testing.assert_close(origins[view].double(), torch.from_numpy(origin), rtol=0, atol=2e-6)
-        torch.testing.assert_close(directions[view].reshape(-1, 3).double(), torch.from_numpy(reference), rtol=0, atol=2e-6)
+        torch.testing.assert_close(
+            directions[view].reshape(-1, 3).double(), torch.from_numpy(reference), rtol=0, atol=2e-6
+        )
 
 
 def test_a_chord_begins_and_ends_on_the_ball_and_rays_beside_it_have_none():
@@ -84,10 +86,12 @@ def test_a_folder_of_volumes_is_read_as_it_was_written(tmp_path):
 
 
 def test_missing_and_damaged_volumes_are_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match="it has no instances.json"):
+    with pytest.raises(ValueError, match=r"it has no instances\.json"):
         Instances.load(tmp_path)
     model = TriPlanes(channels=2, side=4, hidden=4)
-    Instances(model, torch.zeros(1, *model.shape, dtype=torch.int8), step=0.1, known=[Instance("a", "k", [0, 0, 0])]).save(tmp_path)
+    Instances(
+        model, torch.zeros(1, *model.shape, dtype=torch.int8), step=0.1, known=[Instance("a", "k", [0, 0, 0])]
+    ).save(tmp_path)
     (tmp_path / "planes.xz").write_bytes(b"no")
     with pytest.raises(ValueError, match="are damaged: copy the folder again"):
         Instances.load(tmp_path)

@@ -99,9 +99,7 @@ def build(
     )
 
 
-def furniture_tasks(
-    folder: str | None, *, nouns: str, cc0_only: bool, per_noun: int, rings: int
-) -> list[Task]:
+def furniture_tasks(folder: str | None, *, nouns: str, cc0_only: bool, per_noun: int, rings: int) -> list[Task]:
     """The models of the libraries; core nouns of few models get more rings."""
     if folder == "none":
         return []
@@ -113,9 +111,7 @@ def furniture_tasks(
     ]
 
 
-def file_tasks(
-    source: Path, *, per_noun: int = 0, rings: int, table: Sequence[File] | None = None
-) -> list[Task]:
+def file_tasks(source: Path, *, per_noun: int = 0, rings: int, table: Sequence[File] | None = None) -> list[Task]:
     """The GLB files of a folder or archive that the table (default: models.csv) has a row for and that can be read.
     Every other is named on the standard output, left out and counted.
     """

@@ -195,7 +195,7 @@ def paint(buffers: Tensor, tints: Tensor, *, luminance: Tensor) -> tuple[Tensor,
     albedo = g[..., ALBEDO]
     # No index or constant is sent to a GPU here: each would wait for it.
     masks = torch.stack([g[..., i] for i in PAINTS], -1) * (~tints[:, None, None, :, 0].isnan())
-    luma = sum(weight * albedo[..., i] for i, weight in enumerate(_LUMA))
+    luma = _LUMA[0] * albedo[..., 0] + _LUMA[1] * albedo[..., 1] + _LUMA[2] * albedo[..., 2]
     bare = luminance.view(len(g), 1, 1, -1)
     relative = (luma[..., None] + 0.15) / (bare + 0.15)
     painted = (tints.nan_to_num()[:, None, None] * relative.clamp(0.5, 1.3)[..., None]).clamp(0, 1)

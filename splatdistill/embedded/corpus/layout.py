@@ -51,9 +51,7 @@ class Record:
         """Those of some of its views. ValueError for a corpus that was built before the field of view was kept."""
         if not self.fovy:
             raise ValueError(f"{INDEX} does not say the fields of view: build the corpus again.")
-        azimuth, elevation, radius, fovy = (
-            torch.tensor([getattr(self, name)[row] for row in rows]) for name in ANGLES
-        )
+        azimuth, elevation, radius, fovy = (torch.tensor([getattr(self, name)[row] for row in rows]) for name in ANGLES)
         return orbit(azimuth=azimuth, elevation=elevation, radius=radius, fovy=fovy, size=size)
 
 

@@ -1,4 +1,4 @@
-"""Triangles as the ray caster wants them, out of any file that trimesh reads, and the models of a folder of GLB files."""
+"""Triangles as the ray caster wants them, out of any file that trimesh reads, and the GLB files of a folder."""
 
 from __future__ import annotations
 
