@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import commit, machine
 from torch import Tensor
 
 from splatdistill.embedded.corpus.nouns import NOUNS, split_key
@@ -23,6 +24,7 @@ from splatdistill.embedded.rings import Drawn
 from splatdistill.priors.mixture import MOST, blend, keep_likely
 from splatdistill.priors.multiview import MultiViewPrior, pixel_unshuffle
 
+COMMAND = "python benchmarks/prior_refine.py --corpus DIR --features DIR --run DIR --json FILE"
 TIMES = (999, 990, 980, 970, 950, 900, 800, 600, 400, 200, 100)
 TEMPERATURES = (1.0, 64.0, 256.0)
 COLOURS = 3  # of the four channels: errors are of the picture on white
@@ -131,6 +133,7 @@ def main() -> None:
     rings = test_rings(trainer, num=args.rings, seed=0)
     mine = known_rings(trainer)
     result: dict[str, Any] = {
+        "command": f"{COMMAND} --rings {args.rings}", "commit": commit(), "machine": machine(),
         "images": trainer.images, "models": len(trainer.rings.known), "rings": len(rings),
         "known_to_first": len(mine), "spread": trainer.refiner.spread, "errors": {}, "first": {},
     }  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from common import commit, machine
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from splatdistill.embedded.fit import TEST_RINGS
 from splatdistill.embedded.rings import VIEWS, see
 from splatdistill.priors.instances import Instances
 
+COMMAND = "python benchmarks/prior_volumes.py --corpus DIR --instances DIR --json FILE --sheet FILE.png"
 WORST, RANDOM, COLUMNS = 24, 48, 6
 
 
@@ -107,6 +109,7 @@ def main() -> None:
     groups = {name: [r for r in rows if r["key"].startswith(start)] for name, start in kinds.items()}
     groups["furniture"] = [r for r in rows if not r["key"].startswith(tuple(kinds.values()))]
     result = {
+        "command": COMMAND, "commit": commit(), "machine": machine(),
         "models": len(rows), "nouns": len(instances.of_noun),
         "nouns_with_several": sum(len(n) > 1 for n in instances.of_noun.values()),
         "bytes": size, "step": instances.step, **summary(rows),
