@@ -285,7 +285,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--corpus", type=Path, required=True, help="folder that `corpus build` wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: decoder and shards")
     parser.add_argument("--pack", type=Path, help="write this folder from what is fitted, and fit nothing")
-    parser.add_argument("--step", type=float, default=0.15, help="to whose multiples packed planes are rounded")
+    parser.add_argument("--step", type=float, default=0.16, help="to whose multiples packed planes are rounded")
     args = parser.parse_args(argv)
     try:
         if args.pack:
