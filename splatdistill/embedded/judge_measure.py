@@ -96,11 +96,11 @@ def _build(folder: Path, *, furniture: str | None, nouns: Collection[str]) -> No
     records = []
     for noun, model, yaw in (chosen for chosen in select_models(furniture) if chosen[0].name in nouns):
         caster = Caster(load_mesh(model, yaw_deg=yaw))
-        painted, share = caster.choose_paint(tables[0])
+        painted, shares = caster.choose_paint(tables[0])
         angles = ("azimuth", "elevation", "radius")
         cameras: dict[str, Any] = {k: torch.cat([getattr(t, k) for t in tables]).tolist() for k in angles}
         first = sum(len(v) for v in views)
-        records.append(Record(noun=noun.name, key=model.key, paint_share=share, first=first, **cameras))
+        records.append(Record(noun=noun.name, key=model.key, paint_share=shares[0], first=first, **cameras))
         views.append(np.concatenate([caster.gbuffer(table, paint=painted) for table in tables]))
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / BUFFERS, np.concatenate(views))

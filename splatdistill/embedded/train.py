@@ -20,8 +20,9 @@ from torch import Tensor
 
 from splatdistill.embedded import network
 from splatdistill.embedded.corpus.dataset import Corpus
+from splatdistill.embedded.optimised import STATE
 from splatdistill.embedded.samples import sample_grid
-from splatdistill.embedded.trainer import STATE, TrainConfig, Trainer, warm_start
+from splatdistill.embedded.trainer import TrainConfig, Trainer, warm_start
 
 LOG_EVERY = 50  # steps
 

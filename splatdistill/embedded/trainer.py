@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
-import os
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from splatdistill.device import send
 from splatdistill.embedded import network
 from splatdistill.embedded.corpus.dataset import Batch, Corpus, Mode, Plan
 from splatdistill.embedded.network import Networks
+from splatdistill.embedded.optimised import Optimised
 from splatdistill.priors.attention import ViewAttention, install_view_attention
 from splatdistill.priors.multiview import MultiViewPrior, pixel_unshuffle, read_words
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.volume import COLOURS, beside
 from splatdistill.rng import key
-
-STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,7 @@ class Drawn:
     which: Tensor
 
 
-class Trainer:
+class Trainer(Optimised):
     """Networks, their averaged copy and the optimizer; every step is a function of (seed, step) and of the state.
 
     Nothing in a step waits for a GPU: the loss stays there, and the next plan is drawn meanwhile.
@@ -97,22 +90,12 @@ class Trainer:
         self.parts = nn.ModuleDict(
             {"unet": networks.unet, "text": networks.text_encoder, "volume": networks.volume}
         ).train()
-        self.parameters = dict(self.parts.named_parameters())
-        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self.optimizer = torch.optim.AdamW(
-            self._groups(),
-            lr=config.lr,
-            betas=(0.9, 0.99),
-            eps=1e-10,  # the deepest levels have gradients near 1e-8, which the default would damp
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        self.step, self.images, self.seconds = 0, 0, 0.0
+        self.optimise(self.parts, config)
         self.bf16 = self.device.type != "cpu" or has_fast_bf16()
         self._ahead: tuple[int, Future[Drawn]] | None = None
         self._thread = ThreadPoolExecutor(1)
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def groups(self) -> list[dict[str, Any]]:
         """All learn alike but for what all objects have in common of the volume: it is no product of many weights."""
         shared = self.parameters["volume.planes.bias"]
         others = [p for p in self.parameters.values() if p is not shared]
@@ -121,8 +104,6 @@ class Trainer:
     def train_step(self) -> Tensor:
         """One optimizer step; returns the weighted loss, a scalar on the device."""
         config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate() * group["gain"]
         drawn = self._next()
         batch = self.corpus.paint(drawn.plan, size=config.resolution)
         self.optimizer.zero_grad(set_to_none=True)
@@ -130,12 +111,7 @@ class Trainer:
         with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else contextlib.nullcontext():
             loss = self.loss(batch, ids=drawn.ids, which=drawn.which)
             loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        self.images += config.batch
-        decay = min(config.ema, (1 + self.step) / (10 + self.step))
-        get_ema_multi_avg_fn(decay)(list(self.average.values()), list(self.parameters.values()), self.step)
+        self.advance(config)
         return loss.detach()
 
     def loss(self, batch: Batch, *, ids: Tensor, which: Tensor) -> Tensor:
@@ -208,63 +184,6 @@ class Trainer:
         if draw < self.config.ring:
             return "ring"
         return "words" if draw > 1 - self.config.words else "camera"
-
-    def _learning_rate(self) -> float:
-        config = self.config
-        remaining = (config.max_images - self.images) / max(config.decay * config.max_images, 1)
-        return config.lr * min(1.0, (self.step + 1) / config.warmup, max(remaining, 0.0))
-
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The networks carry the averaged weights inside this block."""
-        kept = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self._assign(self.average)
-        self.parts.eval()
-        yield
-        self._assign(kept)
-        self.parts.train()
-
-    def _assign(self, values: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, p in self.parameters.items():
-                p.copy_(values[name])
-
-    def save(self, out: Path) -> None:
-        """The whole state as safetensors and JSON, each under a temporary name first."""
-        tensors = {f"raw.{name}": p.detach() for name, p in self.parameters.items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        for name, p in self.parameters.items():
-            for moment in ("exp_avg", "exp_avg_sq"):
-                tensors[f"{moment}.{name}"] = self.optimizer.state[p][moment]
-        state = {"step": self.step, "images": self.images, "seconds": self.seconds, "config": asdict(self.config)}
-        metadata = {"state": json.dumps(state)}
-        save_file({k: v.contiguous() for k, v in tensors.items()}, out / f"{STATE}.new", metadata=metadata)
-        os.replace(out / f"{STATE}.new", out / STATE)
-
-    def restore(self, out: Path) -> None:
-        """Continues from `save`; the config given now holds from here on. ValueError for a run of other networks."""
-        try:
-            file = safe_open(out / STATE, framework="pt")
-        except SafetensorError as error:
-            raise ValueError(f"{out / STATE} is damaged ({error}): begin anew in another --out.") from error
-        with file:
-            state = json.loads(file.metadata()["state"])
-            held = {name for name in file.keys() if name.startswith("raw.")}
-            for name, p in self.parameters.items():
-                if f"raw.{name}" not in held or file.get_slice(f"raw.{name}").get_shape() != list(p.shape):
-                    raise ValueError(
-                        f"The run in {out} has another network or vocabulary ({name} differs): use another --out, or "
-                        "its prior folder with --warm-start."
-                    )
-            self._assign({name: file.get_tensor(f"raw.{name}") for name in self.parameters})
-            for name, p in self.parameters.items():
-                self.average[name].copy_(file.get_tensor(f"average.{name}"))
-                moments = {m: file.get_tensor(f"{m}.{name}") for m in ("exp_avg", "exp_avg_sq")}
-                # channels_last weights need moments of the same strides, or the fused step is slow.
-                moments = {m: torch.empty_like(p).copy_(value) for m, value in moments.items()}
-                count = torch.tensor(float(state["step"]), device=self.device)
-                self.optimizer.state[p] = {"step": count, **moments}
-        self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
 
     def prior(self) -> MultiViewPrior:
         """A copy of the networks as distillation will see them; call inside `averaged`."""

@@ -26,28 +26,33 @@ def main(argv: list[str] | None = None) -> int:
         "sheets", help="pictures of all models with their names, front and side, plain and painted"
     )
     credits_ = verbs.add_parser("credits", help="write ATTRIBUTION.md")
-    for verb in (render, small, sheets, credits_):
+    fit = verbs.add_parser("fit", help="teach a folder of volumes a model of your own: MODEL.glb")
+    for verb in (render, small, sheets, credits_, fit):
         verb.add_argument("--out", type=Path, required=True)
     for verb in (render, credits_):
-        verb.add_argument("--furniture", help="folder of .sh3f files (default: where Debian puts them)")
+        verb.add_argument("--furniture", help="folder of .sh3f files (default: where Debian puts them), or none")
         verb.add_argument("--nouns", choices=("core", "all"), default="all", help="core: the 40 of the first prior")
         verb.add_argument("--cc0-only", action="store_true", help="only models that nobody need be credited for")
-    render.add_argument("--models", type=int, default=0, help="of each noun at most, its first ones; 0 for all")
-    render.add_argument(
-        "--rings", type=int, default=12, help="rings of 4 views for each model; few-model nouns get more"
-    )
+    render.add_argument("--models", type=Path, help="folder or zip archive of the GLB files that models.csv names")
+    render.add_argument("--per-noun", type=int, default=0, help="models of each noun at most, its first ones; 0: all")
+    render.add_argument("--rings", type=int, default=13, help="rings of 4 views for each model")
     render.add_argument("--toys", type=int, default=24, help="toys of each family, made here from --seed; 0 for none")
     render.add_argument("--size", type=int, default=64, help="side of the pictures in pixels")
+    render.add_argument("--rays", type=int, default=2, help="rays a side in each pixel of a model")
     render.add_argument("--seed", type=int, default=0)
     render.add_argument("--processes", type=int, default=2)
     for verb in (small, sheets):
         verb.add_argument("--corpus", type=Path, required=True, help="folder that `build` wrote")
     small.add_argument("--rings", type=int, default=6, help="rings of 4 views that are kept of each model")
     small.add_argument("--toys", type=int, help="toys of each family where the pack is read (default: as built)")
+    fit.add_argument("model", type=Path, help="GLB file, +y up")
+    fit.add_argument("--noun", required=True, help="what it is called; one that is known gets another model")
+    fit.add_argument("--front-deg", type=float, default=0.0, help="turn about +y that brings its front to +z")
+    fit.add_argument("--instances", type=Path, required=True, help="folder of volumes to begin from")
     args = vars(parser.parse_args(argv))
     verb = args.pop("verb")
     try:
-        {"build": _build, "pack": _pack, "sheets": _sheets, "credits": _credits}[verb](**args)
+        {"build": _build, "pack": _pack, "sheets": _sheets, "credits": _credits, "fit": _fit}[verb](**args)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
@@ -60,6 +65,16 @@ def _build(**args: object) -> None:
     except ModuleNotFoundError as error:
         raise ValueError(f"{error.name} is missing: `pip install 'splatdistill[prior]'` brings it.") from error
     build(**args)  # type: ignore[arg-type]
+
+
+def _fit(*, model: Path, noun: str, front_deg: float, instances: Path, out: Path) -> None:
+    from splatdistill.embedded.fit import FitConfig, add
+
+    try:
+        found = add(model, noun=noun, front_deg=front_deg, instances=instances, out=out, config=FitConfig())
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is missing: `pip install 'splatdistill[prior]'` brings it.") from error
+    print(f"{out}: {noun} fitted, {found:.1f} dB on its own views")
 
 
 def _pack(*, corpus: Path, out: Path, rings: int, toys: int | None) -> None:

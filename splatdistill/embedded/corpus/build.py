@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus import pack
 from splatdistill.embedded.corpus.furniture import CC0, Model, check_versions, find_libraries, load_mesh, read_catalogue
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, ring_cameras, write_index
-from splatdistill.embedded.corpus.nouns import NOUNS, Noun, split_key
+from splatdistill.embedded.corpus.meshes import Mesh, glb_names, read_glb
+from splatdistill.embedded.corpus.nouns import NOUNS, File, Noun, read_files, split_key
 from splatdistill.embedded.corpus.rays import CHANNELS
 from splatdistill.embedded.corpus.render import Caster
 from splatdistill.embedded.corpus.splits import held_out_instances
@@ -27,29 +30,48 @@ from splatdistill.types import Cameras
 Chosen = tuple[Noun, Model, float]  # and its yaw in degrees
 
 
+@dataclass(frozen=True)
+class Task:
+    """One model to render. source: a catalogue entry, or (folder or archive, row of models.csv)."""
+
+    noun: str
+    key: str
+    source: Model | tuple[Path, File]
+    yaw_deg: float
+    rings: int
+    held_out: bool
+
+    def load(self) -> Mesh:
+        if isinstance(self.source, Model):
+            return load_mesh(self.source, yaw_deg=self.yaw_deg)
+        folder, file = self.source
+        return read_glb(folder, file.name, yaw_deg=self.yaw_deg)
+
+
 def build(
     out: Path,
     *,
     furniture: str | None,
+    models: Path | None,
     nouns: str,
     cc0_only: bool,
-    models: int,
+    per_noun: int,
     rings: int,
     toys: int,
     size: int,
+    rays: int,
     seed: int,
     processes: int,
 ) -> None:
     """Writes gbuffers.npy [I,size,size,8] uint8 and corpus.json: real models, then toys. Views of a ring of 4 azimuths
-    are consecutive.
+    are consecutive. All models of a noun have the same cameras, so that any of them can be held against another.
 
-    nouns: core or all. models: of each noun at most, its first ones; 0 for all. rings: for each model; nouns of few
-    models get more. toys: of each family.
+    furniture: folder of libraries, or "none". models: folder or zip archive of GLB files. nouns: core or all.
+    per_noun: of each noun at most, its first ones; 0 for all. rings: for each model. toys: of each family.
     """
-    chosen = select_models(furniture, nouns=nouns, cc0_only=cc0_only, models=models)
-    of_noun = {noun.name: sum(other is noun for other, _, _ in chosen) for noun, _, _ in chosen}
-    counts = [max(rings, round(rings * 3 / of_noun[noun.name])) if noun.core else rings for noun, _, _ in chosen]
-    real = 4 * sum(counts)
+    tasks = furniture_tasks(furniture, nouns=nouns, cc0_only=cc0_only, per_noun=per_noun, rings=rings)
+    tasks += file_tasks(models, per_noun=per_noun, rings=rings) if models else []
+    real = 4 * sum(task.rings for task in tasks)
     begin = time.monotonic()
     records, rendered = pack.render_toys(
         number=toys, rings=rings, seed=seed, size=size, first=real, processes=processes
@@ -59,18 +81,16 @@ def build(
     unfinished = out / f"{BUFFERS}.part"
     buffers = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (real + len(rendered), size, size, CHANNELS))
     buffers[real:] = rendered
-    held = {split_key(k)[0] for noun in NOUNS for k in held_out_instances(noun.models, seen=noun.first)}
     row, rendered_models = 0, []
-    tasks = [(model, yaw, count) for (_, model, yaw), count in zip(chosen, counts, strict=True)]
     with pack.workers(processes) as pool:
-        done = pool.map(partial(_render_model, size=size, seed=seed), tasks)
-        for number, ((noun, model, _), (cameras, views, share)) in enumerate(zip(chosen, done, strict=True)):
+        done = pool.map(partial(_render_model, size=size, rays=rays, seed=seed), tasks)
+        for number, (task, (cameras, views, shares, parts)) in enumerate(zip(tasks, done, strict=True)):
             buffers[row : row + len(views)] = views
-            known = {"noun": noun.name, "key": model.key, "paint_share": round(share, 4), "held_out": model.key in held}
-            rendered_models.append(Record.make(cameras, first=row, **known))
+            known = {"noun": task.noun, "key": task.key, "paint_share": round(shares[0], 4), "parts": parts}
+            rendered_models.append(Record.make(cameras, first=row, held_out=task.held_out, **known))
             row += len(views)
             took = time.monotonic() - begin
-            print(f"{number + 1}/{len(chosen)} {model.key} {noun.name}: {row}/{real} images, {took:.0f} s", flush=True)
+            print(f"{number + 1}/{len(tasks)} {task.key} {task.noun}: {row}/{real} images, {took:.0f} s", flush=True)
     buffers.flush()
     unfinished.rename(out / BUFFERS)
     made_of = {"number": toys, "rings": rings, "seed": seed}
@@ -79,13 +99,72 @@ def build(
     )
 
 
-def _render_model(task: tuple[Model, float, int], *, size: int, seed: int) -> tuple[Cameras, NDArray[np.uint8], float]:
-    """Cameras, views and share of paint of a model with its yaw and number of rings."""
-    model, yaw, rings = task
-    caster = Caster(load_mesh(model, yaw_deg=yaw))
-    paint, share = caster.choose_paint(preview_cameras())
-    cameras = ring_cameras(rings, size=size, seed=seed, model=key(seed, 0, f"camera/{model.key}"))
-    return cameras, caster.gbuffer(cameras, paint=paint), share
+def furniture_tasks(folder: str | None, *, nouns: str, cc0_only: bool, per_noun: int, rings: int) -> list[Task]:
+    """The models of the libraries; core nouns of few models get more rings."""
+    if folder == "none":
+        return []
+    chosen = select_models(folder, nouns=nouns, cc0_only=cc0_only, models=per_noun)
+    held = {split_key(k)[0] for noun in NOUNS for k in held_out_instances(noun.models, seen=noun.first)}
+    return [
+        Task(noun.name, model.key, model, yaw_deg=yaw, rings=rings, held_out=model.key in held)
+        for noun, model, yaw in chosen
+    ]
+
+
+def file_tasks(source: Path, *, per_noun: int = 0, rings: int, table: Sequence[File] | None = None) -> list[Task]:
+    """The GLB files of a folder or archive that the table (default: models.csv) has a row for and that can be read.
+    Every other is named on the standard output, left out and counted.
+    """
+    rows = {file.name: file for file in (read_files() if table is None else table)}
+    tasks, left_out = [], []
+    names = glb_names(source)
+    seen: Counter[str] = Counter()
+    for name in names:
+        file = rows.get(Path(name).name)
+        if file is None:
+            left_out.append(f"{name} has no row in models.csv.")
+            continue
+        try:
+            read_glb(source, name)
+        except ValueError as error:
+            left_out.append(str(error))
+            continue
+        seen[file.noun] += 1
+        if not per_noun or seen[file.noun] <= per_noun:
+            tasks.append(
+                Task(file.noun, file.key, (source, replace(file, name=name)), file.front, rings, held_out=False)
+            )
+    for sentence in left_out:
+        print(f"left out: {sentence}", flush=True)
+    absent = len(rows.keys() - {Path(name).name for name in names})
+    print(
+        f"{len(names)} files in {source.name}: {len(names) - len(left_out)} read, {len(left_out)} left out; "
+        f"{absent} rows of the table have no file there.",
+        flush=True,
+    )
+    return tasks
+
+
+def _render_model(
+    task: Task, *, size: int, rays: int, seed: int
+) -> tuple[Cameras, NDArray[np.uint8], list[float], list[str]]:
+    cameras, views, shares, parts = render_mesh(
+        task.load(), noun=task.noun, rings=task.rings, size=size, rays=rays, seed=seed
+    )
+    named = () if isinstance(task.source, Model) else task.source[1].parts
+    return cameras, views, shares, list(named or parts)
+
+
+def render_mesh(
+    mesh: Mesh, *, noun: str, rings: int = 13, size: int = 64, rays: int = 2, seed: int = 0
+) -> tuple[Cameras, NDArray[np.uint8], list[float], list[str]]:
+    """The cameras of a noun, the views of a mesh, the shares of its paints and the materials that each covers."""
+    caster = Caster(mesh)
+    paint, shares = caster.choose_paint(preview_cameras())
+    cameras = ring_cameras(rings, size=size, seed=seed, model=key(seed, 0, f"camera/{noun}"))
+    found = [{m.name for m, p in zip(mesh.materials, paint, strict=True) if p == slot} for slot in range(len(shares))]
+    parts = [";".join(sorted(name for name in names if name)) for names in found]
+    return cameras, caster.gbuffer(cameras, paint=paint, rays=rays), shares, parts
 
 
 def select_models(

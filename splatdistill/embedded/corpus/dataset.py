@@ -29,7 +29,7 @@ from splatdistill.embedded.corpus.captions import (
     toy_caption,
 )
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, read_index
-from splatdistill.embedded.corpus.nouns import NOUNS, Noun
+from splatdistill.embedded.corpus.nouns import EVERY_NOUN, Noun
 from splatdistill.embedded.corpus.rays import ALBEDO, ALPHA, CHANNELS, PAINTS, SHADING
 from splatdistill.embedded.corpus.splits import held_out_pair, held_out_relation
 from splatdistill.embedded.corpus.toys import BY_NAME, FAMILIES, Family
@@ -111,7 +111,7 @@ class Corpus:
         self.buffers: Tensor = torch.from_numpy(buffers)
         self.seed = seed
         self.records = read_index(index)
-        known = {noun.name: noun for noun in NOUNS}
+        known = {noun.name: noun for noun in EVERY_NOUN}
         self.objects = [
             _read_object(record, known, self.buffers)
             for record in self.records
@@ -129,7 +129,7 @@ class Corpus:
     def nouns(self) -> list[Noun | Family]:
         """What it shows, in the order of the tables."""
         shown = {record.noun for record in self.records}
-        return [noun for noun in (*NOUNS, *FAMILIES) if noun.name in shown]
+        return [noun for noun in (*EVERY_NOUN, *FAMILIES) if noun.name in shown]
 
     def to(self, device: torch.device) -> Corpus:
         """The buffers on a device, for good: indices are all that a batch then sends there."""
@@ -184,18 +184,21 @@ class Corpus:
 
 
 def paint(buffers: Tensor, tints: Tensor, *, luminance: Tensor) -> tuple[Tensor, Tensor]:
-    """Shaded colours [B,H,W,3] of the object and its alpha [B,H,W,1], both 0..1, from buffers [B,H,W,8] uint8.
+    """Shaded colours [B,H,W,3] of the object and its alpha [B,H,W,1], both 0..1, from buffers [B,H,W,8], uint8 or
+    float in 0..1.
 
-    Paint keeps the light and dark of the surface but takes the colours `tints` [B,3,3], nan for none. luminance [B]:
-    mean of the bare surface, so that the colour comes out as named on dark and on light originals.
+    Paint keeps the light and dark of the surface but takes the colours `tints` [B,3,3], nan for none. luminance [B]
+    or [B,3], for each paint: mean of the bare surface, so that the colour comes out as named on dark and on light
+    originals.
     """
-    g = buffers.float() / 255
+    g = buffers if buffers.is_floating_point() else buffers.float() / 255
     albedo = g[..., ALBEDO]
     # No index or constant is sent to a GPU here: each would wait for it.
     masks = torch.stack([g[..., i] for i in PAINTS], -1) * (~tints[:, None, None, :, 0].isnan())
-    luma = sum(weight * albedo[..., i] for i, weight in enumerate(_LUMA))
-    relative = (luma + 0.15) / (luminance.view(-1, 1, 1) + 0.15)
-    painted = (tints.nan_to_num()[:, None, None] * relative.clamp(0.5, 1.3)[..., None, None]).clamp(0, 1)
+    luma = _LUMA[0] * albedo[..., 0] + _LUMA[1] * albedo[..., 1] + _LUMA[2] * albedo[..., 2]
+    bare = luminance.view(len(g), 1, 1, -1)
+    relative = (luma[..., None] + 0.15) / (bare + 0.15)
+    painted = (tints.nan_to_num()[:, None, None] * relative.clamp(0.5, 1.3)[..., None]).clamp(0, 1)
     albedo = albedo * (1 - masks.sum(-1, keepdim=True)).clamp(min=0) + (painted * masks[..., None]).sum(-2)
     return albedo * g[..., SHADING, None], g[..., ALPHA, None]
 

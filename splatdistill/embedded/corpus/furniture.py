@@ -16,7 +16,7 @@ import trimesh
 from numpy.typing import NDArray
 from trimesh.resolvers import Resolver
 
-from splatdistill.embedded.corpus.rays import enclosing_ball
+from splatdistill.embedded.corpus.meshes import Mesh, to_mesh, yaw
 
 CATALOGUE = "PluginFurnitureCatalog.properties"
 SEARCH_PATHS = (
@@ -55,27 +55,6 @@ class Model:
     @property
     def key(self) -> str:
         return f"{self.library}/{self.number}"
-
-
-@dataclass(frozen=True)
-class Material:
-    """colour: [3] in 0..1; opacity 0..1; texture: [H,W,4] in 0..1 that replaces the colour, or None."""
-
-    colour: NDArray[np.floating]
-    opacity: float
-    texture: NDArray[np.floating] | None
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """Triangles in the unit sphere. vertices, normals: [N,3]; uv: [N,2]; faces: [F,3]; face_material: [F] indices."""
-
-    vertices: NDArray[np.floating]
-    normals: NDArray[np.floating]
-    uv: NDArray[np.floating]
-    faces: NDArray[np.int64]
-    face_material: NDArray[np.int64]
-    materials: list[Material]
 
 
 def find_libraries(folder: str | Path | None = None) -> list[Path]:
@@ -131,25 +110,8 @@ def load_mesh(model: Model, *, yaw_deg: float = 0.0) -> Mesh:
         resolver = _ZipFolder(contents, posixpath.dirname(model.path))
         source = io.BytesIO(contents.read(model.path))
         scene = trimesh.load_scene(source, file_type="obj", resolver=resolver, process=False)
-    parts = [g for g in scene.geometry.values() if isinstance(g, trimesh.Trimesh) and len(g.faces)]
-    if not parts:
-        raise ValueError(f"The model {model.key} ({model.name}) holds no triangles.")
-    angle = np.deg2rad(yaw_deg)
-    yaw = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
-    turn = yaw @ model.rotation
-    offsets = np.cumsum([0] + [len(p.vertices) for p in parts])
-    vertices = np.concatenate([p.vertices for p in parts]) @ turn.T
-    centre, radius = enclosing_ball(vertices)  # the box diagonal would leave long objects too small
-    vertices = (vertices - centre) / radius
-    faces = np.concatenate([p.faces + o for p, o in zip(parts, offsets, strict=False)])
-    return Mesh(
-        vertices=vertices,
-        normals=_vertex_normals(vertices, faces),
-        uv=np.concatenate([_uv(p) for p in parts]),
-        faces=faces,
-        face_material=np.repeat(np.arange(len(parts)), [len(p.faces) for p in parts]),
-        materials=[_material(p) for p in parts],
-    )
+    label = f"The model {model.key} ({model.name})"
+    return to_mesh(list(scene.geometry.values()), turn=yaw(yaw_deg) @ model.rotation, label=label)
 
 
 class _ZipFolder(Resolver):
@@ -187,29 +149,3 @@ def _licence(contents: zipfile.ZipFile, names: set[str], library: str, path: str
         if "attribution" in text or "cc-by" in text:
             return _CC_BY_3
     return _LICENCES.get(library, _CC_BY_3_US if library in ("KatorLegaz", "Reallusion") else _CC_BY_3)
-
-
-def _vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.int64]) -> NDArray[np.floating]:
-    """Area-weighted means; files split vertices at hard edges. Trimesh's own would need SciPy to be quick."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = np.cross(b - a, c - a)
-    sums = [np.bincount(faces.ravel(), np.repeat(normal[:, k], 3), minlength=len(vertices)) for k in range(3)]
-    total = np.stack(sums, -1)
-    return total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-12)
-
-
-def _uv(part: trimesh.Trimesh) -> NDArray[np.floating]:
-    uv = getattr(part.visual, "uv", None)
-    return np.zeros((len(part.vertices), 2)) if uv is None else np.asarray(uv, dtype=np.float64)
-
-
-def _material(part: trimesh.Trimesh) -> Material:
-    material = getattr(part.visual, "material", None)
-    diffuse = np.asarray(getattr(material, "diffuse", (160, 160, 160, 255)), dtype=np.float32) / 255
-    image = getattr(material, "image", None)
-    texture = None if image is None else np.asarray(image.convert("RGBA"), dtype=np.float32) / 255
-    kwargs = getattr(material, "kwargs", {})
-    opacity = kwargs.get("d", [1.0])
-    return Material(
-        colour=diffuse[:3], opacity=float(np.ravel(np.asarray(opacity, dtype=np.float64))[0]), texture=texture
-    )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
-from splatdistill.cameras import sample
+from splatdistill.cameras import orbit, sample
 from splatdistill.config import CameraConfig
 from splatdistill.rng import generator
 from splatdistill.types import Cameras
 
+ANGLES = ("azimuth", "elevation", "radius", "fovy")
 BUFFERS, INDEX = "gbuffers.npy", "corpus.json"
 COMMON = CameraConfig(elevation_deg=(0.0, 40.0), fovy_deg=(30.0, 45.0), fill=(0.8, 0.95))
 WIDE = dataclasses.replace(COMMON, elevation_deg=(-10.0, 60.0))
@@ -25,7 +26,8 @@ class Record:
     """One object of a corpus: rows `first` to `first + len(azimuth)` of the buffers, four in a row making a ring.
 
     noun: of the furniture table, a family of toys or a shape. relation: (word, other shape) or None. paint_share: of
-    the visible surface. held_out: kept from training. azimuth, elevation: rad; radius: world units.
+    the visible surface that the first mask covers. parts: names of what the three masks cover, as the file has them.
+    held_out: kept from training. azimuth, elevation, fovy: rad; radius: world units. fovy is empty in an old corpus.
     """
 
     noun: str
@@ -34,19 +36,30 @@ class Record:
     azimuth: list[float]
     elevation: list[float]
     radius: list[float]
+    fovy: list[float] = field(default_factory=list)
     toy: bool = False
     relation: tuple[str, str] | None = None
     paint_share: float = 1.0
+    parts: list[str] = field(default_factory=list)
     held_out: bool = False
 
     @classmethod
     def make(cls, cameras: Cameras, **values: Any) -> Record:
-        return cls(
-            azimuth=cameras.azimuth.tolist(),
-            elevation=cameras.elevation.tolist(),
-            radius=cameras.radius.tolist(),
-            **values,
-        )
+        return cls(**angles(cameras), **values)
+
+    def cameras(self, rows: Sequence[int], *, size: int) -> Cameras:
+        """Those of some of its views. ValueError for a corpus that was built before the field of view was kept."""
+        if not self.fovy:
+            raise ValueError(f"{INDEX} does not say the fields of view: build the corpus again.")
+        azimuth, elevation, radius, fovy = (torch.tensor([getattr(self, name)[row] for row in rows]) for name in ANGLES)
+        return orbit(azimuth=azimuth, elevation=elevation, radius=radius, fovy=fovy, size=size)
+
+
+def angles(cameras: Cameras) -> dict[str, list[float]]:
+    """What a record keeps of its cameras."""
+    fovy = 2 * torch.atan(0.5 * cameras.height / cameras.Ks[:, 1, 1])
+    values = (cameras.azimuth, cameras.elevation, cameras.radius, fovy)
+    return {name: value.tolist() for name, value in zip(ANGLES, values, strict=True)}
 
 
 def write_index(records: Sequence[Record], **values: Any) -> dict[str, Any]:

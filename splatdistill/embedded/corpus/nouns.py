@@ -2,15 +2,18 @@
 
 The table itself is furniture.csv: one line a noun. `first` are the models that the first prior saw: the nouns that have
 some are the core. A model is `library/number`, or `library/number@yaw` with the degrees that turn its front to +z.
+
+models.csv is the table of a folder of GLB files, one line a file, for models that no library numbers.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("furniture.csv")
+FILES = Path(__file__).with_name("models.csv")
 _LIBRARIES = {"CC0": "BlendSwap-CC-0", "BY": "BlendSwap-CC-BY", "KL": "KatorLegaz", "S": "Scopia", "R": "Reallusion"}
 
 
@@ -28,6 +31,50 @@ class Noun:
     @property
     def core(self) -> bool:
         return bool(self.first)
+
+
+@dataclass(frozen=True)
+class File:
+    """One row of models.csv. front: degrees that turn its front to +z. parts: names for its paints, by material."""
+
+    name: str
+    noun: str
+    front: float
+    parts: tuple[str, ...]
+    licence: str
+    creator: str
+    source: str
+
+    @property
+    def key(self) -> str:
+        return f"models/{self.name}"
+
+
+def read_files(path: Path = FILES) -> tuple[File, ...]:
+    """The rows of a table of GLB files. Columns: file, noun, front, parts (by semicolons), licence, creator, source."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(
+            File(
+                name=row["file"],
+                noun=row["noun"],
+                front=float(row["front"] or 0),
+                parts=tuple(part for part in row["parts"].split(";") if part),
+                licence=row["licence"],
+                creator=row["creator"],
+                source=row["source"],
+            )
+            for row in csv.DictReader(file)
+        )
+
+
+def with_files(nouns: tuple[Noun, ...], files: tuple[File, ...]) -> tuple[Noun, ...]:
+    """The nouns with the models of a table of files, and further nouns for what only that table has."""
+    keys: dict[str, tuple[str, ...]] = {}
+    for file in files:
+        keys[file.noun] = (*keys.get(file.noun, ()), f"{file.key}@{file.front:g}")
+    known = [replace(noun, models=noun.models + keys.pop(noun.name, ())) for noun in nouns]
+    # Flat colours a part: all of them take paint. PLURALS and synonyms are those of the furniture so far.
+    return (*known, *(Noun(name, models, paintable=True) for name, models in keys.items()))
 
 
 def read_table(path: Path = TABLE) -> tuple[Noun, ...]:
@@ -64,6 +111,8 @@ def split_key(key: str) -> tuple[str, float]:
 
 
 NOUNS = read_table()
+"""Of the furniture alone, which the shipped prior and judge were trained on."""
+EVERY_NOUN = with_files(NOUNS, read_files())
 PLURALS = frozenset(
     name for noun in NOUNS for name in (noun.name, *noun.synonyms)
     if name.split()[-1] in {"sneakers", "shoes", "trainers", "glasses", "scissors", "slippers", "headphones", "pliers"}

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from splatdistill.embedded.corpus.layout import INDEX, Record, read_index, ring_cameras, write_index
+from splatdistill.embedded.corpus.layout import ANGLES, INDEX, Record, angles, read_index, ring_cameras, write_index
 from splatdistill.embedded.corpus.rays import CHANNELS
 from splatdistill.embedded.corpus.solids import gbuffer
 from splatdistill.embedded.corpus.splits import held_out_instances
@@ -40,7 +40,7 @@ def write(path: Path, *, index: dict[str, Any], buffers: NDArray[np.uint8], ring
             mine = buffers[record.first : record.first + views]
             for number, channels in enumerate(_GROUPS):
                 _put(archive, f"{len(records):04d}.{number}.webp", encode(mine[..., channels]))
-            kept = {k: getattr(record, k)[:views] for k in ("azimuth", "elevation", "radius")}
+            kept = {k: getattr(record, k)[:views] for k in ANGLES}
             records.append(Record(**{**record.__dict__, **kept, "first": first}))
             first += views
         toys = {**index["toys"], "rings": min(rings, index["toys"]["rings"])}
@@ -98,9 +98,8 @@ def workers(num: int | None = None) -> Executor:
 def _render_toy(task: tuple[str, int], *, rings: int, seed: int, size: int) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     family, number = task
     toy = make_toy(family, seed=seed, number=number)
-    cameras = ring_cameras(rings, size=size, seed=seed, model=key(seed, number, f"camera/{family}"))
-    views = {k: getattr(cameras, k).tolist() for k in ("azimuth", "elevation", "radius")}
-    return {"noun": toy.noun, "relation": toy.relation, **views}, gbuffer(toy.parts, cameras)
+    cameras = ring_cameras(rings, size=size, seed=seed, model=key(seed, 0, f"camera/{family}"))
+    return {"noun": toy.noun, "relation": toy.relation, **angles(cameras)}, gbuffer(toy.parts, cameras)
 
 
 def encode(views: NDArray[np.uint8]) -> bytes:

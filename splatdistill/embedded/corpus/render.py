@@ -9,8 +9,8 @@ import trimesh
 from numpy.typing import NDArray
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
-from splatdistill.embedded.corpus.furniture import Mesh
-from splatdistill.embedded.corpus.rays import camera_rays, pixels, shade
+from splatdistill.embedded.corpus.meshes import Mesh
+from splatdistill.embedded.corpus.rays import PAINTS, camera_rays, pixels, shade
 from splatdistill.types import Cameras
 
 _MAX_LAYERS = 6  # surfaces a ray may pass through where the material is transparent
@@ -19,7 +19,7 @@ _MAX_LAYERS = 6  # surfaces a ray may pass through where the material is transpa
 class Caster:
     """Ray casting at one mesh; the search tree is built once.
 
-    materials [M] bool says which materials take paint; `choose_paint` finds them.
+    paint [M] int says which of the three paints a material takes, -1 for none; `choose_paint` finds them.
     """
 
     def __init__(self, mesh: Mesh) -> None:
@@ -32,22 +32,22 @@ class Caster:
         self.face_normals /= np.linalg.norm(self.face_normals, axis=1, keepdims=True) + 1e-12
         self.intersector: Any = RayMeshIntersector(surface)
 
-    def gbuffer(self, cameras: Cameras, *, paint: NDArray[np.bool_], rays: int = 3) -> NDArray[np.uint8]:
+    def gbuffer(self, cameras: Cameras, *, paint: NDArray[np.int64], rays: int = 3) -> NDArray[np.uint8]:
         """[V,H,W,8] uint8 as `rays.CHANNELS` says, with rays x rays per pixel."""
         views = []
         for view in range(len(cameras)):
             values, hit, _ = self._trace(*_rays(cameras, view, rays), paint)
-            values = np.concatenate([values, np.zeros((len(values), 2), dtype=np.float32)], 1)
             views.append(pixels(values, hit, size=cameras.height, rays=rays))
         return np.stack(views)
 
-    def choose_paint(self, cameras: Cameras) -> tuple[NDArray[np.bool_], float]:
-        """The materials that show most, with those of a similar colour, and the share of the visible surface.
+    def choose_paint(self, cameras: Cameras) -> tuple[NDArray[np.int64], list[float]]:
+        """For each material its paint, -1 for none, and the share of the visible surface that each of the three covers.
 
-        Counted in visible pixels: by area the unseen insides of a car would win.
+        The first is what shows most, with all of a similar colour; the others are the next such groups. Counted in
+        visible pixels: by area the unseen insides of a car would win.
         """
         materials = self.mesh.materials
-        none = np.zeros(len(materials), dtype=bool)
+        none = np.full(len(materials), -1)
         count, colour = np.zeros(len(materials)), np.zeros((len(materials), 3))
         for view in range(len(cameras)):
             values, hit, material = self._trace(*_rays(cameras, view, 1), none)
@@ -56,15 +56,21 @@ class Caster:
                 colour[:, channel] += np.bincount(material[hit], values[hit, channel], minlength=len(materials))
         colour /= np.maximum(count, 1)[:, None]
         similar = np.linalg.norm(colour[:, None] - colour[None], axis=-1) < 0.18
-        groups = similar @ count
-        best = similar[int(np.argmax(np.where(count > 0, groups, -1)))]
-        return best, float(count[best].sum() / max(count.sum(), 1))
+        paint, shares = none, []
+        for slot in range(len(PAINTS)):
+            free = np.where(paint < 0, count, 0)
+            best = similar[int(np.argmax(np.where(free > 0, similar @ free, -1)))] & (paint < 0)
+            if not free[best].sum():
+                break
+            paint = np.where(best, slot, paint)
+            shares.append(float(free[best].sum() / count.sum()))
+        return paint, shares + [0.0] * (len(PAINTS) - len(shares))
 
     def _trace(
-        self, origins: NDArray[np.floating], directions: NDArray[np.floating], paint: NDArray[np.bool_]
+        self, origins: NDArray[np.floating], directions: NDArray[np.floating], paint: NDArray[np.int64]
     ) -> tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.int64]]:
-        """First opaque hit of each ray: (albedo rgb, shading, paint) [R,5], hit [R], material [R]."""
-        values = np.zeros((len(origins), 5), dtype=np.float32)
+        """First opaque hit of each ray: (albedo rgb, shading, paints) [R,7], hit [R], material [R]."""
+        values = np.zeros((len(origins), 7), dtype=np.float32)
         hit = np.zeros(len(origins), dtype=bool)
         material = np.zeros(len(origins), dtype=np.int64)
         alive = np.arange(len(origins))
@@ -78,7 +84,7 @@ class Caster:
             albedo, opacity, shading = self._surface(face, where, directions[ray])
             solid = opacity >= 0.5
             values[ray[solid], :3], values[ray[solid], 3] = albedo[solid], shading[solid]
-            values[ray[solid], 4] = paint[self.mesh.face_material[face[solid]]]
+            values[ray[solid], 4:] = paint[self.mesh.face_material[face[solid]], None] == np.arange(len(PAINTS))
             hit[ray[solid]] = True
             material[ray[solid]] = self.mesh.face_material[face[solid]]
             alive = ray[~solid]

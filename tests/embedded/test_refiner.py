@@ -1,0 +1,136 @@
+"""The refiner: what it takes over from the first prior, what it answers untrained, and a training that goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from splatdistill.embedded import network, refiner
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
+from splatdistill.embedded.corpus.pack import render_toys
+from splatdistill.embedded.refine import main
+from splatdistill.embedded.refiner import RefineConfig, RefineTrainer, create, mix, posterior, schedule
+from splatdistill.embedded.rings import FEATURES, FEATURES_INDEX, Rings
+from splatdistill.priors.multiview import MultiViewPrior
+
+CONFIG = RefineConfig(batch=8, warmup=2, max_images=10_000, decay=0.0, lr=2e-3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Toys of one family, and features that are the truth itself with an error of a few grays."""
+    folder = tmp_path_factory.mktemp("refine")
+    records, views = render_toys(number=3, rings=3, seed=0, size=16, first=0, processes=1)
+    mine = [r for r in records if r.noun == "house"]
+    np.save(folder / BUFFERS, views)
+    made_of = {"number": 3, "rings": 3, "seed": 0}
+    (folder / INDEX).write_text(json.dumps(write_index(mine, size=16, seed=0, toys=made_of)))
+    seen = np.concatenate([views[r.first : r.first + 12] for r in mine])
+    noise = np.random.default_rng(0).integers(-20, 21, seen.shape)
+    np.save(folder / FEATURES, (seen + noise).clip(0, 255).astype(np.uint8))
+    known = [{"noun": r.noun, "key": r.key, "luminance": [0.6] * 3, "parts": []} for r in mine]
+    (folder / FEATURES_INDEX).write_text(json.dumps({"rings": [0, 1, 2], "known": known}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A small prior of the first kind."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("warm") / "prior"
+    network.save(network.create(channels=(16, 32, 32), text_width=16), folder, image_size=16)
+    return folder
+
+
+def trainer(data, warm, config=CONFIG) -> RefineTrainer:
+    return RefineTrainer(config, refiner=create(warm), rings=Rings(data, data, seed=config.seed))
+
+
+def test_the_first_layer_sees_of_colours_and_alpha_what_it_saw_before(warm):
+    """Inside the picture, as padding with zeros is another colour before and after."""
+    old, new = MultiViewPrior.load(warm, dtype="fp32").unet, create(warm).unet
+    draw = torch.Generator().manual_seed(0)
+    noisy = torch.randn(1, 3, 16, 16, generator=draw)
+    colours = torch.rand(1, 3, 8, 8, generator=draw) * 2 - 1
+    alpha = torch.rand(1, 1, 8, 8, generator=draw)
+    before = torch.cat([colours * alpha, torch.zeros(1, 5, 8, 8), alpha], 1)
+    wide = torch.cat([colours * alpha + 1 - alpha, 2 * alpha - 1], 1)
+    wide = wide.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    seen_before = torch.cat([F.pixel_unshuffle(noisy, 4), F.pixel_unshuffle(before, 2)], 1)
+    noisy_alpha = torch.randn(1, 1, 16, 16, generator=draw)
+    seen_now = torch.cat([F.pixel_unshuffle(x, 4) for x in (noisy, noisy_alpha, wide)], 1)
+    a, b = old.conv_in(seen_before), new.conv_in(seen_now)
+    torch.testing.assert_close(a[..., 1:-1, 1:-1], b[..., 1:-1, 1:-1], rtol=1e-4, atol=1e-4)
+
+
+def test_untrained_it_adds_nothing_to_the_linear_answer(data, warm):
+    it = trainer(data, warm)
+    loss, without = it.loss(it.batch(0))
+    assert loss.item() == without.item() and loss.isfinite()
+
+
+def test_the_network_gains(data, warm):
+    it = trainer(data, warm)
+    history = [it.train_step() for _ in range(40)]
+    gain = [sum(loss / without for loss, without in part) / 10 for part in (history[:10], history[-10:])]
+    assert gain[1] < 0.95 < gain[0] * 1.05
+
+
+def test_resuming_equals_not_stopping_bit_for_bit(data, warm, tmp_path):
+    straight, stopped = trainer(data, warm), trainer(data, warm)
+    for _ in range(3):
+        straight.train_step()
+    for _ in range(2):
+        stopped.train_step()
+    stopped.save(tmp_path)
+    resumed = trainer(data, warm)
+    resumed.restore(tmp_path)
+    resumed.train_step()
+    assert (resumed.step, resumed.images) == (3, 24)
+    for name, p in straight.parameters.items():
+        assert torch.equal(resumed.parameters[name], p), name
+        assert torch.equal(resumed.average[name], straight.average[name]), name
+
+
+def test_targets_have_the_distribution_by_which_the_features_are_blended(data, warm):
+    """At the noisiest step and a high temperature the three candidates are alike, whichever is shown."""
+    rings = Rings(data, data, seed=0)
+    num = 300
+    nan = torch.full((3, 3), torch.nan)
+    ring = rings.ring([0, 1, 2], ring=0, tints=nan, logits=torch.zeros(3), target=0)
+    mixed = mix(
+        [ring] * num, t=torch.full((num,), 999), temperature=torch.full((num,), 1e6),
+        signal_power=schedule().alphas_cumprod, generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    which = torch.stack([(mixed.target[::4] - ring.truth[k, 0]).abs().flatten(1).amax(1) == 0 for k in range(3)])
+    assert which.sum().item() == num
+    # Binomial with p = 1/3: five standard deviations.
+    assert (which.float().mean(1) - 1 / 3).abs().max() < 5 * (2 / 9 / num) ** 0.5
+    torch.testing.assert_close(mixed.features[:4], ring.known.mean(0), rtol=1e-3, atol=1e-3)
+
+
+def test_little_noise_leaves_the_shown_candidate_alone(data, warm):
+    rings = Rings(data, data, seed=0)
+    ring = rings.ring([0, 1, 2], ring=1, tints=torch.full((3, 3), torch.nan), logits=torch.zeros(3), target=2)
+    power = schedule().alphas_cumprod[300]
+    alpha, sigma = power.sqrt()[None], (1 - power).sqrt()[None]
+    xt = alpha * ring.truth[2] + sigma * torch.randn(ring.truth[2].shape, generator=torch.Generator().manual_seed(0))
+    weight = posterior(xt[None], ring.known, alpha=alpha, sigma=sigma, logits=ring.logits, temperature=1.0)
+    assert weight[2, 0] > 0.99
+
+
+def test_the_command_trains_goes_on_and_says_what_is_missing(data, warm, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(refiner, "COARSE", 8)
+    args = ["--corpus", str(data), "--features", str(data), "--warm-start", str(warm), "--batch", "8"]
+    run = [*args, "--out", str(tmp_path / "run")]
+    assert main([*run, "--max-images", "16"]) == 0
+    assert main([*run, "--max-images", "24"]) == 0
+    assert "step 2" in capsys.readouterr().out
+    assert main([*args[:2], "--features", str(tmp_path), *args[4:], "--out", str(tmp_path / "none")]) == 1
+    assert "holds no features.json" in capsys.readouterr().err and not (tmp_path / "none").exists()
+    assert dataclasses.asdict(RefineConfig())["batch"] == 32
