@@ -117,7 +117,7 @@ def test_a_rehearsal_on_a_bare_tree_without_git_leaves_every_record(tmp_path: Pa
     assert all(records[stage]["outcome"] == "passed" for stage in stages[1:])
     check = records["check"]
     assert check["preflight"]["outcome"] == check["check"]["outcome"] == "passed"
-    assert str(tree / "build" / "gpu" / "lib") in check["builds"]["package"][0]
+    assert any(line.startswith(str(tree / "build" / "gpu" / "lib")) for line in check["builds"]["package"])
     assert {found["values"] for found in check["check"]["values"]} == {
         "residual", "noising", "products", "statistics", "masks", "scatter"
     }  # fmt: skip
@@ -137,7 +137,7 @@ def test_the_built_package_is_imported_and_not_the_sources(tmp_path: Path) -> No
     lib = tree / "build" / "gpu" / "lib"
     done = script(*words, "--inner", "build_package", tree=tree, PYTHONPATH=str(lib))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith(str(lib))
+    assert done.stdout.splitlines()[-1].startswith(str(lib))
 
 
 def test_a_carried_folder_of_other_sources_is_refused_before_anything_is_written(tmp_path: Path) -> None:
