@@ -129,7 +129,7 @@ def load_gsplat() -> None:
                     "time, shared by all cores.",
                     file=sys.stderr,
                 )
-            from gsplat.cuda._backend import _C
+            from gsplat.cuda._backend import _C  # pyright: ignore[reportAttributeAccessIssue]
     except (ImportError, OSError, RuntimeError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
