@@ -42,8 +42,9 @@ def commit() -> str:
 
 
 def command() -> str:
-    """The command line of this process, as typed in the repository."""
-    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    """The command line of this process, as typed in the repository; where its results went is left out."""
+    words = ["OUT" if before == "--out" else word for before, word in zip(sys.argv, sys.argv[1:], strict=False)]
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 
 def write_json(result: Mapping[str, Any], path: Path) -> None:

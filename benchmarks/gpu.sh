@@ -160,8 +160,14 @@ run_training() {
 
 if [ -n "$inner" ]; then # the process of one stage, under its time limit
   case $inner in
-    build_*) "$inner" ;;
-    preflight | check | sanitizer | ops | training) "run_$inner" ;;
+    build_package) build_package ;;
+    build_check) build_check ;;
+    build_gsplat) build_gsplat ;;
+    preflight) run_preflight ;;
+    check) run_check ;;
+    sanitizer) run_sanitizer ;;
+    ops) run_ops ;;
+    training) run_training ;;
     *) "$PYTHON" "benchmarks/gpu_$inner.py" --out "$out" --device "$device" ;;
   esac
   exit

@@ -20,6 +20,7 @@ NOTE = "carry.json"
 MIB = 2**20
 MOST, MOST_TOGETHER = 20 * MIB, 64 * MIB  # bytes of the folder; with the tracked files
 # Of the machine: what it has besides is listed in the stage `preflight`.
+ARCH = "90"
 PYTHON, PLATFORMS = "3.12", ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 WHEELS = ("diffusers==0.42.1", "gsplat==1.5.3", "tyro==1.0.17", "docstring-parser==0.18.0", "typeguard==4.6.0",
           "plyfile==1.1.5")  # fmt: skip
@@ -55,10 +56,8 @@ def make(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         part = Path(temporary) / "carry"
         part.mkdir()
-        environment = os.environ | {"SPLATDISTILL_CUDA": "1", "SPLATDISTILL_CUDA_ARCHS": "90"}
-        setup = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", f"{temporary}/lib"]
-        _run([*setup, "--build-temp", f"{temporary}/temp"], environment)
-        shutil.copy2(Path(temporary) / "lib" / "splatdistill" / "_C.abi3.so", part)
+        environment = os.environ | {"SPLATDISTILL_CUDA": "1", "SPLATDISTILL_CUDA_ARCHS": ARCH}
+        shutil.copy2(extension(Path(temporary), environment), part)
         _run([sys.executable, "csrc/cuda/check/build.py", str(part / "kernels_check")], environment)
         _run(["strip", str(part / "_C.abi3.so"), str(part / "kernels_check")], environment)
         platforms = [word for name in PLATFORMS for word in ("--platform", name)]
@@ -71,6 +70,18 @@ def make(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
     print(f"written: {folder}, of commit {note['commit']}")
+
+
+def extension(temporary: Path, environment: dict[str, str]) -> Path:
+    """The one of this environment, which make keeps up to date, if it has code for ARCH; else one built for it."""
+    from splatdistill import ops
+    from splatdistill.ops import _library
+
+    if ARCH in ops.build_info().get("cuda_archs", ()):
+        return Path(_library._C.__file__)
+    setup = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", f"{temporary}/lib"]
+    _run([*setup, "--build-temp", f"{temporary}/temp"], environment)
+    return temporary / "lib" / "splatdistill" / "_C.abi3.so"
 
 
 def weigh(folder: Path) -> None:

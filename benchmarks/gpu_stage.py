@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the logs and of pytest's reports")
     args = parser.parse_args()
     log = args.work / f"{args.stage}.log"
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = lines_of(log)
     outcome = OUTCOMES.get(args.code, "failed")
     ending: dict[str, Any] = {"exit_code": args.code, "seconds": round(time.time() - args.begun), "log": lines[-TAIL:]}
     if args.stage in TESTS:
@@ -53,7 +53,13 @@ def main() -> None:
 def builds(work: Path) -> dict[str, list[str]]:
     """The last lines of what was built in the background; the very last says how it ended, if it has."""
     logs = {name: work / f"{name}.build.log" for name in BUILDS}
-    return {name: log.read_text(errors="replace").splitlines()[-3:] for name, log in logs.items() if log.exists()}
+    return {name: lines_of(log)[-3:] for name, log in logs.items() if log.exists()}
+
+
+def lines_of(log: Path) -> list[str]:
+    """Without the folder that the tree lies in, which is nobody's business."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return text.replace(f"{evidence.ROOT}/", "").splitlines()
 
 
 def open_record(stage: str, out: Path, *, device: str, begun: int) -> evidence.Record:
@@ -62,7 +68,7 @@ def open_record(stage: str, out: Path, *, device: str, begun: int) -> evidence.R
     name = device_name(out, device)
     path = evidence.path_of(bench, name, out)
     started = int(os.environ.get("GPU_STARTED", "0"))  # of the whole call: what is older is of another
-    if path.exists() and int(path.stat().st_mtime) >= max(started, begun if bench == stage else 0):
+    if path.exists() and int(path.stat().st_mtime) >= max(started, 0 if stage in SHARED else begun):
         return evidence.Record(path)
     path.unlink(missing_ok=True)
     command = shlex.join(["benchmarks/gpu.sh", "OUT", "--only", stage])

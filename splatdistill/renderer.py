@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
+import sys
+from contextlib import redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -54,12 +60,12 @@ class CpuRenderer:
 
 
 class GsplatRenderer:
-    """gsplat's CUDA rasteriser under the same rules. gsplat itself waits for the device once in each call, to learn how
-    long its tile lists are.
+    """gsplat's CUDA rasteriser under the same rules. gsplat itself waits for the device twice in each call: it checks
+    the inverse of the cameras where colours are harmonics, and asks how long its tile lists are.
     """
 
     def render(self, splats: Splats, cameras: Cameras, *, background: Tensor, normals: bool = False) -> RenderOutput:
-        from gsplat import rasterization  # its first CUDA call may compile, so not at import
+        from gsplat import rasterization
 
         device = splats.device
         background = send(background, device)
@@ -101,7 +107,40 @@ def make_renderer(device: torch.device, name: RendererName = "auto") -> Renderer
         raise ValueError(
             "renderer: gsplat is not installed; install splatdistill[gsplat], or take the slower --renderer cpu."
         )
+    load_gsplat()
     return GsplatRenderer()
+
+
+@functools.cache
+def load_gsplat() -> None:
+    """Loads gsplat's CUDA kernels, which compile at their first use on a machine; a note on stderr says so.
+
+    One process at a time: gsplat removes what another one has built so far. ValueError, one sentence, when it cannot.
+    """
+    from torch.utils.cpp_extension import _get_build_directory  # gsplat asks it too
+
+    try:
+        folder = Path(_get_build_directory("gsplat_cuda", verbose=False))
+        with (folder.parent / "gsplat_cuda.splatdistill_lock").open("w") as lock, redirect_stdout(StringIO()):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if find_spec("gsplat.csrc") is None and not (folder / "gsplat_cuda.so").is_file():
+                print(
+                    "Note: gsplat compiles its CUDA kernels now, once on this machine: about ten minutes of processor "
+                    "time, shared by all cores.",
+                    file=sys.stderr,
+                )
+            from gsplat.cuda._backend import _C  # pyright: ignore[reportAttributeAccessIssue]
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(
+            f"renderer: gsplat's CUDA kernels do not load ({reason}); "
+            "`python -c 'import gsplat.cuda._backend'` shows more, and --renderer cpu does without."
+        ) from error
+    if _C is None:
+        raise ValueError(
+            "renderer: gsplat came without compiled CUDA kernels and finds no nvcc to compile them; install the CUDA "
+            f"toolkit {torch.version.cuda}, or take the slower --renderer cpu."
+        )
 
 
 def harmonics(splats: Splats) -> Tensor:

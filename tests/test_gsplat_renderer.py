@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -95,6 +100,19 @@ def test_a_run_through_gsplat_is_the_run_through_ours() -> None:
     assert (pictures[0] - 1).abs().mean() > 0.01
 
 
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
+    """gsplat's compiled half, stood in for; where it would be built is an empty folder."""
+    module = ModuleType("gsplat.cuda._backend")
+    module._C = object()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", module)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    renderer.load_gsplat.cache_clear()
+    yield module
+    renderer.load_gsplat.cache_clear()
+
+
+@pytest.mark.usefixtures("backend")
 def test_the_device_chooses_the_renderer_and_a_name_overrules_it() -> None:
     assert isinstance(make_renderer(CPU), CpuRenderer)
     assert isinstance(make_renderer(CUDA), GsplatRenderer)
@@ -112,3 +130,47 @@ def test_a_missing_gsplat_is_named_with_its_extra(name: Any, monkeypatch: pytest
     monkeypatch.setattr(renderer, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"^renderer: gsplat is not installed; install splatdistill\[gsplat\]"):
         make_renderer(CUDA, name)
+
+
+def test_gsplat_without_nvcc_is_refused_in_one_sentence(backend: Any) -> None:
+    """It sets its kernels to None then, and fails with an AttributeError at the first picture."""
+    backend._C = None
+    with pytest.raises(ValueError, match=r"^renderer: gsplat came without compiled .* no nvcc .*--renderer cpu\.$"):
+        make_renderer(CUDA)
+
+
+def test_kernels_of_gsplat_that_do_not_load_are_told_in_one_sentence(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(backend, "_C")
+    with pytest.raises(ValueError, match=r"^renderer: gsplat's CUDA kernels do not load \(.*\); .*cpu does without\.$"):
+        make_renderer(CUDA)
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_compile_is_announced_once_and_one_that_is_there_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        make_renderer(CUDA)
+    assert capsys.readouterr().err.count("gsplat compiles its CUDA kernels now, once on this machine") == 1
+    (tmp_path / "gsplat_cuda" / "gsplat_cuda.so").touch()
+    renderer.load_gsplat.cache_clear()
+    make_renderer(CUDA)
+    assert capsys.readouterr().err == ""
+
+
+def test_processes_that_need_the_kernels_at_once_take_turns(
+    tmp_path: Path, backend: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gsplat removes what is being built, so nobody imports it before the lock is his."""
+    asked = []
+
+    def flock(file: Any, how: int) -> None:
+        asked.append((Path(file.name), how))
+        monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", backend)
+
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", None)  # an import fails
+    monkeypatch.setattr(renderer.fcntl, "flock", flock)
+    assert isinstance(make_renderer(CUDA), GsplatRenderer)
+    assert asked == [(tmp_path / "gsplat_cuda.splatdistill_lock", fcntl.LOCK_EX)]

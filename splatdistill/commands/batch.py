@@ -68,6 +68,8 @@ def batch(args: list[str]) -> int:
     for sentence in _about(jobs, fetch=flags.engine == "local"):
         if rank.rank == 0:
             print(f"Note: {sentence}", file=sys.stderr)
+    if flags.engine == "local":
+        _prepare_renderers(jobs)
     ledger = Ledger(out)
     ledger.folder.mkdir(parents=True, exist_ok=True)
     share = jobs[rank.rank :: rank.world]
@@ -160,6 +162,17 @@ def _about(jobs: Sequence[Job], *, fetch: bool) -> list[str]:
         except ValueError as error:
             raise ValueError(f"{job.where}: {error}") from error
     return list(said)
+
+
+def _prepare_renderers(jobs: Sequence[Job]) -> None:
+    """What compiles at its first use does so here, once and seen, and what cannot draw is refused before any run."""
+    import torch
+
+    from splatdistill.renderer import make_renderer
+
+    for device, renderer in {(job.config.device, job.config.renderer) for job in jobs}:
+        if device != "cpu" and renderer != "cpu" and torch.cuda.is_available():
+            make_renderer(torch.device("cuda"), renderer)
 
 
 def _is_done(job: Job, out: Path, ledger: Ledger) -> bool:

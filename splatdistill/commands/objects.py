@@ -140,9 +140,9 @@ def render(flags: Render) -> int:
     from splatdistill.renderer import make_renderer
 
     device = pick_device("auto")
+    renderer = make_renderer(device, flags.renderer)
     folder.mkdir(parents=True, exist_ok=True)
     with Progress(total=flags.frames) as progress:
-        renderer = make_renderer(device, flags.renderer)
         write_views(renderer, splats.to(device), config, folder, progress, light=light)
     print_results(folder, "turntable.mp4", "turntable_frames", "contact.png")
     return DONE
