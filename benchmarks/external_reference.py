@@ -12,25 +12,23 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import trimesh
 from PIL import Image
 from torch import Tensor
 
 from splatdistill.cameras import turntable
 from splatdistill.config import CameraConfig
 from splatdistill.embedded.corpus.build import select_models
-from splatdistill.embedded.corpus.furniture import Material, Mesh, load_mesh
-from splatdistill.embedded.corpus.rays import ALBEDO, ALPHA, SHADING, enclosing_ball
+from splatdistill.embedded.corpus.furniture import load_mesh
+from splatdistill.embedded.corpus.meshes import Mesh, read_glb
+from splatdistill.embedded.corpus.rays import ALBEDO, ALPHA, SHADING
 from splatdistill.embedded.corpus.render import Caster
 from splatdistill.evaluate import NUM_VIEWS, external
 from splatdistill.io.video import to_uint8
@@ -83,29 +81,7 @@ def _zipped(path: Path, table: Path) -> Iterator[Task]:
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        yield row["noun"], f"models/{row['file']}", lambda name=row["file"]: _glb(path, name)
-
-
-def _glb(path: Path, name: str) -> Mesh:
-    """A GLB of one flat colour a part, in the unit sphere; its sRGB factors are taken as they are."""
-    with zipfile.ZipFile(path) as contents:
-        scene = trimesh.load_scene(io.BytesIO(contents.read(name)), file_type="glb", process=False)
-    parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
-    if not parts:
-        raise ValueError(f"The model {name} holds no triangles.")
-    offsets = np.cumsum([0] + [len(part.vertices) for part in parts])
-    vertices = np.concatenate([part.vertices for part in parts])
-    centre, radius = enclosing_ball(vertices)
-    vertices = (vertices - centre) / radius
-    colours = [np.asarray(part.visual.material.baseColorFactor[:3], dtype=np.float32) / 255 for part in parts]  # type: ignore[union-attr]
-    return Mesh(
-        vertices=vertices,
-        normals=np.zeros_like(vertices),  # unlike the flat ones everywhere, so that those are taken
-        uv=np.zeros((len(vertices), 2)),
-        faces=np.concatenate([part.faces + offset for part, offset in zip(parts, offsets, strict=False)]),
-        face_material=np.repeat(np.arange(len(parts)), [len(part.faces) for part in parts]),
-        materials=[Material(colour, 1.0, None) for colour in colours],
-    )
+        yield row["noun"], f"models/{row['file']}", lambda name=row["file"]: read_glb(path, name)
 
 
 def _draw_all(tasks: list[Task], work: Path) -> None:

@@ -46,7 +46,7 @@ def results(rasterize, scene, weights, keep, **options):
     if loss.requires_grad:
         loss.backward()
     zero = torch.zeros(())
-    images = {k: getattr(picture, k).detach() * keep for k in ("rgb", "alpha", "depth")}
+    images = {k: getattr(picture, k).detach() * keep for k in ("rgb", "alpha", "depth") if hasattr(picture, k)}
     return images, {k: scene[k].grad if scene[k].grad is not None else zero for k in LEAVES}
 
 
