@@ -81,8 +81,9 @@ needs() { # needs NAME...
 
 build_package() { # the Python of the tree beside a compiled extension
   rm -rf "$lib" "$work/temp"
-  if [ -n "$carry" ] && [ -e "$carry/_C.abi3.so" ]; then
-    SPLATDISTILL_CUDA=0 "$PYTHON" setup.py --quiet build_py --build-lib "$lib" && cp "$carry/_C.abi3.so" "$lib/splatdistill/"
+  if [ -n "$carry" ] && [ -e "$carry/_C.abi3.so.gz" ]; then
+    SPLATDISTILL_CUDA=0 "$PYTHON" setup.py --quiet build_py --build-lib "$lib" &&
+      gunzip -c "$carry/_C.abi3.so.gz" >"$lib/splatdistill/_C.abi3.so"
   else
     nvcc --version | tail -n 2
     "$PYTHON" setup.py --quiet build_py --build-lib "$lib" build_ext --build-lib "$lib" --build-temp "$work/temp"
