@@ -93,8 +93,8 @@ build_package() { # the Python of the tree beside a compiled extension
 }
 
 build_check() {
-  if [ -n "$carry" ] && [ -x "$carry/kernels_check" ] && [ "$device" = cuda ]; then
-    cp "$carry/kernels_check" "$check"
+  if [ -n "$carry" ] && [ -e "$carry/kernels_check" ] && [ "$device" = cuda ]; then
+    cp "$carry/kernels_check" "$check" && chmod +x "$check"
   elif [ "$device" = cuda ]; then
     "$PYTHON" csrc/cuda/check/build.py "$check"
   else
