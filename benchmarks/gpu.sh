@@ -81,8 +81,9 @@ needs() { # needs NAME...
 
 build_package() { # the Python of the tree beside a compiled extension
   rm -rf "$lib" "$work/temp"
-  if [ -n "$carry" ] && [ -e "$carry/_C.abi3.so" ]; then
-    SPLATDISTILL_CUDA=0 "$PYTHON" setup.py --quiet build_py --build-lib "$lib" && cp "$carry/_C.abi3.so" "$lib/splatdistill/"
+  if [ -n "$carry" ] && [ -e "$carry/_C.abi3.so.gz" ]; then
+    SPLATDISTILL_CUDA=0 "$PYTHON" setup.py --quiet build_py --build-lib "$lib" &&
+      gunzip -c "$carry/_C.abi3.so.gz" >"$lib/splatdistill/_C.abi3.so"
   else
     nvcc --version | tail -n 2
     "$PYTHON" setup.py --quiet build_py --build-lib "$lib" build_ext --build-lib "$lib" --build-temp "$work/temp"
@@ -92,8 +93,8 @@ build_package() { # the Python of the tree beside a compiled extension
 }
 
 build_check() {
-  if [ -n "$carry" ] && [ -x "$carry/kernels_check" ] && [ "$device" = cuda ]; then
-    cp "$carry/kernels_check" "$check"
+  if [ -n "$carry" ] && [ -e "$carry/kernels_check" ] && [ "$device" = cuda ]; then
+    cp "$carry/kernels_check" "$check" && chmod +x "$check"
   elif [ "$device" = cuda ]; then
     "$PYTHON" csrc/cuda/check/build.py "$check"
   else

@@ -60,6 +60,7 @@ def make(folder: Path) -> None:
         shutil.copy2(extension(Path(temporary), environment), part)
         _run([sys.executable, "csrc/cuda/check/build.py", str(part / "kernels_check")], environment)
         _run(["strip", str(part / "_C.abi3.so"), str(part / "kernels_check")], environment)
+        _run(["gzip", "-9", str(part / "_C.abi3.so")], environment)
         platforms = [word for name in PLATFORMS for word in ("--platform", name)]
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         pip += ["--python-version", PYTHON, "--implementation", "cp", *platforms, "-d", str(part)]
