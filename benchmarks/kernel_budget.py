@@ -104,8 +104,7 @@ def main() -> int:
     if kit is None:
         print("SKIPPED: no nvcc on the PATH, so no kernel was compiled. `make kernels` fetches one.")
         return NOT_RUN
-    shown = subprocess.run([kit.nvcc, "--version"], check=True, capture_output=True, text=True).stdout  # noqa: S603
-    release = re.findall(r"V(\d[\d.]*)", shown)[0]
+    release = kit.release
     units = [(source, arch) for source in toolkit.SOURCES for arch in ARCHS]
     try:
         with ThreadPoolExecutor(2) as pool:
