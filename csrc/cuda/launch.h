@@ -55,11 +55,31 @@ void launch(const typename Kernel::Args& args, int64_t blocks, Stream stream) {
 
 inline void clear(void* memory, size_t bytes, Stream stream) { cudaMemsetAsync(memory, 0, bytes, stream); }
 
+// Null, or why the device of that index cannot run the kernel: too old a driver, or no code for it. Launches nothing.
+template <class Kernel>
+const char* unusable(int device) {
+  int before = 0;
+  cudaFuncAttributes attributes = {};
+  cudaError_t error = cudaGetDevice(&before);
+  if (error == cudaSuccess) error = cudaSetDevice(device);
+  if (error == cudaSuccess) {
+    error = cudaFuncGetAttributes(&attributes, run<Kernel>);
+    cudaSetDevice(before);
+  }
+  cudaGetLastError();  // else the next launch would report it
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
 #else
 
 inline bool reversed = false;  // the other order of blocks and threads: results must not depend on it
 
 inline const char* launch_error() { return nullptr; }
+
+template <class Kernel>
+const char* unusable(int) {
+  return nullptr;
+}
 
 template <class Kernel>
 void launch(const typename Kernel::Args& args, int64_t blocks, Stream) {

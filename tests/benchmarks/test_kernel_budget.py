@@ -61,6 +61,14 @@ def test_local_memory_and_spills_do_not_compile(tmp_path):
         kernel_budget.compile_kernels(kernel_budget.toolkit.find().nvcc, planted, "90")
 
 
+@pytest.mark.skipif(kernel_budget.toolkit.find() is None, reason="needs nvcc on the PATH")
+def test_half_numbers_compile_for_devices_without_an_instruction_for_them():
+    """Before sm_80 there is none that rounds to bfloat16."""
+    source = kernel_budget.ROOT / "csrc" / "cuda" / "residual.cu"
+    report = kernel_budget.compile_kernels(kernel_budget.toolkit.find().nvcc, source, "75")
+    assert any(name.startswith("ChunkKernel") for name in kernel_budget.parse(report))
+
+
 def test_without_nvcc_the_gate_says_that_it_did_not_run(monkeypatch, capsys):
     monkeypatch.setattr(kernel_budget.sys, "argv", ["kernel_budget.py"])
     monkeypatch.setenv("PATH", "")
