@@ -31,7 +31,7 @@ class Toolkit:
         return re.findall(r"V(\d[\d.]*)", shown)[0]
 
     def check_torch(self, cuda: str | None) -> None:
-        """SystemExit, one sentence, for an nvcc of a later major release than torch's CUDA (None where it has none): the
+        """SystemExit, one sentence, for an nvcc of a later major release than torch's CUDA, None for none: the
         kernels would need a newer driver than torch does.
         """
         release = self.release
