@@ -126,12 +126,19 @@ check-aarch64: venv
 	@$(CHECK) --machine aarch64
 
 # Compiles the CUDA kernels and compares with benchmarks/results/kernel_budget.json. Where no nvcc is on the PATH, that of
-# NVIDIA's packages is used, for this alone.
+# NVIDIA's packages is used, for this alone; the same for the disassembler.
 NVCC := build/nvcc
 NVCC_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85 \
 	nvidia-cuda-runtime==13.0.96
-kernels: venv $(if $(shell command -v nvcc),,$(NVCC))
-	@PATH="$$PATH:$(abspath $(NVCC))/nvidia/cu13/bin" $(BIN)/python benchmarks/kernel_budget.py
+NVDISASM := build/nvdisasm
+kernels: venv $(if $(shell command -v nvcc),,$(NVCC)) $(if $(shell command -v nvdisasm),,$(NVDISASM))
+	@PATH="$$PATH:$(abspath $(NVCC))/nvidia/cu13/bin:$(abspath $(NVDISASM))/nvidia/cu13/bin" \
+		$(BIN)/python benchmarks/kernel_budget.py
+
+$(NVDISASM): | venv
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part nvidia-cuda-nvdisasm==13.2.86
+	mv $@.part $@
 
 $(NVCC): | venv
 	rm -rf $@.part

@@ -42,7 +42,7 @@ def kernel_objects(build: Path, compiler: str) -> list[str]:
     jobs = build_kernels.jobs(build, platform.machine())
     commands = {".cpp": [compiler, *KERNEL_FLAGS]}
     if CUDA:
-        commands[".cu"] = [CUDA.nvcc, *toolkit.FLAGS, *toolkit.STRICT, *toolkit.gencode(ARCHS)]
+        commands[".cu"] = [CUDA.nvcc, *toolkit.FLAGS, *toolkit.gencode(ARCHS)]
         jobs += [(file, build / f"{file.name}.o", []) for file in toolkit.SOURCES]
     return build_kernels.compile_all(build, commands, jobs)
 
@@ -87,6 +87,8 @@ if wanted == "1" and CUDA is None:
     raise SystemExit(
         "SPLATDISTILL_CUDA is 1 but no nvcc on the PATH works: install the CUDA toolkit, or leave it unset."
     )
+if CUDA:
+    CUDA.check_torch(torch.version.cuda)
 ARCHS = toolkit.archs() if CUDA else []
 
 # -isystem: the warnings are for our own files.

@@ -5,6 +5,9 @@ or uses local memory does not compile. Registers and shared memory are compared 
 either fails, for it may cost occupancy. If the growth was meant, say so in the commit and run
 `python benchmarks/kernel_budget.py --write`; the same after an improvement.
 
+Where there is an nvdisasm, the machine code is read too: it must not touch local memory, and kernels that take four
+elements at a time must store them at once.
+
 Registers depend on the compiler, so the table records it; with another one only spills and local memory are looked for.
 Without nvcc the script says SKIPPED and exits with 77, and that is not a pass. `make kernels` fetches one for it.
 """
@@ -14,11 +17,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "csrc" / "cuda"))
@@ -26,6 +31,7 @@ import toolkit  # noqa: E402
 
 TABLE = Path(__file__).parent / "results" / "kernel_budget.json"
 ARCHS = ["80", "90"]
+VECTORS = re.compile(r"(Chunk|Noising)Kernel<.*\b4>$")  # kernels that write tensors, four elements at a time
 NOT_RUN = 77
 
 Budget = dict[str, int]
@@ -36,17 +42,28 @@ class CompileError(Exception):
     """What the compiler says."""
 
 
-def compile_kernels(nvcc: str, source: Path, arch: str) -> str:
-    """The assembler's report on the kernels of one file."""
+class Compiled(NamedTuple):
+    """report: the assembler's, on the kernels of one file. code: theirs, disassembled; None without nvdisasm."""
+
+    report: str
+    code: str | None
+
+
+def compile_kernels(nvcc: str, source: Path, arch: str) -> Compiled:
+    disassembler, code = shutil.which("nvdisasm"), None
     with tempfile.TemporaryDirectory() as folder:
         command = [nvcc, *toolkit.FLAGS, *toolkit.STRICT, "-Xptxas=-v", f"-arch=sm_{arch}", "-cubin"]
         command += ["-o", f"{folder}/kernels.cubin", str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        if disassembler and not done.returncode:
+            command = [disassembler, "-c", f"{folder}/kernels.cubin"]
+            code = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+            code = demangled(re.sub(r"^\.text\.", ".text ", code, flags=re.M))  # a name begins after a blank
     report = demangled(done.stdout + done.stderr)
     if done.returncode:
         wrong = [line for line in report.splitlines() if "error" in line]
         raise CompileError(f"{source.name}, sm_{arch}: " + "\n".join(wrong or [report]))
-    return report
+    return Compiled(report, code)
 
 
 def demangled(text: str) -> str:
@@ -73,6 +90,22 @@ def short(name: str) -> str:
     if ours := re.search(r"sd::cuda::run<sd::cuda::\(anonymous namespace\)::(\w+(?:<[^>]*>)?)", name):
         return ours[1]
     return name.split("<")[0].split("(")[0].split("::")[-1].split(" ")[-1]
+
+
+def misses(code: str, kernels: Kernels) -> list[str]:
+    """What is wrong with the machine code of a file that holds `kernels`, a line for each of them."""
+    lines, unseen = [], set(kernels)
+    for part in re.split(r"^\.text (?=.*:$)", code, flags=re.M)[1:]:
+        name = short(part.splitlines()[0])
+        unseen.discard(name)
+        accesses = re.findall(r"\b(LDL|STL|STG)((?:\.\w+)*)", part)
+        if any(kind != "STG" for kind, _ in accesses):
+            lines.append(f"{name}: uses local memory")
+        if VECTORS.match(name):
+            widths = {width for _, how in accesses for width in re.findall(r"\.(128|64)\b", how) or ["element"]}
+            if "128" not in widths or "element" in widths:
+                lines.append(f"{name}: does not store four elements at once")
+    return [*lines, *(f"{name}: its machine code was not found" for name in sorted(unseen))]
 
 
 def compare(found: dict[str, Kernels], table: dict[str, Kernels]) -> tuple[list[str], bool]:
@@ -104,16 +137,22 @@ def main() -> int:
     if kit is None:
         print("SKIPPED: no nvcc on the PATH, so no kernel was compiled. `make kernels` fetches one.")
         return NOT_RUN
-    shown = subprocess.run([kit.nvcc, "--version"], check=True, capture_output=True, text=True).stdout  # noqa: S603
-    release = re.findall(r"V(\d[\d.]*)", shown)[0]
+    release = kit.release
     units = [(source, arch) for source in toolkit.SOURCES for arch in ARCHS]
     try:
         with ThreadPoolExecutor(2) as pool:
-            reports = list(pool.map(lambda unit: compile_kernels(kit.nvcc, *unit), units))
+            compiled = list(pool.map(lambda unit: compile_kernels(kit.nvcc, *unit), units))
     except CompileError as error:
         print(f"FAILED {error}")
         return 1
-    found = {f"{source.name} sm_{arch}": parse(report) for (source, arch), report in zip(units, reports, strict=True)}
+    made = {f"{source.name} sm_{arch}": each for (source, arch), each in zip(units, compiled, strict=True)}
+    found = {unit: parse(each.report) for unit, each in made.items()}
+    if any(each.code is None for each in compiled):
+        print("The machine code was not read: no nvdisasm on the PATH.")
+    wrong = [f"{unit} {line}" for unit, each in made.items() if each.code for line in misses(each.code, found[unit])]
+    if wrong:
+        print("\n".join(f"FAILED {line}" for line in wrong))
+        return 1
     number = sum(len(kernels) for kernels in found.values())
     print(f"{number} kernels for sm_{', sm_'.join(ARCHS)} with nvcc {release}: no spills, no local memory")
     if write:

@@ -1,6 +1,9 @@
 #include <Python.h>
 
 #include "../cpu/levels.h"
+#if defined(SD_WITH_CUDA)
+#include "../cuda/densify.h"
+#endif
 
 // Importing this module registers the ops. Beyond that it only tells what it can do.
 namespace {
@@ -15,8 +18,21 @@ PyObject* has_cuda(PyObject*, PyObject*) {
 #endif
 }
 
+PyObject* cuda_error(PyObject*, PyObject* index) {
+  const long device = PyLong_AsLong(index);
+  if (device == -1 && PyErr_Occurred()) return nullptr;
+#if defined(SD_WITH_CUDA)
+  const char* error = sd::cuda::kernels_unusable(static_cast<int>(device));
+  if (!error) Py_RETURN_NONE;
+  return PyUnicode_FromString(error);
+#else
+  return PyUnicode_FromString("no CUDA kernels are built in");
+#endif
+}
+
 PyMethodDef methods[] = {{"simd_level", simd_level, METH_NOARGS, "Name of the instruction-set level in use."},
                          {"has_cuda", has_cuda, METH_NOARGS, "Whether CUDA kernels are built in."},
+                         {"cuda_error", cuda_error, METH_O, "None, or why the CUDA device of that index runs none."},
                          {nullptr, nullptr, 0, nullptr}};
 
 PyModuleDef definition = {

@@ -25,7 +25,7 @@ SD_HD float from_bfloat16(uint16_t bits) { return float_of(uint32_t{bits} << 16)
 
 // Rounds to the nearest, ties to even, as every narrowing below.
 SD_HD uint16_t to_bfloat16(float value) {
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800  // those before have no such instruction
   uint16_t out;
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out) : "f"(value));
   return out;

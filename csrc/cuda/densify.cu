@@ -199,6 +199,8 @@ struct ScatterKernel {
 
 }  // namespace
 
+const char* kernels_unusable(int device) { return unusable<StatisticsKernel>(device); }
+
 const char* densify_accumulate(const float* probe_grad, const int32_t* radii, int64_t num_views, int64_t n,
                                float* grad_sum, int64_t* count, Stream stream) {
   launch<StatisticsKernel>({probe_grad, radii, num_views, n, grad_sum, count},

@@ -18,7 +18,27 @@ SD_HD Vector<E, W> vector_at(const void* data, int64_t index) {
 
 template <class E, int W>
 SD_HD void put_vector(void* data, int64_t index, const Vector<E, W>& vector) {
-  *reinterpret_cast<Vector<E, W>*>(static_cast<E*>(data) + index) = vector;
+  auto* to = reinterpret_cast<Vector<E, W>*>(static_cast<E*>(data) + index);
+#if defined(__CUDA_ARCH__)
+  // Where a plain assignment is inlined, the compiler stores one element after another.
+  constexpr int kWords = sizeof vector / sizeof(uint32_t);
+  if constexpr (W > 1) {
+    static_assert(kWords % 4 == 0 || kWords == 2);
+    uint32_t word[kWords];
+    memcpy(word, &vector, sizeof vector);
+    const size_t address = __cvta_generic_to_global(to);
+    if constexpr (kWords == 2) {
+      asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(word[0]), "r"(word[1]) : "memory");
+    } else {
+      for (int i = 0; i < kWords; i += 4)
+        asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address + i * sizeof(uint32_t)), "r"(word[i]),
+                     "r"(word[i + 1]), "r"(word[i + 2]), "r"(word[i + 3])
+                     : "memory");
+    }
+    return;
+  }
+#endif
+  *to = vector;
 }
 
 template <class T, class E, int W>

@@ -10,11 +10,15 @@
 #else
 #include <algorithm>
 #include <memory>
+#if defined(SD_HOST_THREADS)
+#include "host_threads.h"
+#endif
 #endif
 
 // A kernel is a struct: its Args, its Shared memory, kThreads of a block, kPhases, and `run`, what one thread does in
 // one phase. There is a barrier between two phases and nowhere else; nothing is kept in registers over it. So the same
 // source also runs on a host, phase after phase and thread after thread, which tests use: everything but races shows.
+// Those show with SD_HOST_THREADS, where threads of the host take the place of the kernel's.
 namespace sd::cuda {
 
 // Before a loop that the compiler would unroll into spilled registers.
@@ -55,12 +59,38 @@ void launch(const typename Kernel::Args& args, int64_t blocks, Stream stream) {
 
 inline void clear(void* memory, size_t bytes, Stream stream) { cudaMemsetAsync(memory, 0, bytes, stream); }
 
+// Null, or why the device of that index cannot run the kernel: too old a driver, or no code for it. Launches nothing.
+template <class Kernel>
+const char* unusable(int device) {
+  int before = 0;
+  cudaFuncAttributes attributes = {};
+  cudaError_t error = cudaGetDevice(&before);
+  if (error == cudaSuccess) error = cudaSetDevice(device);
+  if (error == cudaSuccess) {
+    error = cudaFuncGetAttributes(&attributes, run<Kernel>);
+    cudaSetDevice(before);
+  }
+  cudaGetLastError();  // else the next launch would report it
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
 #else
 
 inline bool reversed = false;  // the other order of blocks and threads: results must not depend on it
 
 inline const char* launch_error() { return nullptr; }
 
+template <class Kernel>
+const char* unusable(int) {
+  return nullptr;
+}
+
+#if defined(SD_HOST_THREADS)
+template <class Kernel>
+void launch(const typename Kernel::Args& args, int64_t blocks, Stream) {
+  run_on_threads<Kernel>(args, blocks);
+}
+#else
 template <class Kernel>
 void launch(const typename Kernel::Args& args, int64_t blocks, Stream) {
   const auto shared = std::make_unique<typename Kernel::Shared>();
@@ -69,6 +99,7 @@ void launch(const typename Kernel::Args& args, int64_t blocks, Stream) {
       for (int j = 0; j < Kernel::kThreads; ++j)
         Kernel::run(phase, args, *shared, {reversed ? blocks - 1 - i : i, reversed ? Kernel::kThreads - 1 - j : j});
 }
+#endif
 
 inline void clear(void* memory, size_t bytes, Stream) { std::fill_n(static_cast<char*>(memory), bytes, char{0}); }
 
@@ -79,7 +110,7 @@ SD_HD void add_atomically(int* sum, int value) {
 #if defined(__CUDA_ARCH__)
   atomicAdd(sum, value);
 #else
-  *sum += value;
+  __atomic_fetch_add(sum, value, __ATOMIC_RELAXED);
 #endif
 }
 
@@ -87,7 +118,7 @@ SD_HD void add_atomically(int64_t* sum, int64_t value) {
 #if defined(__CUDA_ARCH__)
   atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(value));
 #else
-  *sum += value;
+  __atomic_fetch_add(sum, value, __ATOMIC_RELAXED);
 #endif
 }
 

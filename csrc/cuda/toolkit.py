@@ -12,7 +12,8 @@ from pathlib import Path
 SOURCES = sorted(Path(__file__).parent.glob("*.cu"))
 # Rounded after every operation, as on a CPU: densify masks are equal everywhere. Never --use_fast_math.
 FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-Xcompiler=-fPIC,-fvisibility=hidden"]
-# A kernel that spills registers or needs local memory does not compile.
+# A kernel that spills registers or needs local memory does not compile. Not for a user's build: with another compiler
+# or architecture one that spills is still right.
 STRICT = ["-Xptxas=-warn-spills,-warn-lmem-usage,-Werror"]
 
 
@@ -22,6 +23,23 @@ class Toolkit:
 
     nvcc: str
     libraries: list[str]
+
+    @property
+    def release(self) -> str:
+        """Such as 13.0.88, as nvcc tells it."""
+        shown = subprocess.run([self.nvcc, "--version"], check=True, capture_output=True, text=True).stdout  # noqa: S603
+        return re.findall(r"V(\d[\d.]*)", shown)[0]
+
+    def check_torch(self, cuda: str | None) -> None:
+        """SystemExit, one sentence, for an nvcc of a later major release than torch's CUDA, None for none: the
+        kernels would need a newer driver than torch does.
+        """
+        release = self.release
+        if cuda is not None and int(release.split(".")[0]) > int(cuda.split(".")[0]):
+            raise SystemExit(
+                f"{self.nvcc} is of CUDA {release}, which needs a newer driver than this torch of CUDA {cuda}: put an "
+                f"nvcc of CUDA {cuda.split('.')[0]} first on the PATH, or set SPLATDISTILL_CUDA=0 for no CUDA kernels."
+            )
 
     def static_runtime(self) -> str:
         """The CUDA runtime as a library that is linked in, so that the extension loads where there is none."""

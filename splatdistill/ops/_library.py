@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from typing import Any
 
 import torch  # the extension needs torch's libraries in the process
@@ -16,8 +18,24 @@ except ImportError as error:
 
 
 def native(device: torch.device) -> bool:
-    """Whether the operators, but for the rasteriser, have kernels for tensors on `device`."""
-    return device.type == "cpu" or (device.type == "cuda" and _C.has_cuda())
+    """Whether the operators, but for the rasteriser, have kernels that run on `device`."""
+    return device.type == "cpu" or (device.type == "cuda" and _C.has_cuda() and _runs_on(device.index))
+
+
+@functools.cache
+def _runs_on(index: int | None) -> bool:
+    """Whether that CUDA device runs the kernels. A note on stderr, once, where it does not."""
+    if not torch.cuda.is_available():
+        return True  # fake tensors, which run nothing
+    error = _C.cuda_error(torch.cuda.current_device() if index is None else index)
+    if error is not None:
+        print(
+            f"Note: splatdistill's CUDA kernels do not run on this device ({error}), so slower torch code takes their "
+            "place; a newer driver, or an installation from source with SPLATDISTILL_CUDA_ARCHS set for this device, "
+            "brings them back.",
+            file=sys.stderr,
+        )
+    return error is None
 
 
 def build_info() -> dict[str, Any]:

@@ -12,10 +12,11 @@ from torch import Tensor
 from splatdistill.device import indexed
 
 GB = 1e9  # bytes
-# Values per picture and pixel of the native size, counted on the shapes of SD 1.5 and not measured: what the encoder
-# keeps for its backward, and what the UNet holds at once for one row when attention is not written out.
-_ENCODER_VALUES, _NETWORK_VALUES = 3000, 130
-_BLOCKWISE = 0.62  # share of the encoder's that is left when its blocks are repeated one by one
+# Counted on the shapes of SD 1.5 and not measured: bytes per picture and pixel of the native size that autograd keeps
+# of the encoder, whose norms and what follows them stay in fp32 beside bf16; and values that the UNet holds at once for
+# one row when attention is not written out.
+_ENCODER_BYTES, _NETWORK_VALUES = {"bf16": 9850, "fp32": 12130}, 130
+_BLOCKWISE = 0.61  # share of the encoder's that is left when its blocks are repeated one by one
 
 
 class Chunks:
@@ -72,7 +73,7 @@ def estimate(num_parameters: int, *, image_size: int, encoder: str, dtype: str) 
     """
     size = 2 if dtype == "bf16" else 4
     pixels = image_size**2 * (1 if encoder else 64)  # the UNet of a pixel model works at the full resolution
-    view = _ENCODER_VALUES * image_size**2 * (2 if encoder == "bf16" else 4) if encoder else 0.0
+    view = float(_ENCODER_BYTES[encoder] * image_size**2) if encoder else 0.0
     return Estimate(weights=num_parameters * size, view=view, row=_NETWORK_VALUES * pixels * size)
 
 

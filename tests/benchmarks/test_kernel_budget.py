@@ -61,6 +61,42 @@ def test_local_memory_and_spills_do_not_compile(tmp_path):
         kernel_budget.compile_kernels(kernel_budget.toolkit.find().nvcc, planted, "90")
 
 
+@pytest.mark.skipif(kernel_budget.toolkit.find() is None, reason="needs nvcc on the PATH")
+def test_half_numbers_compile_for_devices_without_an_instruction_for_them():
+    """Before sm_80 there is none that rounds to bfloat16."""
+    source = kernel_budget.ROOT / "csrc" / "cuda" / "residual.cu"
+    report, _ = kernel_budget.compile_kernels(kernel_budget.toolkit.find().nvcc, source, "75")
+    assert any(name.startswith("ChunkKernel") for name in kernel_budget.parse(report))
+
+
+CODE = """
+.text void sd::cuda::run<sd::cuda::(anonymous namespace)::NoisingKernel<float, 4> >(sd::cuda::Args):
+        /*0100*/                   LDG.E.128 R4, desc[UR4][R2.64] ;
+        /*0110*/                   STG.E.128 desc[UR4][R2.64], R4 ;
+        /*0120*/              @!P0 STG.E.64 desc[UR4][R2.64], R4 ;
+.text void sd::cuda::run<sd::cuda::(anonymous namespace)::NoisingKernel<float, 1> >(sd::cuda::Args):
+        /*0110*/                   STG.E desc[UR4][R2.64], R4 ;
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("STG.E.64", "STG.E.U16", "NoisingKernel<float, 4>: does not store four elements at once"),
+        ("STG.E.64", "STG.E", "NoisingKernel<float, 4>: does not store four elements at once"),
+        ("STG.E.128", "STG.E.64", "NoisingKernel<float, 4>: does not store four elements at once"),
+        ("STG.E desc", "STL [R1], R4; STG.E desc", "NoisingKernel<float, 1>: uses local memory"),
+        ("LDG.E.128", "LDL.128", "NoisingKernel<float, 4>: uses local memory"),
+    ],
+)
+def test_machine_code_is_held_to_its_rules(right, wrong, message):
+    kernels = {f"NoisingKernel<float, {width}>": {} for width in (1, 4)}
+    assert kernel_budget.misses(CODE, kernels) == []
+    assert CODE.count(right) == 1
+    assert kernel_budget.misses(CODE.replace(right, wrong), kernels) == [message]
+    assert kernel_budget.misses(CODE, {"Another": {}}) == ["Another: its machine code was not found"]
+
+
 def test_without_nvcc_the_gate_says_that_it_did_not_run(monkeypatch, capsys):
     monkeypatch.setattr(kernel_budget.sys, "argv", ["kernel_budget.py"])
     monkeypatch.setenv("PATH", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from splatdistill import _C, ops
-from splatdistill.ops import densify
+from splatdistill.ops import _library, densify
 
 
 def test_build_info_tells_what_runs():
@@ -42,6 +43,44 @@ def test_shapes_on_a_cuda_device_are_known_without_one():
         assert (plan.kind.shape, plan.kind.device.type, plan.counts.device.type) == ((5,), "cuda", "cpu")
         out = torch.ops.splatdistill.densify_scatter(splats, 1, plan.kind, 7, 0)
         assert [tuple(rows.shape) for rows in out] == [(7, 3), (7, 4), (7, 3), (7,), (7, 15, 3)]
+
+
+@pytest.fixture
+def gpu_that_cannot(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A GPU that has no code of ours; returns the indices that are asked for."""
+    asked: list[int] = []
+
+    def cuda_error(index: int) -> str:
+        asked.append(index)
+        return "no kernel image is available for execution on the device"
+
+    monkeypatch.setattr(_C, "has_cuda", lambda: True)
+    monkeypatch.setattr(_C, "cuda_error", cuda_error)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    _library._runs_on.cache_clear()
+    yield asked
+    _library._runs_on.cache_clear()
+
+
+def test_a_gpu_without_code_of_ours_takes_the_reference_with_one_note(gpu_that_cannot, capsys):
+    for _ in range(2):
+        assert not _library.native(torch.device("cuda", 0))
+    assert gpu_that_cannot == [0]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith(
+        "Note: splatdistill's CUDA kernels do not run on this device (no kernel"
+    )
+    assert not _library.native(torch.device("cuda")) and gpu_that_cannot == [0, 1]
+    assert _library.native(torch.device("cpu"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU runs them")
+def test_without_a_driver_the_kernels_say_why_they_do_not_run():
+    """The question that is asked before the first launch, in earnest: an answer and no failure."""
+    assert isinstance(_C.cuda_error(0), str)
+    with pytest.raises(TypeError):
+        _C.cuda_error("0")
 
 
 def test_loading_leaves_subnormal_numbers_alone():

@@ -16,6 +16,7 @@ WRAPPED = """#!/bin/sh
 case "$*" in *--dryrun*)
   echo '#$ TOP={top}/bin/..' >&2
   echo '#$ LIBRARIES=  "-L{top}/targets/lib/stubs" "-L{top}/targets/lib"' >&2;;
+*--version*) echo 'Cuda compilation tools, release 13.0, V13.0.88';;
 esac
 """
 
@@ -52,6 +53,26 @@ def test_no_nvcc_or_one_that_fails_is_no_toolkit(wrapper, monkeypatch):
     assert toolkit.find() is None
     monkeypatch.setenv("PATH", str(wrapper))
     assert toolkit.find() is None
+
+
+@pytest.mark.usefixtures("wrapper")
+def test_an_nvcc_of_a_later_major_release_than_torchs_is_refused():
+    """What it links asks for a driver that torch itself does not need."""
+    found = toolkit.find()
+    assert found.release == "13.0.88"
+    for cuda in (None, "13.0", "13.2", "14.0"):
+        found.check_torch(cuda)
+    with pytest.raises(
+        SystemExit, match=r"^\S*nvcc is of CUDA 13\.0\.88, .* torch of CUDA 12\.6: .*SPLATDISTILL_CUDA=0"
+    ):
+        found.check_torch("12.6")
+
+
+def test_spilled_registers_stop_the_gate_and_not_an_installation():
+    used = {
+        name: (ROOT / name).read_text().count("toolkit.STRICT") for name in ("setup.py", "benchmarks/kernel_budget.py")
+    }
+    assert used == {"setup.py": 0, "benchmarks/kernel_budget.py": 1}
 
 
 @pytest.mark.parametrize(
