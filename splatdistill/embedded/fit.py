@@ -48,10 +48,10 @@ class FitConfig:
     depth: int = 16
     lr: float = 0.06
     decoder_lr: float = 5e-3
-    smooth: float = 0.7
+    smooth: float = 0.2
     decoder_objects: int = 240
     decoder_steps: int = 2400
-    steps: int = 240
+    steps: int = 600
     seed: int = 0
 
 
@@ -285,7 +285,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--corpus", type=Path, required=True, help="folder that `corpus build` wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: decoder and shards")
     parser.add_argument("--pack", type=Path, help="write this folder from what is fitted, and fit nothing")
-    parser.add_argument("--step", type=float, default=0.16, help="to whose multiples packed planes are rounded")
+    parser.add_argument("--step", type=float, default=0.2, help="to whose multiples packed planes are rounded")
     args = parser.parse_args(argv)
     try:
         if args.pack:
