@@ -1,7 +1,7 @@
 """What makes a figure evidence: the commit and the command line behind it, in a record that is never half written.
 
-The standard library alone, so that a record can be kept where torch does not load. No tool is needed: without git the
-commit is that of the environment variable COMMIT, or "unknown".
+The standard library alone, so that a record can be kept where torch does not load. No tool is needed: the commit is
+that of the environment variable COMMIT, for copies of a tree without its history, else what git says, else "unknown".
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ NOT_SOURCES = ("results", "__pycache__")
 
 def commit() -> str:
     """The commit of this working tree, with -dirty when more than results and README differ from it."""
-    known = os.environ.get("COMMIT") or "unknown"
-    if shutil.which("git") is None or not (ROOT / ".git").exists():  # a folder above may be another repository
+    if known := os.environ.get("COMMIT"):
         return known
+    if shutil.which("git") is None or not (ROOT / ".git").exists():  # a folder above may be another repository
+        return "unknown"
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)  # noqa: S603, S607
@@ -36,7 +37,7 @@ def commit() -> str:
 
     described = git("describe", "--always")
     if not described:
-        return known
+        return "unknown"
     changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!README.md")
     return described + ("-dirty" if changed else "")
 

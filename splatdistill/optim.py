@@ -24,6 +24,14 @@ def any_nonfinite(tensors: Iterable[Tensor]) -> Tensor:
     return ~torch.isfinite(torch.stack([torch.linalg.vector_norm(x) for x in tensors]).sum())
 
 
+def _beside(x: Tensor) -> Tensor:
+    """The gradient of `x` in the memory order of `x`. The fused kernel pairs elements by their place in memory, on a CPU
+    without a check, and gradients of convolutions may come in the order of their inputs.
+    """
+    assert x.grad is not None
+    return x.grad if x.grad.stride() == x.stride() else torch.empty_like(x).copy_(x.grad)
+
+
 class Adam:
     """torch.optim.Adam with fused=True, to the bit. Making one of torch's loads its compiler, which takes seconds.
 
@@ -47,10 +55,10 @@ class Adam:
             if not learned:
                 continue
             states = [self._state(x) for x in learned]
-            steps = [state["step"] for state in states]
+            steps, grads = [state["step"] for state in states], [_beside(x) for x in learned]
             _KERNELS._foreach_add_(steps, 1)
             _KERNELS._fused_adam_(
-                learned, [x.grad for x in learned], *([state[key] for state in states] for key in MOMENTS), [], steps,
+                learned, grads, *([state[key] for state in states] for key in MOMENTS), [], steps,
                 lr=group["lr"], beta1=self.betas[0], beta2=self.betas[1], weight_decay=0.0, eps=self.eps,
                 amsgrad=False, maximize=False, grad_scale=None, found_inf=found_inf,
             )  # fmt: skip

@@ -38,7 +38,7 @@ def test_a_wrong_result_is_noticed(kernel: str) -> None:
     done = run("--", "--plant", kernel)
     assert done.returncode == 1, done.stdout + done.stderr
     failures = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    assert failures and all(f", {kernel}: " in line for line in failures)
+    assert failures and all(f", {kernel}: " in line for line in failures), done.stdout + done.stderr
 
 
 def test_an_unknown_machine_or_argument_is_refused() -> None:

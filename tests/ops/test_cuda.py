@@ -63,7 +63,7 @@ def test_the_loss_has_its_gradient(twin: checks.Twin) -> None:
     grads = []
     for device in ("cpu", "cuda"):
         moved = {name: twin._replace(device=device).on_device(value) for name, value in kwargs.items()}
-        leaf = x0.to(device).requires_grad_()
+        leaf = x0.detach().clone().to(device).requires_grad_()  # on the CPU `to` is x0 itself
         ops.residual(leaf, **moved, clamp=0.7).loss.mul(2).backward()
         grads.append(leaf.grad.cpu())
     assert torch.equal(*grads)

@@ -66,8 +66,11 @@ def build(folder: Path, machine: str, compiler: str) -> Path:
     own = [(file, folder / f"check.{file.name}.o", ["-O2", "-ffp-contract=off"]) for file in SOURCES]
     jobs = [*build_kernels.jobs(folder, machine), *own]
     objects = build_kernels.compile_all(folder, {".cpp": [compiler, *build_kernels.FLAGS]}, jobs)
-    program = folder / "check"
-    subprocess.run([compiler, "-static", "-fopenmp", *objects, "-o", str(program)], check=True)  # noqa: S603
+    program, part = folder / "check", folder / f"check.{os.getpid()}.part"
+    newest = max(Path(path).stat().st_mtime_ns for path in objects)
+    if not program.exists() or program.stat().st_mtime_ns < newest:
+        subprocess.run([compiler, "-static", "-fopenmp", *objects, "-o", str(part)], check=True)  # noqa: S603
+        part.replace(program)  # whole at once: another process may be running it
     return program
 
 
