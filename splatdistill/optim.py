@@ -25,8 +25,8 @@ def any_nonfinite(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def _beside(x: Tensor) -> Tensor:
-    """The gradient of `x` in the memory order of `x`. The fused kernel pairs elements by place in memory (on a CPU without a
-    check), and gradients of convolutions may come in the order of their inputs.
+    """The gradient of `x` in the memory order of `x`, in which the fused kernel pairs elements, on a CPU without a check.
+    Gradients of convolutions may come in the order of their inputs.
     """
     assert x.grad is not None
     return x.grad if x.grad.stride() == x.stride() else torch.empty_like(x).copy_(x.grad)

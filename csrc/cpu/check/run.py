@@ -56,6 +56,7 @@ def main() -> int:
         program = build(args.build / args.machine, args.machine, compiler)
     except subprocess.CalledProcessError as error:
         return _refused(f"It does not compile: {error}")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # thousands of short loops, at whose ends threads would spin
     done = subprocess.run([*emulator, str(program), *args.arguments], check=False)  # noqa: S603
     return done.returncode
 
