@@ -25,7 +25,7 @@ def any_nonfinite(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def _beside(x: Tensor) -> Tensor:
-    """The gradient of `x` in the memory order of `x`, in which the fused kernel pairs elements, on a CPU without a check.
+    """The gradient of `x` in the memory order of `x`, in which the fused kernel pairs elements, on a CPU unchecked.
     Gradients of convolutions may come in the order of their inputs.
     """
     assert x.grad is not None
