@@ -59,7 +59,7 @@ def builds(work: Path) -> dict[str, list[str]]:
 def lines_of(log: Path) -> list[str]:
     """Without the folder that the tree lies in, which is nobody's business."""
     text = log.read_text(errors="replace") if log.exists() else ""
-    return text.replace(f"{evidence.ROOT}/", "").splitlines()
+    return text.replace(f"{evidence.ROOT}/", "").replace(f"{Path.home()}/", "~/").splitlines()
 
 
 def open_record(stage: str, out: Path, *, device: str, begun: int) -> evidence.Record:

@@ -170,9 +170,9 @@ def _prepare_renderers(jobs: Sequence[Job]) -> None:
 
     from splatdistill.renderer import make_renderer
 
-    for device, renderer in {(job.config.device, job.config.renderer) for job in jobs}:
-        if device != "cpu" and renderer != "cpu" and torch.cuda.is_available():
-            make_renderer(torch.device("cuda"), renderer)
+    for config in {(job.config.device, job.config.renderer): job.config for job in jobs}.values():
+        if config.device != "cpu" and config.renderer != "cpu" and torch.cuda.is_available():
+            make_renderer(torch.device("cuda"), config.renderer)
 
 
 def _is_done(job: Job, out: Path, ledger: Ledger) -> bool:

@@ -57,7 +57,9 @@ class Prior(Protocol):
     knows_cameras: bool
     lone_cameras: bool
     origin: str
-    network_engine: str
+
+    @property
+    def network_engine(self) -> str: ...
 
     def encode(self, rgb: Tensor) -> Tensor:
         """[V,H,W,3] in 0..1 to x0 [V,C,h,w], differentiable; resizes to the native size."""

@@ -139,7 +139,11 @@ class Graph:
             for up in block.upsamplers:
                 side = skips[-1][1]
                 sizes = self._constant([self._rows, up.conv.in_channels, side, side])
-                how = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+                how: dict[str, Any] = {
+                    "mode": "nearest",
+                    "nearest_mode": "floor",
+                    "coordinate_transformation_mode": "asymmetric",
+                }
                 x = self._conv(self._add("Resize", x, "", "", sizes, **how), up.conv)
         return self._conv(self._silu(self._group_norm(x, unet.conv_norm_out, side)), unet.conv_out)
 
