@@ -18,7 +18,7 @@ started=$(date +%s)
 
 total=450 # seconds, whatever the stages take
 stages=(preflight check sanitizer ops parity step diffusion kernels training)
-declare -A limit=([preflight]=10 [check]=20 [sanitizer]=50 [ops]=70 [parity]=60 [step]=40 [diffusion]=90 [kernels]=50
+declare -A limit=([preflight]=10 [check]=20 [sanitizer]=50 [ops]=70 [parity]=60 [step]=60 [diffusion]=90 [kernels]=50
   [training]=60) # seconds
 rehearsal=3600 # of everything where there is no GPU: it measures nothing, so no clock decides it
 build_limit=150 # seconds from the start; with the stages from parity on it makes up the total
