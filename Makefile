@@ -110,7 +110,8 @@ sanitize: venv
 	for level in generic x86_64_v3 x86_64_v4; do \
 		LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 \
 		SPLATDISTILL_SIMD=$$level $(BIN)/python -m pytest -o pythonpath=$(SANITIZED)/lib -p no:cacheprovider \
-		--capture=sys tests/ops || exit 1; done
+		--capture=sys -m "not slow" $(addprefix --ignore=tests/ops/,test_races.py test_cpu_check.py test_kernels_check.py) tests/ops \
+		|| exit 1; done
 
 # Every CPU kernel at every instruction-set level against its generic path and against arithmetic in double, in a program
 # without torch: on this processor; as an x86-64 processor with AVX2 alone and as one older than that; as an ARM one.
