@@ -90,7 +90,8 @@ def test_agrees_with_reference(make_scene, name, antialiased):
     found, exact, away = results(got, leaves, torch.float32), twin(), moved(twin)
     for key, value in found.items():
         size = torch.linalg.vector_norm if key.isupper() else amax
-        error, bound = size(value.double() - exact[key]), FACTOR * size(away[key])
+        # Twice: going backward the operator rebuilds transmittance by dividing by 1 - alpha, which the twin stores.
+        error, bound = size(value.double() - exact[key]), 2 * FACTOR * size(away[key])
         assert error <= bound, f"{key}: {error:.2e}, allowed {bound:.2e}"
 
 
