@@ -73,7 +73,7 @@ class Setting:
         rates = {name: self.rates * getattr(base.optim, name) for name in RATES}
         quiet = {"frames": 8, "preview_every": self.steps, "save_every": self.steps}
         mine = {"prompt": prompt, "seed": seed, "steps": self.steps, "optim": rates, "output": quiet}
-        fixed = {"threads": 1, "dtype": "fp32", "device": "cpu"}
+        fixed = {"threads": 1, "dtype": "fp32", "network_engine": "torch", "device": "cpu"}
         return merge(merge(base, {**mine, **fixed}, where=self.name), self.more, where=self.name)
 
 
@@ -250,7 +250,7 @@ def draw_front(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(12, 4.6), sharey=True)
-    titles = {"image_evaluations": "pictures through the network", "cpu_seconds": "CPU seconds, one core (median)"}
+    titles = {"image_evaluations": "images denoised", "cpu_seconds": "CPU seconds, one core (median)"}
     for axis, (key, title) in zip(axes, titles.items(), strict=True):
         for line in lines:
             value, low, high = (math.exp(x) for x in (line["mean"], *line["interval"]))
