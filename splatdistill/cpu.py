@@ -13,7 +13,7 @@ from pathlib import Path
 
 # Spins before a thread sleeps; libgomp's own limit is 300,000, which a busy neighbour turns into whole time slices at
 # every barrier. Fewer spins suffer less from neighbours and may cost an idle machine: benchmarks/bm_neighbour.py.
-SPIN_COUNT = 20_000
+SPIN_COUNT = 10_000
 STARVED = 0.25  # of the time in which a thread is ready: its work then takes 1 / (1 - 0.25) times as long, a third more
 ENOUGH = 5.0  # seconds ready before that is judged: a thousand time slices
 
