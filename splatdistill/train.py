@@ -32,6 +32,7 @@ from splatdistill.priors.timed import TimedPrior
 from splatdistill.ranks import ALONE, Ranks
 from splatdistill.regularize import regularizer
 from splatdistill.renderer import make_renderer
+from splatdistill.runs import SPLATS
 from splatdistill.splats import Splats
 from splatdistill.types import NoisyBatch, RenderOutput
 
@@ -350,7 +351,7 @@ class Trainer:
 
     def finish(self, folder: Path, log: Log, progress: Progress) -> None:
         """The result: splats.ply, turntable.mp4 and contact.png; splats-N.ply and contact-N.png of more particles."""
-        ply.write(folder / "splats.ply", self.splats.detach())
+        ply.write(folder / SPLATS, self.splats.detach())
         write_views(self.renderer, self.splats, self.config, folder, progress)
         for index, particle in enumerate(self.particles[1:], 1):
             ply.write(folder / f"splats-{index}.ply", particle.splats.detach())

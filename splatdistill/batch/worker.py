@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import traceback
@@ -20,10 +19,11 @@ from splatdistill.batch.plan import Job
 from splatdistill.config import TrainConfig
 from splatdistill.control import Stopped
 from splatdistill.guards import RunFailure
-from splatdistill.logs import Progress, is_done
+from splatdistill.logs import Progress
 from splatdistill.memory import keep_freed_memory
 from splatdistill.priors.base import Prior
 from splatdistill.priors.precision import Precision
+from splatdistill.runs import SPLATS, Run
 from splatdistill.train import train
 
 ASKED = 128 + SIGINT  # the code of a run that was stopped through its folder, or by Ctrl-C
@@ -70,7 +70,7 @@ class Worker:
         with self.ledger.claim(job.run):
             folder = self.out / job.run
             try:
-                if not is_done(folder, steps=job.config.steps):
+                if not Run(folder).is_done(steps=job.config.steps):
                     tries = self.ledger.read(job.run).get("tries", 0) + 1
                     where = {"host": platform.node(), "pid": os.getpid()}
                     self.ledger.update(job.run, prompt=job.config.prompt, state=RUNNING, tries=tries, **where)
@@ -104,8 +104,8 @@ class Worker:
 
 def finished(folder: Path) -> dict[str, Any]:
     """What the ledger says of a run that is done."""
-    digest = hashlib.sha256((folder / "splats.ply").read_bytes()).hexdigest()
-    seconds = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["seconds_total"]
+    digest = hashlib.sha256((folder / SPLATS).read_bytes()).hexdigest()
+    seconds = Run(folder).summary().get("seconds_total", 0.0)
     return {"state": DONE, "sha256": digest, "seconds": round(seconds, 3), "error": None, "traceback": None}
 
 
