@@ -29,6 +29,7 @@ def test_a_change_is_named_and_another_run_is_refused(tmp_path: Path, monkeypatc
         run(monkeypatch, "--against", before, "--steps", "61")
 
 
+@pytest.mark.slow
 def test_the_digest_is_of_the_splats_and_repeats() -> None:
     first, again = (digests.digest_of("sds", prompt="a red armchair", steps=1) for _ in range(2))
     assert first == again != digests.digest_of("sds", prompt="a red armchair", steps=2)
