@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
@@ -21,6 +22,7 @@ from splatdistill.control import Stopped
 from splatdistill.guards import RunFailure
 from splatdistill.logs import Progress
 from splatdistill.memory import keep_freed_memory
+from splatdistill.priors import engine as engines
 from splatdistill.priors.base import Prior
 from splatdistill.priors.precision import Precision
 from splatdistill.runs import SPLATS, Run
@@ -30,9 +32,13 @@ ASKED = 128 + SIGINT  # the code of a run that was stopped through its folder, o
 
 
 class Teachers:
-    """`priors.load` that keeps what it loaded until a run needs others."""
+    """`priors.load` that keeps what it loaded until a run needs others.
 
-    def __init__(self) -> None:
+    ledger: where the workers agree on what engine auto comes to: the first to load a prior settles it for all.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._held: dict[tuple[Any, ...], Prior] = {}
 
     def keep_for(self, config: TrainConfig) -> None:
@@ -46,9 +52,31 @@ class Teachers:
             # A resumed run names what auto came to.
             if tuple(where) == place and dtype in (asked, prior.dtype) and engine in (wanted, prior.network_engine):
                 return prior
-        prior = priors.load(name, device=device, dtype=dtype, engine=engine, max_memory=max_memory)
-        self._held[*place, dtype, engine] = prior
+
+        def load(engine: str) -> Prior:
+            return priors.load(name, device=device, dtype=dtype, engine=engine, max_memory=max_memory)
+
+        self._held[*place, dtype, engine] = prior = (
+            self._settled(load, name, dtype) if engine == "auto" else load(engine)
+        )
         return prior
+
+    def _settled(self, load: Callable[[str], Prior], name: str, dtype: str) -> Prior:
+        """What engine auto loads: as the first worker of this folder that loaded this prior found it."""
+        mine: list[Prior] = []
+
+        def settle() -> dict[str, Any]:
+            mine.append(load("auto"))
+            return {"prior": name, "dtype": dtype, "network_engine": mine[0].network_engine}
+
+        digest = hashlib.sha256(f"{name} {dtype}".encode()).hexdigest()[:8]
+        engine = self._ledger.settle(f"engine-{digest}", settle)["network_engine"]
+        if engine == "onnx" and not engines.installed():
+            raise ValueError(
+                f"network_engine: onnxruntime is not installed on {platform.node()}, and other runs of this batch are "
+                "computed with it; install it there, or take --network-engine torch."
+            )
+        return mine[0] if mine else load(engine)
 
 
 class Worker:
@@ -60,7 +88,7 @@ class Worker:
         keep_freed_memory()
         self.out = out
         self.ledger = Ledger(out)
-        self.teachers = Teachers()
+        self.teachers = Teachers(self.ledger)
         self._command, self._precision = command, precision
 
     def run(self, job: Job) -> Outcome:

@@ -22,6 +22,7 @@ from splatdistill.commands.common import DONE, File, Folder, about_threads, pars
 from splatdistill.config import METHODS, TrainConfig
 from splatdistill.io import names
 from splatdistill.logs import Progress
+from splatdistill.memory import no_collections
 from splatdistill.runs import SPLATS, Run
 
 SHORT = {"particles": ("vsd", "esd"), "lambda": ("esd",)}  # flags without a section, and whose they are
@@ -72,11 +73,12 @@ def train(args: list[str]) -> int:
     for sentence in [*warnings, *about_threads(config.threads), *about_priors(config)]:
         if first:
             print(f"Note: {sentence}", file=sys.stderr)
-    from splatdistill.device import pick_device
-    from splatdistill.memory import keep_freed_memory
-    from splatdistill.ranks import Ranks
-    from splatdistill.train import train as make
-    from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
+    with no_collections():
+        from splatdistill.device import pick_device
+        from splatdistill.memory import keep_freed_memory
+        from splatdistill.ranks import Ranks
+        from splatdistill.train import train as make
+        from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
 
     keep_freed_memory()
     ranks = Ranks.join(pick_device(config.device))
