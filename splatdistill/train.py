@@ -23,7 +23,7 @@ from splatdistill.health import Health
 from splatdistill.io import ply, video
 from splatdistill.lighting import sample_background, sample_lights, shade
 from splatdistill.logs import Log, NoLog, Progress, RunLog
-from splatdistill.optim import any_nonfinite
+from splatdistill.optim import check
 from splatdistill.particle import Particle
 from splatdistill.pictures import render_frames, write_contact_sheet, write_views
 from splatdistill.priors.base import Prior
@@ -180,13 +180,14 @@ class Trainer:
         self._enter(step)
         logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
         batch, outputs, norms, nonfinite = self._gradients(step)
-        skip = (nonfinite > 0) | any_nonfinite(grad for particle in self.particles for grad in particle.optimizer.grads)
+        verdict = check([particle.optimizer for particle in self.particles], num_nonfinite=nonfinite)
         for particle, output in zip(self.particles, outputs, strict=True):
-            counts = particle.update(output, step=step, skip=skip)
+            counts = particle.update(output, step=step, verdict=verdict)
             if counts is not None:
                 log.event("densify", step=step + 1, num_splats=len(particle.splats), **counts)
         learned = self.guidance.update(batch, seed=config.seed, step=step, measure=logged)
-        self.health.note(skip | learned.pop("skipped", skip), step=step)
+        unlearned = learned.pop("skipped", None)
+        self.health.note(verdict.skip if unlearned is None else verdict.skip | unlearned, step=step)
         numbers = self.report(log)
         self.step = step + 1
         if logged:

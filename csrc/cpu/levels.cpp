@@ -14,11 +14,18 @@ SD_DECLARE_LEVEL(neon)
 namespace sd::cpu {
 namespace {
 
-#define SD_KERNELS(level)                                              \
-  {                                                                    \
-      #level,          level::project,        level::fill_tile_row,    \
-      level::blend,    level::blend_backward, level::project_backward, \
-      level::residual, level::noising,        level::products}
+#define SD_KERNELS(level)   \
+  {#level,                  \
+   level::project,          \
+   level::fill_tile_row,    \
+   level::blend,            \
+   level::blend_backward,   \
+   level::project_backward, \
+   level::residual,         \
+   level::noising,          \
+   level::products,         \
+   level::usable_gradients, \
+   level::adam}
 
 const Kernels& choose() {
   const Levels all = levels();

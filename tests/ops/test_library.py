@@ -70,7 +70,7 @@ def test_shapes_on_a_cuda_device_are_known_without_one():
         x0 = torch.empty(2, 3, 8, 8, device="cuda", dtype=torch.bfloat16)
         constants = torch.empty(2, 2, device="cuda"), torch.empty(2, device="cuda")
         made = ops.residual(x0, terms=[x0] * 2, coef=constants[0], weight=constants[1])
-        assert (made.loss.dtype, made.norms.shape, made.loss.device.type) == (torch.float32, (2,), "cuda")
+        assert (made.norms.dtype, made.norms.shape, made.norms.device.type) == (torch.float32, (2,), "cuda")
         noised = ops.noising(x0, eps=x0, alpha=constants[1], sigma=constants[1])
         assert (noised.shape, noised.dtype, noised.device) == (x0.shape, x0.dtype, x0.device)
         sums, products = ops.products([x0, x0])
