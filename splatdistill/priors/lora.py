@@ -104,7 +104,7 @@ class LoRAScore(LearnedScore):
         if self._tokens is None:
             return output
         told = (self._tokens != 0).any(-1, keepdim=True)
-        return output + self.camera(self._tokens) * told
+        return output + (self.camera(self._tokens) * told).to(output.dtype)
 
 
 def _camera_mlp(time_embedding: nn.Module) -> nn.Sequential:
