@@ -108,7 +108,7 @@ class LoRAScore(LearnedScore):
         if self._tokens is None:
             return output
         told = (self._tokens != 0).any(-1, keepdim=True)
-        return output + self.camera(self._tokens) * told
+        return output + (self.camera(self._tokens) * told).to(output.dtype)
 
 
 @dataclass

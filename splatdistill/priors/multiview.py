@@ -39,6 +39,7 @@ class MultiViewPrior(UNetPrior):
     """
 
     lone_cameras = True
+    mixed = True
 
     def __init__(
         self,
