@@ -24,7 +24,7 @@ _KERNELS: Any = torch  # for those of its operators that it has no public name f
 
 def any_nonfinite(tensors: Iterable[Tensor]) -> Tensor:
     """[] bool on their device, which is not waited for: whether a value is NaN or infinite, or its square is."""
-    return ~torch.isfinite(torch.stack([torch.linalg.vector_norm(x) for x in tensors]).sum())
+    return ~torch.isfinite(torch.stack(_KERNELS._foreach_norm(list(tensors))).sum())
 
 
 def _beside(x: Tensor) -> Tensor:

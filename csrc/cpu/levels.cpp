@@ -31,7 +31,7 @@ const Kernels& choose() {
   const Levels all = levels();
   const char* wanted = std::getenv("SPLATDISTILL_SIMD");
   for (int i = 0; i < all.count; ++i)
-    if (all.list[i].available && (!wanted || std::strcmp(wanted, all.list[i].kernels.name) == 0))
+    if (all.list[i].available && (!wanted || !*wanted || std::strcmp(wanted, all.list[i].kernels.name) == 0))
       return all.list[i].kernels;
   return all.list[all.count - 1].kernels;
 }
