@@ -319,6 +319,10 @@ class TrainConfig:
 
     prompt: str = ""
     """What to make, for example "a red armchair"."""
+    nearest: bool = False
+    """Make the nearest known object where the prior does not know the prompt's; without, the run stops and names the
+    nearest three.
+    """
     method: Method = "sds"
     """The guidance method; picks configs/METHOD.yaml."""
     seed: int = 0

@@ -25,7 +25,7 @@ from splatdistill.logs import Log, NoLog, Progress, RunLog
 from splatdistill.optim import any_nonfinite
 from splatdistill.particle import Particle
 from splatdistill.pictures import render_frames, write_contact_sheet, write_views
-from splatdistill.priors.base import Prior
+from splatdistill.priors.base import Choice, Prior
 from splatdistill.priors.meta import check_group
 from splatdistill.priors.precision import Precision, measured
 from splatdistill.priors.timed import TimedPrior
@@ -141,6 +141,8 @@ class Trainer:
         self.stages = presets.stages(config)
         self.stage = config
         self.priors = {config.prior: prior, **(others or {})}
+        for teacher in self.priors.values():
+            teacher.begin(Choice(config.prompt, seed=config.seed, nearest=config.nearest))
         self.prior = TimedPrior(prior, Stopwatch(device))
         self.renderer = make_renderer(device, config.renderer)
         self.ranks = ranks
@@ -246,6 +248,8 @@ class Trainer:
             progress=step / config.steps,
             generator=rng.generator(seed, step, "light"),
         )
+        if self.prior.sees_alpha:
+            background = torch.ones_like(background)
         mine = self.ranks.share(torch.arange(config.num_views))
         views, background = views.select(mine), send(background[mine], self.device)
         lights = lights.select(mine) if lights is not None else None
@@ -256,6 +260,8 @@ class Trainer:
         pictures = [
             output.rgb if lights is None else shade(output, views, lights, background=background) for output in outputs
         ]
+        if self.prior.sees_alpha:
+            pictures = [torch.cat([x, output.alpha], -1) for x, output in zip(pictures, outputs, strict=True)]
         views = views.select(torch.arange(len(views)).repeat(len(outputs)))
         # The graph is cut at the pictures: above them lies the prior's encoder, below them the rasteriser.
         rgb = torch.cat([picture.detach() for picture in pictures]).requires_grad_()
