@@ -25,15 +25,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, read_index
-from splatdistill.embedded.corpus.rays import ALBEDO, ALPHA, PAINTS, SHADING
+from splatdistill.priors.gbuffer import ALBEDO, ALPHA, CHANNELS, LUMA, PAINTS, SHADING
 from splatdistill.priors.instances import Instance, Instances, quantise
-from splatdistill.priors.triplane import CHANNELS, TriPlanes, pixel_rays
+from splatdistill.priors.triplane import TriPlanes, pixel_rays
 from splatdistill.rng import key
 
 DECODER = "decoder.safetensors"
 TEST_RINGS = 1
 """The last rings of each model are kept from the fit, and from the denoiser."""
-_LUMA = (0.3, 0.59, 0.11)
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def luminance(buffers: NDArray[np.uint8]) -> list[float]:
     means = []
     for slot in PAINTS:
         painted = (g[..., ALPHA] > 0.9) & (g[..., slot] > 0.9)
-        means.append(float((g[painted][:, ALBEDO] @ np.array(_LUMA, np.float32)).mean()) if painted.any() else 0.5)
+        means.append(float((g[painted][:, ALBEDO] @ np.array(LUMA, np.float32)).mean()) if painted.any() else 0.5)
     return means
 
 

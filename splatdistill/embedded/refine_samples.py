@@ -18,10 +18,10 @@ from torch import Tensor
 
 from splatdistill.cameras import camera_token, orbit
 from splatdistill.embedded.corpus.captions import tint_of
-from splatdistill.embedded.corpus.dataset import paint
 from splatdistill.embedded.refine import WARM, prepare
 from splatdistill.embedded.refiner import RefineConfig, RefineTrainer, schedule
-from splatdistill.embedded.rings import VIEWS, rgba_white
+from splatdistill.embedded.rings import VIEWS
+from splatdistill.priors.gbuffer import paint, rgba_white
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.mixture import choose, seed_logits
 from splatdistill.priors.refine import believe

@@ -11,7 +11,7 @@ import numpy as np
 
 from splatdistill.embedded.corpus import pack
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
-from splatdistill.embedded.corpus.rays import CHANNELS
+from splatdistill.priors.gbuffer import CHANNELS
 
 MAX_PACK = 20 * 2**20
 

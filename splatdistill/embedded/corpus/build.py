@@ -21,9 +21,9 @@ from splatdistill.embedded.corpus.furniture import CC0, Model, check_versions, f
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, ring_cameras, write_index
 from splatdistill.embedded.corpus.meshes import Mesh, glb_names, read_glb
 from splatdistill.embedded.corpus.nouns import NOUNS, File, Noun, read_files, split_key
-from splatdistill.embedded.corpus.rays import CHANNELS
 from splatdistill.embedded.corpus.render import Caster
 from splatdistill.embedded.corpus.splits import held_out_instances
+from splatdistill.priors.gbuffer import CHANNELS
 from splatdistill.rng import key
 from splatdistill.types import Cameras
 
