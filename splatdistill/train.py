@@ -121,6 +121,14 @@ def tracer(path: Path) -> torch.profiler.profile:
     )
 
 
+def choice_of(config: TrainConfig) -> Choice:
+    """What a run asks of its priors."""
+    return Choice(
+        config.prompt, seed=config.seed, instance=config.prior_instance, mixture=config.prior_mixture,
+        nearest=config.nearest,
+    )  # fmt: skip
+
+
 class Trainer:
     """The state of a run between steps. `step` counts the steps done; `stage` holds the settings in force.
 
@@ -142,7 +150,7 @@ class Trainer:
         self.stage = config
         self.priors = {config.prior: prior, **(others or {})}
         for teacher in self.priors.values():
-            teacher.begin(Choice(config.prompt, seed=config.seed, nearest=config.nearest))
+            teacher.begin(choice_of(config))
         self.prior = TimedPrior(prior, Stopwatch(device))
         self.renderer = make_renderer(device, config.renderer)
         self.ranks = ranks

@@ -32,7 +32,8 @@ LEAST_ERROR = 1e-4
 @dataclass(frozen=True)
 class RefineConfig:
     """One run. noisy: share of the timesteps that is uniform in 900..999, where several candidates are open; the others
-    are uniform in 0..999. hottest: temperatures are drawn between 1 and this, evenly in their logarithm.
+    are uniform in 0..999. hottest: temperatures are drawn between 1 and this, evenly in their logarithm. lone: share of
+    steps whose views do not see each other, each weighed by itself.
     """
 
     batch: int = 32
@@ -44,13 +45,14 @@ class RefineConfig:
     weight_decay: float = 1e-2
     noisy: float = 0.25
     hottest: float = 256.0
+    lone: float = 0.2
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Mixed:
     """A batch of G rings of V views, R = G V rows. target, xt, features: [R,4,H,W]; spread, doubt: [R,1,H,W]; alpha,
-    sigma: [R,1,1,1]; t: [R]; cameras: [R,16].
+    sigma: [R,1,1,1]; t: [R]; cameras: [R,16]. joint: views of a ring see each other.
     """
 
     target: Tensor
@@ -62,6 +64,7 @@ class Mixed:
     t: Tensor
     alpha: Tensor
     sigma: Tensor
+    joint: bool = True
 
 
 def create(warm: Path) -> Refiner:
@@ -108,14 +111,18 @@ def mix(
     temperature: Tensor,
     signal_power: Tensor,
     generator: torch.Generator,
+    joint: bool = True,
 ) -> Mixed:
-    """Noisy rings at timesteps t [G], with their candidates' blend under the posterior at `temperature` [G].
+    """Noisy rings at timesteps t [G], with their candidates' blend under the posterior at `temperature` [G]. If they
+    are not `joint`, their views are weighed one by one, in proportion to their pixels.
 
     The target is drawn from the very weights that blend the features: what the network learns is the score of the
     tempered mixture, not that of the sharp one which it could read off the noisy picture. At temperature 1 both are
     the same, since the picture's own model has the distribution that the weights say.
     """
     parts = []
+    views = VIEWS if joint else 1
+    rings = rings if joint else [view for ring in rings for view in ring.lone()]
     for number, ring in enumerate(rings):
         power = signal_power[t[number]]
         alpha, sigma = power.sqrt(), (1 - power).sqrt()
@@ -123,14 +130,14 @@ def mix(
         xt = alpha * shown + sigma * torch.randn(shown.shape, generator=generator)
         found = believe(
             xt[None], ring.known, accuracy=accuracy, alpha=alpha[None], sigma=sigma[None], logits=ring.logits,
-            temperature=temperature[number],
+            temperature=temperature[number] * views / VIEWS,
         )  # fmt: skip
         target = int(torch.multinomial(keep_likely(found.weight)[:, 0], 1, generator=generator))
         parts.append((ring.truth[target], xt, found.features[0], found.spread[0], found.doubt[0], ring.cameras))
     columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-    rows = t.repeat_interleave(VIEWS)
+    rows = t.repeat_interleave(views)
     power = signal_power[rows].view(-1, 1, 1, 1)
-    return Mixed(*columns, t=rows, alpha=power.sqrt(), sigma=(1 - power).sqrt())
+    return Mixed(*columns, t=rows, alpha=power.sqrt(), sigma=(1 - power).sqrt(), joint=joint)
 
 
 @torch.no_grad()
@@ -166,12 +173,13 @@ class RefineTrainer(Optimised):
         """What a step learns from."""
         draw = torch.Generator().manual_seed(key(self.config.seed, step, "refine"))
         num = self.config.batch // VIEWS
-        uniform, which, heat = torch.rand(3, num, generator=draw)
+        joint = bool(torch.rand((), generator=draw) >= self.config.lone)
+        uniform, which, heat = torch.rand(3, num if joint else self.config.batch, generator=draw)
         t = (1000 * torch.where(which < self.config.noisy, 0.9 + 0.1 * uniform, uniform)).long().clamp(max=999)
         rings = [self.rings.draw(step, slot) for slot in range(num)]
         return mix(
             rings, accuracy=self.accuracy, t=t, temperature=self.config.hottest**heat, signal_power=self.signal_power,
-            generator=draw,
+            generator=draw, joint=joint,
         )  # fmt: skip
 
     def train_step(self) -> tuple[Tensor, Tensor]:
@@ -195,7 +203,7 @@ class RefineTrainer(Optimised):
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             out, base, unit = self.refiner(
                 mixed.xt, mixed.t, features=mixed.features, spread=mixed.spread, doubt=mixed.doubt,
-                cameras=mixed.cameras, alpha=mixed.alpha, sigma=mixed.sigma,
+                cameras=mixed.cameras, alpha=mixed.alpha, sigma=mixed.sigma, joint=mixed.joint,
             )  # fmt: skip
         scale = unit.square().mean((1, 2, 3), keepdim=True).sqrt()
         rest, share = ((mixed.target - base) / scale).detach(), unit / scale

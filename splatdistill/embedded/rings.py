@@ -11,7 +11,7 @@ import json
 import random
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,11 @@ class Drawn:
     cameras: Tensor
     logits: Tensor
     target: int
+
+    def lone(self) -> list[Drawn]:
+        """Each of its views as a ring of its own."""
+        rows = [slice(i, i + 1) for i in range(len(self.cameras))]
+        return [replace(self, truth=self.truth[:, r], known=self.known[:, r], cameras=self.cameras[r]) for r in rows]
 
 
 class Rings:

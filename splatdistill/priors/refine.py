@@ -89,10 +89,13 @@ def believe(
         coarse(xt, factor), coarse(known, factor)[:, None], alpha=alpha, sigma=sigma / factor, logits=logits,
         temperature=temperature, floor=accuracy.coarse,
     )  # fmt: skip
-    likely = keep_likely(weight)
+    return combine(weight, keep_likely(weight), known, accuracy=accuracy)
+
+
+def combine(weight: Tensor, likely: Tensor, known: Tensor, *, accuracy: Accuracy) -> Belief:
+    """The belief by weights `likely` [L,G] of pictures known [L,V,4,H,W]; weight: of all candidates, for the record."""
     features, doubt = blend(likely, known[:, None])
-    spread = torch.einsum("kg,k...->g...", likely, accuracy.variance(known))
-    return Belief(features, spread, doubt, weight)
+    return Belief(features, torch.einsum("kg,k...->g...", likely, accuracy.variance(known)), doubt, weight)
 
 
 def linear_answer(
@@ -134,15 +137,17 @@ class Refiner(nn.Module):
         cameras: Tensor,
         alpha: Tensor,
         sigma: Tensor,
+        joint: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The network's answer, and the answer without it and its unit as `linear_answer` gives them.
 
-        t: [R]; spread, doubt: [R,1,H,W]; alpha, sigma: [R,1,1,1]; cameras: [R,16] tokens.
+        t: [R]; spread, doubt: [R,1,H,W]; alpha, sigma: [R,1,1,1]; cameras: [R,16] tokens. joint: views see
+        each other.
         """
         base, unit = linear_answer(xt, features, alpha=alpha, sigma=sigma, spread=spread, doubt=doubt)
         seen = torch.cat([F.pixel_unshuffle(x, self.patch) for x in (xt, features)], 1)
         told = F.pad(torch.cat([cameras, doubt.flatten(1).mean(1, keepdim=True).sqrt()], 1), (0, self.width - 1))
-        self.views.num_views, self.views.joint_rows = self.num_views, len(xt)
+        self.views.num_views, self.views.joint_rows = self.num_views, len(xt) if joint else 0
         text = self.tokens.expand(len(xt), -1, -1)
         seen = seen.contiguous(memory_format=torch.channels_last)
         out = self.unet(seen, t, text, class_labels=told, return_dict=False)[0]

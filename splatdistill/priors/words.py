@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from splatdistill.priors.reading import Reading, read, singulars, words_of
 
 META_FILE = "splatdistill.json"
+VOLUMES = Path("volumes", "instances.json")
+"""The list of models in a folder of a prior that keeps one."""
 SIMILAR = Path(__file__).with_name("similar.npz")
 MIN_SIMILARITY = 0.6  # cosine; below it another object would come out than the one asked for
 MIN_OFFERED = 0.5  # cosine of the second and third
@@ -48,19 +51,25 @@ class Vocabulary:
         path = Path(folder) / META_FILE
         if not path.exists():
             raise ValueError(f"No prior in {Path(folder)}: it has no {META_FILE}.")
-        return cls.from_meta(json.loads(path.read_text()))
+        known = Path(folder) / VOLUMES
+        models = [model["noun"] for model in json.loads(known.read_text())["known"]] if known.exists() else None
+        return cls.from_meta(json.loads(path.read_text()), models=models)
 
     @classmethod
-    def from_meta(cls, meta: dict[str, Any]) -> Vocabulary:
-        """The words that the contents of a splatdistill.json name."""
+    def from_meta(cls, meta: dict[str, Any], *, models: Iterable[str] | None = None) -> Vocabulary:
+        """The words that the contents of a splatdistill.json name. models: the noun of each model, where they are
+        listed; those that the file does not name are known as well.
+        """
+        counts = Counter(models or meta["nouns"])
+        more = {noun: [] for noun in counts if noun not in meta["nouns"]}
         return cls(
-            nouns=meta["nouns"],
+            nouns=meta["nouns"] | more,
             colours=meta["colours"],
-            paintable=frozenset(meta["paintable"]),
-            words=frozenset(meta["words"]),
+            paintable=frozenset([*meta["paintable"], *more]),
+            words=frozenset([*meta["words"], *(word for noun in more for word in noun.split())]),
             shapes=frozenset(meta.get("shapes", ())),
             relations=tuple(meta.get("relations", ())),
-            models=meta.get("models", dict.fromkeys(meta["nouns"], 1)),
+            models=counts,
             paints=meta.get("paints", False),
         )
 
