@@ -26,7 +26,7 @@ from splatdistill.logs import Log, NoLog, Progress, RunLog
 from splatdistill.optim import check
 from splatdistill.particle import Particle
 from splatdistill.pictures import render_frames, write_contact_sheet, write_views
-from splatdistill.priors.base import Prior
+from splatdistill.priors.base import Choice, Prior
 from splatdistill.priors.meta import check_group
 from splatdistill.priors.precision import Precision, measured
 from splatdistill.priors.timed import TimedPrior
@@ -132,6 +132,14 @@ def tracer(path: Path) -> torch.profiler.profile:
     )
 
 
+def choice_of(config: TrainConfig) -> Choice:
+    """What a run asks of its priors."""
+    return Choice(
+        config.prompt, seed=config.seed, instance=config.prior_instance, mixture=config.prior_mixture,
+        nearest=config.nearest,
+    )  # fmt: skip
+
+
 class Trainer:
     """The state of a run between steps. `step` counts the steps done; `stage` holds the settings in force.
 
@@ -152,6 +160,8 @@ class Trainer:
         self.stages = presets.stages(config)
         self.stage = config
         self.priors = {config.prior: prior, **(others or {})}
+        for teacher in self.priors.values():
+            teacher.begin(choice_of(config))
         self.prior = TimedPrior(prior, Stopwatch(device))
         self.renderer = make_renderer(device, config.renderer)
         self.ranks = ranks
@@ -258,6 +268,8 @@ class Trainer:
             progress=step / config.steps,
             generator=rng.generator(seed, step, "light"),
         )
+        if self.prior.sees_alpha:
+            background = torch.ones_like(background)
         mine = self.ranks.share(torch.arange(config.num_views))
         views, background = views.select(mine), send(background[mine], self.device)
         lights = lights.select(mine) if lights is not None else None
@@ -268,6 +280,8 @@ class Trainer:
         pictures = [
             output.rgb if lights is None else shade(output, views, lights, background=background) for output in outputs
         ]
+        if self.prior.sees_alpha:
+            pictures = [torch.cat([x, output.alpha], -1) for x, output in zip(pictures, outputs, strict=True)]
         views = views.select(torch.arange(len(views)).repeat(len(outputs)))
         # The graph is cut at the pictures: above them lies the prior's encoder, below them the rasteriser.
         rgb = torch.cat([picture.detach() for picture in pictures]).requires_grad_()

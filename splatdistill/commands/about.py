@@ -19,6 +19,8 @@ class Vocab:
 
     prior: str = "embedded"
     """The teacher: embedded, or a folder with a model like it."""
+    stats: bool = False
+    """Count what it knows instead."""
 
 
 def vocab(flags: Vocab) -> int:
@@ -26,6 +28,9 @@ def vocab(flags: Vocab) -> int:
     from splatdistill.priors.words import Vocabulary
 
     vocabulary = Vocabulary.load(EMBEDDED if flags.prior == "embedded" else Path(flags.prior))
+    if flags.stats:
+        print_table(vocabulary.stats())
+        return DONE
     for title, table in (("Objects", vocabulary.nouns), ("Colours", vocabulary.colours)):
         print(f"{title}:")
         for word in sorted(table):

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, make_dataclass, replace
@@ -58,7 +59,7 @@ class Config(TrainConfig):
 def train(args: list[str]) -> int:
     _refuse_loose_words(args)
     flags, config, _ = settings(Train, args, verb="train")
-    warnings = presets.validate(config)
+    cautions = presets.validate(config)
     first = os.environ.get("RANK", "0") == "0"  # torchrun's; the first process alone looks, writes and talks
     if flags.resume is None:
         folder = _folder(flags, config)
@@ -70,16 +71,18 @@ def train(args: list[str]) -> int:
         if Run(folder).is_done(steps=config.steps):
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
-    for sentence in [*warnings, *about_threads(config.threads), *about_priors(config)]:
+    for sentence in [*cautions, *about_threads(config.threads), *about_priors(config)]:
         if first:
             print(f"Note: {sentence}", file=sys.stderr)
     with no_collections():
         from splatdistill.device import pick_device
         from splatdistill.memory import keep_freed_memory
+        from splatdistill.priors.words import Advice
         from splatdistill.ranks import Ranks
         from splatdistill.train import train as make
         from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
 
+    warnings.simplefilter("ignore", Advice)  # it was said as a note
     keep_freed_memory()
     ranks = Ranks.join(pick_device(config.device))
     with beside(folder) if flags.view and first else nullcontext() as viewer:
@@ -228,7 +231,7 @@ def _check_resume(flags: Train, config: TrainConfig) -> None:
 
 
 def _about_prior(config: TrainConfig) -> list[str]:
-    """What the prior will make of the cameras and of the prompt's words; ValueError when it knows no word."""
+    """What the prior will make of the cameras and of the prompt; ValueError when it does not know the object."""
     from splatdistill.priors import EMBEDDED
     from splatdistill.priors.meta import about_cameras
     from splatdistill.priors.words import META_FILE, Vocabulary
@@ -237,12 +240,9 @@ def _about_prior(config: TrainConfig) -> list[str]:
     if not (folder / META_FILE).is_file():  # a prior without a list of words, or none: then `train` says so
         return []
     vocabulary = Vocabulary.load(folder)
-    known = {**vocabulary.nouns, **vocabulary.colours}
-    text = " ".join([*known, *(word for synonyms in known.values() for word in synonyms)])
-    messages = vocabulary.check(config.prompt)
-    if not set(vocabulary.normalise(config.prompt).replace(",", " ").split()) & set(text.split()):
-        raise ValueError(f"prompt: this prior knows no word of {config.prompt!r}. {messages[0]}")
-    return [*about_cameras(folder, config), *messages]
+    if refusal := vocabulary.refusal(config.prompt, nearest=config.nearest):
+        raise ValueError(f"prompt: {refusal}")
+    return [*about_cameras(folder, config), *vocabulary.check(config.prompt, nearest=config.nearest)]
 
 
 def about_priors(config: TrainConfig) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 import time
 from collections import Counter
@@ -25,15 +26,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, read_index
-from splatdistill.embedded.corpus.rays import ALBEDO, ALPHA, PAINTS, SHADING
+from splatdistill.embedded.corpus.toys import BY_NAME
+from splatdistill.priors.gbuffer import ALBEDO, ALPHA, CHANNELS, LUMA, PAINTS, SHADING
 from splatdistill.priors.instances import Instance, Instances, quantise
-from splatdistill.priors.triplane import CHANNELS, TriPlanes, pixel_rays
+from splatdistill.priors.triplane import TriPlanes, pixel_rays
 from splatdistill.rng import key
 
 DECODER = "decoder.safetensors"
+SIDE = 0.15  # rad, elevation from which heights are seen best
 TEST_RINGS = 1
 """The last rings of each model are kept from the fit, and from the denoiser."""
-_LUMA = (0.3, 0.59, 0.11)
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,38 @@ def luminance(buffers: NDArray[np.uint8]) -> list[float]:
     means = []
     for slot in PAINTS:
         painted = (g[..., ALPHA] > 0.9) & (g[..., slot] > 0.9)
-        means.append(float((g[painted][:, ALBEDO] @ np.array(_LUMA, np.float32)).mean()) if painted.any() else 0.5)
+        means.append(float((g[painted][:, ALBEDO] @ np.array(LUMA, np.float32)).mean()) if painted.any() else 0.5)
     return means
+
+
+def heights(buffers: NDArray[np.uint8]) -> list[float]:
+    """Where each of the three paints lies in views [V,S,S,8] from the side: 0 at the object's lowest row, 1 at its
+    highest, a mean over the views; 0.5 where there is none.
+    """
+    g = buffers.astype(np.float32) / 255
+    size = g.shape[1]
+    rows = np.arange(size)[::-1] + 0.5
+    seen = (g[..., ALPHA] > 0.5).any(2)  # [V,S]
+    low = np.array([rows[s].min() if s.any() else 0 for s in seen])[:, None]
+    high = np.array([rows[s].max() if s.any() else size for s in seen])[:, None]
+    place = (rows - low) / np.maximum(high - low, 1)
+    found = []
+    for slot in PAINTS:
+        weight = (g[..., slot] * g[..., ALPHA]).sum(2)
+        found.append(round(float((weight * place).sum() / weight.sum()), 3) if weight.sum() > 1 else 0.5)
+    return found
+
+
+def describe(record: Record, buffers: NDArray[np.uint8]) -> Instance:
+    """What is known of a model beside its volume. buffers: of the whole corpus."""
+    mine = buffers[record.first : record.first + len(record.azimuth)]
+    level = sorted(range(len(mine)), key=lambda i: abs(record.elevation[i] - SIDE))[: len(mine) // 3]
+    parts = record.parts
+    if record.toy:
+        parts = ["whole", *(re.sub(r"\b(an?|the)\b|{}", "", extra).strip() for extra in BY_NAME[record.noun].extras)]
+    return Instance(
+        record.noun, record.key, luminance(mine[::3]), tuple(parts), heights=heights(mine[level]), bare=record.toy
+    )
 
 
 def order(records: Sequence[Record]) -> list[Record]:
@@ -233,11 +265,7 @@ def pack(corpus: Path, out: Path, folder: Path, *, step: float) -> Instances:
     planes = {name: p for path in sorted(out.glob("shard-*.safetensors")) for name, p in load_file(path).items()}
     model = TriPlanes()
     model.load_state_dict(load_file(out / DECODER))
-    known = [
-        Instance(r.noun, r.key, luminance(buffers[r.first : r.first + len(r.azimuth) : 3]), tuple(r.parts))
-        for r in records
-        if r.key in planes
-    ]
+    known = [describe(r, buffers) for r in records if r.key in planes]
     codes = torch.stack([quantise(planes[i.key].float(), step) for i in known])
     packed = Instances(model, codes, step=step, known=known)
     packed.save(folder)
@@ -262,7 +290,7 @@ def add(model: Path, *, noun: str, front_deg: float, instances: Path, out: Path,
     seen = known.model.picture(codes[0].float() * known.step, cameras, size=views.shape[1])
     truth = torch.from_numpy(views).float() / 255
     error = F.mse_loss(_on_white(seen), _on_white(truth))
-    mine = Instance(noun, name, luminance(views), parts)
+    mine = describe(record, views)
     Instances(known.model, torch.cat([known.codes, codes]), step=known.step, known=[*known.known, mine]).save(out)
     return float(-10 * error.log10())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,12 @@ def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", 
     path = source.path
     # diffusers and transformers load here only
     if name == "embedded" or (path / META_FILE).is_file():
+        from splatdistill.priors.known import KIND, KnownPrior
         from splatdistill.priors.multiview import MultiViewPrior
 
+        if json.loads((path / META_FILE).read_text()).get("kind") == KIND:
+            _refuse(engine, name)
+            return KnownPrior.load(path, device=str(device), dtype=dtype, origin=source.origin)
         return MultiViewPrior.load(path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)
     _refuse(engine, name)
     from splatdistill.priors.diffusion import DiffusionPrior

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from splatdistill.cameras import camera_token
 from splatdistill.device import send
 from splatdistill.priors.attention import install_view_attention
-from splatdistill.priors.base import Condition, Variational
+from splatdistill.priors.base import Choice, Condition, Variational
 from splatdistill.priors.memory import Chunks
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
@@ -40,6 +40,7 @@ class NetworkPrior(ABC):
     lone_cameras = False
     mixed = False
     """In bf16: convolutions and linear layers alone, under autocast, in place of the whole network."""
+    sees_alpha = False
     engine: Engine | None = None
     """What computes `answer` in place of the network."""
 
@@ -63,6 +64,10 @@ class NetworkPrior(ABC):
         self.num_views, self.image_size, self.dtype, self.origin = num_views, image_size, dtype, origin
         self.chunks = Chunks()
         self._score: LoRAScore | None = None  # the one whose adapters are on the network
+
+    def begin(self, choice: Choice) -> None:
+        """ValueError for a choice among models, which a network alone does not list."""
+        choice.refuse_instances(self.origin)
 
     @abstractmethod
     def encode(self, rgb: Tensor) -> Tensor:

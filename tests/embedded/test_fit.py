@@ -14,7 +14,8 @@ from splatdistill.embedded.corpus.__main__ import main as corpus_main
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
 from splatdistill.embedded.corpus.pack import render_toys
 from splatdistill.embedded.fit import FitConfig, Target, add, order, pack, read_corpus, run
-from splatdistill.embedded.rings import Rings, render, rgba_white
+from splatdistill.embedded.rings import Rings, render
+from splatdistill.priors.gbuffer import rgba_white
 from splatdistill.priors.triplane import TriPlanes
 
 TINY = FitConfig(objects=3, rays=64, depth=8, decoder_objects=4, decoder_steps=30, steps=30)

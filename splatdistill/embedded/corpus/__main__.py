@@ -11,7 +11,7 @@ import numpy as np
 
 from splatdistill.embedded.corpus import pack
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
-from splatdistill.embedded.corpus.rays import CHANNELS
+from splatdistill.priors.gbuffer import CHANNELS
 
 MAX_PACK = 20 * 2**20
 
@@ -100,8 +100,10 @@ def _sheets(*, corpus: Path, out: Path) -> None:
 
 def _credits(*, out: Path, furniture: str | None, nouns: str, cc0_only: bool) -> None:
     from splatdistill.embedded.corpus.build import attribution, select_models
+    from splatdistill.embedded.corpus.nouns import read_files
 
-    out.write_text(attribution(select_models(furniture, nouns=nouns, cc0_only=cc0_only)))
+    chosen = select_models(furniture, nouns=nouns, cc0_only=cc0_only)
+    out.write_text(attribution(chosen, read_files() if nouns == "all" else ()), encoding="utf-8")
 
 
 if __name__ == "__main__":
