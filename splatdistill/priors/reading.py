@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 FILLER = frozenset(
-    "a an the of with and in on photo picture image 3d render rendering dslr high quality view pair".split()
+    "a an the of with and in on photo picture image 3d render rendering dslr high quality view pair one two three some "
+    "its".split()
 )
 _JOINTS = frozenset(("with", "and", ",", "on", "in", "under", "beside", "next", "near"))
 _PARTS_FOLLOW = frozenset(("with",))
