@@ -190,9 +190,9 @@ def heights(buffers: NDArray[np.uint8]) -> list[float]:
     g = buffers.astype(np.float32) / 255
     size = g.shape[1]
     rows = np.arange(size)[::-1] + 0.5
-    seen = (g[..., ALPHA] > 0.5).any(2)  # [V,S]
-    low = np.array([rows[s].min() if s.any() else 0 for s in seen])[:, None]
-    high = np.array([rows[s].max() if s.any() else size for s in seen])[:, None]
+    seen = np.any(g[..., ALPHA] > 0.5, axis=2)  # [V,S]
+    low = np.where(seen, rows, size).min(1, keepdims=True)
+    high = np.where(seen, rows, 0).max(1, keepdims=True)
     place = (rows - low) / np.maximum(high - low, 1)
     found = []
     for slot in PAINTS:
