@@ -88,8 +88,15 @@ def _match(instance: Instance, slot: int, part: str, *, paints: int) -> tuple[in
     suits = 1 - height if words & _LOW else height if words & _HIGH else 0.5
     for level, wanted in ((NAMED, words), (ALIKE, like)):
         hits = [any(_names(material, word) for word in wanted) for material in name.split(";")]
-        # The largest paint is the whole, unless half of what it covers is the part, and it lies where that does.
-        if paints > 1 and (any(hits) if slot else 2 * sum(hits) >= len(hits) and suits >= 0.5):
+        # The largest paint is the whole, unless half of what it covers is the part, and it lies where that does. The
+        # only one is a part if its materials are nothing else.
+        if slot:
+            good = any(hits)
+        elif paints > 1:
+            good = 2 * sum(hits) >= len(hits) and suits >= 0.5
+        else:
+            good = all(hits)
+        if good:
             return level, suits
     return (GUESSED if paints > 1 and (slot or words & (_LOW | _HIGH)) else ABSENT), suits
 

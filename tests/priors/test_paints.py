@@ -15,6 +15,7 @@ PLAIN = Instance("chair", "c", BARE, ("wood", "", ""), heights=(0.5, 0.5, 0.5))
 RIDDLE = Instance("car", "d", BARE, ("material", "material.001", "material.002"), heights=(0.5, 0.8, 0.1))
 
 TABLE = Instance("table", "e", BARE, ("TableFeet;TableTop", "", ""), heights=(0.7, 0.5, 0.5))
+EEL = Instance("eel", "g", BARE, ("skin",))
 TRUCK = Instance("truck", "f", BARE, ("grey-wheels;container", "glass;frame", "cabin"), heights=(0.6, 0.3, 0.6))
 
 
@@ -32,6 +33,7 @@ TRUCK = Instance("truck", "f", BARE, ("grey-wheels;container", "glass;frame", "c
         (RIDDLE, "red", [("roof", "blue")], ("red", "blue", None), GUESSED),
         (RIDDLE, None, [], (None, None, None), NAMED),
         (TABLE, None, [("leg", "green")], (None, None, None), 0),
+        (EEL, None, [("skin", "red")], ("red", None, None), NAMED),
         (TRUCK, "red", [("wheels", "green")], ("red", "green", None), GUESSED),
     ],
 )
