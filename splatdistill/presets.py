@@ -99,6 +99,28 @@ def merge(config: TrainConfig, values: Mapping[str, Any], *, where: str) -> Trai
     return _merge(config, values, where=where, prefix="", known=list(flatten(config)))
 
 
+def merge_known(config: TrainConfig, values: Mapping[str, Any], *, where: str) -> tuple[TrainConfig, list[str]]:
+    """As `merge`, but what it would refuse is left out; a sentence names that."""
+    left_out: list[str] = []
+
+    def laid_over(node: Any, values: Mapping[str, Any], prefix: str) -> Any:
+        hints = _hints(type(node))
+        for key, value in values.items():
+            name = f"{prefix}{key}"
+            if is_dataclass(hints.get(key)) and isinstance(value, Mapping):
+                node = replace(node, **{key: laid_over(getattr(node, key), value, f"{name}.")})
+                continue
+            try:
+                node = _merge(node, {key: value}, where=where, prefix=prefix, known=[])
+            except ValueError:
+                left_out.append(name)
+        return node
+
+    merged = laid_over(config, values, "")
+    some = ", ".join(name[:40] for name in left_out[:5]) + (" and more" if left_out[5:] else "")
+    return merged, [f"{where} has settings that this version does not know; they are left out: {some}."] * bool(some)
+
+
 def _shown(value: Any) -> str:
     """A value as the user wrote it, cut where it is long."""
     text = repr(value)

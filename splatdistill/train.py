@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from splatdistill.health import Health
 from splatdistill.io import ply, video
 from splatdistill.lighting import sample_background, sample_lights, shade
 from splatdistill.logs import Log, NoLog, Progress, RunLog
-from splatdistill.optim import any_nonfinite
+from splatdistill.optim import check
 from splatdistill.particle import Particle
 from splatdistill.pictures import render_frames, write_contact_sheet, write_views
 from splatdistill.priors.base import Choice, Prior
@@ -32,6 +33,7 @@ from splatdistill.priors.timed import TimedPrior
 from splatdistill.ranks import ALONE, Ranks
 from splatdistill.regularize import regularizer
 from splatdistill.renderer import make_renderer
+from splatdistill.runs import SPLATS
 from splatdistill.splats import Splats
 from splatdistill.types import NoisyBatch, RenderOutput
 
@@ -67,9 +69,10 @@ def train(
         settled = _agree(precision or measured(), ranks)
         dtype = settled.dtype
     load = load or priors.load
-    teachers = {
-        name: load(name, device=device, dtype=dtype, engine=engine, max_memory=config.max_memory) for name in names
-    }
+    teachers = {}
+    for name in names:
+        some = partial(load, name, device=device, dtype=dtype, max_memory=config.max_memory)
+        teachers[name] = _load_alike(some, engine, ranks)
     for _, stage in presets.stages(config):
         check_group(teachers[stage.prior].num_views, stage, lone_cameras=teachers[stage.prior].lone_cameras)
         ranks.check(stage.num_views, group=group_of(stage))
@@ -111,6 +114,14 @@ def train(
 def _agree(found: Precision, ranks: Ranks) -> Precision:
     """bf16 only where every rank is faster with it."""
     return replace(found, dtype="fp32") if ranks.any(found.dtype == "fp32") else found
+
+
+def _load_alike(load: Callable[..., Prior], engine: str, ranks: Ranks) -> Prior:
+    """A prior with one engine on every rank: torch, where auto came to torch on one of them."""
+    prior = load(engine=engine)
+    if engine != "auto" or not ranks.any(prior.network_engine == "torch") or prior.network_engine == "torch":
+        return prior
+    return load(engine="torch")
 
 
 def tracer(path: Path) -> torch.profiler.profile:
@@ -179,13 +190,14 @@ class Trainer:
         self._enter(step)
         logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
         batch, outputs, norms, nonfinite = self._gradients(step)
-        skip = (nonfinite > 0) | any_nonfinite(grad for particle in self.particles for grad in particle.optimizer.grads)
+        verdict = check([particle.optimizer for particle in self.particles], num_nonfinite=nonfinite)
         for particle, output in zip(self.particles, outputs, strict=True):
-            counts = particle.update(output, step=step, skip=skip)
+            counts = particle.update(output, step=step, verdict=verdict)
             if counts is not None:
                 log.event("densify", step=step + 1, num_splats=len(particle.splats), **counts)
         learned = self.guidance.update(batch, seed=config.seed, step=step, measure=logged)
-        self.health.note(skip | learned.pop("skipped", skip), step=step)
+        unlearned = learned.pop("skipped", None)
+        self.health.note(verdict.skip if unlearned is None else verdict.skip | unlearned, step=step)
         numbers = self.report(log)
         self.step = step + 1
         if logged:
@@ -364,7 +376,7 @@ class Trainer:
 
     def finish(self, folder: Path, log: Log, progress: Progress) -> None:
         """The result: splats.ply, turntable.mp4 and contact.png; splats-N.ply and contact-N.png of more particles."""
-        ply.write(folder / "splats.ply", self.splats.detach())
+        ply.write(folder / SPLATS, self.splats.detach())
         write_views(self.renderer, self.splats, self.config, folder, progress)
         for index, particle in enumerate(self.particles[1:], 1):
             ply.write(folder / f"splats-{index}.ply", particle.splats.detach())

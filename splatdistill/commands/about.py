@@ -105,8 +105,6 @@ def level_in_words(level: str, *, levels: Sequence[str], wanted: str | None) -> 
 
     levels: those that the extension was built with. wanted: what SPLATDISTILL_SIMD names.
     """
-    if wanted and wanted not in levels:
-        return f"{level}; SPLATDISTILL_SIMD names {wanted}, which this extension was not built with"
     if wanted and wanted != level:
         return f"{level}; the processor lacks {wanted}, which SPLATDISTILL_SIMD names"
     if level == "generic" and not wanted and len(levels) > 1:

@@ -23,14 +23,14 @@ from splatdistill.batch.ledger import WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.batch.progress import Board
 from splatdistill.batch.rank import Rank
-from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads, settings_of
+from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads
 from splatdistill.commands.train import about_priors, check_writable, settings, sources
 from splatdistill.config import TrainConfig
 from splatdistill.cpu import num_cores
 from splatdistill.guards import STOPPING
 from splatdistill.io import names
-from splatdistill.logs import is_done
 from splatdistill.priors.precision import Precision, measured
+from splatdistill.runs import Run
 
 MOST_PLACES = 10  # that one sentence names
 
@@ -143,7 +143,7 @@ def _check_folders(jobs: Sequence[Job], out: Path) -> None:
     """ValueError for a run folder that another run has; those named after their settings cannot be."""
     for job in jobs:
         folder = out / job.run
-        if folder.exists() and (different := presets.differences(job.config, settings_of(folder))):
+        if folder.exists() and (different := presets.differences(job.config, Run(folder).settings())):
             raise ValueError(
                 f"{job.where}: {folder} is there already, with another {different[0]}; choose another name or --out."
             )
@@ -201,7 +201,7 @@ def _prepare_renderers(jobs: Sequence[Job]) -> None:
 
 def _is_done(job: Job, out: Path, ledger: Ledger) -> bool:
     """Whether the run is there and the ledger knows; a worker sets right what it does not know."""
-    return is_done(out / job.run, steps=job.config.steps) and ledger.read(job.run).get("state") == RUN_DONE
+    return Run(out / job.run).is_done(steps=job.config.steps) and ledger.read(job.run).get("state") == RUN_DONE
 
 
 def _precision(todo: Sequence[Job], ledger: Ledger) -> Precision | None:

@@ -19,10 +19,12 @@ import tyro
 from tyro.conf import Fixed, Suppress
 
 from splatdistill import presets
-from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results, settings_of
+from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results
 from splatdistill.config import METHODS, TrainConfig
 from splatdistill.io import names
-from splatdistill.logs import Progress, is_done
+from splatdistill.logs import Progress
+from splatdistill.memory import no_collections
+from splatdistill.runs import SPLATS, Run
 
 SHORT = {"particles": ("vsd", "esd"), "lambda": ("esd",)}  # flags without a section, and whose they are
 MAY_CHANGE = ("steps", "output.", "max_memory")  # on resume; everything else would make it another run
@@ -66,18 +68,19 @@ def train(args: list[str]) -> int:
     else:
         folder = flags.resume
         _check_resume(flags, config)
-        if is_done(folder, steps=config.steps):
+        if Run(folder).is_done(steps=config.steps):
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
     for sentence in [*cautions, *about_threads(config.threads), *about_priors(config)]:
         if first:
             print(f"Note: {sentence}", file=sys.stderr)
-    from splatdistill.device import pick_device
-    from splatdistill.memory import keep_freed_memory
-    from splatdistill.priors.words import Advice
-    from splatdistill.ranks import Ranks
-    from splatdistill.train import train as make
-    from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
+    with no_collections():
+        from splatdistill.device import pick_device
+        from splatdistill.memory import keep_freed_memory
+        from splatdistill.priors.words import Advice
+        from splatdistill.ranks import Ranks
+        from splatdistill.train import train as make
+        from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
 
     warnings.simplefilter("ignore", Advice)  # it was said as a note
     keep_freed_memory()
@@ -99,7 +102,7 @@ def train(args: list[str]) -> int:
         ranks.leave()
         if first:
             more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
-            print_results(folder, "splats.ply", "turntable.mp4", "turntable_frames", "contact.png", *more)
+            print_results(folder, SPLATS, "turntable.mp4", "turntable_frames", "contact.png", *more)
         if viewer is not None:
             print("The page stays until Ctrl-C.", file=sys.stderr)
             with suppress(KeyboardInterrupt):
@@ -142,7 +145,7 @@ def settings(
     """
     asked = sources(args)
     if asked.resume is not None and kind is Train:
-        base = settings_of(asked.resume)
+        base = Run(asked.resume).settings()
         origins = dict.fromkeys(presets.flatten(base), "run")
         if asked.config is not None:
             base = presets.merge(base, presets.read(presets.find(asked.config)), where=str(asked.config))
@@ -218,7 +221,7 @@ def check_writable(out: Path) -> None:
 def _check_resume(flags: Train, config: TrainConfig) -> None:
     if flags.name:
         raise ValueError("name: a run that goes on keeps its name; leave out --name or --resume.")
-    before, after = presets.flatten(settings_of(flags.resume or Path())), presets.flatten(config)
+    before, after = presets.flatten(Run(flags.resume or Path()).settings()), presets.flatten(config)
     for name in before:
         if before[name] != after[name] and not name.startswith(MAY_CHANGE):
             raise ValueError(

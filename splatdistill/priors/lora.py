@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -58,18 +60,27 @@ class LoRAScore(LearnedScore):
         lora = {name: p for name, p in network.named_parameters() if f".{ADAPTER}." in name}
         for parameter in lora.values():  # they take the network's type, in which small steps would be lost
             parameter.data = parameter.data.float()
+            parameter.requires_grad_()
+        self._switch = _Switch()
+        adapted = _replace_layers(network, self._switch)
         parameters = lora | {f"camera.{name}": p for name, p in self.camera.named_parameters()}
-        super().__init__(parameters, alphas_cumprod=prior.alphas_cumprod, lr=lr, dropout=dropout, particles=particles)
+        super().__init__(
+            parameters,
+            copies={name: value for module in adapted for name, value in module.copies.items()},
+            alphas_cumprod=prior.alphas_cumprod,
+            lr=lr,
+            dropout=dropout,
+            particles=particles,
+        )
         self.chunks = prior.chunks
-        self._switch(False)
 
     def remove(self) -> None:
         """Leaves the network as it was; this score is of no use then."""
         self._hook.remove()
         network: Any = self.prior.network
         for name, module in list(network.named_modules()):
-            if isinstance(module, BaseTunerLayer):
-                network.set_submodule(name, module.get_base_layer())
+            if isinstance(module, Adapted):
+                network.set_submodule(name, module.base_layer)
         del network.peft_config
 
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
@@ -85,26 +96,70 @@ class LoRAScore(LearnedScore):
 
     @contextmanager
     def _active(self, tokens: Tensor) -> Iterator[None]:
-        self._switch(True)
+        self._switch.on = True
         self._tokens = tokens
         try:
             yield
         finally:
             self._tokens = None
-            self._switch(False)
-
-    def _switch(self, on: bool) -> None:
-        for module in self.prior.network.modules():
-            if isinstance(module, BaseTunerLayer):
-                module.enable_adapters(on)
-        for parameter in self.parameters.values():  # peft freezes what it switches off
-            parameter.requires_grad_()
+            self._switch.on = False
 
     def _add_camera(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
         if self._tokens is None:
             return output
         told = (self._tokens != 0).any(-1, keepdim=True)
-        return output + self.camera(self._tokens) * told
+        return output + (self.camera(self._tokens) * told).to(output.dtype)
+
+
+@dataclass
+class _Switch:
+    """Whether the adapters of a network are heard."""
+
+    on: bool = False
+
+
+class Adapted(nn.Module):
+    """A layer of the network with its low-rank addition. Its parts have the names that peft gives them.
+
+    peft's own layer does the same in more steps: it casts its input and its weights in every call, and multiplies by a
+    scale, which is 1 here.
+    """
+
+    def __init__(self, layer: BaseTunerLayer, switch: _Switch, *, name: str) -> None:
+        super().__init__()
+        base, parts = layer.get_base_layer(), (layer.lora_A, layer.lora_B)
+        assert isinstance(base, nn.Linear | nn.Conv2d)
+        self.base_layer, (self.lora_A, self.lora_B), self._switch = base, parts, switch
+        self.copies: dict[str, Tensor] = {}
+        """What is computed with in place of the parameters of these names, where the network is not in fp32."""
+        weights = []
+        for part, modules in zip("AB", parts, strict=True):
+            weight = modules[ADAPTER].weight
+            if base.weight.dtype != weight.dtype:
+                copy = weight.detach().to(base.weight.dtype).requires_grad_()
+                self.copies[f"{name}.lora_{part}.{ADAPTER}.weight"] = weight = copy
+            weights.append(weight)
+        self._weights = tuple(weights)  # a tuple, which the module does not take for parts of its own
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.base_layer(x)
+        if not self._switch.on:
+            return out
+        down, up = self._weights
+        base, x = self.base_layer, x.to(down.dtype)
+        if isinstance(base, nn.Linear):
+            return out + F.linear(F.linear(x, down), up)
+        return out + F.conv2d(F.conv2d(x, down, None, base.stride, base.padding, base.dilation), up)  # type: ignore[arg-type]
+
+
+def _replace_layers(network: nn.Module, switch: _Switch) -> list[Adapted]:
+    """Puts `Adapted` in the place of peft's layers."""
+    adapted = []
+    for name, module in list(network.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            adapted.append(Adapted(module, switch, name=name))
+            network.set_submodule(name, adapted[-1])
+    return adapted
 
 
 def _camera_mlp(time_embedding: nn.Module) -> nn.Sequential:

@@ -41,6 +41,7 @@ class MultiViewPrior(UNetPrior):
     """
 
     lone_cameras = True
+    mixed = True
 
     def __init__(
         self,

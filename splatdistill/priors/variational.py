@@ -33,11 +33,16 @@ class LearnedScore(ABC):
         lr: float,
         dropout: float,
         particles: int,
+        copies: Mapping[str, Tensor] | None = None,
     ) -> None:
         """dropout: chance of a render to come without its camera. particles: that many objects share the score; an
-        update learns from as many renders as there are cameras.
+        update learns from as many renders as there are cameras. copies: in another type, what `forward`
+        computes with in place of the parameters of these names.
         """
         self.parameters = dict(parameters)
+        self._copies = dict(copies or {})
+        self._leaves = [self._copies.get(name, value) for name, value in self.parameters.items()]
+        self._grads = [torch.zeros_like(value) for value in self.parameters.values()]
         self.alphas_cumprod = alphas_cumprod
         self.dropout = dropout
         self.particles = particles
@@ -82,21 +87,44 @@ class LearnedScore(ABC):
             with torch.enable_grad():
                 losses = (self.forward(xt[part], t[part], tokens[part]) - wanted[part]).square()
                 loss = losses.mean() * (len(losses) / total)
-                grads = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
-            for parameter, grad in zip(self.parameters.values(), grads, strict=True):
-                if grad is not None:
-                    parameter.grad = grad if parameter.grad is None or part.start == 0 else parameter.grad + grad
+                grads = torch.autograd.grad(loss, self._leaves, allow_unused=True)
+            self._take(grads, afresh=part.start == 0)
             return loss.detach()[None]
 
         if ranks.world > 1:  # a rank may have no row, but a sum needs something of everyone
-            for parameter in self.parameters.values():
-                parameter.grad = torch.zeros_like(parameter)
+            torch._foreach_zero_(self._grads)
+            for parameter, grad in zip(self.parameters.values(), self._grads, strict=True):
+                parameter.grad = grad
         if len(xt):
             self.chunks.run(learn, len(xt))
         ranks.sum(p.grad for p in self.parameters.values() if p.grad is not None)
         skipped = any_nonfinite(p.grad for p in self.parameters.values() if p.grad is not None)
         self._adam.step(skip=skipped)
+        self._copy()
         return {**numbers, "skipped": skipped}
+
+    def _take(self, grads: Sequence[Tensor | None], *, afresh: bool) -> None:
+        """Adds gradients with respect to `_leaves` to those of the parameters, or puts them in their place. All at once
+        and in the memory order of the parameters, which that of a convolution's gradient may not be.
+        """
+        found = [
+            (parameter, mine, grad)
+            for parameter, mine, grad in zip(self.parameters.values(), self._grads, grads, strict=True)
+            if grad is not None
+        ]
+        new = [(mine, grad) for parameter, mine, grad in found if afresh or parameter.grad is None]
+        more = [(mine, grad) for parameter, mine, grad in found if not (afresh or parameter.grad is None)]
+        for add, pairs in ((torch._foreach_copy_, new), (torch._foreach_add_, more)):
+            if pairs:
+                add(*(list(x) for x in zip(*pairs, strict=True)))
+        for parameter, mine, _ in found:
+            parameter.grad = mine
+
+    @torch.no_grad()
+    def _copy(self) -> None:
+        """Brings the copies up to date."""
+        if self._copies:
+            torch._foreach_copy_(list(self._copies.values()), [self.parameters[name] for name in self._copies])
 
     def _draw(self, batch: NoisyBatch, *, seed: int, step: int) -> tuple[int, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """How many renders an update learns from; then for those of this rank their timesteps, noise, whether they
@@ -158,3 +186,4 @@ class LearnedScore(ABC):
                     "step": state["num_updates"].to(value.device, torch.float32, copy=True),
                     **moments,
                 }
+        self._copy()

@@ -232,7 +232,6 @@ def test_info_names_versions_and_devices(capsys: pytest.CaptureFixture[str]) -> 
             "x86_64_v4",
             "generic; the processor lacks x86_64_v4, which SPLATDISTILL_SIMD names",
         ),
-        ("generic", "avx2", "generic; SPLATDISTILL_SIMD names avx2, which this extension was not built with"),
     ],
 )
 def test_info_says_why_the_level_is_not_the_best(level: str, wanted: str | None, words: str) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
 
 from splatdistill.config import ESDConfig, VSDConfig
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.esd import ESD
 from splatdistill.guidance.vsd import VSD
-from splatdistill.priors.lora import LoRAScore
+from splatdistill.priors import lora
+from splatdistill.priors.lora import ADAPTER, LoRAScore
 from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.priors.network import keep_bf16
 from tests.priors.test_multiview import noise, ring, steps, tiny
 
 PROMPT = "a red car"
@@ -134,3 +139,81 @@ def test_one_network_call_for_each_state_of_the_adapters(entropy: float | None, 
     seen.clear()
     method.update(batch, seed=0, step=0, measure=False)
     assert seen == [4]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("layer", [nn.Linear(6, 10), nn.Conv2d(6, 10, 3, stride=2, padding=1), nn.Conv2d(6, 10, 1)])
+def test_an_adapted_layer_is_pefts_to_the_bit(layer: nn.Module, dtype: str) -> None:
+    """Its answer, and the gradients of its input and its parameters, with the casts that peft and autocast make."""
+    torch.manual_seed(0)
+    layer = copy.deepcopy(layer).bfloat16() if dtype == "bf16" else layer
+    network = nn.ModuleDict({"conv1": layer.requires_grad_(False)})
+    inject_adapter_in_model(LoraConfig(r=3, lora_alpha=3, target_modules=["conv1"]), network, adapter_name=ADAPTER)
+    parameters = {name: p for name, p in network.named_parameters() if ADAPTER in name}
+    for parameter in parameters.values():
+        parameter.data = torch.randn(parameter.shape)  # of fp32, and the second one not zero
+    shape = (5, 6) if isinstance(layer, nn.Linear) else (5, 6, 4, 4)
+    leaf = torch.randn(shape).requires_grad_()
+    x = 1 * leaf  # autocast keeps its copy of a leaf, so that its gradient adds up in bf16
+    theirs = network["conv1"]
+    switch = lora._Switch(on=True)
+    (ours,) = lora._replace_layers(network, switch)
+    assert dict(network.named_parameters()).keys() >= parameters.keys()
+    leaves = [ours.copies.get(name, p) for name, p in parameters.items()]
+    assert all(leaf.dtype == next(layer.parameters()).dtype for leaf in leaves)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+        pairs = [(module(x), over) for module, over in ((theirs, list(parameters.values())), (ours, leaves))]
+    found = [(out, *torch.autograd.grad(out.square().sum(), [leaf, *over], retain_graph=True)) for out, over in pairs]
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b.to(a.dtype))
+    switch.on = False
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+        assert torch.equal(ours(x), layer(x))
+
+
+def test_copies_in_another_type_follow_what_is_learned_and_loaded() -> None:
+    """Steps are taken in fp32, where they are not lost; what the network computes with is their rounding."""
+    prior = tiny()
+    keep_bf16(prior.unet)
+    prior.dtype = "bf16"
+    score = score_of(prior, lr=1e-5)
+    start = {name: value.detach().clone() for name, value in score.parameters.items()}
+    learn(score, batch_of(prior), last=2)
+    assert all(not torch.equal(value, start[name]) for name, value in score.parameters.items())
+    other = score_of(tiny())
+    assert other._copies == {}
+    for loaded in (False, True):
+        if loaded:
+            score.load_state_dict(other.state_dict())
+        assert len(score._copies) == sum("lora_" in name for name in score.parameters)
+        for name, value in score._copies.items():
+            assert value.dtype == torch.bfloat16 and torch.equal(value, score.parameters[name].bfloat16())
+
+
+def test_gradients_of_parts_add_up_as_if_there_were_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three rows and one, after memory ran out in the second part: what the first try left is not counted twice."""
+    found: list[dict[str, torch.Tensor]] = []
+    calls: list[int] = []
+    for fails in (False, True):
+        score = score_of(tiny(), dropout=0.0)
+        forward, step = score.forward, score._adam.step
+
+        def short(xt: torch.Tensor, *rest: Any, forward: Any = forward) -> torch.Tensor:
+            calls.append(len(xt))
+            if len(calls) == 2:
+                raise torch.OutOfMemoryError
+            return forward(xt, *rest)
+
+        def keep(*, skip: torch.Tensor, score: LoRAScore = score, step: Any = step) -> None:
+            found.append({name: p.grad.clone() for name, p in score.parameters.items() if p.grad is not None})
+            step(skip=skip)
+
+        monkeypatch.setattr(score._adam, "step", keep)
+        if fails:
+            monkeypatch.setattr(score, "forward", short)
+            score.chunks.rows = 3
+        learn(score, batch_of(score.prior), last=1)
+    assert calls == [3, 1, 1, 1, 1, 1] and found[0].keys() == found[1].keys()
+    for name, grad in found[0].items():
+        # Sums over four rows in another order: four roundings of 6e-8 in each of some 100 layers.
+        assert (grad - found[1][name]).norm() <= 4 * 100 * 6e-8 * grad.norm(), name
