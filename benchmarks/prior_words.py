@@ -90,7 +90,7 @@ def main() -> None:
     warnings.simplefilter("ignore", Advice)
     prior = priors.load(args.prior, device=torch.device("cpu"), dtype="fp32")
     assert isinstance(prior, KnownPrior)
-    base, _ = presets.load("sds", file=presets.find(Path("known")))
+    base, _ = presets.load("sds", family="known")
     rows, pictures = [], []
     for prompt in PROMPTS:
         try:

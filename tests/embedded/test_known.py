@@ -196,6 +196,21 @@ def test_every_method_takes_it(prior, folder, method):
     assert moved.isfinite().all() and moved.abs().max() > 0 and prior.choice.mixture
 
 
+def test_its_settings_lie_under_files_and_flags(folder, tmp_path, capsys):
+    base = ["config", "--prompt", "a red cube", "--prior", str(folder)]
+    for more, line in (
+        ([], "guidance_scale: 1.0  # prior"), (["--sds.guidance-scale", "3"], "guidance_scale: 3.0  # flag"),
+    ):  # fmt: skip
+        assert cli.main([*base, *more]) == cli.DONE
+        assert line in capsys.readouterr().out
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"prior: {folder}\nsds: {{guidance_scale: 2}}\n")
+    assert cli.main(["config", "--prompt", "a red cube", "--config", str(file)]) == cli.DONE
+    assert "guidance_scale: 2.0  # file" in capsys.readouterr().out
+    assert cli.main(["config", "--prompt", "a red cube"]) == cli.DONE
+    assert "guidance_scale: 4.5  # preset" in capsys.readouterr().out
+
+
 def test_its_words_are_those_of_its_models(folder, capsys):
     assert cli.main(["vocab", "--prior", str(folder), "--stats"]) == cli.DONE
     said = capsys.readouterr().out.splitlines()
