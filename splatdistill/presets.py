@@ -1,4 +1,6 @@
-"""YAML and flags to TrainConfig, strictly. Later sources win: default < configs/METHOD.yaml < a file < flags."""
+"""YAML and flags to TrainConfig, strictly. Later sources win: defaults < configs/METHOD.yaml < the preset of a kind of
+prior < a file < flags.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ from splatdistill.config import (
 from splatdistill.yamlfile import read
 
 Origins = dict[str, str]
-"""Dotted field name -> default, preset, file or flag."""
+"""Dotted field name -> default, preset, prior, file or flag."""
 
 MAX_PROMPT = 2000  # characters, far more than any text encoder reads
 
@@ -56,8 +58,9 @@ _MAY_CHANGE = {
 _LEARNED = {"particles", "lora_rank", "lora_lr", "camera_dropout"}  # the second score is made once
 
 
-def load(method: str, *, file: Path | None = None) -> tuple[TrainConfig, Origins]:
+def load(method: str, *, file: Path | None = None, family: str = "") -> tuple[TrainConfig, Origins]:
     """The settings of a method before flags, and where each came from. file: YAML, or the name of a shipped preset.
+    family: name of the shipped preset of a kind of prior, which lies under the file.
 
     ValueError, one sentence, for a file that is missing, an unknown key or a value of the wrong type. A file that
     names its method may not hold settings of another; one that names none may hold settings for several.
@@ -66,7 +69,8 @@ def load(method: str, *, file: Path | None = None) -> tuple[TrainConfig, Origins
         raise ValueError(f"method: {_shown(method)} is unknown; the methods are {', '.join(METHODS)}.")
     config = replace(TrainConfig(), method=method)
     origins = dict.fromkeys(flatten(config), "default")
-    sources = [("preset", shipped(method))] + ([("file", find(file))] if file is not None else [])
+    sources = [("preset", shipped(method))] + ([("prior", shipped(family))] if family else [])
+    sources += [("file", find(file))] if file is not None else []
     for origin, path in sources:
         values = read(path)
         if values.get("method", method) != method:

@@ -50,7 +50,7 @@ class Train(TrainConfig):
 
 @dataclass(frozen=True)
 class Config(TrainConfig):
-    """Print the settings in force as YAML, each with where it came from: default, preset, file or flag."""
+    """Print the settings in force as YAML, each with where it came from: default, preset, prior, file or flag."""
 
     config: File = None
     """YAML file of settings, or the name of a shipped preset such as smoke."""
@@ -124,6 +124,7 @@ class Sources:
     config: Path | None = None
     resume: Path | None = None
     prompts: Path | None = None
+    prior: str | None = None
 
 
 def sources(args: list[str]) -> Sources:
@@ -151,7 +152,12 @@ def settings(
             base = presets.merge(base, presets.read(presets.find(asked.config)), where=str(asked.config))
     else:
         values = presets.read(presets.find(asked.config)) if asked.config is not None else {}
-        base, origins = presets.load(method or asked.method or values.get("method", "sds"), file=asked.config)
+        from splatdistill.priors.meta import family_of  # NumPy loads here only
+
+        prior = asked.prior or values.get("prior", "")
+        base, origins = presets.load(
+            method or asked.method or values.get("method", "sds"), file=asked.config, family=family_of(prior)
+        )
     base = presets.merge(base, defaults[1], where=defaults[0])
     _refuse_foreign(args, base)
     only = _for_method(kind, base.method)

@@ -27,7 +27,7 @@ from splatdistill.embedded.refine import WARM, prepare
 from splatdistill.embedded.refiner import RefineConfig, RefineTrainer, schedule
 from splatdistill.embedded.rings import Rings
 from splatdistill.priors.instances import Instances
-from splatdistill.priors.known import ANYTHING, KIND, TOKENS
+from splatdistill.priors.known import ANYTHING, TOKENS
 from splatdistill.priors.parts import DIFFUSERS
 from splatdistill.priors.words import META_FILE, VOLUMES
 
@@ -55,7 +55,6 @@ def meta(trainer: RefineTrainer, instances: Instances) -> dict[str, Any]:
     common = network.meta(image_size=size, nouns=nouns)
     return {
         **common,
-        "kind": KIND,
         "patch": trainer.refiner.patch,
         "num_views": trainer.refiner.num_views,
         "paintable": [noun.name for noun in nouns],

@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import re
+import shutil
 import sys
 import time
 from collections import Counter
@@ -30,6 +31,7 @@ from splatdistill.embedded.corpus.toys import BY_NAME
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, CHANNELS, LUMA, PAINTS, SHADING
 from splatdistill.priors.instances import Instance, Instances, quantise
 from splatdistill.priors.triplane import TriPlanes, pixel_rays
+from splatdistill.priors.words import VOLUMES
 from splatdistill.rng import key
 
 DECODER = "decoder.safetensors"
@@ -188,9 +190,9 @@ def heights(buffers: NDArray[np.uint8]) -> list[float]:
     g = buffers.astype(np.float32) / 255
     size = g.shape[1]
     rows = np.arange(size)[::-1] + 0.5
-    seen = (g[..., ALPHA] > 0.5).any(2)  # [V,S]
-    low = np.array([rows[s].min() if s.any() else 0 for s in seen])[:, None]
-    high = np.array([rows[s].max() if s.any() else size for s in seen])[:, None]
+    seen = np.any(g[..., ALPHA] > 0.5, axis=2)  # [V,S]
+    low = np.where(seen, rows, size).min(1, keepdims=True)
+    high = np.where(seen, rows, 0).max(1, keepdims=True)
     place = (rows - low) / np.maximum(high - low, 1)
     found = []
     for slot in PAINTS:
@@ -273,13 +275,18 @@ def pack(corpus: Path, out: Path, folder: Path, *, step: float) -> Instances:
 
 
 def add(model: Path, *, noun: str, front_deg: float, instances: Path, out: Path, config: FitConfig) -> float:
-    """Fits a GLB file of the user's own with the decoder of a folder of volumes, and writes that folder with the model
-    in it to `out`. Returns the PSNR in dB of its views in front of white.
+    """Fits a GLB file of the user's own with the decoder of a folder of volumes, or of a prior that has one, and writes
+    that folder with the model in it to `out`. Returns the PSNR in dB of its views in front of white.
     """
     from splatdistill.embedded.corpus.build import render_mesh
     from splatdistill.embedded.corpus.meshes import read_glb
 
-    known = Instances.load(instances)
+    whole = (instances / VOLUMES).exists()
+    if out.exists():
+        raise ValueError(f"--out: {out} is there already; name a new folder.")
+    if not (noun := " ".join(noun.lower().split())):
+        raise ValueError("--noun: say what the model is called.")
+    known = Instances.load((instances / VOLUMES).parent if whole else instances)
     name = f"own/{model.name}"
     if any(instance.key == name for instance in known.known):
         raise ValueError(f"{instances} already holds {name}: rename the file, or begin from another folder.")
@@ -291,7 +298,10 @@ def add(model: Path, *, noun: str, front_deg: float, instances: Path, out: Path,
     truth = torch.from_numpy(views).float() / 255
     error = F.mse_loss(_on_white(seen), _on_white(truth))
     mine = describe(record, views)
-    Instances(known.model, torch.cat([known.codes, codes]), step=known.step, known=[*known.known, mine]).save(out)
+    more = Instances(known.model, torch.cat([known.codes, codes]), step=known.step, known=[*known.known, mine])
+    if whole:
+        shutil.copytree(instances, out)
+    more.save((out / VOLUMES).parent if whole else out)
     return float(-10 * error.log10())
 
 

@@ -18,7 +18,6 @@ from splatdistill.embedded.rings import VIEWS, Drawn, Rings
 from splatdistill.priors import refine
 from splatdistill.priors.mixture import keep_likely
 from splatdistill.priors.multiview import MultiViewPrior, encode_text
-from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.refine import Accuracy, Refiner, believe, statistics
 from splatdistill.priors.volume import CELLS
 from splatdistill.rng import key
@@ -164,7 +163,6 @@ class RefineTrainer(Optimised):
     def __init__(self, config: RefineConfig, *, refiner: Refiner, rings: Rings) -> None:
         self.config, self.refiner, self.rings = config, refiner, rings
         self.accuracy = measure_accuracy(rings)
-        self.bf16 = has_fast_bf16()
         refiner.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.signal_power = schedule().alphas_cumprod
         self.optimise(refiner, config)
@@ -200,11 +198,10 @@ class RefineTrainer(Optimised):
         Not in the units of each pixel: where a volume is wrong about a pixel that it seems sure of, that one alone
         would be the loss.
         """
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            out, base, unit = self.refiner(
-                mixed.xt, mixed.t, features=mixed.features, spread=mixed.spread, doubt=mixed.doubt,
-                cameras=mixed.cameras, alpha=mixed.alpha, sigma=mixed.sigma, joint=mixed.joint,
-            )  # fmt: skip
+        out, base, unit = self.refiner(
+            mixed.xt, mixed.t, features=mixed.features, spread=mixed.spread, doubt=mixed.doubt, cameras=mixed.cameras,
+            alpha=mixed.alpha, sigma=mixed.sigma, joint=mixed.joint,
+        )  # fmt: skip
         scale = unit.square().mean((1, 2, 3), keepdim=True).sqrt()
         rest, share = ((mixed.target - base) / scale).detach(), unit / scale
         return F.mse_loss(share * out, rest), rest.square().mean()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,18 +26,19 @@ def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", 
 
         return AnalyticPrior(beach_ball(image_size=64), image_size=64)
     from splatdistill.priors.find import Source, find
-    from splatdistill.priors.words import META_FILE
+    from splatdistill.priors.words import META_FILE, VOLUMES
 
     source = Source(EMBEDDED, name) if name == "embedded" else find(name)
     path = source.path
     # diffusers and transformers load here only
     if name == "embedded" or (path / META_FILE).is_file():
-        from splatdistill.priors.known import KIND, KnownPrior
+        if (path / VOLUMES).is_file():
+            _refuse(engine, name)
+            from splatdistill.priors.known import KnownPrior
+
+            return KnownPrior.load(path, device=str(device), dtype=dtype, origin=source.origin)
         from splatdistill.priors.multiview import MultiViewPrior
 
-        if json.loads((path / META_FILE).read_text()).get("kind") == KIND:
-            _refuse(engine, name)
-            return KnownPrior.load(path, device=str(device), dtype=dtype, origin=source.origin)
         return MultiViewPrior.load(path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)
     _refuse(engine, name)
     from splatdistill.priors.diffusion import DiffusionPrior

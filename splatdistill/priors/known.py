@@ -31,8 +31,6 @@ from splatdistill.priors.words import META_FILE, VOLUMES, Advice, Vocabulary
 from splatdistill.rng import key
 from splatdistill.types import Cameras
 
-KIND = "volumes"
-"""What splatdistill.json calls this kind of prior."""
 ANYTHING, TOKENS = "anything.safetensors", "tokens.safetensors"
 
 
@@ -229,6 +227,10 @@ class KnownPrior:
             draw = random.Random(key(self.choice.seed, number, "paint"))  # noqa: S311 (nothing secret here)
             colours = [colour or draw.choice(sorted(self.paint)) for colour in colours]
         return torch.stack([self.paint[c] if c else torch.full((3,), torch.nan) for c in colours])
+
+    def colours_of(self, prompt: str, number: int) -> tuple[str | None, ...]:
+        """The colour that a prompt gives to each paint of a model."""
+        return assign(self.instances.known[number], self.vocabulary.read(prompt)).colours
 
     def pictures(self, candidates: Candidates, place: int, cameras: Cameras, *, size: int) -> Tensor:
         """[V,4,size,size] of one of the candidates, in its paint."""

@@ -86,12 +86,19 @@ def _match(instance: Instance, slot: int, part: str, *, paints: int) -> tuple[in
     like = {other for group in _ALIKE if group & words for other in group}
     height = instance.heights[slot] if slot < len(instance.heights) else 0.5
     suits = 1 - height if words & _LOW else height if words & _HIGH else 0.5
-    if any(_names(name, word) for word in words):
-        return NAMED, suits
-    if any(_names(name, word) for word in like):
-        return ALIKE, suits
-    # The largest paint is the whole, unless it lies where the part does and there are others.
-    return (GUESSED if slot or (paints > 1 and words & (_LOW | _HIGH)) else ABSENT), suits
+    for level, wanted in ((NAMED, words), (ALIKE, like)):
+        hits = [any(_names(material, word) for word in wanted) for material in name.split(";")]
+        # The largest paint is the whole, unless half of what it covers is the part, and it lies where that does. The
+        # only one is a part if its materials are nothing else.
+        if slot:
+            good = any(hits)
+        elif paints > 1:
+            good = 2 * sum(hits) >= len(hits) and suits >= 0.5
+        else:
+            good = all(hits)
+        if good:
+            return level, suits
+    return (GUESSED if paints > 1 and (slot or words & (_LOW | _HIGH)) else ABSENT), suits
 
 
 def _names(name: str, word: str) -> bool:

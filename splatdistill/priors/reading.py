@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 FILLER = frozenset(
-    "a an the of with and in on photo picture image 3d render rendering dslr high quality view pair".split()
+    "a an the of with and in on photo picture image 3d render rendering dslr high quality view pair one two three some "
+    "its toy front side back overhead".split()
 )
 _JOINTS = frozenset(("with", "and", ",", "on", "in", "under", "beside", "next", "near"))
 _PARTS_FOLLOW = frozenset(("with",))
@@ -17,7 +18,7 @@ _PARTS_FOLLOW = frozenset(("with",))
 class Reading:
     """nouns: known objects by their first names, in the order of the text. colour: of the whole object. parts: each
     part that has a colour of its own, with it. loose: further colours that belong to nothing. unknown: words in the
-    order of the text. head: the unknown word or words where the object would stand, if no object is known.
+    order of the text. head: the word or words where the object would stand, if they are none that is known.
     """
 
     nouns: tuple[str, ...] = ()
@@ -69,7 +70,8 @@ def read(prompt: str, *, names: Mapping[str, str], colours: Mapping[str, str], w
     parts: list[tuple[str, str]] = []
     loose: list[str] = []
     head: str | None = None
-    main = next((p for p in phrases if p.of("noun")), None) or next((p for p in phrases if p.of("unknown")), None)
+    # A word may be known as a part of a name only: "cat" of "cartoon cat" is no object then.
+    main = next((p for kind in ("noun", "unknown", "known") for p in phrases if p.of(kind)), None)
     before = True
     for phrase in phrases:
         found, shown, others = phrase.of("noun"), phrase.of("colour"), phrase.of("known", "unknown")

@@ -60,7 +60,7 @@ class Vocabulary:
         """The words that the contents of a splatdistill.json name. models: the noun of each model, where they are
         listed; those that the file does not name are known as well.
         """
-        counts = Counter(models or meta["nouns"])
+        counts = Counter(list(models or meta["nouns"]))
         more = {noun: [] for noun in counts if noun not in meta["nouns"]}
         return cls(
             nouns=meta["nouns"] | more,

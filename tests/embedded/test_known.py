@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 import warnings
 
 import numpy as np
@@ -15,6 +16,7 @@ from splatdistill import cli, priors
 from splatdistill.cameras import orbit
 from splatdistill.config import DensifyConfig, SplatsConfig, TrainConfig
 from splatdistill.embedded import export, network
+from splatdistill.embedded.corpus.__main__ import main as corpus_main
 from splatdistill.embedded.corpus.captions import dominant_colour
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
 from splatdistill.embedded.corpus.pack import render_toys
@@ -194,6 +196,21 @@ def test_every_method_takes_it(prior, folder, method):
     assert moved.isfinite().all() and moved.abs().max() > 0 and prior.choice.mixture
 
 
+def test_its_settings_lie_under_files_and_flags(folder, tmp_path, capsys):
+    base = ["config", "--prompt", "a red cube", "--prior", str(folder)]
+    for more, line in (
+        ([], "guidance_scale: 1.0  # prior"), (["--sds.guidance-scale", "3"], "guidance_scale: 3.0  # flag"),
+    ):  # fmt: skip
+        assert cli.main([*base, *more]) == cli.DONE
+        assert line in capsys.readouterr().out
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"prior: {folder}\nsds: {{guidance_scale: 2}}\n")
+    assert cli.main(["config", "--prompt", "a red cube", "--config", str(file)]) == cli.DONE
+    assert "guidance_scale: 2.0  # file" in capsys.readouterr().out
+    assert cli.main(["config", "--prompt", "a red cube"]) == cli.DONE
+    assert "guidance_scale: 4.5  # preset" in capsys.readouterr().out
+
+
 def test_its_words_are_those_of_its_models(folder, capsys):
     assert cli.main(["vocab", "--prior", str(folder), "--stats"]) == cli.DONE
     said = capsys.readouterr().out.splitlines()
@@ -210,9 +227,27 @@ def test_its_words_are_those_of_its_models(folder, capsys):
     )
 
 
-def test_a_damaged_folder_is_one_sentence(folder, tmp_path, capsys):
-    import shutil
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+def test_a_model_of_ones_own_is_known_by_its_name(folder, tmp_path, capsys):
+    pytest.importorskip("embreex")
+    import trimesh
 
+    material = trimesh.visual.material.PBRMaterial(name="skin", baseColorFactor=[40, 160, 60, 255])
+    part = trimesh.creation.box()
+    part.visual = trimesh.visual.TextureVisuals(material=material)
+    (tmp_path / "mine.glb").write_bytes(part.export(file_type="glb"))
+    out, fit = tmp_path / "more", ["fit", str(tmp_path / "mine.glb"), "--instances", str(folder)]
+    assert corpus_main([*fit, "--noun", "Glass  eel", "--out", str(out)]) == 0
+    more = priors.load(str(out), device=CPU, dtype="fp32")
+    more.begin(Choice("two glass eels with red skin"))
+    candidates = more.embed("two glass eels with red skin", ring()).candidates
+    assert [more.instances.known[n].key for n in candidates.numbers] == ["own/mine.glb"]
+    assert not candidates.tints[0, 0].isnan().any()
+    assert corpus_main([*fit, "--noun", "eel", "--out", str(out)]) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_a_damaged_folder_is_one_sentence(folder, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     (copy / "volumes" / "planes.xz").write_bytes(b"no")

@@ -14,6 +14,10 @@ CHAIR = Instance("chair", "b", BARE, ("wood", "cushion", ""), heights=(0.4, 0.6,
 PLAIN = Instance("chair", "c", BARE, ("wood", "", ""), heights=(0.5, 0.5, 0.5))
 RIDDLE = Instance("car", "d", BARE, ("material", "material.001", "material.002"), heights=(0.5, 0.8, 0.1))
 
+TABLE = Instance("table", "e", BARE, ("TableFeet;TableTop", "", ""), heights=(0.7, 0.5, 0.5))
+EEL = Instance("eel", "g", BARE, ("skin",))
+TRUCK = Instance("truck", "f", BARE, ("grey-wheels;container", "glass;frame", "cabin"), heights=(0.6, 0.3, 0.6))
+
 
 @pytest.mark.parametrize(
     ("model", "colour", "parts", "colours", "sure"),
@@ -28,6 +32,9 @@ RIDDLE = Instance("car", "d", BARE, ("material", "material.001", "material.002")
         (RIDDLE, "red", [("wheels", "blue")], ("red", None, "blue"), GUESSED),
         (RIDDLE, "red", [("roof", "blue")], ("red", "blue", None), GUESSED),
         (RIDDLE, None, [], (None, None, None), NAMED),
+        (TABLE, None, [("leg", "green")], (None, None, None), 0),
+        (EEL, None, [("skin", "red")], ("red", None, None), NAMED),
+        (TRUCK, "red", [("wheels", "green")], ("red", "green", None), GUESSED),
     ],
 )
 def test_parts_go_by_name_then_by_what_is_alike_then_by_height(model, colour, parts, colours, sure):

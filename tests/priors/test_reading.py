@@ -63,6 +63,8 @@ def test_a_further_colour_belongs_to_nothing(prompt, loose):
         ("a dog on a sledge", None, ["sledge"]),
         ("a fluffy dog", None, ["fluffy"]),
         ("red", None, []),
+        ("a red palm", "palm", []),
+        ("a red leg, side view", "leg", []),
     ],
 )
 def test_what_is_unknown_and_whether_it_is_the_object(prompt, head, unknown):

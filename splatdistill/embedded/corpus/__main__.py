@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     fit.add_argument("model", type=Path, help="GLB file, +y up")
     fit.add_argument("--noun", required=True, help="what it is called; one that is known gets another model")
     fit.add_argument("--front-deg", type=float, default=0.0, help="turn about +y that brings its front to +z")
-    fit.add_argument("--instances", type=Path, required=True, help="folder of volumes to begin from")
+    fit.add_argument("--instances", type=Path, required=True, help="folder of volumes, or prior, to begin from")
     args = vars(parser.parse_args(argv))
     verb = args.pop("verb")
     try:
