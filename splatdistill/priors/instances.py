@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +28,8 @@ class Instance:
     noun: str
     key: str
     luminance: Sequence[float]
-    parts: Sequence[str] = ()
-    heights: Sequence[float] = ()
+    parts: Sequence[str] = field(default_factory=list)
+    heights: Sequence[float] = field(default_factory=list)
     bare: bool = False
 
 
