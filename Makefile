@@ -37,8 +37,9 @@ demo: venv
 test: venv
 	$(PYTEST) -m "not slow and not browser"
 
-# The operators' tests at each instruction-set level that the processor has.
-OPERATORS := tests/ops tests/benchmarks/test_torch_tiles.py
+# The operators' tests at each instruction-set level that the processor has: of the kernels that are compiled for each.
+OPERATORS := $(foreach name,library products rasterize rasterize_contract residual,tests/ops/test_$(name).py) \
+	tests/benchmarks/test_torch_tiles.py
 LEVEL_IN_USE := $(BIN)/python -c "from splatdistill import ops; print(ops.build_info()['simd_level'])" 2>/dev/null
 test-simd: venv
 	for level in generic x86_64_v3 x86_64_v4; do \

@@ -40,8 +40,9 @@ SUMS = set(
     splatdistill::residual_forward splatdistill::noising_forward splatdistill::products_forward
     """.split()
 )
-# xi, uniform in -1..1
+# xi, uniform in -1..1. Of float32, by one unit: the number below, the number above, or neither.
 NOISE = 2 * torch.rand(1 << 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
+STEPS = torch.randint(-1, 2, (1 << 20,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
 
 
 class _Shaken(TorchDispatchMode):
@@ -64,17 +65,17 @@ class _Shaken(TorchDispatchMode):
     def move(self, x: Any) -> Any:
         if not isinstance(x, Tensor) or not x.is_floating_point() or not x.numel():
             return x
-        if (
-            x.dtype == torch.float32 and self.unit == UNIT
-        ):  # less than half of what lies between two numbers would be rounded away
-            away = torch.randint(4, x.shape, generator=self.generator)  # below, above, or where it is
-            beyond = torch.where(away == 0, -torch.inf, torch.inf).to(x)
-            return torch.where(away < 2, torch.nextafter(x, beyond), x)
+        # In float32 less than half of what lies between two numbers would be rounded away.
+        steps = x.dtype == torch.float32 and self.unit == UNIT
+        table = STEPS if steps else self.noise
         # A piece of the same noise each time: new numbers would take most of the time.
-        first = int(torch.randint(max(1, len(NOISE) - x.numel()), (), generator=self.generator))
-        noise = self.noise[first : first + x.numel()]
+        first = int(torch.randint(max(1, len(table) - x.numel()), (), generator=self.generator))
+        noise = table[first : first + x.numel()]
         noise = noise.repeat(-(-x.numel() // len(noise)))[: x.numel()].view(x.shape)
-        return (x * noise).to(x.dtype)  # in float64
+        if not steps:
+            return (x * noise).to(x.dtype)  # in float64
+        beside = (x.view(torch.int32) + noise).view(torch.float32)
+        return torch.where((x != 0) & x.isfinite(), beside, x)
 
 
 def moved(
