@@ -35,6 +35,8 @@ from splatdistill.priors.words import VOLUMES
 from splatdistill.rng import key
 
 DECODER = "decoder.safetensors"
+_NEAR = 0.35
+"""Share of the rays near an object that is nearly nothing. With 0.9 for all, swords stood in fog: 21.7 dB, now 27.8."""
 SIDE = 0.15  # rad, elevation from which heights are seen best
 TEST_RINGS = 1
 """The last rings of each model are kept from the fit, and from the denoiser."""
@@ -42,7 +44,8 @@ TEST_RINGS = 1
 
 @dataclass(frozen=True)
 class FitConfig:
-    """objects: whose planes move in one step. rays: of each of them; near: share of those at the object or beside it.
+    """objects: whose planes move in one step. rays: of each of them; near: most of those at the object or beside it, a
+    share that thin objects do not reach, since more of what is about them is empty.
     smooth: weight of the squared steps between neighbours in a plane, which makes the planes small in a file.
     """
 
@@ -82,7 +85,8 @@ class Target:
 
     def draw(self, num: int, *, near: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Origins, directions [R,3] and G-buffer values [R,8] in 0..1 of R random rays."""
-        some = round(num * near) if len(self.near) else 0
+        share = len(self.near) / len(self.directions)
+        some = round(num * min(near, _NEAR + share)) if len(self.near) else 0
         rows = torch.randint(len(self.directions), (num,), generator=generator)
         if some:
             rows[:some] = self.near[torch.randint(len(self.near), (some,), generator=generator)].long()

@@ -10,7 +10,26 @@ FILLER = frozenset(
     "a an the of with and in on photo picture image 3d render rendering dslr high quality view pair one two three some "
     "its toy front side back overhead".split()
 )
-_JOINTS = frozenset(("with", "and", ",", "on", "in", "under", "beside", "next", "near"))
+_JOINTS = frozenset(
+    (
+        "with",
+        "and",
+        ",",
+        "on",
+        "in",
+        "under",
+        "beside",
+        "next",
+        "near",
+        "of",
+        "made",
+        "from",
+        "that",
+        "holding",
+        "wearing",
+        "riding",
+    )
+)
 _PARTS_FOLLOW = frozenset(("with",))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -94,6 +95,21 @@ def test_fitting_lowers_the_error_of_the_object_itself(toys):
         fine = fit.loss(model.render(planes, origins, directions, depth=8), truth, ground=ground)
         mixed = fit.loss(model.render(planes.flip(0), origins, directions, depth=8), truth, ground=ground)
     assert fine < 0.5 * empty and fine < mixed
+
+
+def test_more_rays_look_into_the_empty_space_about_thin_objects(toys):
+    records, buffers = read_corpus(toys)
+    target = Target.read(records[0], buffers)
+    row = torch.zeros(len(target.directions), dtype=torch.bool)
+    for kept, expected in ((len(row) // 20, 0.4), (len(row) // 2, 0.85), (3 * len(row) // 4, 0.9)):
+        row[:kept] = True
+        mine = dataclasses.replace(target, near=row.nonzero()[:, 0].int())
+        mine.buffers[..., 0] = row.to(torch.uint8) * 255  # marks what is near
+        _, _, seen = mine.draw(2000, near=0.9, generator=torch.Generator().manual_seed(0))
+        empty = 1 - kept / len(row)
+        # The others are drawn from everywhere: expected share, and five standard deviations of it.
+        found, share = float(seen[:, 0].mean()), expected + (1 - expected) * (1 - empty)
+        assert abs(found - share) < 5 * (share * (1 - share) / 2000) ** 0.5
 
 
 def test_a_roof_is_above_a_door_and_the_toy_says_so(packed):

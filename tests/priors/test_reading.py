@@ -59,6 +59,8 @@ def test_a_further_colour_belongs_to_nothing(prompt, loose):
     ("prompt", "head", "unknown"),
     [
         ("a red jeep with blue wheels", "jeep", ["jeep", "wheels"]),
+        ("a spaceship made of cheese", "spaceship", ["spaceship", "cheese"]),
+        ("a photo of a pair of skis", "skis", ["skis"]),
         ("a washing machine", "washing machine", ["washing", "machine"]),
         ("a dog on a sledge", None, ["sledge"]),
         ("a fluffy dog", None, ["fluffy"]),
