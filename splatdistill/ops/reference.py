@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -282,8 +282,9 @@ def adam(
     rates: Sequence[float], skip: Tensor, num_updates: Tensor, beta1: float, beta2: float, eps: float,
 ) -> None:  # fmt: skip
     """`splatdistill.ops.update.update` without the statistics: torch's own kernel, a tensor at a time."""
+    kernels: Any = torch  # the stubs of torch leave it out
     for value, grad, exp_avg, exp_avg_sq, rate in zip(values, grads, exp_avgs, exp_avg_sqs, rates, strict=True):
-        torch._fused_adam_(
+        kernels._fused_adam_(
             [value], [grad], [exp_avg], [exp_avg_sq], [], [num_updates], lr=rate, beta1=beta1, beta2=beta2,
             weight_decay=0.0, eps=eps, amsgrad=False, maximize=False, grad_scale=None, found_inf=skip.float(),
         )  # fmt: skip
