@@ -19,12 +19,12 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 BETAS = update.Betas(0.9, 0.99)
 EPS = 1e-15  # far below the gradients' size: distillation gradients have no natural scale
 Moments = dict[str, dict[str, Tensor]]
-_KERNELS: Any = torch  # for those of its operators that it has no public name for
+KERNELS: Any = torch  # for those of its operators that it has no public name for
 
 
 def any_nonfinite(tensors: Iterable[Tensor]) -> Tensor:
     """[] bool on their device, which is not waited for: whether a value is NaN or infinite, or its square is."""
-    return ~torch.isfinite(torch.stack(_KERNELS._foreach_norm(list(tensors))).sum())
+    return ~torch.isfinite(torch.stack(KERNELS._foreach_norm(list(tensors))).sum())
 
 
 def _beside(x: Tensor) -> Tensor:
@@ -59,13 +59,13 @@ class Adam:
                 continue
             states = [self._state(x) for x in learned]
             steps, grads = [state["step"] for state in states], [_beside(x) for x in learned]
-            _KERNELS._foreach_add_(steps, 1)
-            _KERNELS._fused_adam_(
+            KERNELS._foreach_add_(steps, 1)
+            KERNELS._fused_adam_(
                 learned, grads, *([state[key] for state in states] for key in MOMENTS), [], steps,
                 lr=group["lr"], beta1=self.betas[0], beta2=self.betas[1], weight_decay=0.0, eps=self.eps,
                 amsgrad=False, maximize=False, grad_scale=None, found_inf=found_inf,
             )  # fmt: skip
-            _KERNELS._foreach_sub_(steps, [found_inf] * len(steps))
+            KERNELS._foreach_sub_(steps, [found_inf] * len(steps))
         for group in self.param_groups:
             for x in group["params"]:
                 x.grad = None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from splatdistill import rng
 from splatdistill.cameras import camera_token
 from splatdistill.device import send
-from splatdistill.optim import MOMENTS, Adam, any_nonfinite
+from splatdistill.optim import KERNELS, MOMENTS, Adam, any_nonfinite
 from splatdistill.priors.memory import Chunks
 from splatdistill.priors.schedule import Prediction, levels, target, to_epsilon
 from splatdistill.types import NoisyBatch
@@ -92,7 +92,7 @@ class LearnedScore(ABC):
             return loss.detach()[None]
 
         if ranks.world > 1:  # a rank may have no row, but a sum needs something of everyone
-            torch._foreach_zero_(self._grads)
+            KERNELS._foreach_zero_(self._grads)
             for parameter, grad in zip(self.parameters.values(), self._grads, strict=True):
                 parameter.grad = grad
         if len(xt):
@@ -114,7 +114,7 @@ class LearnedScore(ABC):
         ]
         new = [(mine, grad) for parameter, mine, grad in found if afresh or parameter.grad is None]
         more = [(mine, grad) for parameter, mine, grad in found if not (afresh or parameter.grad is None)]
-        for add, pairs in ((torch._foreach_copy_, new), (torch._foreach_add_, more)):
+        for add, pairs in ((KERNELS._foreach_copy_, new), (KERNELS._foreach_add_, more)):
             if pairs:
                 add(*(list(x) for x in zip(*pairs, strict=True)))
         for parameter, mine, _ in found:
@@ -124,7 +124,7 @@ class LearnedScore(ABC):
     def _copy(self) -> None:
         """Brings the copies up to date."""
         if self._copies:
-            torch._foreach_copy_(list(self._copies.values()), [self.parameters[name] for name in self._copies])
+            KERNELS._foreach_copy_(list(self._copies.values()), [self.parameters[name] for name in self._copies])
 
     def _draw(self, batch: NoisyBatch, *, seed: int, step: int) -> tuple[int, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """How many renders an update learns from; then for those of this rank their timesteps, noise, whether they
