@@ -33,7 +33,9 @@ inline Source source_of(const Tensor& t, const Tensor& like, const char* name) {
   STD_TORCH_CHECK(t.dim() == like.dim() && t.dim() >= 1 && t.size(0) == like.size(0) && t.numel() == like.numel(), name,
                   " must have the sizes of the others");
   STD_TORCH_CHECK(t.device() == like.device(), name, " must be on the device of the others");
-  STD_TORCH_CHECK(t.numel() == 0 || (same_order(t, like) && views_are_dense(t)), name,
+  // Contiguous tensors need no look at each stride, which takes a call of torch.
+  const bool plain = t.is_contiguous() && like.is_contiguous();
+  STD_TORCH_CHECK(plain || t.numel() == 0 || (same_order(t, like) && views_are_dense(t)), name,
                   " must be dense, its views outermost, in the order of the others");
   switch (t.scalar_type()) {
     case ScalarType::Float:
