@@ -21,7 +21,8 @@ _KERNELS: Any = torch  # for those of its operators that it has no public name f
 
 def any_nonfinite(tensors: Iterable[Tensor]) -> Tensor:
     """[] bool on their device, which is not waited for: whether a value is NaN or infinite, or its square is."""
-    return ~torch.isfinite(torch.stack(_KERNELS._foreach_norm(list(tensors))).sum())
+    total = torch.stack(_KERNELS._foreach_norm(list(tensors))).sum()
+    return ~(total < torch.inf)  # so is no NaN
 
 
 def _beside(x: Tensor) -> Tensor:
@@ -50,19 +51,21 @@ class Adam:
         for the device. Gradients are dropped.
         """
         found_inf = skip.float()
-        for group in self.param_groups:
-            learned = [x for x in group["params"] if x.grad is not None]
-            if not learned:
-                continue
-            states = [self._state(x) for x in learned]
-            steps, grads = [state["step"] for state in states], [_beside(x) for x in learned]
-            _KERNELS._foreach_add_(steps, 1)
-            _KERNELS._fused_adam_(
-                learned, grads, *([state[key] for state in states] for key in MOMENTS), [], steps,
-                lr=group["lr"], beta1=self.betas[0], beta2=self.betas[1], weight_decay=0.0, eps=self.eps,
-                amsgrad=False, maximize=False, grad_scale=None, found_inf=found_inf,
-            )  # fmt: skip
-            _KERNELS._foreach_sub_(steps, [found_inf] * len(steps))
+        learned = [(group["lr"], [x for x in group["params"] if x.grad is not None]) for group in self.param_groups]
+        counts = [self._state(x)["step"] for _, some in learned for x in some]
+        if not counts:
+            return
+        _KERNELS._foreach_add_(counts, 1)
+        for lr, some in learned:
+            if some:
+                states = [self.state[x] for x in some]
+                _KERNELS._fused_adam_(
+                    some, [_beside(x) for x in some], *([state[key] for state in states] for key in MOMENTS), [],
+                    [state["step"] for state in states], lr=lr, beta1=self.betas[0], beta2=self.betas[1],
+                    weight_decay=0.0, eps=self.eps, amsgrad=False, maximize=False, grad_scale=None,
+                    found_inf=found_inf,
+                )  # fmt: skip
+        _KERNELS._foreach_sub_(counts, [found_inf] * len(counts))
         for group in self.param_groups:
             for x in group["params"]:
                 x.grad = None

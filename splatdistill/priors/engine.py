@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,10 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from splatdistill.priors import graph
 from splatdistill.priors.attention import ViewAttention
 from splatdistill.priors.unet import Attention, UNet
 
-NAMES = ("auto", "torch", "onnx")
+NAMES = ("auto", "torch", "onnx", graph.NAME)
 CLOSE = 1e-5
 """Largest relative difference (L2) of two engines' answers. Both round each of some 100 layers in a row to 6e-8 of its
 size, sums of up to 2,600 products to about the square root of that many times as much, in another order."""
@@ -55,9 +57,11 @@ def pick(name: str, unet: nn.Module, *, dtype: str, trial: Question) -> Engine |
 
     auto is onnxruntime where that is installed and answers `trial` as torch does. ValueError, one sentence, for an
     engine that is not installed or cannot be taken.
+
+    A CUDA graph is no engine of its own, see `graphs`.
     """
     if name not in NAMES:
-        raise ValueError(f"network_engine must be auto, torch or onnx, not {name}.")
+        raise ValueError(f"network_engine must be auto, torch, onnx or {graph.NAME}, not {name}.")
     suits = isinstance(unet, UNet) and dtype == "fp32" and trial.seen.device.type == "cpu"
     if name == "onnx" and not suits:
         raise ValueError("network_engine: onnx computes the embedded prior in fp32 on a CPU only; take torch or auto.")
@@ -67,7 +71,7 @@ def pick(name: str, unet: nn.Module, *, dtype: str, trial: Question) -> Engine |
         return None
     assert isinstance(unet, UNet)
     packed = PackedUNet(unet)
-    if name == "torch" or not installed():
+    if name in ("torch", graph.NAME) or not installed():
         return packed
     from splatdistill.priors.onnx_engine import OnnxUNet
 
@@ -75,6 +79,20 @@ def pick(name: str, unet: nn.Module, *, dtype: str, trial: Question) -> Engine |
     if name == "auto" and difference(other, packed, trial) > CLOSE:
         return packed
     return other
+
+
+def graphs(name: str, device: torch.device) -> graph.Graphs | None:
+    """What replays the calls of the UNet itself under the engine called `name`: on CUDA, unless that is torch. A note
+    on stderr where they were asked for by name and the device has none.
+    """
+    if device.type == "cuda":
+        return graph.Graphs() if name in ("auto", graph.NAME) else None
+    if name == graph.NAME:
+        print(
+            "Note: network_engine: there are CUDA graphs on CUDA devices only; torch takes their place.",
+            file=sys.stderr,
+        )
+    return None
 
 
 def installed() -> bool:

@@ -87,7 +87,7 @@ def test_permuting_views_with_their_cameras_permutes_the_output(prior):
     order = torch.tensor([2, 0, 3, 1])
     condition = prior.embed("a dog", ring())
     assert condition.camera is not None
-    turned = Condition(text=condition.text[order], camera=condition.camera[order], pooled=condition.pooled)
+    turned = Condition(text=condition.text, camera=condition.camera[order], pooled=condition.pooled)
     (a,), (b,) = prior.predict(noise(), steps(), [condition]), prior.predict(noise()[order], steps(), [turned])
     torch.testing.assert_close(a[order], b, atol=1e-5, rtol=1e-4)
 
