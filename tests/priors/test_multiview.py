@@ -129,7 +129,7 @@ def test_v_becomes_epsilon():
 def test_text_is_encoded_once(prior, monkeypatch):
     prior.embed("a green car", ring())
     monkeypatch.setattr(prior, "text_encoder", None)
-    assert prior.embed("a green car", ring()).text.shape == (4, network.MAX_WORDS, 16)
+    assert prior.embed("a green car", ring()).text.shape == (1, network.MAX_WORDS, 16)
 
 
 def test_the_sum_of_words_knows_no_order_and_leaves_the_marks_out(prior):
