@@ -100,7 +100,9 @@ BIND_FLAGS = [
     "-g0",
     *(f"-isystem{path}" for path in include_paths()),
 ]
-SOURCES = [f"csrc/bind/{name}.cpp" for name in ("densify", "module", "philox", "products", "rasterize", "residual")]
+SOURCES = [
+    f"csrc/bind/{name}.cpp" for name in ("densify", "module", "philox", "products", "rasterize", "residual", "update")
+]
 MACROS: list[tuple[str, str | None]] = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)]
 LINK = ["-fopenmp", *SANITIZE]
 if CUDA:

@@ -79,7 +79,7 @@ class Row:
             for seed in self.seeds:
                 name = f"{self.suite}-{self.label}-{prompt}-{seed}".replace(" ", "-")
                 quiet = {"frames": 8, "preview_every": steps, "save_every": steps}
-                one = {"prompt": prompt, "seed": seed, "steps": steps, "output": quiet}
+                one = {"prompt": prompt, "seed": seed, "steps": steps, "output": quiet, "network_engine": "torch"}
                 yield name, merge(base, one, where=name)
 
 

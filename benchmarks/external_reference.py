@@ -28,10 +28,10 @@ from splatdistill.config import CameraConfig
 from splatdistill.embedded.corpus.build import select_models
 from splatdistill.embedded.corpus.furniture import load_mesh
 from splatdistill.embedded.corpus.meshes import Mesh, read_glb
-from splatdistill.embedded.corpus.rays import ALBEDO, ALPHA, SHADING
 from splatdistill.embedded.corpus.render import Caster
 from splatdistill.evaluate import NUM_VIEWS, external
 from splatdistill.io.video import to_uint8
+from splatdistill.priors.gbuffer import ALBEDO, ALPHA, SHADING
 
 RAYS = 2
 """Rays a pixel are RAYS x RAYS."""

@@ -45,7 +45,7 @@ def main() -> None:
     nearest = NearestRender(Corpus(args.corpus, seed=0))
     rows = []
     for prompt in args.prompts:
-        config = replace(load("sds")[0], prompt=prompt, seed=args.seed)
+        config = replace(load("sds")[0], prompt=prompt, seed=args.seed, network_engine="torch")
         folder = args.runs / f"gallery-{run_name(config)}"
         with Progress(total=config.steps) as progress:
             splats = train(config, folder=folder, progress=progress, command=f"gallery.py --prompts {prompt!r}")

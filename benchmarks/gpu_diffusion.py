@@ -73,11 +73,16 @@ def settings(method: str, *, tiny: bool) -> TrainConfig:
 
 def make_prior(device: torch.device, *, tiny: bool) -> DiffusionPrior:
     """Random weights; the sizes are those of the folder stable-diffusion-v1-5 unless tiny."""
-    dtype, width = ("fp32", 16) if tiny else ("bf16", 768)
+    unet, vae = networks(device, tiny=tiny)
+    return prior_of(unet, vae, device=device, dtype="fp32" if tiny else "bf16")
+
+
+def networks(device: torch.device, *, tiny: bool) -> tuple[UNet2DConditionModel, AutoencoderKL]:
+    """UNet and VAE with random weights."""
     with torch.device(device):
         unet = UNet2DConditionModel(
             sample_size=8 if tiny else 64,
-            cross_attention_dim=width,
+            cross_attention_dim=16 if tiny else 768,
             attention_head_dim=8,
             block_out_channels=(8, 8, 8, 8) if tiny else (320, 640, 1280, 1280),
             norm_num_groups=8 if tiny else 32,
@@ -93,14 +98,18 @@ def make_prior(device: torch.device, *, tiny: bool) -> DiffusionPrior:
             latent_channels=4,
             norm_num_groups=4 if tiny else 32,
         )
+    return unet, vae
+
+
+def prior_of(unet: Any, vae: Any, *, device: torch.device, dtype: str) -> DiffusionPrior:
     levels = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     return DiffusionPrior(
         place(unet, device=device, dtype=dtype),
         codec=Latents(place(vae, device=device, dtype=dtype), dtype=dtype),
-        texts=NoText(width, device),
+        texts=NoText(unet.config["cross_attention_dim"], device),
         schedule=Schedule.from_config(levels),
         num_views=1,
-        image_size=64 if tiny else 512,
+        image_size=8 * unet.config["sample_size"],
         dtype=dtype,
         origin="random weights",
     )

@@ -69,7 +69,7 @@ def residual_cell(shape: tuple[int, ...], dtype: torch.dtype, device: torch.devi
     g = torch.Generator().manual_seed(0)
     coef, weight = torch.randn(NUM_TERMS, views, generator=g).to(device), torch.rand(views, generator=g).to(device)
     elements = math.prod(shape)
-    moved = elements * (NUM_TERMS * dtype.itemsize + 2 * 4)  # the terms and x0 are read, the gradient is written
+    moved = elements * (NUM_TERMS * dtype.itemsize + 4)  # the terms are read, the gradient is written
 
     def make() -> list[Tensor]:
         terms = [torch.randn(shape, device=device, dtype=dtype) for _ in range(NUM_TERMS)]

@@ -100,9 +100,8 @@ def watch_parts(trainer: Trainer, device: torch.device) -> dict[str, Stopwatch]:
     clock("encode", trainer.prior, "encode")
     clock("network", trainer.prior, "predict")
     clock("backward", torch.autograd, "backward")
-    clock("statistics", particle.densifier, "accumulate")
     clock("densify", particle.densifier, "event")
-    clock("optimiser", particle.optimizer, "update")
+    clock("update", particle.optimizer, "update")
     if isinstance(trainer.guidance, VariationalGuidance):
         clock("second_score", trainer.guidance.score, "predict")
         clock("learning", trainer.guidance, "update")

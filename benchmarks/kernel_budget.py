@@ -5,8 +5,8 @@ or uses local memory does not compile. Registers and shared memory are compared 
 either fails, for it may cost occupancy. If the growth was meant, say so in the commit and run
 `python benchmarks/kernel_budget.py --write`; the same after an improvement.
 
-Where there is an nvdisasm, the machine code is read too: it must not touch local memory, and kernels that take four
-elements at a time must store them at once.
+Where there is an nvdisasm, the machine code is read too: it must not touch local memory, kernels that take four
+elements at a time must store them at once, and that of the residual must read its terms and nothing like them.
 
 Registers depend on the compiler, so the table records it; with another one only spills and local memory are looked for.
 Without nvcc the script says SKIPPED and exits with 77, and that is not a pass. `make kernels` fetches one for it.
@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +32,10 @@ import toolkit  # noqa: E402
 
 TABLE = Path(__file__).parent / "results" / "kernel_budget.json"
 ARCHS = ["80", "90"]
-VECTORS = re.compile(r"(Chunk|Noising)Kernel<.*\b4>$")  # kernels that write tensors, four elements at a time
+# Kernels that write tensors, four elements at a time. When the last block of a residual finishes, it writes norms too.
+VECTORS = re.compile(r"(Chunk|Noising)Kernel<(?:float|double)(?:, (\d))?, 4>$")
+WIDE = {"UpdateKernel": 3}  # 128-bit stores, of the splats and both moments; what does not fill one goes one by one
+LOADS_OF_A_TERM = 3  # 128-bit ones in the code: of four floats, or of four doubles in two
 NOT_RUN = 77
 
 Budget = dict[str, int]
@@ -98,13 +102,18 @@ def misses(code: str, kernels: Kernels) -> list[str]:
     for part in re.split(r"^\.text (?=.*:$)", code, flags=re.M)[1:]:
         name = short(part.splitlines()[0])
         unseen.discard(name)
-        accesses = re.findall(r"\b(LDL|STL|STG)((?:\.\w+)*)", part)
-        if any(kind != "STG" for kind, _ in accesses):
+        accesses = re.findall(r"\b(LDL|STL|STG|LDG)((?:\.\w+)*)", part)
+        if any(kind in ("LDL", "STL") for kind, _ in accesses):
             lines.append(f"{name}: uses local memory")
-        if VECTORS.match(name):
-            widths = {width for _, how in accesses for width in re.findall(r"\.(128|64)\b", how) or ["element"]}
-            if "128" not in widths or "element" in widths:
+        widths = Counter((kind, *(re.findall(r"\.(128|64)\b", how) or ["element"])) for kind, how in accesses)
+        if vectors := VECTORS.match(name):
+            terms = vectors[2]
+            if not widths["STG", "128"] or widths["STG", "element"] > (1 if terms else 0):
                 lines.append(f"{name}: does not store four elements at once")
+            if terms and widths["LDG", "128"] > LOADS_OF_A_TERM * int(terms):
+                lines.append(f"{name}: reads more than its {terms} terms")
+        elif widths["STG", "128"] < WIDE.get(name, 0):
+            lines.append(f"{name}: does not store four elements at once")
     return [*lines, *(f"{name}: its machine code was not found" for name in sorted(unseen))]
 
 

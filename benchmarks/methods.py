@@ -74,7 +74,7 @@ def write(rows: Iterable[dict[str, Any]], record: Path) -> None:
 
 
 def run(method: str, prompt: str, seed: int, folder: Path) -> None:
-    config = replace(load(method)[0], prompt=prompt, seed=seed)
+    config = replace(load(method)[0], prompt=prompt, seed=seed, network_engine="torch")
     with Progress(total=config.steps) as progress:
         train(config, folder=folder, progress=progress, command=f"methods.py --methods {method} --prompts {prompt!r}")
 

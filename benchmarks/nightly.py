@@ -1,11 +1,12 @@
 """The checks that take too long for every change, and the record that says of which files they passed.
 
 A record belongs to the contents of the folders that its check covers, not to a commit: it may be committed together
-with the change that it covers, and outlives a squash or a merge that leaves those files alike.
+with the change that it covers, outlives a squash or a merge that leaves those files alike, and needs no history.
 
     python benchmarks/nightly.py                      runs all and writes benchmarks/results/nightly.json
-    python benchmarks/nightly.py --only sanitizers    runs one, and keeps the records of the others
-    python benchmarks/nightly.py --check              says which records are missing, failed or of other files
+    python benchmarks/nightly.py --only "kernels on aarch64"    runs one, and keeps the records of the others
+    python benchmarks/nightly.py --check              says which records are missing, failed or of other files; with
+                                                      exit code 77 that nothing can be compared without git
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 import common
 
 RECORD = common.ROOT / "benchmarks" / "results" / "nightly.json"
+NOTHING_DONE = 77  # as automake has it: skipped
 Records = dict[str, dict[str, Any]]
 
 
@@ -34,25 +36,41 @@ class Check(NamedTuple):
     covers: Sequence[str]
 
 
-OPERATORS = ("csrc", "splatdistill/ops", "tests/ops", "tests/rounding.py", "setup.py")
+KERNELS = ("csrc/common", "csrc/cpu")  # with their check
+OPERATORS = (
+    *KERNELS,
+    "csrc/bind",
+    "splatdistill/ops",
+    "tests/ops/conftest.py",
+    "tests/ops/test_densify.py",
+    "tests/ops/test_library.py",
+    "tests/ops/test_philox.py",
+    "tests/ops/test_products.py",
+    "tests/ops/test_rasterize.py",
+    "tests/ops/test_residual.py",
+    "tests/rounding.py",
+)
+RANGE = ("pyproject.toml", "benchmarks/dependency_range.py")
 CHECKS = {
-    "sanitizers": Check(("make", "sanitize"), OPERATORS),
-    "emulated processors": Check(("make", "test-emulated"), OPERATORS),
+    "kernels on aarch64": Check(("make", "check-aarch64"), KERNELS),
+    "kernels on older x86-64": Check(("make", "check-x86-64"), KERNELS),
+    "operators on older x86-64": Check(("make", "test-emulated"), OPERATORS),
     "kills and fuzzing": Check(
         ("make", "soak"),
         (
-            "splatdistill/io",
+            "splatdistill/batch/plan.py",
             "splatdistill/checkpoint.py",
             "splatdistill/control.py",
             "splatdistill/guards.py",
+            "splatdistill/io",
             "splatdistill/yamlfile.py",
             "tests/reliability",
             "tests/security",
             "tests/soak.py",
         ),
     ),
-    "lowest dependencies": Check(("make", "test-floor"), ("pyproject.toml", "benchmarks/dependency_range.py")),
-    "newest dependencies": Check(("make", "test-newest"), ("pyproject.toml", "benchmarks/dependency_range.py")),
+    "lowest dependencies": Check(("make", "test-floor"), RANGE),
+    "newest dependencies": Check(("make", "test-newest"), RANGE),
 }
 
 
@@ -80,8 +98,7 @@ def run(root: Path, check: Check) -> dict[str, Any]:
         "seconds": round(time.monotonic() - begun),
         "command": " ".join(check.command),
         "contents": before,
-        "commit": git(root, "rev-parse", "HEAD").strip(),
-        "last_change": git(root, "log", "-1", "--format=%H", "--", *check.covers).strip(),
+        "commit": common.commit(),
         "machine": common.machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
@@ -93,12 +110,25 @@ def complaints(root: Path, checks: Mapping[str, Check], records: Records) -> lis
     for name, check in checks.items():
         record = records.get(name)
         if record is None:
-            found.append(f"{name}: never run.")
+            found.append(f"{name}: there is no record.")
         elif record["result"] != "passed":
             found.append(f"{name}: {record['result']}.")
         elif record["contents"] != contents(root, check.covers):
-            found.append(f"{name}: passed on {record['date']}, before a change in {', '.join(check.covers)}.")
+            found.append(f"{name}: passed on {record['date']} on other files than there are now in {places(check)}.")
     return found + [f"{name}: recorded, but there is no such check." for name in records if name not in checks]
+
+
+def places(check: Check) -> str:
+    """The folders of what a check covers."""
+    return ", ".join(dict.fromkeys(path.rpartition("/")[0] or path if "." in path else path for path in check.covers))
+
+
+def is_checkout(root: Path) -> bool:
+    """Whether git can list the files of `root`; how much history there is does not matter."""
+    try:
+        return Path(git(root, "rev-parse", "--show-toplevel").strip()).samefile(root)
+    except (OSError, subprocess.CalledProcessError):
+        return False
 
 
 def main() -> int:
@@ -106,18 +136,29 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="run nothing, compare the record with the files")
     parser.add_argument("--only", action="append", choices=CHECKS, help="run this one; may be given several times")
     flags = parser.parse_args()
-    records: Records = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    if not is_checkout(common.ROOT):
+        print("This folder is no git checkout, so there is no list of the files that a record is of: nothing was done.")
+        return NOTHING_DONE
     if flags.check:
-        found = complaints(common.ROOT, CHECKS, records)
+        found = complaints(common.ROOT, CHECKS, read())
         for line in found:
             print(line)
         if found:
-            print("Run `make nightly` and commit benchmarks/results/nightly.json with the change.")
+            print(
+                '`make nightly NIGHTLY="--only NAME"` runs one; commit benchmarks/results/nightly.json with the change.'
+            )
         return int(bool(found))
+    results = []
     for name in flags.only or CHECKS:
-        records[name] = run(common.ROOT, CHECKS[name])
+        made = run(common.ROOT, CHECKS[name])
+        results.append(made["result"])
+        records = read() | {name: made}  # read late: another command may have run other checks meanwhile
         RECORD.write_text(json.dumps({name: records[name] for name in CHECKS if name in records}, indent=2) + "\n")
-    return int(any(records[name]["result"] != "passed" for name in flags.only or CHECKS))
+    return int(any(result != "passed" for result in results))
+
+
+def read() -> Records:
+    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
 
 
 if __name__ == "__main__":

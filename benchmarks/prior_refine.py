@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from torch import Tensor
 
 from splatdistill.embedded.corpus.nouns import NOUNS, split_key
 from splatdistill.embedded.refine import WARM, prepare
-from splatdistill.embedded.refiner import RefineConfig, RefineTrainer, posterior
+from splatdistill.embedded.refiner import RefineConfig, RefineTrainer
 from splatdistill.embedded.rings import Drawn
 from splatdistill.priors.mixture import MOST, blend, keep_likely
 from splatdistill.priors.multiview import MultiViewPrior, pixel_unshuffle
+from splatdistill.priors.refine import believe
 
 COMMAND = "python benchmarks/prior_refine.py --corpus DIR --features DIR --run DIR --json FILE"
 TIMES = (999, 990, 980, 970, 950, 900, 800, 600, 400, 200, 100)
@@ -42,14 +44,14 @@ def errors(trainer: RefineTrainer, rings: list[Drawn], *, t: int, temperature: f
     for ring in rings:
         shown = ring.truth[ring.target]
         xt = alpha * shown + sigma * torch.randn(shown.shape, generator=draw)
-        weight = posterior(
-            xt[None], ring.known, alpha=alpha[None], sigma=sigma[None], logits=ring.logits, temperature=temperature
-        )
-        likely = keep_likely(weight)
-        features, doubt = blend(likely, ring.known[:, None])
-        ought, _ = blend(likely, ring.truth[:, None])
+        found = believe(
+            xt[None], ring.known, accuracy=trainer.accuracy, alpha=alpha[None], sigma=sigma[None], logits=ring.logits,
+            temperature=temperature,
+        )  # fmt: skip
+        weight, features = found.weight, found.features
+        ought, _ = blend(keep_likely(weight), ring.truth[:, None])
         out, base, unit = trainer.refiner(
-            xt, torch.full((len(xt),), t), features=features[0], doubt=doubt.view(1, 1, 1, 1).expand(len(xt), 1, 1, 1),
+            xt, torch.full((len(xt),), t), features=features[0], spread=found.spread[0], doubt=found.doubt[0],
             cameras=ring.cameras, alpha=alpha, sigma=sigma,
         )  # fmt: skip
         refined = base + unit * out
@@ -135,7 +137,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "command": f"{COMMAND} --rings {args.rings}", "commit": commit(), "machine": machine(),
         "images": trainer.images, "models": len(trainer.rings.known), "rings": len(rings),
-        "known_to_first": len(mine), "spread": trainer.refiner.spread, "errors": {}, "first": {},
+        "known_to_first": len(mine), "accuracy": asdict(trainer.accuracy), "errors": {}, "first": {},
     }  # fmt: skip
     with trainer.averaged():
         for t in TIMES:

@@ -20,9 +20,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, read_index
-from splatdistill.embedded.corpus.rays import ALBEDO, ALPHA, SHADING
 from splatdistill.embedded.fit import TEST_RINGS
 from splatdistill.embedded.rings import VIEWS, see
+from splatdistill.priors.gbuffer import ALBEDO, ALPHA, SHADING
 from splatdistill.priors.instances import Instances
 
 COMMAND = "python benchmarks/prior_volumes.py --corpus DIR --instances DIR --json FILE --sheet FILE.png"

@@ -53,7 +53,8 @@ PROMPTS = (
     "a hamburger", "a horse", "a lamp", "a motorcycle", "a mug", "a rabbit",
 )  # fmt: skip
 SEEDS = (0, 1, 2)
-RATES = ("means", "scales", "quats", "opacities", "sh0")
+RATES = {"means": 8e-3, "scales": 1e-2, "quats": 1e-2, "opacities": 5e-2, "sh0": 1.5e-2}
+INTERVAL = 50  # steps from one densification to the next, where a setting has none of its own
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ class Setting:
 
     def config(self, prompt: str, seed: int) -> TrainConfig:
         base = load(TrainConfig().method)[0]
-        rates = {name: self.rates * getattr(base.optim, name) for name in RATES}
+        rates = {name: self.rates * rate for name, rate in RATES.items()}
         quiet = {"frames": 8, "preview_every": self.steps, "save_every": self.steps}
         mine = {"prompt": prompt, "seed": seed, "steps": self.steps, "optim": rates, "output": quiet}
+        mine["densify"] = {"interval": INTERVAL}
         fixed = {"threads": 1, "dtype": "fp32", "network_engine": "torch", "device": "cpu"}
         return merge(merge(base, {**mine, **fixed}, where=self.name), self.more, where=self.name)
 
@@ -80,6 +82,7 @@ class Setting:
 FIRST = (Setting(BASE, 600), Setting("200 x1.5", 200, 1.5), Setting("300 x1.5", 300, 1.5), Setting("400", 400))
 LATER = (
     Setting("200 x1.5, densify every 17", 200, 1.5, more={"densify": {"interval": 17}}),
+    Setting("250 x1.5, densify every 21", 250, 1.5, more={"densify": {"interval": 21}}),
     Setting("300", 300), Setting("200", 200), Setting("200 x2", 200, 2.0),
     Setting("150 x2, 8 views", 150, 2.0, more={"num_views": 8}),
     Setting("300 x1.5, guided above 0.4", 300, 1.5, guided_above=0.4),

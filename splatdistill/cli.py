@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"splatdistill: {_sentence(error)}", file=sys.stderr)
+        for sentence in getattr(error, "sentences", None) or [_sentence(error)]:
+            print(f"splatdistill: {sentence}", file=sys.stderr)
         return USAGE if isinstance(error, ValueError) else FAILED
 
 

@@ -319,6 +319,10 @@ class TrainConfig:
 
     prompt: str = ""
     """What to make, for example "a red armchair"."""
+    nearest: bool = False
+    """Make the nearest known object where the prior does not know the prompt's; without, the run stops and names the
+    nearest three.
+    """
     method: Method = "sds"
     """The guidance method; picks configs/METHOD.yaml."""
     seed: int = 0
@@ -333,6 +337,10 @@ class TrainConfig:
     """The teacher: embedded, analytic, a folder with a diffusers model, MVDream's checkpoint, a family of `splatdistill
     prior list`, or an id of the Hugging Face hub.
     """
+    prior_instance: int = 0
+    """Which of the models that a prior of known models has of the object, from 1; 0 leaves that to the seed."""
+    prior_mixture: bool = False
+    """Leave all models of the object open, where such a prior otherwise has the seed favour one."""
     max_memory: float = 0.0
     """Most memory in GB that the run may take on a GPU; 0 is all of it. What does not fit at once is done in parts."""
     init: str = "ball"

@@ -16,6 +16,7 @@ from signal import SIGINT
 from splatdistill.guards import Signals
 from splatdistill.io import formats, ply
 from splatdistill.logs import RunLog
+from splatdistill.runs import SPLATS
 from splatdistill.splats import FIELDS, Splats
 
 WATCHED = 10.0  # s
@@ -66,7 +67,7 @@ class Control:
     def _serve(self, splats: Splats, *, step: int) -> None:
         self._snapshot(splats, step=step)
         if self._asked("save"):
-            ply.write(self.folder / "splats.ply", splats.detach())
+            ply.write(self.folder / SPLATS, splats.detach())
             self._done("save", step=step)
 
     def _stopping(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 from splatdistill import rng
 from splatdistill.config import DensifyConfig
 from splatdistill.ops import densify as op
+from splatdistill.ops.update import Statistics
 from splatdistill.optim import SplatOptimizer
 from splatdistill.ranks import Ranks
 from splatdistill.splats import Splats
@@ -32,10 +33,10 @@ class Densifier:
         self.grad_sum = torch.zeros(num_splats, device=device)
         self.count = torch.zeros(num_splats, dtype=torch.int64, device=device)
 
-    def accumulate(self, output: RenderOutput) -> None:
-        """Take the screen-space gradients of a render whose backward has run."""
+    def statistics(self, output: RenderOutput) -> Statistics:
+        """What the update adds up: the screen-space gradients of a render whose backward has run."""
         assert output.probe.grad is not None
-        op.accumulate(self.grad_sum, self.count, probe_grad=output.probe.grad, radii=output.radii)
+        return Statistics(self.grad_sum, self.count, output.probe.grad, output.radii)
 
     def add_up(self, ranks: Ranks) -> None:
         """Gives the first rank the statistics of all, and the others none."""

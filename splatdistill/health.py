@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from splatdistill.guards import RunFailure
+from splatdistill.ops.update import count_skip
 
 IN_A_ROW = 5
 AMONG = 1000  # steps, of which SHARE may be left out
@@ -18,20 +19,17 @@ class Health:
     """The counts stay on the device, where a step adds to them without a wait; a log step carries them home."""
 
     def __init__(self, device: torch.device) -> None:
-        self._now, self._longest, self._total = torch.zeros(3, dtype=torch.int64, device=device).unbind()
+        self._counts = torch.zeros(3, dtype=torch.int64, device=device)
 
     def note(self, skipped: Tensor, *, step: int) -> None:
         """skipped: [] bool, of this step."""
-        if step % AMONG == 0:
-            self._total = torch.zeros_like(self._total)
-        self._now = (self._now + 1) * skipped
-        self._longest = torch.maximum(self._longest, self._now)
-        self._total = self._total + skipped
+        count_skip(self._counts, skipped, fresh=step % AMONG == 0)
 
     @property
     def counts(self) -> dict[str, Tensor]:
         """`skipped`, of these thousand steps, and the longest row of them, `skipped_in_a_row`."""
-        return {"skipped": self._total, "skipped_in_a_row": self._longest}
+        _, longest, total = self._counts.clone().unbind()
+        return {"skipped": total, "skipped_in_a_row": longest}
 
     @staticmethod
     def verdict(numbers: Mapping[str, float], *, step: int) -> RunFailure | None:

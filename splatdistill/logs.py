@@ -21,6 +21,7 @@ from typing import Any, TextIO, TypeVar
 from splatdistill import __version__, presets
 from splatdistill.config import TrainConfig
 from splatdistill.io.files import sweep, write_text
+from splatdistill.runs import COMMAND, CONFIG, EVENTS, METRICS, SUMMARY, Run, record_of
 
 T = TypeVar("T")
 SUBFOLDERS = ("checkpoints", "control", "preview", "snapshots")
@@ -42,11 +43,11 @@ class RunLog:
             self._summary: dict[str, Any] = {}
         else:
             sweep(folder)
-            self._summary = _read_json(folder / "summary.json")
-            for name in ("metrics.jsonl", "events.jsonl"):
+            self._summary = Run(folder).summary()  # for readers: the run does not depend on it
+            for name in (METRICS, EVENTS):
                 _truncate(folder / name, step=start_step)
-        write_text(folder / "config.yaml", presets.to_yaml(config))
-        with (folder / "command.txt").open("a", encoding="utf-8") as file:
+        write_text(folder / CONFIG, presets.to_yaml(config))
+        with (folder / COMMAND).open("a", encoding="utf-8") as file:
             file.write(f"{command}\n")
         self.summary(**_first_summary(config), **({} if self._summary else _NOTHING_YET), step=start_step)
         if start_step:
@@ -54,16 +55,16 @@ class RunLog:
 
     def metrics(self, step: int, **values: float) -> None:
         """Appends a line of numbers to metrics.jsonl; `seconds` since this process took up the run is added."""
-        self._append("metrics.jsonl", {"step": step, "seconds": round(time.time() - self._start, 3), **values})
+        self._append(METRICS, {"step": step, "seconds": round(time.time() - self._start, 3), **values})
 
     def event(self, kind: str, *, step: int, **values: Any) -> None:
         """Appends a line to events.jsonl: densify, resume, warning, done; `time` is in seconds since 1970."""
-        self._append("events.jsonl", {"kind": kind, "step": step, "time": round(time.time(), 3), **values})
+        self._append(EVENTS, {"kind": kind, "step": step, "time": round(time.time(), 3), **values})
 
     def summary(self, **fields: Any) -> None:
         """Sets fields of summary.json and writes it anew, whole; the peak of memory in MB is added."""
         self._summary |= {**fields, "peak_memory_mb": round(peak_memory_mb(), 1)}
-        write_text(self.folder / "summary.json", json.dumps(_plain(self._summary), indent=1) + "\n")
+        write_text(self.folder / SUMMARY, json.dumps(_plain(self._summary), indent=1) + "\n")
 
     def _append(self, name: str, record: dict[str, Any]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:
@@ -88,17 +89,6 @@ _NOTHING_YET = {
 }  # fmt: skip
 
 
-def is_done(folder: Path, *, steps: int) -> bool:
-    """Whether the last thing that happened in the run was its end, at this many steps or more."""
-    events = folder / "events.jsonl"
-    lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
-    try:
-        last = json.loads(lines[-1])
-    except (IndexError, ValueError):
-        return False
-    return isinstance(last, dict) and last.get("kind") == "done" and last.get("step", 0) >= steps
-
-
 def _create(folder: Path, config: TrainConfig) -> None:
     """Makes the run folder under another name first, so that it is never seen half made: a run whose settings are
     missing could not be gone on with.
@@ -110,9 +100,9 @@ def _create(folder: Path, config: TrainConfig) -> None:
     try:
         for name in SUBFOLDERS:
             (temporary / name).mkdir(parents=True)
-        for name in ("metrics.jsonl", "events.jsonl"):
+        for name in (METRICS, EVENTS):
             (temporary / name).touch()
-        write_text(temporary / "config.yaml", presets.to_yaml(config))
+        write_text(temporary / CONFIG, presets.to_yaml(config))
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -125,21 +115,9 @@ def _first_summary(config: TrainConfig) -> dict[str, Any]:
 
 def _truncate(path: Path, *, step: int) -> None:
     """Drops the lines of steps after `step`, and a last line that was cut short."""
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if (record := record_of(line)) and record["step"] <= step]
     write_text(path, "".join(f"{line}\n" for line in kept))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # the summary is for readers; the run does not depend on it
-        return {}
 
 
 def _plain(value: Any) -> Any:

@@ -1,13 +1,30 @@
-"""The C library's allocator, told to keep what a step frees: the next step asks for the same again."""
+"""What the C library and Python do with freed memory: neither may cost a step, or the start, what it need not."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGEST, _LARGEST_MMAP = 2**31 - 1, 2**25  # bytes, the most that it takes
 _HEAP, _BLOCK = 2**29, 2**24  # bytes: what a run on a CPU needs, and pieces small enough to come from the heap
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """No search for garbage in here. Imports make a million objects that stay, and Python looks at those it has again
+    after every 700: a tenth of the time that torch takes to load.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def keep_freed_memory() -> bool:

@@ -1,27 +1,30 @@
-"""Adam over the splats: one group per tensor, learning rates that fall over the run, moments that densify can
-rearrange.
+"""Adam over the splats, with learning rates that fall over the run and moments that densify can rearrange; and Adam
+over any tensors.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from splatdistill.config import OptimConfig
+from splatdistill.ops import update
 from splatdistill.splats import Splats
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+BETAS = update.Betas(0.9, 0.99)
+EPS = 1e-15  # far below the gradients' size: distillation gradients have no natural scale
 Moments = dict[str, dict[str, Tensor]]
-_KERNELS: Any = torch  # for those of its operators that it has no public name for
+KERNELS: Any = torch  # for those of its operators that it has no public name for
 
 
 def any_nonfinite(tensors: Iterable[Tensor]) -> Tensor:
     """[] bool on their device, which is not waited for: whether a value is NaN or infinite, or its square is."""
-    total = torch.stack(_KERNELS._foreach_norm(list(tensors))).sum()
+    total = torch.stack(KERNELS._foreach_norm(list(tensors))).sum()
     return ~(total < torch.inf)  # so is no NaN
 
 
@@ -51,21 +54,19 @@ class Adam:
         for the device. Gradients are dropped.
         """
         found_inf = skip.float()
-        learned = [(group["lr"], [x for x in group["params"] if x.grad is not None]) for group in self.param_groups]
-        counts = [self._state(x)["step"] for _, some in learned for x in some]
-        if not counts:
-            return
-        _KERNELS._foreach_add_(counts, 1)
-        for lr, some in learned:
-            if some:
-                states = [self.state[x] for x in some]
-                _KERNELS._fused_adam_(
-                    some, [_beside(x) for x in some], *([state[key] for state in states] for key in MOMENTS), [],
-                    [state["step"] for state in states], lr=lr, beta1=self.betas[0], beta2=self.betas[1],
-                    weight_decay=0.0, eps=self.eps, amsgrad=False, maximize=False, grad_scale=None,
-                    found_inf=found_inf,
-                )  # fmt: skip
-        _KERNELS._foreach_sub_(counts, [found_inf] * len(counts))
+        for group in self.param_groups:
+            learned = [x for x in group["params"] if x.grad is not None]
+            if not learned:
+                continue
+            states = [self._state(x) for x in learned]
+            steps, grads = [state["step"] for state in states], [_beside(x) for x in learned]
+            KERNELS._foreach_add_(steps, 1)
+            KERNELS._fused_adam_(
+                learned, grads, *([state[key] for state in states] for key in MOMENTS), [], steps,
+                lr=group["lr"], beta1=self.betas[0], beta2=self.betas[1], weight_decay=0.0, eps=self.eps,
+                amsgrad=False, maximize=False, grad_scale=None, found_inf=found_inf,
+            )  # fmt: skip
+            KERNELS._foreach_sub_(steps, [found_inf] * len(steps))
         for group in self.param_groups:
             for x in group["params"]:
                 x.grad = None
@@ -86,48 +87,64 @@ class Adam:
 
 
 class SplatOptimizer:
-    """Adam (fused) with one learning rate per tensor: lr(step) = lr * final^(step / steps)."""
+    """Adam with one learning rate per tensor: lr(step) = lr * final^(step / steps). num_updates: [] float32, the steps
+    that were taken and not skipped.
+    """
 
     def __init__(self, splats: Splats, config: OptimConfig, *, steps: int) -> None:
         self.config = config
         self.steps = steps
-        self._bind(splats, {}, torch.zeros(()))
+        self._bind(splats, {}, torch.zeros((), device=splats.device))
 
     def _bind(self, splats: Splats, moments: Moments, num_updates: Tensor) -> None:
         self.splats = splats.requires_grad_()
-        groups = [
-            {"params": [value], "name": name} for name, value in splats.tensors.items() if hasattr(self.config, name)
-        ]
-        # eps far below the gradients' size: distillation gradients have no natural scale.
-        self._adam = Adam(groups, betas=(0.9, 0.99), eps=1e-15)
-        for name, state in moments.items():
-            self._adam.state[splats.tensors[name]] = {"step": num_updates.to(splats.device, copy=True), **state}
+        self._moments = {name: dict(state) for name, state in moments.items()}
+        self.num_updates = num_updates.to(splats.device, copy=True)
 
     @property
-    def num_updates(self) -> Tensor:
-        """[] float32: Adam steps that were not skipped."""
-        return self._adam.num_updates
+    def _tensors(self) -> dict[str, Tensor]:
+        """Those with a learning rate."""
+        return {name: value for name, value in self.splats.tensors.items() if hasattr(self.config, name)}
 
     @property
     def grads(self) -> list[Tensor]:
-        return [x.grad for group in self._adam.param_groups for x in group["params"] if x.grad is not None]
+        return [x.grad for x in self._tensors.values() if x.grad is not None]
 
-    def update(self, step: int, *, skip: Tensor) -> None:
-        """One Adam step with the learning rates of `step`, unless `skip` [] bool; gradients are then dropped."""
+    def update(self, step: int, *, verdict: update.Verdict, statistics: update.Statistics) -> None:
+        """One Adam step with the learning rates of `step`, unless the verdict is to skip it; adds to the statistics of
+        densify in any case. Gradients are then dropped.
+        """
         decay = self.config.final ** (step / max(1, self.steps))
-        for group in self._adam.param_groups:
-            group["lr"] = getattr(self.config, group["name"]) * decay
-        self._adam.step(skip=skip)
+        learned = []
+        for name, x in self._tensors.items():
+            if x.grad is None:
+                continue
+            if name not in self._moments:
+                self._moments[name] = {key: torch.zeros_like(x) for key in MOMENTS}
+            moments = (self._moments[name][key] for key in MOMENTS)
+            learned.append(update.Learned(x, x.grad, *moments, rate=getattr(self.config, name) * decay))
+        update.update(
+            learned, verdict=verdict, num_updates=self.num_updates, betas=BETAS, eps=EPS, statistics=statistics
+        )
+        for x in self._tensors.values():
+            x.grad = None
 
     def moments(self) -> Moments:
         """First and second moments per tensor name; empty before the first update."""
-        state = self._adam.state
-        return {
-            group["name"]: {key: state[group["params"][0]][key] for key in MOMENTS}
-            for group in self._adam.param_groups
-            if group["params"][0] in state
-        }
+        return {name: dict(self._moments[name]) for name in self._tensors if name in self._moments}
 
     def replace(self, splats: Splats, moments: Moments, *, num_updates: Tensor | None = None) -> None:
         """Go on with other splats and their moments; the update count (bias correction) stays, if none is given."""
         self._bind(splats, moments, self.num_updates if num_updates is None else num_updates)
+
+
+def check(optimizers: Sequence[SplatOptimizer], *, num_nonfinite: Tensor) -> update.Verdict:
+    """Whether the step is taken: by all of them, which have taken as many steps, or by none. Their counts go up by one
+    if it is. num_nonfinite: [] int64, numbers found not to be finite before.
+    """
+    first = optimizers[0]
+    grads = [grad for optimizer in optimizers for grad in optimizer.grads]
+    verdict = update.check(grads, num_nonfinite=num_nonfinite, num_updates=first.num_updates, betas=BETAS)
+    for optimizer in optimizers:
+        optimizer.num_updates = first.num_updates
+    return verdict

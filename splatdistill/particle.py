@@ -11,6 +11,7 @@ from splatdistill import rng
 from splatdistill.config import TrainConfig
 from splatdistill.densify import Densifier
 from splatdistill.io import ply
+from splatdistill.ops.update import Verdict
 from splatdistill.optim import MOMENTS, SplatOptimizer
 from splatdistill.ranks import ALONE, Ranks
 from splatdistill.splats import INITS, Splats, init_points, with_sh_degree
@@ -40,10 +41,11 @@ class Particle:
         self.optimizer.config = stage.optim
         self.densifier = self._densifier()
 
-    def update(self, output: RenderOutput, *, step: int, skip: Tensor) -> dict[str, int] | None:
-        """One step along the gradients, unless `skip` [] bool, then densify if it is due: returns what that did."""
-        self.densifier.accumulate(output)
-        self.optimizer.update(step, skip=skip)
+    def update(self, output: RenderOutput, *, step: int, verdict: Verdict) -> dict[str, int] | None:
+        """One step along the gradients, unless the verdict is to skip it, then densify if it is due: returns what that
+        did.
+        """
+        self.optimizer.update(step, verdict=verdict, statistics=self.densifier.statistics(output))
         if not self.densifier.due(step):
             return None
         self.densifier.add_up(self.ranks)

@@ -1,4 +1,6 @@
-"""YAML and flags to TrainConfig, strictly. Later sources win: default < configs/METHOD.yaml < a file < flags."""
+"""YAML and flags to TrainConfig, strictly. Later sources win: defaults < configs/METHOD.yaml < the preset of a kind of
+prior < a file < flags.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ from splatdistill.config import (
 from splatdistill.yamlfile import read
 
 Origins = dict[str, str]
-"""Dotted field name -> default, preset, file or flag."""
+"""Dotted field name -> default, preset, prior, file or flag."""
 
 MAX_PROMPT = 2000  # characters, far more than any text encoder reads
 
@@ -56,8 +58,9 @@ _MAY_CHANGE = {
 _LEARNED = {"particles", "lora_rank", "lora_lr", "camera_dropout"}  # the second score is made once
 
 
-def load(method: str, *, file: Path | None = None) -> tuple[TrainConfig, Origins]:
+def load(method: str, *, file: Path | None = None, family: str = "") -> tuple[TrainConfig, Origins]:
     """The settings of a method before flags, and where each came from. file: YAML, or the name of a shipped preset.
+    family: name of the shipped preset of a kind of prior, which lies under the file.
 
     ValueError, one sentence, for a file that is missing, an unknown key or a value of the wrong type. A file that
     names its method may not hold settings of another; one that names none may hold settings for several.
@@ -66,7 +69,8 @@ def load(method: str, *, file: Path | None = None) -> tuple[TrainConfig, Origins
         raise ValueError(f"method: {_shown(method)} is unknown; the methods are {', '.join(METHODS)}.")
     config = replace(TrainConfig(), method=method)
     origins = dict.fromkeys(flatten(config), "default")
-    sources = [("preset", shipped(method))] + ([("file", find(file))] if file is not None else [])
+    sources = [("preset", shipped(method))] + ([("prior", shipped(family))] if family else [])
+    sources += [("file", find(file))] if file is not None else []
     for origin, path in sources:
         values = read(path)
         if values.get("method", method) != method:
@@ -97,6 +101,28 @@ def find(file: Path) -> Path:
 def merge(config: TrainConfig, values: Mapping[str, Any], *, where: str) -> TrainConfig:
     """`config` with the nested `values` laid over it. where: what to call their source in errors."""
     return _merge(config, values, where=where, prefix="", known=list(flatten(config)))
+
+
+def merge_known(config: TrainConfig, values: Mapping[str, Any], *, where: str) -> tuple[TrainConfig, list[str]]:
+    """As `merge`, but what it would refuse is left out; a sentence names that."""
+    left_out: list[str] = []
+
+    def laid_over(node: Any, values: Mapping[str, Any], prefix: str) -> Any:
+        hints = _hints(type(node))
+        for key, value in values.items():
+            name = f"{prefix}{key}"
+            if is_dataclass(hints.get(key)) and isinstance(value, Mapping):
+                node = replace(node, **{key: laid_over(getattr(node, key), value, f"{name}.")})
+                continue
+            try:
+                node = _merge(node, {key: value}, where=where, prefix=prefix, known=[])
+            except ValueError:
+                left_out.append(name)
+        return node
+
+    merged = laid_over(config, values, "")
+    some = ", ".join(name[:40] for name in left_out[:5]) + (" and more" if left_out[5:] else "")
+    return merged, [f"{where} has settings that this version does not know; they are left out: {some}."] * bool(some)
 
 
 def _shown(value: Any) -> str:

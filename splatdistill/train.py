@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,16 +23,17 @@ from splatdistill.health import Health
 from splatdistill.io import ply, video
 from splatdistill.lighting import sample_background, sample_lights, shade
 from splatdistill.logs import Log, NoLog, Progress, RunLog
-from splatdistill.optim import any_nonfinite
+from splatdistill.optim import check
 from splatdistill.particle import Particle
 from splatdistill.pictures import render_frames, write_contact_sheet, write_views
-from splatdistill.priors.base import Prior, joined
+from splatdistill.priors.base import Choice, Prior, joined
 from splatdistill.priors.meta import check_group
 from splatdistill.priors.precision import Precision, measured
 from splatdistill.priors.timed import TimedPrior
 from splatdistill.ranks import ALONE, Ranks
 from splatdistill.regularize import regularizer
 from splatdistill.renderer import make_renderer
+from splatdistill.runs import SPLATS
 from splatdistill.splats import Splats
 from splatdistill.types import NoisyBatch, RenderOutput
 
@@ -67,9 +69,10 @@ def train(
         settled = _agree(precision or measured(), ranks)
         dtype = settled.dtype
     load = load or priors.load
-    teachers = {
-        name: load(name, device=device, dtype=dtype, engine=engine, max_memory=config.max_memory) for name in names
-    }
+    teachers = {}
+    for name in names:
+        some = partial(load, name, device=device, dtype=dtype, max_memory=config.max_memory)
+        teachers[name] = _load_alike(some, engine, ranks)
     for _, stage in presets.stages(config):
         check_group(teachers[stage.prior].num_views, stage, lone_cameras=teachers[stage.prior].lone_cameras)
         ranks.check(stage.num_views, group=group_of(stage))
@@ -113,6 +116,14 @@ def _agree(found: Precision, ranks: Ranks) -> Precision:
     return replace(found, dtype="fp32") if ranks.any(found.dtype == "fp32") else found
 
 
+def _load_alike(load: Callable[..., Prior], engine: str, ranks: Ranks) -> Prior:
+    """A prior with one engine on every rank: torch, where auto came to torch on one of them."""
+    prior = load(engine=engine)
+    if engine != "auto" or not ranks.any(prior.network_engine == "torch") or prior.network_engine == "torch":
+        return prior
+    return load(engine="torch")
+
+
 def tracer(path: Path) -> torch.profiler.profile:
     """Traces four steps, once the first four are over, and writes them to `path` for chrome://tracing or Perfetto."""
     return torch.profiler.profile(
@@ -132,6 +143,14 @@ class _Pull(torch.autograd.Function):
     @staticmethod
     def backward(ctx, one):
         return ctx.saved_tensors[0], None
+
+
+def choice_of(config: TrainConfig) -> Choice:
+    """What a run asks of its priors."""
+    return Choice(
+        config.prompt, seed=config.seed, instance=config.prior_instance, mixture=config.prior_mixture,
+        nearest=config.nearest,
+    )  # fmt: skip
 
 
 class Trainer:
@@ -154,6 +173,8 @@ class Trainer:
         self.stages = presets.stages(config)
         self.stage = config
         self.priors = {config.prior: prior, **(others or {})}
+        for teacher in self.priors.values():
+            teacher.begin(choice_of(config))
         self.prior = TimedPrior(prior, Stopwatch(device))
         self.renderer = make_renderer(device, config.renderer)
         self.ranks = ranks
@@ -182,13 +203,14 @@ class Trainer:
         self._enter(step)
         logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
         batch, outputs, norms, nonfinite = self._gradients(step)
-        skip = (nonfinite > 0) | any_nonfinite(grad for particle in self.particles for grad in particle.optimizer.grads)
+        verdict = check([particle.optimizer for particle in self.particles], num_nonfinite=nonfinite)
         for particle, output in zip(self.particles, outputs, strict=True):
-            counts = particle.update(output, step=step, skip=skip)
+            counts = particle.update(output, step=step, verdict=verdict)
             if counts is not None:
                 log.event("densify", step=step + 1, num_splats=len(particle.splats), **counts)
         learned = self.guidance.update(batch, seed=config.seed, step=step, measure=logged)
-        self.health.note(skip | learned.pop("skipped") if "skipped" in learned else skip, step=step)
+        unlearned = learned.pop("skipped", None)
+        self.health.note(verdict.skip if unlearned is None else verdict.skip | unlearned, step=step)
         numbers = self.report(log)
         self.step = step + 1
         if logged:
@@ -259,6 +281,8 @@ class Trainer:
             progress=step / config.steps,
             generator=rng.generator(seed, step, "light"),
         )
+        if self.prior.sees_alpha:
+            background = torch.ones_like(background)
         if self.ranks.world > 1:
             mine = self.ranks.share(torch.arange(config.num_views))
             views, background = views.select(mine), background[mine]
@@ -271,6 +295,8 @@ class Trainer:
         pictures = [
             output.rgb if lights is None else shade(output, views, lights, background=background) for output in outputs
         ]
+        if self.prior.sees_alpha:
+            pictures = [torch.cat([x, output.alpha], -1) for x, output in zip(pictures, outputs, strict=True)]
         if len(outputs) > 1:
             views = views.select(torch.arange(len(views)).repeat(len(outputs)))
         # The graph is cut at the pictures: above them lies the prior's encoder, below them the rasteriser.
@@ -365,7 +391,7 @@ class Trainer:
 
     def finish(self, folder: Path, log: Log, progress: Progress) -> None:
         """The result: splats.ply, turntable.mp4 and contact.png; splats-N.ply and contact-N.png of more particles."""
-        ply.write(folder / "splats.ply", self.splats.detach())
+        ply.write(folder / SPLATS, self.splats.detach())
         write_views(self.renderer, self.splats, self.config, folder, progress)
         for index, particle in enumerate(self.particles[1:], 1):
             ply.write(folder / f"splats-{index}.ply", particle.splats.detach())

@@ -12,7 +12,8 @@ from splatdistill.config import DensifyConfig, OptimConfig, SplatsConfig
 from splatdistill.densify import Densifier
 from splatdistill.ops import densify as op
 from splatdistill.ops import reference
-from splatdistill.optim import SplatOptimizer
+from splatdistill.ops.update import Statistics
+from splatdistill.optim import SplatOptimizer, check
 from splatdistill.splats import Splats, init_ball
 from splatdistill.types import RenderOutput
 
@@ -160,6 +161,11 @@ def seen(n: int, *, seed: int = 0) -> RenderOutput:
     return RenderOutput(blank, blank, blank, blank, torch.ones(2, n, 2, dtype=torch.int32), probe)
 
 
+def take_step(optimizer: SplatOptimizer, statistics: Statistics, *, step: int) -> None:
+    verdict = check([optimizer], num_nonfinite=torch.zeros((), dtype=torch.int64))
+    optimizer.update(step, verdict=verdict, statistics=statistics)
+
+
 def test_calendar() -> None:
     densifier, _ = policy(DensifyConfig(start=0.2, stop=0.5, interval=15))
     assert [step + 1 for step in range(100) if densifier.due(step)] == [20, 35, 50, 65, 80]
@@ -168,13 +174,12 @@ def test_calendar() -> None:
 def test_event_grows_the_top_quantile_then_only_prunes() -> None:
     densifier, optimizer = policy(DensifyConfig(start=0.2, stop=0.5, interval=15, grow_quantile=0.9))
     optimizer.splats.means.grad = torch.ones_like(optimizer.splats.means)
-    optimizer.update(0, skip=torch.tensor(False))
-    densifier.accumulate(seen(50))
+    take_step(optimizer, densifier.statistics(seen(50)), step=0)
     counts = densifier.event(optimizer, seed=0, step=34)
     assert counts["cloned"] + counts["split"] == 5 and counts["pruned"] == 0
     assert len(optimizer.splats) == len(densifier.grad_sum) == 55
     assert densifier.grad_sum.eq(0).all()
-    densifier.accumulate(seen(55))
+    take_step(optimizer, densifier.statistics(seen(55)), step=36)
     with torch.no_grad():
         optimizer.splats.opacities[:3] = -9.0
     assert densifier.event(optimizer, seed=0, step=64) == {"cloned": 0, "split": 0, "pruned": 3}
@@ -198,7 +203,7 @@ def test_moments_and_bias_correction_go_on_after_an_event() -> None:
             g = torch.Generator().manual_seed(step)
             for value in which.splats.tensors.values():
                 value.grad = torch.randn(value.shape, generator=g)
-            which.update(step, skip=torch.tensor(False))
+            take_step(which, densifier.statistics(seen(50)), step=step)
         tensors, moments = op.scatter(
             optimizer.splats.detach().tensors, optimizer.moments(), plan=plan_of(torch.zeros(50)), key=1
         )

@@ -13,7 +13,8 @@ import yaml
 
 from splatdistill import logs, presets
 from splatdistill.config import TrainConfig
-from splatdistill.logs import Progress, RunLog, is_done
+from splatdistill.logs import Progress, RunLog
+from splatdistill.runs import Run
 
 CONFIG = TrainConfig(prompt="a café chair", steps=30, seed=5)
 
@@ -117,8 +118,8 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_a_run_is_done_when_its_last_event_says_so(tmp_path: Path, last: str, done: bool) -> None:
     (tmp_path / "events.jsonl").write_text('{"kind": "done", "step": 5}\n' + last + "\n")
-    assert is_done(tmp_path, steps=20) == done
+    assert Run(tmp_path).is_done(steps=20) == done
 
 
 def test_a_run_without_events_is_not_done(tmp_path: Path) -> None:
-    assert not is_done(tmp_path, steps=20)
+    assert not Run(tmp_path).is_done(steps=20)

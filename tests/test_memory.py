@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 import sys
@@ -42,3 +43,20 @@ def test_another_allocator_is_left_alone(monkeypatch):
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert keep_freed_memory() is False
+
+
+def test_collections_come_back_after_an_error() -> None:
+    from splatdistill.memory import no_collections
+
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="x"), no_collections():  # noqa: PT012
+        assert not gc.isenabled()
+        raise ValueError("x")
+    assert gc.isenabled()
+    gc.disable()  # as whoever imports us may have it
+    try:
+        with no_collections():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

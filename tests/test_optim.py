@@ -1,10 +1,16 @@
-"""Adam against torch's own, to the bit, with steps that are skipped and gradients in another order of memory."""
+"""Adam against torch's own, to the bit, with steps that are skipped and gradients in another order of memory. Then the
+fused one of the splats against it.
+"""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from splatdistill.optim import MOMENTS, Adam
+from splatdistill.config import OptimConfig, SplatsConfig
+from splatdistill.optim import BETAS, EPS, MOMENTS, Adam, SplatOptimizer, check
+from splatdistill.splats import Splats, init_ball
+from tests.ops.test_update import SAME_BITS, seen
 
 
 def test_adam_is_torchs_fused_one_to_the_bit() -> None:
@@ -36,3 +42,48 @@ def test_adam_is_torchs_fused_one_to_the_bit() -> None:
             for key in ("step", *MOMENTS):
                 assert (a in ours.state) == (b in theirs.state)
                 assert a not in ours.state or torch.equal(ours.state[a][key], theirs.state[b][key])
+
+
+@pytest.mark.parametrize("num_optimizers", [1, 3])
+def test_that_of_the_splats_is_adam(num_optimizers: int) -> None:
+    """Over steps, some of which are skipped because of one of several optimisers, and with a tensor that never learns.
+    What is left is what a checkpoint keeps.
+    """
+    config, n = OptimConfig(final=0.1), 43
+    fused, separate = [], []
+    for seed in range(num_optimizers):
+        splats = init_ball(SplatsConfig(num_init=n, sh_degree=2), seed=seed)
+        fused.append(SplatOptimizer(splats, config, steps=10))
+        twin = Splats(**{name: x.detach().clone().requires_grad_() for name, x in splats.tensors.items()})
+        groups = [{"params": [x], "lr": 0.0, "name": name} for name, x in twin.tensors.items()]
+        separate.append((twin, Adam(groups, betas=BETAS, eps=EPS)))
+    draw, taken = torch.Generator().manual_seed(3), 0
+    for step in range(8):
+        bad = torch.tensor(step in (0, 5))
+        for i, (optimizer, (twin, _)) in enumerate(zip(fused, separate, strict=True)):
+            for name, x in optimizer.splats.tensors.items():
+                if name == "shN":
+                    continue
+                grad = torch.randn(x.shape, generator=draw)
+                if bad and i == num_optimizers - 1 and name == "quats":
+                    grad[4, 2] = torch.nan
+                x.grad, twin.tensors[name].grad = grad.clone(), grad
+        verdict = check(fused, num_nonfinite=torch.tensor(0))
+        taken += not bad
+        assert verdict.skip == bad
+        for optimizer, (_, adam) in zip(fused, separate, strict=True):
+            for group in adam.param_groups:
+                group["lr"] = getattr(config, group["name"]) * 0.1 ** (step / 10)
+            adam.step(skip=bad)
+            optimizer.update(step, verdict=verdict, statistics=seen(n))
+            assert optimizer.num_updates == taken and optimizer.grads == []
+    for optimizer, (twin, adam) in zip(fused, separate, strict=True):
+        moments = optimizer.moments()
+        assert list(moments) == [name for name in twin.tensors if name != "shN"]
+        for name, x in twin.tensors.items():
+            assert same(optimizer.splats.tensors[name], x)
+            assert all(same(moments[name][key], adam.state[x][key]) for key in MOMENTS if name != "shN")
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(a, b) if SAME_BITS else torch.allclose(a, b, rtol=1e-5, atol=1e-5)

@@ -23,7 +23,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_every_shipped_preset_loads_and_is_valid() -> None:
     names = sorted(path.stem for path in presets.shipped("sds").parent.glob("*.yaml"))
-    assert {*METHODS, *RECIPES, "scene", "smoke"} == set(names)
+    assert {*METHODS, *RECIPES, "known", "scene", "smoke"} == set(names)
     for name in names:
         for method in [presets.read(presets.shipped(name)).get("method")] if name in RECIPES else METHODS:
             config, origins = presets.load(method, file=Path(name))
@@ -33,11 +33,15 @@ def test_every_shipped_preset_loads_and_is_valid() -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in presets.shipped("sds").parent.glob("*.yaml")))
 def test_presets_state_only_differences(name: str) -> None:
-    """Those of a method against the defaults, the others against the preset of their method."""
+    """Those of a method against the defaults, the others against the preset of their method, or of each whose section
+    they hold.
+    """
     values = presets.read(presets.shipped(name))
-    default = replace(TrainConfig(), method=name) if name in METHODS else presets.load(values.get("method", "sds"))[0]
-    before, after = (presets.flatten(c) for c in (default, presets.merge(default, values, where=name)))
-    assert [key for key in _named(values) - {"method"} if before[key] == after[key]] == []
+    for method in {values.get("method", "sds"), *(values.keys() & set(METHODS))} if name not in METHODS else {name}:
+        default = replace(TrainConfig(), method=method) if name in METHODS else presets.load(method)[0]
+        before, after = (presets.flatten(c) for c in (default, presets.merge(default, values, where=name)))
+        named = {key for key in _named(values) - {"method"} if key in before}
+        assert [key for key in named if before[key] == after[key]] == []
 
 
 def _named(values: dict, prefix: str = "") -> set[str]:

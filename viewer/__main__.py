@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+from splatdistill.runs import Run
+
 from .server import serve
 
 parent = os.getppid()
@@ -23,7 +25,7 @@ def end_with_parent() -> None:
 
 threading.Thread(target=end_with_parent, daemon=True).start()
 try:
-    while not (run / "config.yaml").is_file():
+    while not Run(run).exists():
         time.sleep(0.2)
     serve([run])
 except KeyboardInterrupt:

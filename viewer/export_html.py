@@ -10,7 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .rundir import Item, Tail
+from splatdistill.runs import METRICS, SPLATS, Tail
+
+from .rundir import Item
 
 STATIC = Path(__file__).parent / "static"
 MAX_RECORDS = 2000  # of the curves
@@ -24,11 +26,11 @@ def page_of(item: Item) -> bytes:
     from splatdistill.io import formats  # loads torch
 
     with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / "splats.ply"
+        whole = Path(folder) / SPLATS
         formats.write(whole, formats.read(file))
         splats = base64.b64encode(gzip.compress(whole.read_bytes(), mtime=0)).decode()
     manifest = item.manifest()
-    records = Tail(item.path / "metrics.jsonl").read()[1] if item.is_run else []
+    records = Tail(item.path / METRICS).read()[1] if item.is_run else []
     data = {
         "manifest": {**manifest, "previews": [], "snapshot": None, "film": False, "poster": None},
         "metrics": records[:: -(-len(records) // MAX_RECORDS) or 1],

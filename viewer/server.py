@@ -26,6 +26,7 @@ from starlette.routing import Route
 from splatdistill.config import TrainConfig
 from splatdistill.io import names
 from splatdistill.io.kinds import FRAMES, kind_of, ply_up
+from splatdistill.runs import METRICS, SPLATS, Tail
 
 from . import rundir
 from .export_html import STATIC, page_of
@@ -103,7 +104,7 @@ class _Server:
             return FileResponse(file, media_type="application/octet-stream")
         from splatdistill.io import formats  # loads torch, which a server of runs does without
 
-        return _made(lambda path: formats.write(path, formats.read(file)), "splats.ply")
+        return _made(lambda path: formats.write(path, formats.read(file)), SPLATS)
 
     def snapshot(self, request: Request) -> Response:
         """The newest splats of a training, if they are of a step after ?after=STEP: pages pull at their own pace."""
@@ -148,7 +149,7 @@ class _Server:
             from splatdistill import exports
             from splatdistill.io import formats
 
-            config = item.config() if item.is_run else TrainConfig()
+            config = item.run.known_settings()[0] if item.is_run else TrainConfig()
             return _made(lambda path: exports.write(path, formats.read(file), kind=kind, config=config), name)
         finally:
             self.busy.release()
@@ -178,7 +179,7 @@ class _Server:
         """State when it changes and metrics as they come; a browser that slept goes on after its last event's id."""
         self.streams += 1
         try:
-            tail, before, quiet = rundir.Tail(item.path / "metrics.jsonl"), None, 0.0
+            tail, before, quiet = Tail(item.path / METRICS), None, 0.0
             while True:
                 state = item.state()
                 if state["status"] in ("running", "paused"):
@@ -193,7 +194,7 @@ class _Server:
                     yield _event("metrics", records, id=after)
                 if state != before:
                     before = state
-                    yield _event("state", {**state, "summary": item.summary()})
+                    yield _event("state", {**state, "summary": item.run.summary()})
                 quiet = 0.0 if records else quiet + LOOK_EVERY
                 if quiet >= ALIVE_EVERY:
                     quiet = 0.0

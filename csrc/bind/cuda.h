@@ -5,11 +5,14 @@
 #include "../cuda/densify.h"
 #include "../cuda/products.h"
 #include "../cuda/residual.h"
+#include "../cuda/update.h"
 #include "densify.h"
 #include "products.h"
 #include "residual.h"
+#include "update.h"
 
-// The CUDA kernels as a backend of the operators. A Queue makes a tensor's device the current one and knows its stream.
+// The CUDA kernels as a backend of the operators. A Queue makes a tensor's device the current one, knows its stream
+// and has a word for it, 0 between launches, by which a launch finds its last block.
 namespace sd::bind {
 
 inline void check_launch(const char* error) { STD_TORCH_CHECK(!error, "CUDA: ", error); }
@@ -24,8 +27,9 @@ struct Cuda {
     return cuda::residual_workspace(num_views, view_size);
   }
 
-  static void residual(const ResidualArgs& args, const Tensor& like) {
+  static void residual(ResidualArgs args, const Tensor& like) {
     const Queue queue(like);
+    args.ticket = queue.ticket();
     check_launch(cuda::residual(args, queue.stream));
   }
 
@@ -39,10 +43,9 @@ struct Cuda {
     check_launch(cuda::products(args, queue.stream));
   }
 
-  static void accumulate(const float* probe_grad, const int32_t* radii, int64_t num_views, int64_t n, float* grad_sum,
-                         int64_t* count, const Tensor& like) {
+  static void accumulate(const StatisticsArgs& args, const Tensor& like) {
     const Queue queue(like);
-    check_launch(cuda::densify_accumulate(probe_grad, radii, num_views, n, grad_sum, count, queue.stream));
+    check_launch(cuda::densify_accumulate(args, queue.stream));
   }
 
   static void classify(const ClassifyArgs& args, const float* grow_gradient, int8_t* kind, int64_t* counts,
@@ -68,6 +71,23 @@ struct Cuda {
     const Queue queue(like);
     Tensor workspace = bytes_like(like, cuda::scatter_workspace(args.n));
     check_launch(cuda::densify_scatter(args, data<char>(workspace), queue.stream));
+  }
+
+  static void check_gradients(const std::vector<Tensor>& grads, const CheckArgs& args, const Tensor& like) {
+    std::vector<cuda::Gradients> all;
+    for (const Tensor& grad : grads) all.push_back({data<float>(grad), grad.numel()});
+    const Queue queue(like);
+    check_launch(cuda::check_gradients(all.data(), static_cast<int>(all.size()), args, queue.ticket(), queue.stream));
+  }
+
+  static void update_splats(const UpdateArgs& args, const StatisticsArgs& statistics, const Tensor& like) {
+    const Queue queue(like);
+    check_launch(cuda::update_splats(args, statistics, queue.stream));
+  }
+
+  static void count_skip(int64_t* counts, const bool* skipped, bool fresh, const Tensor& like) {
+    const Queue queue(like);
+    check_launch(cuda::count_skip(counts, skipped, fresh, queue.stream));
   }
 
   static void check_size(int64_t n) { STD_TORCH_CHECK(n < int64_t{1} << 30, "too many splats"); }

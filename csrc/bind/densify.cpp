@@ -7,10 +7,7 @@ namespace sd::bind {
 namespace {
 
 struct Cpu {
-  static void accumulate(const float* probe_grad, const int32_t* radii, int64_t num_views, int64_t n, float* grad_sum,
-                         int64_t* count, const Tensor&) {
-    cpu::densify_accumulate(probe_grad, radii, num_views, n, grad_sum, count, num_threads());
-  }
+  static void accumulate(const StatisticsArgs& args, const Tensor&) { cpu::densify_accumulate(args, num_threads()); }
 
   static void classify(const ClassifyArgs& args, const float*, int8_t* kind, int64_t* counts, const Tensor&) {
     cpu::densify_classify(args, kind, counts, num_threads());

@@ -9,14 +9,22 @@
 // The operators of densify, for any backend: it runs what is asked of it and finds the memory that this takes.
 namespace sd::bind {
 
-template <class Backend>
-void densify_accumulate(const Tensor& grad_sum, const Tensor& count, const Tensor& probe_grad, const Tensor& radii) {
+inline StatisticsArgs statistics_args(const Tensor& grad_sum, const Tensor& count, const Tensor& probe_grad,
+                                      const Tensor& radii) {
   STD_TORCH_CHECK(probe_grad.dim() == 3, "probe_grad must be [V,N,2]");
   const int64_t v = probe_grad.size(0), n = probe_grad.size(1);
   const Device device = grad_sum.device();
-  Backend::accumulate(
-      checked<float>(probe_grad, "probe_grad", {v, n, 2}, device), checked<int32_t>(radii, "radii", {v, n, 2}, device),
-      v, n, checked<float>(grad_sum, "grad_sum", {n}, device), checked<int64_t>(count, "count", {n}, device), grad_sum);
+  return {checked<float>(probe_grad, "probe_grad", {v, n, 2}, device),
+          checked<int32_t>(radii, "radii", {v, n, 2}, device),
+          v,
+          n,
+          checked<float>(grad_sum, "grad_sum", {n}, device),
+          checked<int64_t>(count, "count", {n}, device)};
+}
+
+template <class Backend>
+void densify_accumulate(const Tensor& grad_sum, const Tensor& count, const Tensor& probe_grad, const Tensor& radii) {
+  Backend::accumulate(statistics_args(grad_sum, count, probe_grad, radii), grad_sum);
 }
 
 template <class Backend>

@@ -30,6 +30,8 @@ inline constexpr ScalarType dtype_of<int32_t> = ScalarType::Int;
 template <>
 inline constexpr ScalarType dtype_of<int8_t> = ScalarType::Char;
 template <>
+inline constexpr ScalarType dtype_of<bool> = ScalarType::Bool;
+template <>
 inline constexpr ScalarType dtype_of<uint16_t> = ScalarType::Short;  // bit patterns; torch's uint16 can do little
 
 inline void check_layout(const Tensor& t, const char* name, std::initializer_list<int64_t> sizes,
@@ -47,6 +49,16 @@ T* checked(const Tensor& t, const char* name, std::initializer_list<int64_t> siz
            const Device& device = Device(DeviceType::CPU)) {
   check_layout(t, name, sizes, device);
   STD_TORCH_CHECK(t.scalar_type() == dtype_of<T>, name, " has an unexpected dtype");
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+// The data of a contiguous tensor with the sizes of another.
+template <class T>
+T* checked_as(const Tensor& t, const char* name, const Tensor& like, const Device& device) {
+  bool same = t.dim() == like.dim() && t.scalar_type() == dtype_of<T>;
+  for (int64_t dim = 0; same && dim < t.dim(); ++dim) same = t.size(dim) == like.size(dim);
+  STD_TORCH_CHECK(same, name, " has an unexpected shape or dtype");
+  STD_TORCH_CHECK(t.device() == device && t.is_contiguous(), name, " must be contiguous and on the operator's device");
   return static_cast<T*>(t.mutable_data_ptr());
 }
 

@@ -25,6 +25,15 @@ SD_HD float finite_norm(float x, float y) {
   return norm <= 3.40282347e38f ? norm : 0.0f;
 }
 
+// Adds the gradient norms of the views that saw a splat to grad_sum, and their number to count.
+struct StatisticsArgs {
+  const float* probe_grad;  // [V,N,2]
+  const int32_t* radii;     // [V,N,2], both positive where the splat is seen
+  int64_t num_views, n;
+  float* grad_sum;  // [N]
+  int64_t* count;   // [N]
+};
+
 // Log scales, logits and gradients: the host has taken every logarithm, so that a comparison is all there is to do.
 struct DensifyThresholds {
   float grow_gradient, split_scale, prune_scale, prune_opacity;

@@ -5,7 +5,7 @@
 #include "macros.h"
 
 // The distillation gradient and the noising of its input. Both compute in double if x0 is double, else in float; other
-// tensors may have any of these types. V views, K terms, M elements of a view.
+// tensors may have any of these types. V views, K terms, M elements of a view, in one order of memory for all tensors.
 // Files that use it are compiled without contraction: an element is the same bits on every device, and in torch.
 namespace sd {
 
@@ -20,12 +20,11 @@ struct Source {
 
 // What a part of a view adds to the results.
 struct ResidualSums {
-  double inner, squared;  // <x0, g> and |g|^2
+  double squared;  // |g|^2
   int64_t nonfinite;
 };
 
 struct ResidualArgs {
-  Source x0;                // [V,M]
   Source terms[kMaxTerms];  // K of [V,M]
   const void* coef;         // [K,V] of the type computed in, as every void pointer below but grad
   const void* weight;       // [V]
@@ -33,11 +32,12 @@ struct ResidualArgs {
   int64_t num_views, view_size;
   double clamp;          // +inf for none
   double inverse_views;  // 1 / V_total
-  void* grad;            // [V,M] d loss / d x0, of x0's type
-  void* loss;            // one number
+  void* grad;            // [V,M] g / V_total
+  Dtype dtype;           // of grad, that of x0
   void* norms;           // [V]
   int64_t* num_nonfinite;
   ResidualSums* sums;  // workspace; [V,num_chunks] of it are the chunks
+  uint64_t* ticket;    // CUDA: one word, 0 before and after
 };
 
 struct NoisingArgs {

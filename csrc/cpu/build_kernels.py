@@ -12,10 +12,10 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 KERNELS = ["blend.cpp", "blend_backward.cpp", "products.cpp", "project.cpp", "project_backward.cpp",
-           "residual.cpp", "tile_rows.cpp"]  # fmt: skip
+           "residual.cpp", "tile_rows.cpp", "update.cpp"]  # fmt: skip
 COMMON = ["densify.cpp", "levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
 # Rounded after every operation, as CUDA does it with -fmad=false and torch does it: densify masks are equal everywhere.
-UNFUSED = ["densify.cpp", "products.cpp", "residual.cpp"]
+UNFUSED = ["densify.cpp", "products.cpp", "residual.cpp", "update.cpp"]
 
 # Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.
 OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]

@@ -126,16 +126,15 @@ void scatter_chunks(const ScatterArgs& a, int64_t begin, int64_t end, const int6
 
 }  // namespace
 
-void densify_accumulate(const float* probe_grad, const int32_t* radii, int64_t num_views, int64_t n, float* grad_sum,
-                        int64_t* count, int num_threads) {
+void densify_accumulate(const StatisticsArgs& a, int num_threads) {
 #pragma omp parallel for schedule(static) num_threads(num_threads) if (num_threads > 1)
-  for (int64_t chunk = 0; chunk < count_chunks(n); ++chunk) {
-    const int64_t begin = chunk * kChunk, size = std::min(kChunk, n - begin);
+  for (int64_t chunk = 0; chunk < count_chunks(a.n); ++chunk) {
+    const int64_t begin = chunk * kChunk, size = std::min(kChunk, a.n - begin);
     float sums[kChunk] = {};
     int32_t views[kChunk] = {};
-    for (int64_t view = 0; view < num_views; ++view) {
-      const float* grad = probe_grad + 2 * (view * n + begin);
-      const int32_t* radius = radii + 2 * (view * n + begin);
+    for (int64_t view = 0; view < a.num_views; ++view) {
+      const float* grad = a.probe_grad + 2 * (view * a.n + begin);
+      const int32_t* radius = a.radii + 2 * (view * a.n + begin);
       for (int64_t i = 0; i < size; ++i) {
         const int32_t seen = (radius[2 * i] > 0) & (radius[2 * i + 1] > 0);
         const float norm = finite_norm(grad[2 * i], grad[2 * i + 1]);
@@ -144,8 +143,8 @@ void densify_accumulate(const float* probe_grad, const int32_t* radii, int64_t n
       }
     }
     for (int64_t i = 0; i < size; ++i) {
-      grad_sum[begin + i] += sums[i];
-      count[begin + i] += views[i];
+      a.grad_sum[begin + i] += sums[i];
+      a.count[begin + i] += views[i];
     }
   }
 }

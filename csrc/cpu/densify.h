@@ -8,10 +8,7 @@
 // works on raw pointers to contiguous memory owned by the caller, and no result depends on the number of threads.
 namespace sd::cpu {
 
-// Adds the gradient norms of the views that saw a splat to grad_sum [N], and their number to count [N].
-// probe_grad, radii: [V,N,2].
-void densify_accumulate(const float* probe_grad, const int32_t* radii, int64_t num_views, int64_t n, float* grad_sum,
-                        int64_t* count, int num_threads);
+void densify_accumulate(const StatisticsArgs& args, int num_threads);
 
 // kind: [N]. counts: splats of each kind, [kSplatKinds].
 void densify_classify(const ClassifyArgs& args, int8_t* kind, int64_t* counts, int num_threads);

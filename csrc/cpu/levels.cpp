@@ -14,17 +14,24 @@ SD_DECLARE_LEVEL(neon)
 namespace sd::cpu {
 namespace {
 
-#define SD_KERNELS(level)                                              \
-  {                                                                    \
-      #level,          level::project,        level::fill_tile_row,    \
-      level::blend,    level::blend_backward, level::project_backward, \
-      level::residual, level::noising,        level::products}
+#define SD_KERNELS(level)   \
+  {#level,                  \
+   level::project,          \
+   level::fill_tile_row,    \
+   level::blend,            \
+   level::blend_backward,   \
+   level::project_backward, \
+   level::residual,         \
+   level::noising,          \
+   level::products,         \
+   level::usable_gradients, \
+   level::adam}
 
 const Kernels& choose() {
   const Levels all = levels();
   const char* wanted = std::getenv("SPLATDISTILL_SIMD");
   for (int i = 0; i < all.count; ++i)
-    if (all.list[i].available && (!wanted || std::strcmp(wanted, all.list[i].kernels.name) == 0))
+    if (all.list[i].available && (!wanted || !*wanted || std::strcmp(wanted, all.list[i].kernels.name) == 0))
       return all.list[i].kernels;
   return all.list[all.count - 1].kernels;
 }

@@ -2,6 +2,7 @@
 
 #include "../common/products.h"
 #include "../common/residual.h"
+#include "../common/update.h"
 #include "raster.h"
 
 // Kernels compiled once for each instruction-set level; the best one the machine has is chosen at run time.
@@ -21,6 +22,8 @@ struct Kernels {
   void (*residual)(const ResidualArgs&, int num_threads);
   void (*noising)(const NoisingArgs&, int num_threads);
   void (*products)(const ProductArgs&, int num_threads);
+  bool (*usable_gradients)(const float*, int64_t size, int num_threads);
+  void (*adam)(const UpdateArgs&, int num_threads);
 };
 
 struct Level {
@@ -53,4 +56,6 @@ const Kernels& kernels();
   void residual(const ResidualArgs&, int);                                                                    \
   void noising(const NoisingArgs&, int);                                                                      \
   void products(const ProductArgs&, int);                                                                     \
+  bool usable_gradients(const float*, int64_t, int);                                                          \
+  void adam(const UpdateArgs&, int);                                                                          \
   }

@@ -8,38 +8,29 @@ SD_DECLARE_LEVEL(SD_LEVEL)
 namespace sd::cpu::SD_LEVEL {
 namespace {
 
-constexpr int64_t kBlock = 512;  // elements converted at a time: ten buffers stay in the first cache
+constexpr int64_t kBlock = 512;  // elements converted at a time: nine buffers stay in the first cache
 constexpr int kSums = 32;        // independent sums, so that the loop vectorises; they add up in a fixed order
 
-// Adds <x0, g> and |g|^2.
+// |g|^2
 template <class T>
-void add_products(const T* x0, const T* g, int64_t size, ResidualSums& total) {
-  T inner[kSums] = {}, squared[kSums] = {};
+double sum_of_squares(const T* g, int64_t size) {
+  T sums[kSums] = {};
   const int64_t whole = size - size % kSums;
-  for (int64_t i = 0; i < whole; i += kSums) {
-    for (int j = 0; j < kSums; ++j) {
-      inner[j] += x0[i + j] * g[i + j];
-      squared[j] += g[i + j] * g[i + j];
-    }
-  }
-  for (int64_t i = whole; i < size; ++i) {
-    inner[i - whole] += x0[i] * g[i];
-    squared[i - whole] += g[i] * g[i];
-  }
-  for (int j = 0; j < kSums; ++j) {
-    total.inner += static_cast<double>(inner[j]);
-    total.squared += static_cast<double>(squared[j]);
-  }
+  for (int64_t i = 0; i < whole; i += kSums)
+    for (int j = 0; j < kSums; ++j) sums[j] += g[i + j] * g[i + j];
+  for (int64_t i = whole; i < size; ++i) sums[i - whole] += g[i] * g[i];
+  double total = 0.0;
+  for (int j = 0; j < kSums; ++j) total += static_cast<double>(sums[j]);
+  return total;
 }
 
 // `size` elements of one view from `offset` on: writes the gradient and adds to the chunk's sums.
 template <int K, class T>
 void block(const ResidualArgs& a, const T* coef, T weight, int64_t offset, int64_t size, ResidualSums& sums) {
-  T buffers[K + 1][kBlock], g[kBlock], narrowed[kBlock];
+  T buffers[K][kBlock], g[kBlock], narrowed[kBlock];
   const T* terms[K];
   for (int k = 0; k < K; ++k) terms[k] = load(a.terms[k], offset, size, buffers[k]);
-  const T* x0 = load(a.x0, offset, size, buffers[K]);
-  T* grad = is_native<T>(a.x0.dtype) ? static_cast<T*>(a.grad) + offset : narrowed;
+  T* grad = is_native<T>(a.dtype) ? static_cast<T*>(a.grad) + offset : narrowed;
   const T limit = static_cast<T>(a.clamp), scale = static_cast<T>(a.inverse_views);
   int nonfinite = 0;
   for (int64_t i = 0; i < size; ++i) {
@@ -48,8 +39,8 @@ void block(const ResidualArgs& a, const T* coef, T weight, int64_t offset, int64
     g[i] = element.value;
     grad[i] = element.value * scale;
   }
-  if (grad == narrowed) narrow(narrowed, a.grad, a.x0.dtype, offset, size);
-  add_products(x0, g, size, sums);
+  if (grad == narrowed) narrow(narrowed, a.grad, a.dtype, offset, size);
+  sums.squared += sum_of_squares(g, size);
   sums.nonfinite += nonfinite;
 }
 
@@ -74,18 +65,15 @@ void all_chunks(const ResidualArgs& a, [[maybe_unused]] int num_threads) {
 template <class T>
 void finish(const ResidualArgs& a) {
   const int64_t chunks = num_chunks(a.view_size);
-  double inner = 0.0;
   *a.num_nonfinite = 0;
   for (int64_t view = 0; view < a.num_views; ++view) {
     double squared = 0.0;
     for (int64_t i = view * chunks; i < (view + 1) * chunks; ++i) {
-      inner += a.sums[i].inner;
       squared += a.sums[i].squared;
       *a.num_nonfinite += a.sums[i].nonfinite;
     }
     static_cast<T*>(a.norms)[view] = static_cast<T>(__builtin_sqrt(squared));
   }
-  *static_cast<T*>(a.loss) = static_cast<T>(inner * a.inverse_views);
 }
 
 template <class T>
@@ -119,7 +107,7 @@ void noise_views(const NoisingArgs& a, [[maybe_unused]] int num_threads) {
 }  // namespace
 
 void residual(const ResidualArgs& a, int num_threads) {
-  (a.x0.dtype == Dtype::kDouble ? all_terms<double> : all_terms<float>)(a, num_threads);
+  (a.dtype == Dtype::kDouble ? all_terms<double> : all_terms<float>)(a, num_threads);
 }
 
 void noising(const NoisingArgs& a, int num_threads) {

@@ -2,37 +2,17 @@
 
 #include "launch.h"
 #include "primitives.h"
+#include "statistics.h"
 
 namespace sd::cuda {
 namespace {
 
-// A thread owns a splat and goes through the views in order: no atomics, and the sum of a CPU to the bit.
 struct StatisticsKernel {
-  struct Args {
-    const float* probe_grad;
-    const int32_t* radii;
-    int64_t num_views, n;
-    float* grad_sum;
-    int64_t* count;
-  };
+  using Args = StatisticsArgs;
   static constexpr int kThreads = 256, kPhases = 1;
   struct Shared {};
 
-  SD_HD void run(int, const Args& a, Shared&, Place p) {
-    const int64_t i = p.block * kThreads + p.thread;
-    if (i >= a.n) return;
-    float sum = 0.0f;
-    int views = 0;
-    for (int64_t view = 0; view < a.num_views; ++view) {
-      const float* grad = a.probe_grad + 2 * (view * a.n + i);
-      const int32_t* radius = a.radii + 2 * (view * a.n + i);
-      const bool seen = radius[0] > 0 && radius[1] > 0;
-      sum += seen ? finite_norm(grad[0], grad[1]) : 0.0f;
-      views += seen;
-    }
-    a.grad_sum[i] += sum;
-    a.count[i] += views;
-  }
+  SD_HD void run(int, const Args& a, Shared&, Place p) { add_statistics(a, p.block * kThreads + p.thread); }
 };
 
 // What classify keeps between its kernels, in the workspace.
@@ -201,10 +181,8 @@ struct ScatterKernel {
 
 const char* kernels_unusable(int device) { return unusable<StatisticsKernel>(device); }
 
-const char* densify_accumulate(const float* probe_grad, const int32_t* radii, int64_t num_views, int64_t n,
-                               float* grad_sum, int64_t* count, Stream stream) {
-  launch<StatisticsKernel>({probe_grad, radii, num_views, n, grad_sum, count},
-                           blocks_for(n, StatisticsKernel::kThreads), stream);
+const char* densify_accumulate(const StatisticsArgs& args, Stream stream) {
+  launch<StatisticsKernel>(args, blocks_for(args.n, StatisticsKernel::kThreads), stream);
   return launch_error();
 }
 

@@ -12,10 +12,7 @@ namespace sd::cuda {
 // Null, or why the device of that index runs none of the kernels of this folder: they are all compiled alike.
 const char* kernels_unusable(int device);
 
-// Adds the gradient norms of the views that saw a splat to grad_sum [N], and their number to count [N].
-// probe_grad, radii: [V,N,2].
-const char* densify_accumulate(const float* probe_grad, const int32_t* radii, int64_t num_views, int64_t n,
-                               float* grad_sum, int64_t* count, Stream stream);
+const char* densify_accumulate(const StatisticsArgs& args, Stream stream);
 
 size_t classify_workspace(int64_t n);
 

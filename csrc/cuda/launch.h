@@ -76,7 +76,8 @@ const char* unusable(int device) {
 
 #else
 
-inline bool reversed = false;  // the other order of blocks and threads: results must not depend on it
+inline bool reversed = false;     // the other order of blocks and threads: results must not depend on it
+inline int64_t num_launches = 0;  // since the program began
 
 inline const char* launch_error() { return nullptr; }
 
@@ -88,11 +89,13 @@ const char* unusable(int) {
 #if defined(SD_HOST_THREADS)
 template <class Kernel>
 void launch(const typename Kernel::Args& args, int64_t blocks, Stream) {
+  if (blocks > 0) ++num_launches;
   run_on_threads<Kernel>(args, blocks);
 }
 #else
 template <class Kernel>
 void launch(const typename Kernel::Args& args, int64_t blocks, Stream) {
+  if (blocks > 0) ++num_launches;
   const auto shared = std::make_unique<typename Kernel::Shared>();
   for (int64_t i = 0; i < blocks; ++i)
     for (int phase = 0; phase < Kernel::kPhases; ++phase)
@@ -119,6 +122,20 @@ SD_HD void add_atomically(int64_t* sum, int64_t value) {
   atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(value));
 #else
   __atomic_fetch_add(sum, value, __ATOMIC_RELAXED);
+#endif
+}
+
+// Adds to a word that all blocks share, and returns what it was. What the caller and its block wrote before a barrier
+// is there for whoever takes after them: so the last block of a launch can finish what all have begun.
+SD_HD uint64_t take_ticket(uint64_t* ticket, uint64_t value) {
+#if defined(__CUDA_ARCH__)
+  __threadfence();
+  const uint64_t before =
+      atomicAdd(reinterpret_cast<unsigned long long*>(ticket), static_cast<unsigned long long>(value));
+  __threadfence();
+  return before;
+#else
+  return __atomic_fetch_add(ticket, value, __ATOMIC_ACQ_REL);
 #endif
 }
 

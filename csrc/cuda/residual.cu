@@ -10,33 +10,44 @@ namespace sd::cuda {
 namespace {
 
 SD_HD ResidualSums plus(const ResidualSums& a, const ResidualSums& b) {
-  return {a.inner + b.inner, a.squared + b.squared, a.nonfinite + b.nonfinite};
+  return {a.squared + b.squared, a.nonfinite + b.nonfinite};
 }
 
 // A block takes one chunk of one view: W elements a thread at a time, then the sums of two halves of the block are
-// added until one is left.
+// added until one is left. The block that is done last adds up the chunks in a fixed order: those of a view to kLanes,
+// those to one, then the views.
 template <class T, int K, int W>
 struct ChunkKernel {
   using Args = ResidualArgs;
-  static constexpr int kThreads = 256, kHalvings = 8, kPhases = 1 + kHalvings;
+  static constexpr int kThreads = 256, kHalvings = 8, kFinish = 1 + kHalvings, kPhases = kFinish + 3, kLanes = 32;
   static_assert(1 << kHalvings == kThreads);
   struct Shared {
     ResidualSums sums[kThreads];
+    bool last;
   };
+
+  // Sums behind those of the chunks.
+  SD_HD int64_t workspace(int64_t views) { return views * kLanes; }
 
   SD_HD void run(int phase, const Args& a, Shared& s, Place p) {
     if (phase == 0) {
       s.sums[p.thread] = take(a, p);
-      return;
+    } else if (phase < kFinish) {
+      halve(kThreads >> phase, a, s, p);
+    } else if (s.last) {
+      finish(phase - kFinish, a, p.thread);
     }
-    const int left = kThreads >> phase;
+  }
+
+  SD_HD void halve(int left, const Args& a, Shared& s, Place p) {
     if (p.thread >= left) return;
     const ResidualSums sums = plus(s.sums[p.thread], s.sums[p.thread + left]);
-    if (left == 1) {
-      a.sums[p.block] = sums;
-    } else {
+    if (left > 1) {
       s.sums[p.thread] = sums;
+      return;
     }
+    a.sums[p.block] = sums;
+    s.last = take_ticket(a.ticket, 1) + 1 == static_cast<uint64_t>(a.num_views * num_chunks(a.view_size));
   }
 
   SD_HD ResidualSums take(const Args& a, Place p) {
@@ -51,57 +62,38 @@ struct ChunkKernel {
       const int64_t index = view * a.view_size + i;
       Fetched<T, W> fetched[K];
       for (int k = 0; k < K; ++k) fetched[k] = fetch<T, W>(a.terms[k], index);
-      const Fetched<T, W> fetched_x0 = fetch<T, W>(a.x0, index);
       Vector<T, W> values[K], grad;
       for (int k = 0; k < K; ++k) values[k] = arrived(fetched[k], a.terms[k].dtype);
-      const Vector<T, W> x0 = arrived(fetched_x0, a.x0.dtype);
       const T* terms[K];
       for (int k = 0; k < K; ++k) terms[k] = values[k].v;
-      T inner = 0, squared = 0;
+      T squared = 0;
       for (int j = 0; j < W; ++j) {
         const ResidualElement<T> g = residual_element<K, T>(terms, j, coef, weight, limit);
         sums.nonfinite += g.finite ? 0 : 1;
-        inner += x0.v[j] * g.value;
         squared += g.value * g.value;
         grad.v[j] = g.value * scale;
       }
-      sums.inner += static_cast<double>(inner);
       sums.squared += static_cast<double>(squared);
-      store<T, W>(a.grad, a.x0.dtype, index, grad);
+      store<T, W>(a.grad, a.dtype, index, grad);
     }
     return sums;
   }
-};
 
-// One block adds up the chunks in a fixed order: each view's to kLanes, those to kParts, those to one, then the views.
-template <class T>
-struct FinishKernel {
-  using Args = ResidualArgs;
-  static constexpr int kThreads = 1024, kPhases = 4, kLanes = 256, kParts = 16;
-  struct Shared {};
-
-  // Sums behind those of the chunks.
-  SD_HD int64_t workspace(int64_t views) { return views * (kLanes + kParts); }
-
-  SD_HD void run(int phase, const Args& a, Shared&, Place p) {
+  SD_HD void finish(int phase, const Args& a, int thread) {
     const int64_t chunks = num_chunks(a.view_size);
     ResidualSums* lanes = a.sums + a.num_views * chunks;
-    ResidualSums* parts = lanes + a.num_views * kLanes;
     if (phase == 0) {
-      for (int64_t i = p.thread; i < a.num_views * kLanes; i += kThreads)
+      for (int64_t i = thread; i < a.num_views * kLanes; i += kThreads)
         lanes[i] = total(a.sums + i / kLanes * chunks, i % kLanes, chunks, kLanes);
     } else if (phase == 1) {
-      for (int64_t i = p.thread; i < a.num_views * kParts; i += kThreads)
-        parts[i] = total(lanes + i / kParts * kLanes, i % kParts, kLanes, kParts);
-    } else if (phase == 2) {
-      for (int64_t view = p.thread; view < a.num_views; view += kThreads) {
-        lanes[view * kLanes] = total(parts + view * kParts, 0, kParts, 1);
-        static_cast<T*>(a.norms)[view] = static_cast<T>(sqrt(lanes[view * kLanes].squared));
+      for (int64_t view = thread; view < a.num_views; view += kThreads) {
+        const ResidualSums sums = total(lanes + view * kLanes, 0, kLanes, 1);
+        lanes[view * kLanes] = sums;
+        static_cast<T*>(a.norms)[view] = static_cast<T>(sqrt(sums.squared));
       }
-    } else if (p.thread == 0) {
-      const ResidualSums sums = total(lanes, 0, a.num_views * kLanes, kLanes);
-      *static_cast<T*>(a.loss) = static_cast<T>(sums.inner * a.inverse_views);
-      *a.num_nonfinite = sums.nonfinite;
+    } else if (thread == 0) {
+      *a.num_nonfinite = total(lanes, 0, a.num_views * kLanes, kLanes).nonfinite;
+      *a.ticket = 0;
     }
   }
 
@@ -135,12 +127,15 @@ struct NoisingKernel {
 
 template <class T>
 void launch_residual(const ResidualArgs& a, Stream stream) {
-  bool vectors = aligned_for_vectors(a.x0.data, a.x0.dtype, a.view_size);
-  vectors = vectors && aligned_for_vectors(a.grad, a.x0.dtype, a.view_size);
+  if (a.num_views == 0 || a.view_size == 0) {  // no block would be the last
+    clear(a.norms, sizeof(T) * static_cast<size_t>(a.num_views), stream);
+    clear(a.num_nonfinite, sizeof(int64_t), stream);
+    return;
+  }
+  bool vectors = aligned_for_vectors(a.grad, a.dtype, a.view_size);
   for (int k = 0; k < a.num_terms; ++k)
     vectors = vectors && aligned_for_vectors(a.terms[k].data, a.terms[k].dtype, a.view_size);
   (vectors ? launch_for_terms<ChunkKernel, T, 4> : launch_for_terms<ChunkKernel, T, 1>)(a, stream);
-  launch<FinishKernel<T>>(a, 1, stream);
 }
 
 template <class T>
@@ -155,11 +150,11 @@ void launch_noising(const NoisingArgs& a, Stream stream) {
 }  // namespace
 
 int64_t residual_workspace(int64_t num_views, int64_t view_size) {
-  return num_views * num_chunks(view_size) + FinishKernel<float>::workspace(num_views);
+  return num_views * num_chunks(view_size) + ChunkKernel<float, 1, 1>::workspace(num_views);
 }
 
 const char* residual(const ResidualArgs& args, Stream stream) {
-  (args.x0.dtype == Dtype::kDouble ? launch_residual<double> : launch_residual<float>)(args, stream);
+  (args.dtype == Dtype::kDouble ? launch_residual<double> : launch_residual<float>)(args, stream);
   return launch_error();
 }
 

@@ -10,6 +10,7 @@ namespace sd::cuda {
 // Elements of ResidualArgs::sums.
 int64_t residual_workspace(int64_t num_views, int64_t view_size);
 
+// In one launch.
 const char* residual(const ResidualArgs& args, Stream stream);
 
 const char* noising(const NoisingArgs& args, Stream stream);

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,14 @@ class Job:
     run: str
     config: TrainConfig
     where: str
+
+
+class BadLines(ValueError):
+    """What is wrong with several entries, a sentence for each in `sentences`. sound: the runs of the others."""
+
+    def __init__(self, sentences: Sequence[str], *, sound: Sequence[Job] = ()) -> None:
+        super().__init__(" ".join(sentences))
+        self.sentences, self.sound = list(sentences), list(sound)
 
 
 def read(path: Path) -> PromptFile:
@@ -88,8 +96,8 @@ def jobs(file: PromptFile, *, method: str | None, base: Callable[[str | None], T
     """The runs of a file of prompts. method: what --method asked for. base: the settings of a method (None: whatever
     the flags and files say), defaults and flags included; an entry's own settings lie over them.
 
-    ValueError, one sentence that names the entry, for settings no run can have and for two entries that would write
-    the same folder.
+    BadLines, a sentence for each entry at fault, for settings no run can have and for two entries that would write the
+    same folder.
     """
     usual = method or file.defaults.get("method")
     if not method and usual not in (None, *METHODS):
@@ -97,16 +105,20 @@ def jobs(file: PromptFile, *, method: str | None, base: Callable[[str | None], T
     base(usual)  # what is wrong with flags and defaults is told without an entry
     found: dict[str, Job] = {}
     repeats: Counter[str] = Counter()
+    faults = []
     for entry in file.entries:
         try:
             job = _job(entry, repeats, usual=usual, base=base)
         except ValueError as error:
             said = str(error)
-            raise ValueError(said if said.startswith(entry.where) else f"{entry.where}: {said}") from error
+            faults.append(said if said.startswith(entry.where) else f"{entry.where}: {said}")
+            continue
         other = found.setdefault(job.run.lower(), job)
         if other is not job:
             number = other.where.rpartition(", ")[2]
-            raise ValueError(f"{job.where} and {number} would both write {job.run}; give one another name or seed.")
+            faults.append(f"{job.where} and {number} would both write {job.run}; give one another name or seed.")
+    if faults:
+        raise BadLines(faults, sound=list(found.values()))
     return list(found.values())
 
 

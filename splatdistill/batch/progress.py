@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from splatdistill.batch.plan import Job
+from splatdistill.runs import Run
 
 NARROW = 48  # letters of a prompt in the table
 FAILURES = 5  # rows
@@ -29,7 +28,7 @@ class Board:
         self._left = {job.run: job for job in jobs}
         self._running: dict[str, Job] = {}
         self._failed: dict[str, str] = {}  # prompt and error
-        self._steps = {job.run: last_step(out / job.run) for job in jobs}
+        self._steps = {job.run: Run(out / job.run).last_step() for job in jobs}
         self._work = self._steps_left()  # of this command, done or not
         self._begun = time.monotonic()
         self._live: Any = None
@@ -67,7 +66,7 @@ class Board:
     def draw(self) -> None:
         """Looks at the steps, and draws the table anew."""
         for run in self._running:
-            self._steps[run] = last_step(self._out / run)
+            self._steps[run] = Run(self._out / run).last_step()
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
 
@@ -100,17 +99,6 @@ class Board:
         for prompt, error in list(self._failed.items())[-FAILURES:]:
             table.add_row("failed", Text(_short(prompt)), Text(error))
         return table
-
-
-def last_step(folder: Path) -> int:
-    """The last step that a run wrote to its log, 0 where there is none."""
-    try:
-        with (folder / "metrics.jsonl").open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-            lines = file.read().rpartition(b"\n")[0].splitlines()  # the last line may still be growing
-        return int(json.loads(lines[-1])["step"])
-    except (OSError, IndexError, KeyError, TypeError, ValueError):
-        return 0
 
 
 def _short(prompt: str) -> str:

@@ -13,6 +13,7 @@ from splatdistill import presets
 from splatdistill.batch.ledger import DONE, FAILED, RUNNING, WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.io.files import write_text
+from splatdistill.runs import CONFIG, SPLATS
 
 _STYLE = """
 :root { color-scheme: light dark }
@@ -67,7 +68,7 @@ def _card(out: Path, job: Job, record: Mapping[str, Any], settings: Mapping[str,
         parts.append(f"<img src='{link}/contact.png' alt='Eight views' loading='lazy'>")
     parts.append(f"<div><h2>{_e(job.config.prompt)}</h2>")
     if state == DONE:
-        files = [name for name in ("splats.ply", "contact.png", "config.yaml") if (out / job.run / name).is_file()]
+        files = [name for name in (SPLATS, "contact.png", CONFIG) if (out / job.run / name).is_file()]
         links = " ".join(f"<a href='{link}/{name}'>{name}</a>" for name in files)
         parts.append(f"<p>{record['seconds']:,.0f} s. {links}</p>")
     else:

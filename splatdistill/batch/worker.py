@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
@@ -20,19 +20,25 @@ from splatdistill.batch.plan import Job
 from splatdistill.config import TrainConfig
 from splatdistill.control import Stopped
 from splatdistill.guards import RunFailure
-from splatdistill.logs import Progress, is_done
+from splatdistill.logs import Progress
 from splatdistill.memory import keep_freed_memory
+from splatdistill.priors import engine as engines
 from splatdistill.priors.base import Prior
 from splatdistill.priors.precision import Precision
+from splatdistill.runs import SPLATS, Run
 from splatdistill.train import train
 
 ASKED = 128 + SIGINT  # the code of a run that was stopped through its folder, or by Ctrl-C
 
 
 class Teachers:
-    """`priors.load` that keeps what it loaded until a run needs others."""
+    """`priors.load` that keeps what it loaded until a run needs others.
 
-    def __init__(self) -> None:
+    ledger: where the workers agree on what engine auto comes to: the first to load a prior settles it for all.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._held: dict[tuple[Any, ...], Prior] = {}
 
     def keep_for(self, config: TrainConfig) -> None:
@@ -46,9 +52,31 @@ class Teachers:
             # A resumed run names what auto came to.
             if tuple(where) == place and dtype in (asked, prior.dtype) and engine in (wanted, prior.network_engine):
                 return prior
-        prior = priors.load(name, device=device, dtype=dtype, engine=engine, max_memory=max_memory)
-        self._held[*place, dtype, engine] = prior
+
+        def load(engine: str) -> Prior:
+            return priors.load(name, device=device, dtype=dtype, engine=engine, max_memory=max_memory)
+
+        self._held[*place, dtype, engine] = prior = (
+            self._settled(load, name, dtype) if engine == "auto" else load(engine)
+        )
         return prior
+
+    def _settled(self, load: Callable[[str], Prior], name: str, dtype: str) -> Prior:
+        """What engine auto loads: as the first worker of this folder that loaded this prior found it."""
+        mine: list[Prior] = []
+
+        def settle() -> dict[str, Any]:
+            mine.append(load("auto"))
+            return {"prior": name, "dtype": dtype, "network_engine": mine[0].network_engine}
+
+        digest = hashlib.sha256(f"{name} {dtype}".encode()).hexdigest()[:8]
+        engine = self._ledger.settle(f"engine-{digest}", settle)["network_engine"]
+        if engine == "onnx" and not engines.installed():
+            raise ValueError(
+                f"network_engine: onnxruntime is not installed on {platform.node()}, and other runs of this batch are "
+                "computed with it; install it there, or take --network-engine torch."
+            )
+        return mine[0] if mine else load(engine)
 
 
 class Worker:
@@ -60,7 +88,7 @@ class Worker:
         keep_freed_memory()
         self.out = out
         self.ledger = Ledger(out)
-        self.teachers = Teachers()
+        self.teachers = Teachers(self.ledger)
         self._command, self._precision = command, precision
 
     def run(self, job: Job) -> Outcome:
@@ -70,7 +98,7 @@ class Worker:
         with self.ledger.claim(job.run):
             folder = self.out / job.run
             try:
-                if not is_done(folder, steps=job.config.steps):
+                if not Run(folder).is_done(steps=job.config.steps):
                     tries = self.ledger.read(job.run).get("tries", 0) + 1
                     where = {"host": platform.node(), "pid": os.getpid()}
                     self.ledger.update(job.run, prompt=job.config.prompt, state=RUNNING, tries=tries, **where)
@@ -104,8 +132,8 @@ class Worker:
 
 def finished(folder: Path) -> dict[str, Any]:
     """What the ledger says of a run that is done."""
-    digest = hashlib.sha256((folder / "splats.ply").read_bytes()).hexdigest()
-    seconds = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["seconds_total"]
+    digest = hashlib.sha256((folder / SPLATS).read_bytes()).hexdigest()
+    seconds = Run(folder).summary().get("seconds_total", 0.0)
     return {"state": DONE, "sha256": digest, "seconds": round(seconds, 3), "error": None, "traceback": None}
 
 

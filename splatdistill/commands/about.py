@@ -19,6 +19,8 @@ class Vocab:
 
     prior: str = "embedded"
     """The teacher: embedded, or a folder with a model like it."""
+    stats: bool = False
+    """Count what it knows instead."""
 
 
 def vocab(flags: Vocab) -> int:
@@ -26,6 +28,9 @@ def vocab(flags: Vocab) -> int:
     from splatdistill.priors.words import Vocabulary
 
     vocabulary = Vocabulary.load(EMBEDDED if flags.prior == "embedded" else Path(flags.prior))
+    if flags.stats:
+        print_table(vocabulary.stats())
+        return DONE
     for title, table in (("Objects", vocabulary.nouns), ("Colours", vocabulary.colours)):
         print(f"{title}:")
         for word in sorted(table):
@@ -100,8 +105,6 @@ def level_in_words(level: str, *, levels: Sequence[str], wanted: str | None) -> 
 
     levels: those that the extension was built with. wanted: what SPLATDISTILL_SIMD names.
     """
-    if wanted and wanted not in levels:
-        return f"{level}; SPLATDISTILL_SIMD names {wanted}, which this extension was not built with"
     if wanted and wanted != level:
         return f"{level}; the processor lacks {wanted}, which SPLATDISTILL_SIMD names"
     if level == "generic" and not wanted and len(levels) > 1:

@@ -23,14 +23,16 @@ from splatdistill.batch.ledger import WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.batch.progress import Board
 from splatdistill.batch.rank import Rank
-from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads, settings_of
+from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads
 from splatdistill.commands.train import about_priors, check_writable, settings, sources
 from splatdistill.config import TrainConfig
 from splatdistill.cpu import num_cores
 from splatdistill.guards import STOPPING
 from splatdistill.io import names
-from splatdistill.logs import is_done
 from splatdistill.priors.precision import Precision, measured
+from splatdistill.runs import Run
+
+MOST_PLACES = 10  # that one sentence names
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,10 @@ def _plan(args: list[str]) -> tuple[Batch, plan.PromptFile, list[Job]]:
     def parsed(method: str | None) -> tuple[Any, TrainConfig, presets.Origins]:
         return settings(Batch, args, verb="batch", method=method, defaults=defaults)
 
-    jobs = plan.jobs(file, method=asked.method, base=lambda method: parsed(method)[1])
+    try:
+        jobs = plan.jobs(file, method=asked.method, base=lambda method: parsed(method)[1])
+    except plan.BadLines as bad:
+        raise plan.BadLines([*bad.sentences, *_other_faults(bad.sound)]) from None
     return parsed(asked.method or file.defaults.get("method"))[0], file, jobs
 
 
@@ -138,7 +143,7 @@ def _check_folders(jobs: Sequence[Job], out: Path) -> None:
     """ValueError for a run folder that another run has; those named after their settings cannot be."""
     for job in jobs:
         folder = out / job.run
-        if folder.exists() and (different := presets.differences(job.config, settings_of(folder))):
+        if folder.exists() and (different := presets.differences(job.config, Run(folder).settings())):
             raise ValueError(
                 f"{job.where}: {folder} is there already, with another {different[0]}; choose another name or --out."
             )
@@ -146,11 +151,12 @@ def _check_folders(jobs: Sequence[Job], out: Path) -> None:
 
 def _about(jobs: Sequence[Job], *, fetch: bool) -> list[str]:
     """What the priors will make of the prompts, each sentence once. fetch: look for the priors too, and get those that
-    come from a hub: once, and not by every worker.
+    come from a hub: once, and not by every worker. BadLines for prompts that they cannot take.
     """
     from splatdistill.priors.find import find
 
     said: dict[str, None] = {}
+    faults: dict[str, list[str]] = {}  # each once, with the entries that have it
     found: set[str] = {"embedded", "analytic"}
     for job in jobs:
         try:
@@ -160,8 +166,26 @@ def _about(jobs: Sequence[Job], *, fetch: bool) -> list[str]:
             found |= wanted
             said |= dict.fromkeys([*presets.validate(job.config), *about_priors(job.config)])
         except ValueError as error:
-            raise ValueError(f"{job.where}: {error}") from error
+            faults.setdefault(str(error), []).append(job.where)
+    if faults:
+        raise plan.BadLines([f"{_places(where)}: {sentence}" for sentence, where in faults.items()])
     return list(said)
+
+
+def _places(where: Sequence[str]) -> str:
+    """Several entries of a file as one phrase."""
+    numbers = [place.rpartition(", ")[2] for place in where[1:MOST_PLACES]]
+    rest = len(where) - MOST_PLACES
+    return ", ".join([where[0], *numbers]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _other_faults(jobs: Sequence[Job]) -> list[str]:
+    """What the priors refuse of entries that are sound in all else, so that one look at the file puts all right."""
+    try:
+        _about(jobs, fetch=False)
+    except plan.BadLines as bad:
+        return bad.sentences
+    return []
 
 
 def _prepare_renderers(jobs: Sequence[Job]) -> None:
@@ -177,7 +201,7 @@ def _prepare_renderers(jobs: Sequence[Job]) -> None:
 
 def _is_done(job: Job, out: Path, ledger: Ledger) -> bool:
     """Whether the run is there and the ledger knows; a worker sets right what it does not know."""
-    return is_done(out / job.run, steps=job.config.steps) and ledger.read(job.run).get("state") == RUN_DONE
+    return Run(out / job.run).is_done(steps=job.config.steps) and ledger.read(job.run).get("state") == RUN_DONE
 
 
 def _precision(todo: Sequence[Job], ledger: Ledger) -> Precision | None:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import FlagCreatePairsOff, arg
 
-from splatdistill import presets
-from splatdistill.config import TrainConfig
 from splatdistill.cpu import num_cores
+from splatdistill.runs import SPLATS
 
 if TYPE_CHECKING:
     from splatdistill.splats import Splats
@@ -27,21 +26,14 @@ def parse(kind: type, args: list[str], *, verb: str, default: Any = None) -> Any
     return tyro.cli(kind, prog=f"splatdistill {verb}", args=args, config=(FlagCreatePairsOff,), **extra)
 
 
-def settings_of(run: Path) -> TrainConfig:
-    """Those of a run folder."""
-    if not (run / "config.yaml").is_file():
-        raise ValueError(f"{run} is not a run folder: it has no config.yaml.")
-    return presets.merge(TrainConfig(), presets.read(run / "config.yaml"), where=str(run / "config.yaml"))
-
-
 def read_splats(source: Path) -> Splats:
     from splatdistill.io import formats
 
     if not source.exists():
         raise ValueError(f"There is no run folder or file of splats called {source}.")
-    if source.is_dir() and not (source / "splats.ply").is_file():
-        raise ValueError(f"{source} has no splats.ply; if it is a run, go on with it: train --resume {source}.")
-    return formats.read(source / "splats.ply" if source.is_dir() else source)
+    if source.is_dir() and not (source / SPLATS).is_file():
+        raise ValueError(f"{source} has no {SPLATS}; if it is a run, go on with it: train --resume {source}.")
+    return formats.read(source / SPLATS if source.is_dir() else source)
 
 
 def about_threads(threads: int, *, runs: int = 1) -> list[str]:

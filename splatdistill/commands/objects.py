@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from splatdistill import presets
-from splatdistill.commands.common import DONE, File, Folder, print_results, read_splats, settings_of
+from splatdistill.commands.common import DONE, File, Folder, print_results, read_splats
 from splatdistill.config import RendererName, TrainConfig
+from splatdistill.runs import Run
 
 if TYPE_CHECKING:
     from splatdistill.evaluate import Subject
@@ -218,7 +218,7 @@ def _new_file(output: Path, *, force: bool) -> Path:
 
 def _drawn_as(source: Path, *, frames: int, size: int) -> TrainConfig:
     """The settings of a run, or the defaults for a file, with films and pictures of this length and size."""
-    config = settings_of(source) if source.is_dir() else TrainConfig()
+    config = Run(source).settings() if source.is_dir() else TrainConfig()
     config = replace(config, output=replace(config.output, frames=frames, size=size))
     presets.validate(replace(config, prompt=config.prompt or "a file"))
     return config
@@ -242,12 +242,11 @@ def _subject(source: Path, prompt: str) -> Subject:
     if not source.exists():
         raise ValueError(f"There is no run folder or .ply file called {source}.")
     is_run = source.is_dir()
-    config = settings_of(source) if is_run else TrainConfig(prompt=prompt)
+    config = Run(source).settings() if is_run else TrainConfig(prompt=prompt)
     if not config.prompt:
         raise ValueError(f"{source} is a file and has no prompt of its own; give it with --prompt.")
     splats = read_splats(source)
     from splatdistill.evaluate import Subject
 
-    facts = source / "summary.json"
-    summary = json.loads(facts.read_text(encoding="utf-8")) if is_run and facts.is_file() else {}
+    summary = Run(source).summary() if is_run else {}
     return Subject(source.resolve().name, config.prompt, splats, config.camera, summary)

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, make_dataclass, replace
@@ -18,10 +19,12 @@ import tyro
 from tyro.conf import Fixed, Suppress
 
 from splatdistill import presets
-from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results, settings_of
+from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results
 from splatdistill.config import METHODS, TrainConfig
 from splatdistill.io import names
-from splatdistill.logs import Progress, is_done
+from splatdistill.logs import Progress
+from splatdistill.memory import no_collections
+from splatdistill.runs import SPLATS, Run
 
 SHORT = {"particles": ("vsd", "esd"), "lambda": ("esd",)}  # flags without a section, and whose they are
 MAY_CHANGE = ("steps", "output.", "max_memory")  # on resume; everything else would make it another run
@@ -47,7 +50,7 @@ class Train(TrainConfig):
 
 @dataclass(frozen=True)
 class Config(TrainConfig):
-    """Print the settings in force as YAML, each with where it came from: default, preset, file or flag."""
+    """Print the settings in force as YAML, each with where it came from: default, preset, prior, file or flag."""
 
     config: File = None
     """YAML file of settings, or the name of a shipped preset such as smoke."""
@@ -56,7 +59,7 @@ class Config(TrainConfig):
 def train(args: list[str]) -> int:
     _refuse_loose_words(args)
     flags, config, _ = settings(Train, args, verb="train")
-    warnings = presets.validate(config)
+    cautions = presets.validate(config)
     first = os.environ.get("RANK", "0") == "0"  # torchrun's; the first process alone looks, writes and talks
     if flags.resume is None:
         folder = _folder(flags, config)
@@ -65,18 +68,21 @@ def train(args: list[str]) -> int:
     else:
         folder = flags.resume
         _check_resume(flags, config)
-        if is_done(folder, steps=config.steps):
+        if Run(folder).is_done(steps=config.steps):
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
-    for sentence in [*warnings, *about_threads(config.threads), *about_priors(config)]:
+    for sentence in [*cautions, *about_threads(config.threads), *about_priors(config)]:
         if first:
             print(f"Note: {sentence}", file=sys.stderr)
-    from splatdistill.device import pick_device
-    from splatdistill.memory import keep_freed_memory
-    from splatdistill.ranks import Ranks
-    from splatdistill.train import train as make
-    from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
+    with no_collections():
+        from splatdistill.device import pick_device
+        from splatdistill.memory import keep_freed_memory
+        from splatdistill.priors.words import Advice
+        from splatdistill.ranks import Ranks
+        from splatdistill.train import train as make
+        from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
 
+    warnings.simplefilter("ignore", Advice)  # it was said as a note
     keep_freed_memory()
     ranks = Ranks.join(pick_device(config.device))
     with beside(folder) if flags.view and first else nullcontext() as viewer:
@@ -96,7 +102,7 @@ def train(args: list[str]) -> int:
         ranks.leave()
         if first:
             more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
-            print_results(folder, "splats.ply", "turntable.mp4", "turntable_frames", "contact.png", *more)
+            print_results(folder, SPLATS, "turntable.mp4", "turntable_frames", "contact.png", *more)
         if viewer is not None:
             print("The page stays until Ctrl-C.", file=sys.stderr)
             with suppress(KeyboardInterrupt):
@@ -118,6 +124,7 @@ class Sources:
     config: Path | None = None
     resume: Path | None = None
     prompts: Path | None = None
+    prior: str | None = None
 
 
 def sources(args: list[str]) -> Sources:
@@ -139,13 +146,18 @@ def settings(
     """
     asked = sources(args)
     if asked.resume is not None and kind is Train:
-        base = settings_of(asked.resume)
+        base = Run(asked.resume).settings()
         origins = dict.fromkeys(presets.flatten(base), "run")
         if asked.config is not None:
             base = presets.merge(base, presets.read(presets.find(asked.config)), where=str(asked.config))
     else:
         values = presets.read(presets.find(asked.config)) if asked.config is not None else {}
-        base, origins = presets.load(method or asked.method or values.get("method", "sds"), file=asked.config)
+        from splatdistill.priors.meta import family_of  # NumPy loads here only
+
+        prior = asked.prior or values.get("prior", "")
+        base, origins = presets.load(
+            method or asked.method or values.get("method", "sds"), file=asked.config, family=family_of(prior)
+        )
     base = presets.merge(base, defaults[1], where=defaults[0])
     _refuse_foreign(args, base)
     only = _for_method(kind, base.method)
@@ -215,7 +227,7 @@ def check_writable(out: Path) -> None:
 def _check_resume(flags: Train, config: TrainConfig) -> None:
     if flags.name:
         raise ValueError("name: a run that goes on keeps its name; leave out --name or --resume.")
-    before, after = presets.flatten(settings_of(flags.resume or Path())), presets.flatten(config)
+    before, after = presets.flatten(Run(flags.resume or Path()).settings()), presets.flatten(config)
     for name in before:
         if before[name] != after[name] and not name.startswith(MAY_CHANGE):
             raise ValueError(
@@ -225,7 +237,7 @@ def _check_resume(flags: Train, config: TrainConfig) -> None:
 
 
 def _about_prior(config: TrainConfig) -> list[str]:
-    """What the prior will make of the cameras and of the prompt's words; ValueError when it knows no word."""
+    """What the prior will make of the cameras and of the prompt; ValueError when it does not know the object."""
     from splatdistill.priors import EMBEDDED
     from splatdistill.priors.meta import about_cameras
     from splatdistill.priors.words import META_FILE, Vocabulary
@@ -234,12 +246,9 @@ def _about_prior(config: TrainConfig) -> list[str]:
     if not (folder / META_FILE).is_file():  # a prior without a list of words, or none: then `train` says so
         return []
     vocabulary = Vocabulary.load(folder)
-    known = {**vocabulary.nouns, **vocabulary.colours}
-    text = " ".join([*known, *(word for synonyms in known.values() for word in synonyms)])
-    messages = vocabulary.check(config.prompt)
-    if not set(vocabulary.normalise(config.prompt).replace(",", " ").split()) & set(text.split()):
-        raise ValueError(f"prompt: this prior knows no word of {config.prompt!r}. {messages[0]}")
-    return [*about_cameras(folder, config), *messages]
+    if refusal := vocabulary.refusal(config.prompt, nearest=config.nearest):
+        raise ValueError(f"prompt: {refusal}")
+    return [*about_cameras(folder, config), *vocabulary.check(config.prompt, nearest=config.nearest)]
 
 
 def about_priors(config: TrainConfig) -> list[str]:

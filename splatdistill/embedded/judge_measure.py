@@ -24,17 +24,17 @@ from splatdistill.cameras import turntable
 from splatdistill.config import CameraConfig
 from splatdistill.embedded.corpus.build import select_models
 from splatdistill.embedded.corpus.captions import COLOURS, tint
-from splatdistill.embedded.corpus.dataset import Corpus, paint
+from splatdistill.embedded.corpus.dataset import Corpus
 from splatdistill.embedded.corpus.furniture import load_mesh
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, write_index
 from splatdistill.embedded.corpus.nouns import NOUNS, split_key
-from splatdistill.embedded.corpus.rays import SHADING
 from splatdistill.embedded.corpus.render import Caster
 from splatdistill.embedded.corpus.splits import held_out_instances
 from splatdistill.embedded.judge import IMAGE_SIZE, Judge
 from splatdistill.embedded.judge_pictures import one_tint, prompt_of
 from splatdistill.evaluate import GEOMETRY_GROUND, NUM_VIEWS, metrics
 from splatdistill.io.video import to_uint8
+from splatdistill.priors.gbuffer import SHADING, paint
 
 ELEVATION, CHOICE = 15.0, (10.0, 20.0)
 """Degrees: the views that figures are measured on, and those that the probe's nouns and threshold are chosen on."""

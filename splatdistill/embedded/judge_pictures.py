@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from splatdistill.embedded.corpus.captions import COLOURS, article, tint
-from splatdistill.embedded.corpus.dataset import Corpus, paint
+from splatdistill.embedded.corpus.dataset import Corpus
 from splatdistill.embedded.corpus.nouns import NOUNS, PLURALS, Noun
-from splatdistill.embedded.corpus.rays import ALBEDO, SHADING
+from splatdistill.priors.gbuffer import ALBEDO, SHADING, paint
 from splatdistill.rng import key
 
 UNKNOWN = -1

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from splatdistill.cameras import camera_token, orbit
 from splatdistill.embedded.corpus.captions import tint_of
-from splatdistill.embedded.corpus.dataset import paint
 from splatdistill.embedded.refine import WARM, prepare
-from splatdistill.embedded.refiner import RefineConfig, posterior, schedule
-from splatdistill.embedded.rings import VIEWS, rgba_white
+from splatdistill.embedded.refiner import RefineConfig, RefineTrainer, schedule
+from splatdistill.embedded.rings import VIEWS
+from splatdistill.priors.gbuffer import paint, rgba_white
 from splatdistill.priors.instances import Instances
-from splatdistill.priors.mixture import blend, choose, keep_likely, seed_logits
-from splatdistill.priors.refine import Refiner
+from splatdistill.priors.mixture import choose, seed_logits
+from splatdistill.priors.refine import believe
 
 SIZE = 64
 NOUNS = ("chair", "sofa", "car", "dog", "lamp", "tree", "robot", "castle", "fish", "armchair", "table", "bed")
@@ -50,7 +50,14 @@ def candidates(
 
 @torch.no_grad()
 def ddim(
-    refiner: Refiner, known: Tensor, cameras: Tensor, *, logits: Tensor, temperature: float, seed: int, steps: int = 25
+    trainer: RefineTrainer,
+    known: Tensor,
+    cameras: Tensor,
+    *,
+    logits: Tensor,
+    temperature: float,
+    seed: int,
+    steps: int = 25,
 ) -> tuple[Tensor, int]:
     """The pictures [4,4,H,W] of a sample among candidates `known` [K,4,4,H,W], and which candidate it ended at."""
     power = schedule().alphas_cumprod
@@ -58,10 +65,13 @@ def ddim(
     weight, x0 = torch.empty(0), x
     for now, then in pairwise(torch.linspace(999, 0, steps + 1).round().long().tolist()):
         alpha, sigma = power[now].sqrt(), (1 - power[now]).sqrt()
-        weight = posterior(x[None], known, alpha=alpha[None], sigma=sigma[None], logits=logits, temperature=temperature)
-        features, doubt = blend(keep_likely(weight), known[:, None])
-        out, base, unit = refiner(
-            x, torch.full((VIEWS,), now), features=features[0], doubt=doubt.view(1, 1, 1, 1).expand(VIEWS, 1, 1, 1),
+        found = believe(
+            x[None], known, accuracy=trainer.accuracy, alpha=alpha[None], sigma=sigma[None], logits=logits,
+            temperature=temperature,
+        )  # fmt: skip
+        weight = found.weight
+        out, base, unit = trainer.refiner(
+            x, torch.full((VIEWS,), now), features=found.features[0], spread=found.spread[0], doubt=found.doubt[0],
             cameras=cameras, alpha=alpha, sigma=sigma,
         )  # fmt: skip
         x0 = (base + unit * out).clamp(-1, 1)
@@ -100,9 +110,7 @@ def main(argv: list[str] | None = None) -> int:
                 numbers = choose(instances.of_noun[noun], seed=seed)
                 known, cameras = candidates(instances, numbers, tints, elevation_deg=15)
                 logits = seed_logits(numbers, seed=seed, scale=args.scale)
-                x0, which = ddim(
-                    trainer.refiner, known, cameras, logits=logits, temperature=args.temperature, seed=seed
-                )
+                x0, which = ddim(trainer, known, cameras, logits=logits, temperature=args.temperature, seed=seed)
                 rms = float((x0 - known[which])[:, :3].square().mean().sqrt() / 2)
                 print(
                     json.dumps({"noun": noun, "seed": seed, "became": instances.known[numbers[which]].key, "rms": rms})

@@ -15,24 +15,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from splatdistill.embedded.optimised import Optimised
 from splatdistill.embedded.rings import VIEWS, Drawn, Rings
-from splatdistill.priors.mixture import blend, coarse, keep_likely, weights
+from splatdistill.priors import refine
+from splatdistill.priors.mixture import keep_likely
 from splatdistill.priors.multiview import MultiViewPrior, encode_text
-from splatdistill.priors.refine import Refiner
+from splatdistill.priors.refine import Accuracy, Refiner, believe, statistics
 from splatdistill.priors.volume import CELLS
 from splatdistill.rng import key
 
 PICTURE = 4
 """Channels: colours on white, and alpha."""
-COARSE = 16
-"""Side of the pictures by which candidates are weighed, pixels."""
-SPREAD = 0.12
-"""Root mean square error of a volume's views in -1..1; see benchmarks/results/prior."""
+LEAST_ERROR = 1e-4
+"""Of the parts of a pixel's expected squared error."""
 
 
 @dataclass(frozen=True)
 class RefineConfig:
     """One run. noisy: share of the timesteps that is uniform in 900..999, where several candidates are open; the others
-    are uniform in 0..999. hottest: temperatures are drawn between 1 and this, evenly in their logarithm.
+    are uniform in 0..999. hottest: temperatures are drawn between 1 and this, evenly in their logarithm. lone: share of
+    steps whose views do not see each other, each weighed by itself.
     """
 
     batch: int = 32
@@ -44,23 +44,26 @@ class RefineConfig:
     weight_decay: float = 1e-2
     noisy: float = 0.25
     hottest: float = 256.0
+    lone: float = 0.2
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """A batch of G rings of V views, R = G V rows. target, xt, features: [R,4,H,W]; doubt, alpha, sigma: [R,1,1,1];
-    t: [R]; cameras: [R,16].
+    """A batch of G rings of V views, R = G V rows. target, xt, features: [R,4,H,W]; spread, doubt: [R,1,H,W]; alpha,
+    sigma: [R,1,1,1]; t: [R]; cameras: [R,16]. joint: views of a ring see each other.
     """
 
     target: Tensor
     xt: Tensor
     features: Tensor
+    spread: Tensor
     doubt: Tensor
     cameras: Tensor
     t: Tensor
     alpha: Tensor
     sigma: Tensor
+    joint: bool = True
 
 
 def create(warm: Path) -> Refiner:
@@ -90,7 +93,7 @@ def create(warm: Path) -> Refiner:
         state["conv_out.bias"] = torch.zeros(PICTURE * cells)
         unet.load_state_dict(state)
         tokens = encode_text([""], text_encoder=old.text_encoder, tokenizer=old.tokenizer).tokens
-    return Refiner(unet.train(), tokens=tokens.clone(), patch=patch, num_views=VIEWS, spread=SPREAD)
+    return Refiner(unet.train(), tokens=tokens.clone(), patch=patch, num_views=VIEWS)
 
 
 def _spread(weight: Tensor, side: int) -> Tensor:
@@ -100,49 +103,58 @@ def _spread(weight: Tensor, side: int) -> Tensor:
 
 
 def mix(
-    rings: list[Drawn], *, t: Tensor, temperature: Tensor, signal_power: Tensor, generator: torch.Generator
+    rings: list[Drawn],
+    *,
+    accuracy: Accuracy,
+    t: Tensor,
+    temperature: Tensor,
+    signal_power: Tensor,
+    generator: torch.Generator,
+    joint: bool = True,
 ) -> Mixed:
-    """Noisy rings at timesteps t [G], with their candidates' blend under the posterior at `temperature` [G].
+    """Noisy rings at timesteps t [G], with their candidates' blend under the posterior at `temperature` [G]. If they
+    are not `joint`, their views are weighed one by one, in proportion to their pixels.
 
     The target is drawn from the very weights that blend the features: what the network learns is the score of the
     tempered mixture, not that of the sharp one which it could read off the noisy picture. At temperature 1 both are
     the same, since the picture's own model has the distribution that the weights say.
     """
     parts = []
+    views = VIEWS if joint else 1
+    rings = rings if joint else [view for ring in rings for view in ring.lone()]
     for number, ring in enumerate(rings):
         power = signal_power[t[number]]
         alpha, sigma = power.sqrt(), (1 - power).sqrt()
         shown = ring.truth[ring.target]
         xt = alpha * shown + sigma * torch.randn(shown.shape, generator=generator)
-        weight = posterior(
-            xt[None],
-            ring.known,
-            alpha=alpha[None],
-            sigma=sigma[None],
-            logits=ring.logits,
-            temperature=temperature[number],
-        )
-        likely = keep_likely(weight)
-        features, doubt = blend(likely, ring.known[:, None])
-        target = int(torch.multinomial(likely[:, 0], 1, generator=generator))
-        parts.append((ring.truth[target], xt, features[0], doubt.expand(VIEWS), ring.cameras))
-    target, xt, features, doubt, cameras = (torch.cat(column) for column in zip(*parts, strict=True))
-    rows = t.repeat_interleave(VIEWS)
+        found = believe(
+            xt[None], ring.known, accuracy=accuracy, alpha=alpha[None], sigma=sigma[None], logits=ring.logits,
+            temperature=temperature[number] * views / VIEWS,
+        )  # fmt: skip
+        target = int(torch.multinomial(keep_likely(found.weight)[:, 0], 1, generator=generator))
+        parts.append((ring.truth[target], xt, found.features[0], found.spread[0], found.doubt[0], ring.cameras))
+    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    rows = t.repeat_interleave(views)
     power = signal_power[rows].view(-1, 1, 1, 1)
-    return Mixed(target, xt, features, doubt.view(-1, 1, 1, 1), cameras, rows, power.sqrt(), (1 - power).sqrt())
+    return Mixed(*columns, t=rows, alpha=power.sqrt(), sigma=(1 - power).sqrt(), joint=joint)
 
 
-def posterior(
-    xt: Tensor, known: Tensor, *, alpha: Tensor, sigma: Tensor, logits: Tensor, temperature: Tensor | float
-) -> Tensor:
-    """Weights [K,G] of candidates known [K,V,C,H,W] for rings xt [G,V,C,H,W], by their small pictures.
-
-    A temperature is told for likelihoods of all pixels; the small pictures have nearly the same, as most of what
-    tells candidates apart is coarse.
-    """
-    factor = xt.shape[-1] // COARSE
-    small, candidates = coarse(xt, factor), coarse(known, factor)[:, None]
-    return weights(small, candidates, alpha=alpha, sigma=sigma / factor, logits=logits, temperature=temperature)
+@torch.no_grad()
+def measure_accuracy(rings: Rings, *, draws: int = 200) -> Accuracy:
+    """That of the volumes in training views, by least squares over the pixels of some draws."""
+    total, right = torch.zeros(3, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    small = []
+    for step in range(draws):
+        ring = rings.draw(step, slot=-1)
+        wrong = (ring.known - ring.truth).square().mean(-3).flatten()
+        alpha, local = statistics(ring.known)
+        columns = torch.stack([torch.ones_like(wrong), alpha.flatten(), local.flatten()]).double()
+        total += columns @ columns.T / len(wrong)
+        right += columns @ wrong.double() / len(wrong)
+        factor = ring.known.shape[-1] // refine.COARSE
+        small.append(F.avg_pool2d((ring.known - ring.truth).flatten(0, 1), factor).square().mean())
+    plain, inside, edge = torch.linalg.solve(total, right).clamp(min=LEAST_ERROR).tolist()
+    return Accuracy(plain, inside, edge, coarse=float(torch.stack(small).mean().sqrt()))
 
 
 class RefineTrainer(Optimised):
@@ -150,6 +162,7 @@ class RefineTrainer(Optimised):
 
     def __init__(self, config: RefineConfig, *, refiner: Refiner, rings: Rings) -> None:
         self.config, self.refiner, self.rings = config, refiner, rings
+        self.accuracy = measure_accuracy(rings)
         refiner.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.signal_power = schedule().alphas_cumprod
         self.optimise(refiner, config)
@@ -158,10 +171,14 @@ class RefineTrainer(Optimised):
         """What a step learns from."""
         draw = torch.Generator().manual_seed(key(self.config.seed, step, "refine"))
         num = self.config.batch // VIEWS
-        uniform, which, heat = torch.rand(3, num, generator=draw)
+        joint = bool(torch.rand((), generator=draw) >= self.config.lone)
+        uniform, which, heat = torch.rand(3, num if joint else self.config.batch, generator=draw)
         t = (1000 * torch.where(which < self.config.noisy, 0.9 + 0.1 * uniform, uniform)).long().clamp(max=999)
         rings = [self.rings.draw(step, slot) for slot in range(num)]
-        return mix(rings, t=t, temperature=self.config.hottest**heat, signal_power=self.signal_power, generator=draw)
+        return mix(
+            rings, accuracy=self.accuracy, t=t, temperature=self.config.hottest**heat, signal_power=self.signal_power,
+            generator=draw, joint=joint,
+        )  # fmt: skip
 
     def train_step(self) -> tuple[Tensor, Tensor]:
         """One step; returns the loss and what it would be without the network, whose ratio is what it gains."""
@@ -175,13 +192,19 @@ class RefineTrainer(Optimised):
         return loss.detach(), without.detach()
 
     def loss(self, mixed: Mixed) -> tuple[Tensor, Tensor]:
-        """Mean square of what is left, in units of what the mixture expects; and the same without the network."""
+        """Mean square of what is left, in units of what is expected of the whole picture; and the same without the
+        network.
+
+        Not in the units of each pixel: where a volume is wrong about a pixel that it seems sure of, that one alone
+        would be the loss.
+        """
         out, base, unit = self.refiner(
-            mixed.xt, mixed.t, features=mixed.features, doubt=mixed.doubt, cameras=mixed.cameras,
-            alpha=mixed.alpha, sigma=mixed.sigma,
+            mixed.xt, mixed.t, features=mixed.features, spread=mixed.spread, doubt=mixed.doubt, cameras=mixed.cameras,
+            alpha=mixed.alpha, sigma=mixed.sigma, joint=mixed.joint,
         )  # fmt: skip
-        rest = ((mixed.target - base) / unit).detach()
-        return F.mse_loss(out, rest), rest.square().mean()
+        scale = unit.square().mean((1, 2, 3), keepdim=True).sqrt()
+        rest, share = ((mixed.target - base) / scale).detach(), unit / scale
+        return F.mse_loss(share * out, rest), rest.square().mean()
 
 
 def schedule() -> DDPMScheduler:

@@ -11,7 +11,7 @@ import json
 import random
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from torch import Tensor
 
 from splatdistill.cameras import camera_token
 from splatdistill.embedded.corpus.captions import COLOURS, tint
-from splatdistill.embedded.corpus.dataset import paint
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, read_index
-from splatdistill.embedded.corpus.rays import CHANNELS
 from splatdistill.embedded.fit import TEST_RINGS
+from splatdistill.priors.gbuffer import CHANNELS, paint, rgba_white
 from splatdistill.priors.instances import Instance, Instances
 from splatdistill.priors.mixture import MOST
 from splatdistill.rng import key
@@ -46,11 +45,10 @@ class Drawn:
     logits: Tensor
     target: int
 
-
-def rgba_white(rgb: Tensor, alpha: Tensor) -> Tensor:
-    """Colours [...,H,W,3] and alpha [...,H,W,1] in 0..1 to [...,4,H,W] in -1..1: the picture on white, and alpha."""
-    picture = torch.cat([rgb * alpha + 1 - alpha, alpha], -1) * 2 - 1
-    return picture.movedim(-1, -3)
+    def lone(self) -> list[Drawn]:
+        """Each of its views as a ring of its own."""
+        rows = [slice(i, i + 1) for i in range(len(self.cameras))]
+        return [replace(self, truth=self.truth[:, r], known=self.known[:, r], cameras=self.cameras[r]) for r in rows]
 
 
 class Rings:

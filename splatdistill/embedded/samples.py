@@ -22,8 +22,9 @@ from torch import Tensor
 
 from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus.captions import COLOURS, tint_of
-from splatdistill.embedded.corpus.dataset import Corpus, paint
+from splatdistill.embedded.corpus.dataset import Corpus
 from splatdistill.priors.base import Prior
+from splatdistill.priors.gbuffer import paint
 
 PROMPTS = (
     "a red armchair", "a hamburger", "a cactus", "a teddy bear", "a blue car", "a snowman", "a dog", "a yellow teapot",

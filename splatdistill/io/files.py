@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def cache_folder() -> Path:
@@ -17,6 +19,24 @@ def cache_folder() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "splatdistill"
     except RuntimeError:  # a user without a home
         return Path(os.devnull)  # where nothing can be written
+
+
+def read_cache(name: str) -> dict[str, Any]:
+    """A file of the cache folder; empty where there is none, or it cannot be read."""
+    try:
+        held = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return held if isinstance(held, dict) else {}
+
+
+def write_cache(name: str, held: dict[str, Any]) -> None:
+    """Writes it, or does without where that cannot be: what is kept there can be made anew."""
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        write_text(cache_folder() / name, json.dumps(held, indent=1) + "\n")
+    except OSError:  # a full or read-only disk
+        return
 
 
 @contextmanager

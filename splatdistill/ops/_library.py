@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch  # the extension needs torch's libraries in the process
@@ -46,3 +48,24 @@ def build_info() -> dict[str, Any]:
     except ImportError:  # built for another Python; the operators do not depend on it
         return info
     return info | _build_info.build_info()
+
+
+def check_level(wanted: str | None, *, levels: Sequence[str], level: str) -> None:
+    """ValueError, one sentence, for an instruction-set level that there is none of; a note on stderr for one that this
+    processor lacks.
+
+    wanted: SPLATDISTILL_SIMD. levels: those compiled, empty where that is not known. level: the one in use.
+    """
+    if not wanted or wanted == level:
+        return
+    if levels and wanted not in levels:
+        raise ValueError(
+            f"SPLATDISTILL_SIMD: there is no instruction-set level {wanted!r} in this extension; take "
+            f"{', '.join(levels[:-1])} or {levels[-1]}, or leave it unset for the best that the processor has."
+        )
+    print(f"Note: SPLATDISTILL_SIMD names {wanted}, which this processor lacks; {level} is used.", file=sys.stderr)
+
+
+check_level(
+    os.environ.get("SPLATDISTILL_SIMD"), levels=build_info().get("simd_levels", ()), level=build_info()["simd_level"]
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -196,7 +196,9 @@ def composite(p: Projection, values: Tensor, order: Tensor, width: int, height: 
 def residual(
     x0: Tensor, terms: Sequence[Tensor], coef: Tensor, weight: Tensor, clamp: float | None, total_views: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`splatdistill.ops.residual`: loss, norms [V], number of non-finite elements."""
+    """`splatdistill.ops.residual`: a loss with its gradient, norms [V], number of non-finite elements. The loss is
+    <x0, g> / total_views, whose gradient autograd finds by itself; as a value it measures nothing.
+    """
     dtype = compute_dtype(x0)
     x0 = x0.to(dtype)
     with torch.no_grad():
@@ -261,6 +263,38 @@ def philox_normal(key: int, ids: Tensor, num: int) -> Tensor:
     angle = 2 * torch.pi * uniform[..., 1::2]
     pairs = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1)
     return pairs.flatten(1)[:, :num].float()
+
+
+def check_gradients(
+    grads: Sequence[Tensor], num_nonfinite: Tensor, num_updates: Tensor, beta1: float, beta2: float
+) -> tuple[Tensor, Tensor]:
+    """`splatdistill.ops.update.check`: skip [] bool and correction [2] float64."""
+    usable = num_nonfinite == 0
+    for grad in grads:
+        usable = usable & (grad.square() <= torch.finfo(grad.dtype).max).all()
+    num_updates += usable
+    t = num_updates.double()
+    return ~usable, torch.stack([1 - torch.pow(beta1, t), torch.sqrt(1 - torch.pow(beta2, t))])
+
+
+def adam(
+    values: Sequence[Tensor], grads: Sequence[Tensor], exp_avgs: Sequence[Tensor], exp_avg_sqs: Sequence[Tensor],
+    rates: Sequence[float], skip: Tensor, num_updates: Tensor, beta1: float, beta2: float, eps: float,
+) -> None:  # fmt: skip
+    """`splatdistill.ops.update.update` without the statistics: torch's own kernel, a tensor at a time."""
+    kernels: Any = torch  # the stubs of torch leave it out
+    for value, grad, exp_avg, exp_avg_sq, rate in zip(values, grads, exp_avgs, exp_avg_sqs, rates, strict=True):
+        kernels._fused_adam_(
+            [value], [grad], [exp_avg], [exp_avg_sq], [], [num_updates], lr=rate, beta1=beta1, beta2=beta2,
+            weight_decay=0.0, eps=eps, amsgrad=False, maximize=False, grad_scale=None, found_inf=skip.float(),
+        )  # fmt: skip
+
+
+def count_skip(counts: Tensor, skipped: Tensor, fresh: bool) -> None:
+    """`splatdistill.ops.update.count_skip`, in place."""
+    now, longest, total = counts.unbind()
+    now = (now + 1) * skipped
+    counts.copy_(torch.stack([now, torch.maximum(longest, now), skipped + (0 if fresh else total)]))
 
 
 KEEP, CLONE, SPLIT, PRUNE = range(4)

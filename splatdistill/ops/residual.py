@@ -18,7 +18,7 @@ _noising = torch.ops.splatdistill.noising_forward.default
 
 
 class ResidualLoss(NamedTuple):
-    """loss: scalar, its gradient is the residual and its value measures nothing. norms: [V]. num_nonfinite: int64."""
+    """loss: scalar whose gradient is the residual; it is 0, on the CPU. norms: [V]. num_nonfinite: int64."""
 
     loss: Tensor
     norms: Tensor
@@ -36,13 +36,15 @@ def residual(
 ) -> ResidualLoss:
     """A loss with d loss / d x0_v = g_v / total_views, where g_v = clamp(nan0(weight_v * sum_k coef_kv * terms_kv)).
 
-    x0: [V,...]. terms: 1 to 8 tensors like x0, treated as constants. Each of them may be float32, float64, float16 or
+    x0: [V,...], of which no element is read. terms: 1 to 8 tensors like x0, treated as constants; none is copied if all
+    are contiguous or all channels-last. Each of them may be float32, float64, float16 or
     bfloat16; all is computed in float32, or in float64 if x0 is. The gradient has the type of x0, the results that
     computed in. coef: [K,V]. weight: [V]. clamp: largest |element| of g, or None.
     total_views: views over all ranks, V when None: the loss is a mean over views of sums over elements.
 
     Returns the loss, norms [V] = ||g_v||_2 and the number of elements that were not finite. Those are set to 0, before
-    the clamp. The loss is sum_v <x0_v, g_v> / total_views, a linear surrogate: it is not a measure of quality.
+    the clamp. The loss has a gradient and no value: it stands for any linear one, such as <x0, g> / total_views. It is
+    on the CPU wherever x0 is, so that an upstream gradient of 1 is seen to be 1 without a wait, and not multiplied in.
     """
     num_views = _num_views(x0)
     if not 1 <= len(terms) <= MAX_TERMS:
@@ -53,12 +55,15 @@ def residual(
         total_views = max(num_views, 1)
     else:
         _check.integer("total_views", total_views, low=max(num_views, 1), high=2**31)
-    terms = [_like(f"terms[{k}]", term, x0) for k, term in enumerate(terms)]
+    terms = _in_one_order([_like(f"terms[{k}]", term, x0) for k, term in enumerate(terms)])
     coef = _constant("coef", coef, (len(terms), num_views), x0)
     weight = _constant("weight", weight, (num_views,), x0)
     if not _library.native(x0.device):
         return ResidualLoss(*reference.residual(x0, terms, coef, weight, clamp, total_views))
-    return ResidualLoss(*_Residual.apply(x0.contiguous(), (terms, coef, weight, clamp, total_views)))
+    with torch.no_grad():
+        like = x0 if x0.stride() == terms[0].stride() else torch.empty_like(terms[0], dtype=x0.dtype)
+        norms, num_nonfinite, grad = _residual(like, terms, coef, weight, clamp, total_views)
+    return ResidualLoss(_Given.apply(x0, (grad,)), norms, num_nonfinite)
 
 
 def noising(x0: Tensor, *, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -68,7 +73,7 @@ def noising(x0: Tensor, *, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     alpha, sigma: [V].
     """
     num_views = _num_views(x0)
-    eps = _like("eps", eps, x0)
+    eps = _like("eps", eps, x0).contiguous()
     alpha, sigma = _constant("alpha", alpha, (num_views,), x0), _constant("sigma", sigma, (num_views,), x0)
     if not _library.native(x0.device):
         return reference.noising(x0, eps, alpha, sigma)
@@ -77,18 +82,18 @@ def noising(x0: Tensor, *, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 
 # Functions rather than gradients registered with the operators: those would take longer than the kernels at 64x64. What
 # is constant comes as a tuple, which autograd does not look into.
-class _Residual(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x0, constants):
-        loss, norms, num_nonfinite, grad = _residual(x0, *constants)
-        ctx.save_for_backward(grad)
-        ctx.mark_non_differentiable(norms, num_nonfinite)
-        ctx.set_materialize_grads(False)
-        return loss, norms, num_nonfinite
+class _Given(torch.autograd.Function):
+    """0 on the CPU, with a gradient that is known already."""
 
     @staticmethod
-    def backward(ctx, v_loss, *_):
-        return None if v_loss is None else v_loss * ctx.saved_tensors[0], None
+    def forward(ctx, x0, constants):
+        ctx.save_for_backward(*constants)
+        return torch.zeros(())
+
+    @staticmethod
+    def backward(ctx, v_loss):
+        (grad,), factor = ctx.saved_tensors, v_loss.item()
+        return grad if factor == 1 else factor * grad, None
 
 
 class _Noising(torch.autograd.Function):
@@ -110,12 +115,26 @@ def _num_views(x0: object) -> int:
 
 
 def _like(name: str, value: Tensor, x0: Tensor) -> Tensor:
-    """`value`, contiguous, if it is on x0's device, has its shape and a floating-point type."""
+    """`value` if it is on x0's device, has its shape and a floating-point type."""
     known = isinstance(value, Tensor) and value.dtype in FLOATS
     if known and value.shape == x0.shape and value.device == x0.device:
-        return value.contiguous()
+        return value
     dtype = value.dtype if known else reference.compute_dtype(x0)
     return _check.tensor(name, value, shape=x0.shape, dtype=dtype, device=x0.device)
+
+
+def _in_one_order(terms: list[Tensor]) -> list[Tensor]:
+    """The terms with their elements in one order of memory: the first one's, if that is contiguous or channels-last.
+    Those in another are copied.
+    """
+    first = terms[0]
+    if not first.is_contiguous() and not (first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last)):
+        first = first.contiguous()
+    return [first, *(x if x.stride() == first.stride() else _reordered(x, first) for x in terms[1:])]
+
+
+def _reordered(x: Tensor, like: Tensor) -> Tensor:
+    return torch.empty_like(like, dtype=x.dtype).copy_(x.detach())
 
 
 def _constant(name: str, value: Tensor, shape: Sequence[int], x0: Tensor) -> Tensor:
@@ -129,9 +148,8 @@ def _constant(name: str, value: Tensor, shape: Sequence[int], x0: Tensor) -> Ten
 
 
 @torch.library.register_fake("splatdistill::residual_forward")
-def _residual_fake(x0, terms, coef, weight, clamp, total_views) -> tuple[Tensor, ...]:
-    count = x0.new_empty((), dtype=torch.int64)
-    return coef.new_empty(()), coef.new_empty(x0.shape[0]), count, torch.empty_like(x0)
+def _residual_fake(like, terms, coef, weight, clamp, total_views) -> tuple[Tensor, ...]:
+    return coef.new_empty(like.shape[0]), like.new_empty((), dtype=torch.int64), torch.empty_like(like)
 
 
 @torch.library.register_fake("splatdistill::noising_forward")

@@ -26,12 +26,17 @@ def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", 
 
         return AnalyticPrior(beach_ball(image_size=64), image_size=64)
     from splatdistill.priors.find import Source, find
-    from splatdistill.priors.words import META_FILE
+    from splatdistill.priors.words import META_FILE, VOLUMES
 
     source = Source(EMBEDDED, name) if name == "embedded" else find(name)
     path = source.path
     # diffusers and transformers load here only
     if name == "embedded" or (path / META_FILE).is_file():
+        if (path / VOLUMES).is_file():
+            _refuse(engine, name)
+            from splatdistill.priors.known import KnownPrior
+
+            return KnownPrior.load(path, device=str(device), dtype=dtype, origin=source.origin)
         from splatdistill.priors.multiview import MultiViewPrior
 
         return MultiViewPrior.load(path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)

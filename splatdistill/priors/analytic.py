@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splatdistill.priors.base import Condition, Variational
+from splatdistill.priors.base import Choice, Condition, Variational
 from splatdistill.priors.particles import GaussianScore, ParticleScore
 from splatdistill.types import Cameras
 
@@ -110,6 +110,7 @@ class AnalyticPrior:
     dtype = "fp32"
     knows_cameras = True
     lone_cameras = False
+    sees_alpha = False
     network_engine = "torch"
     origin = "analytic"
 
@@ -121,6 +122,9 @@ class AnalyticPrior:
         self.num_views = num_views
         betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000, dtype=torch.float64) ** 2
         self.alphas_cumprod = torch.cumprod(1 - betas, 0).float()
+
+    def begin(self, choice: Choice) -> None:
+        choice.refuse_instances(self.origin)
 
     def encode(self, rgb: Tensor) -> Tensor:
         x = 2 * rgb.permute(0, 3, 1, 2) - 1

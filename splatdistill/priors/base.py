@@ -30,6 +30,26 @@ def joined(rows: Sequence[Tensor]) -> Tensor:
     return rows[0] if len(rows) == 1 else torch.cat(list(rows))
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What a run asks of its prior. prompt: what to make. seed: of the run, which picks among the models of a noun.
+    instance: number of the model, from 1; 0 leaves it to the seed. mixture: all of them are left open. nearest: an
+    unknown object becomes the nearest known one.
+    """
+
+    prompt: str = ""
+    seed: int = 0
+    instance: int = 0
+    mixture: bool = False
+    nearest: bool = False
+
+    def refuse_instances(self, origin: str) -> None:
+        """ValueError for a choice among models, by a prior that has no list of them."""
+        for asked, flag in ((self.instance, "prior_instance"), (self.mixture, "prior_mixture")):
+            if asked:
+                raise ValueError(f"{flag}: the prior {origin} keeps no list of models to choose from; leave it out.")
+
+
 class Variational(Protocol):
     """The score of a run's own noised renders, which VSD and ESD subtract from the prior's."""
 
@@ -52,8 +72,8 @@ class Prior(Protocol):
     alphas_cumprod: [1000] of its schedule. num_views: views it sees jointly (1 for single-view priors).
     image_size: its native render side in pixels. dtype: fp32 or bf16, the precision its network runs in.
     knows_cameras: whether conditions can tell it where a view is seen from. lone_cameras: also where a view has no
-    others beside it, as it learned. origin: where its weights are from, for the record of a run. network_engine: what
-    computes its predictions: torch, onnx or cuda-graph.
+    others beside it, as it learned. sees_alpha: pictures are in front of white and have alpha. origin: where its
+    weights are from, for the record of a run. network_engine: what computes its predictions: torch, onnx or cuda-graph.
     """
 
     alphas_cumprod: Tensor
@@ -62,13 +82,20 @@ class Prior(Protocol):
     dtype: str
     knows_cameras: bool
     lone_cameras: bool
+    sees_alpha: bool
     origin: str
 
     @property
     def network_engine(self) -> str: ...
 
+    def begin(self, choice: Choice) -> None:
+        """What a run calls once, before its first question. ValueError, one sentence, for what this prior lacks."""
+        ...
+
     def encode(self, rgb: Tensor) -> Tensor:
-        """[V,H,W,3] in 0..1 to x0 [V,C,h,w], differentiable; resizes to the native size."""
+        """[V,H,W,3] in 0..1, or [V,H,W,4] if it `sees_alpha`, to x0 [V,C,h,w], differentiable; resizes to the native
+        size.
+        """
         ...
 
     def decode(self, x0: Tensor) -> Tensor:

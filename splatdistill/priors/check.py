@@ -66,7 +66,7 @@ def describe(name: str, *, device: torch.device, dtype: str, max_memory: float) 
     azimuth = torch.arange(prior.num_views) * (2 * math.pi / prior.num_views)
     cameras = orbit(azimuth=azimuth, elevation=0.2 * one, radius=3 * one, fovy=0.7 * one, size=prior.image_size)
     conditions = [prior.embed(PROMPT, cameras), prior.embed("", cameras)]
-    shape = (prior.num_views, prior.image_size, prior.image_size, 3)
+    shape = (prior.num_views, prior.image_size, prior.image_size, 4 if prior.sees_alpha else 3)
     rgb = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
     begun = time.perf_counter()
     x0 = prior.encode(rgb)

@@ -23,8 +23,8 @@ class Pixels:
 
 
 class Latents:
-    """The latents of a frozen VAE with the scale and shift of its folder. Runs in fp32, or in bf16, whose range holds
-    what fp16 overflows on.
+    """The latents of a frozen VAE with the scale and shift of its folder. It runs in fp32, or as a whole in bf16, whose
+    range holds what fp16 overflows on.
     """
 
     def __init__(self, vae: AutoencoderKL, *, dtype: str) -> None:
@@ -48,18 +48,19 @@ class Latents:
 
     def latents(self, images: Tensor) -> Tensor:
         """The same without chunks. The mean of the posterior: its spread vanishes beside the noise that is added."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            mean = self.vae.encode(images, return_dict=False)[0].mode()
+        mean = self.vae.encode(self._as_read(images), return_dict=False)[0].mode()
         return (mean.float() - self._mean) / self._std
 
     @torch.no_grad()
     def decode(self, x0: Tensor) -> Tensor:
         def pictures(part: slice) -> Tensor:
-            with torch.autocast(x0.device.type, torch.bfloat16, enabled=self.bf16):
-                latents: Any = x0[part] * self._std + self._mean
-                return self.vae.decode(latents, return_dict=False)[0].float()
+            latents: Any = self._as_read(x0[part] * self._std + self._mean)
+            return self.vae.decode(latents, return_dict=False)[0].float()
 
         return self.chunks.run(pictures, len(x0))
+
+    def _as_read(self, x: Tensor) -> Tensor:
+        return x.bfloat16() if self.bf16 else x
 
     def save_memory(self) -> None:
         """From now on the backward repeats the forward, block by block."""

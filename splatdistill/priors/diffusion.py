@@ -15,7 +15,7 @@ from splatdistill.priors.codec import Latents, Pixels
 from splatdistill.priors.find import Source
 from splatdistill.priors.folder import Folder
 from splatdistill.priors.memory import estimate, must_offload
-from splatdistill.priors.network import NetworkPrior, Text, UNetPrior, keep_bf16, pick_dtype, resize
+from splatdistill.priors.network import NetworkPrior, Text, UNetPrior, pick_dtype, resize
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.text import Reader, TextCache, fingerprint, read_clip, read_t5, read_two_clips
 
@@ -132,7 +132,7 @@ def make_texts(folder: Folder, read: Reader, *, device: torch.device, dtype: str
 def place(model: nn.Module, *, device: torch.device, dtype: str, offload: bool = False) -> Any:
     """A frozen model in `dtype` on `device`, or in main memory with its layers sent there one by one."""
     if dtype == "bf16":
-        keep_bf16(model)
+        model = model.bfloat16()  # as a whole: norms add up in fp32 inside, and nothing is converted on the way
     model = model.eval().requires_grad_(False)
     if not offload:
         return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

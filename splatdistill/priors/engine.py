@@ -10,16 +10,22 @@ import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from splatdistill.cpu import processor
+from splatdistill.io.files import read_cache, write_cache
 from splatdistill.priors import graph
 from splatdistill.priors.attention import ViewAttention
 from splatdistill.priors.unet import Attention, UNet
 
+if TYPE_CHECKING:
+    from splatdistill.priors.onnx_engine import OnnxUNet
+
 NAMES = ("auto", "torch", "onnx", graph.NAME)
+FILE = "engines.json"  # of the cache
 CLOSE = 1e-5
 """Largest relative difference (L2) of two engines' answers. Both round each of some 100 layers in a row to 6e-8 of its
 size, sums of up to 2,600 products to about the square root of that many times as much, in another order."""
@@ -70,15 +76,27 @@ def pick(name: str, unet: nn.Module, *, dtype: str, trial: Question) -> Engine |
     if not suits:
         return None
     assert isinstance(unet, UNet)
-    packed = PackedUNet(unet)
     if name in ("torch", graph.NAME) or not installed():
-        return packed
+        return PackedUNet(unet)
     from splatdistill.priors.onnx_engine import OnnxUNet
 
     other = OnnxUNet(unet)
-    if name == "auto" and difference(other, packed, trial) > CLOSE:
-        return packed
-    return other
+    return other if name == "onnx" or _is_exact(other, unet, trial) else PackedUNet(unet)
+
+
+def _is_exact(other: OnnxUNet, unet: UNet, trial: Question) -> bool:
+    """Whether onnxruntime answers `trial` as torch does: asked once for each model, processor and pair of versions, and
+    known from the cache from then on.
+    """
+    import onnxruntime
+
+    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
+    key = f"{processor()}, {versions}, model {other.prepare(trial)}"
+    known = read_cache(FILE)
+    if not isinstance(known.get(key), float):
+        known[key] = difference(other, PackedUNet(unet), trial)
+        write_cache(FILE, known)
+    return known[key] <= CLOSE
 
 
 def graphs(name: str, device: torch.device) -> graph.Graphs | None:

@@ -90,12 +90,11 @@ class FlowPrior(CodedPrior):
     ) -> Tensor:
         assert pooled is not None
         alpha, sigma = levels(self.alphas_cumprod, t)
-        with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
-            out = self.network(
-                xt / (alpha + sigma),  # on the flow's own path
-                encoder_hidden_states=text.expand(len(xt), -1, -1),
-                pooled_projections=pooled.expand(len(xt), -1),
-                timestep=self._times[t],
-                return_dict=False,
-            )[0]
+        out = self.network(
+            self._as_read(xt / (alpha + sigma)),  # on the flow's own path
+            encoder_hidden_states=self._as_read(text).expand(len(xt), -1, -1),
+            pooled_projections=self._as_read(pooled).expand(len(xt), -1),
+            timestep=self._times[t],
+            return_dict=False,
+        )[0]
         return out.float()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,17 @@ INDEX, PLANES, DECODER = "instances.json", "planes.xz", "decoder.safetensors"
 
 @dataclass(frozen=True)
 class Instance:
-    """One model. luminance: of its bare surface under each of three paints, 0..1; parts: their names, as far as any."""
+    """One model. luminance: of its bare surface under each of three paints, 0..1; parts: names of what each covers,
+    several by semicolons, "" where it covers nothing; heights: where each lies, 0 at the lowest point of the object and
+    1 at its highest. bare: it has no look of its own, so all of its paints need a colour.
+    """
 
     noun: str
     key: str
     luminance: Sequence[float]
-    parts: Sequence[str] = ()
+    parts: Sequence[str] = field(default_factory=list)
+    heights: Sequence[float] = field(default_factory=list)
+    bare: bool = False
 
 
 class Instances:

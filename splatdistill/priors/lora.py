@@ -111,7 +111,7 @@ class LoRAScore(LearnedScore):
         if self._tokens is None:
             return output
         told = (self._tokens != 0).any(-1, keepdim=True)
-        return output + self.camera(self._tokens) * told
+        return output + (self.camera(self._tokens) * told).to(output.dtype)
 
 
 @dataclass
@@ -128,7 +128,8 @@ class Adapted(nn.Module):
     scale, which is 1 here.
     """
 
-    def __init__(self, layer: BaseTunerLayer, switch: _Switch, *, name: str) -> None:
+    def __init__(self, layer: Any, switch: _Switch, *, name: str) -> None:
+        """layer: peft's, of a linear layer or a convolution."""
         super().__init__()
         base, parts = layer.get_base_layer(), (layer.lora_A, layer.lora_B)
         assert isinstance(base, nn.Linear | nn.Conv2d)

@@ -13,10 +13,9 @@ from splatdistill.device import indexed
 
 GB = 1e9  # bytes
 # Counted on the shapes of SD 1.5 and not measured: bytes per picture and pixel of the native size that autograd keeps
-# of the encoder, whose norms and what follows them stay in fp32 beside bf16; and values that the UNet holds at once for
-# one row when attention is not written out.
-_ENCODER_BYTES, _NETWORK_VALUES = {"bf16": 9850, "fp32": 12130}, 130
-_BLOCKWISE = 0.61  # share of the encoder's that is left when its blocks are repeated one by one
+# of the encoder, and values that the UNet holds at once for one row when attention is not written out.
+_ENCODER_BYTES, _NETWORK_VALUES = {"bf16": 6060, "fp32": 12120}, 130
+_BLOCKWISE = 0.62  # share of the encoder's that is left when its blocks are repeated one by one
 
 
 class Chunks:

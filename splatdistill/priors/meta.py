@@ -6,7 +6,12 @@ import json
 from pathlib import Path
 
 from splatdistill.config import SINGLE_VIEW_METHODS, TrainConfig
-from splatdistill.priors.words import META_FILE
+from splatdistill.priors.words import META_FILE, VOLUMES
+
+
+def family_of(prior: object) -> str:
+    """The preset of the kind of prior that a name or a folder is, "" for none."""
+    return "known" if isinstance(prior, str) and prior and (Path(prior) / VOLUMES).is_file() else ""
 
 
 def check_group(num_views: int, config: TrainConfig, *, lone_cameras: bool) -> None:

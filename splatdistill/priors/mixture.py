@@ -41,18 +41,25 @@ def seed_logits(numbers: Sequence[int], *, seed: int, scale: float) -> Tensor:
 
 
 def weights(
-    xt: Tensor, candidates: Tensor, *, alpha: Tensor, sigma: Tensor, logits: Tensor, temperature: Tensor | float = 1.0
+    xt: Tensor,
+    candidates: Tensor,
+    *,
+    alpha: Tensor,
+    sigma: Tensor,
+    logits: Tensor,
+    temperature: Tensor | float = 1.0,
+    floor: float = 0.0,
 ) -> Tensor:
     """Posterior weights [K,G] of G rings.
 
     xt: [G,V,C,h,w], the V views of a ring judged together. candidates: [K,G,V,C,h,w], or [K,1,V,C,h,w] if all rings
     have the same cameras. alpha, sigma: [G] signal and noise of each pixel; logits: [K] or [K,G]; temperature: a number
-    or [G].
+    or [G]. floor: root mean square error of a candidate, below which no difference tells two of them apart.
     """
     # |x - alpha c|^2 but for |x|^2, which is the same for all: no difference of large numbers is lost in fp32 that way.
     cross = (xt * candidates).flatten(2).sum(-1)
     square = candidates.square().flatten(2).sum(-1)
-    log_likelihood = (alpha * cross - 0.5 * alpha**2 * square) / sigma**2
+    log_likelihood = (alpha * cross - 0.5 * alpha**2 * square) / (sigma**2 + alpha**2 * floor**2)
     bias = logits if logits.ndim == 2 else logits[:, None]
     return torch.softmax(log_likelihood / temperature + bias, 0)
 
@@ -69,8 +76,9 @@ def keep_likely(weight: Tensor, *, least: float = LEAST) -> Tensor:
 
 
 def blend(weight: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [G,...] of candidates' pictures [K,G,...] under weights [K,G], and the mean of their variance [G]."""
+    """Mean [G,...,C,h,w] of candidates' pictures [K,G,...,C,h,w] under weights [K,G], and their variance in each pixel,
+    a mean over its channels [G,...,1,h,w].
+    """
     w = weight.view(*weight.shape, *[1] * (pictures.ndim - 2))
     mean = (w * pictures).sum(0)
-    variance = (w * (pictures - mean).square()).sum(0)
-    return mean, variance.flatten(1).mean(1)
+    return mean, (w * (pictures - mean).square()).sum(0).mean(-3, keepdim=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 
 from splatdistill.priors import engine as engines
 from splatdistill.priors import parts
+from splatdistill.priors.base import Choice
 from splatdistill.priors.engine import Question
 from splatdistill.priors.network import Text, UNetPrior, keep_bf16, pick_dtype, resize
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.volume import FeatureVolume, beside
-from splatdistill.priors.words import META_FILE, Vocabulary
+from splatdistill.priors.words import META_FILE, Advice, Vocabulary
 
 NUM_MARKS = 4
 """Of the tokenizer's entries the first are no words: padding, unknown, beginning and end."""
@@ -39,6 +41,7 @@ class MultiViewPrior(UNetPrior):
     """
 
     lone_cameras = True
+    mixed = True
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class MultiViewPrior(UNetPrior):
         self.text_encoder, self.volume, self.tokenizer = text_encoder, volume, tokenizer
         self.patch: int = meta["patch"]
         self.vocabulary = Vocabulary.from_meta(meta) if "words" in meta else None
+        self.nearest = False
         self._text: dict[str, Text] = {}
         self._planes: dict[bytes, Tensor] = {}
 
@@ -111,6 +115,12 @@ class MultiViewPrior(UNetPrior):
         prior.engine = engines.pick(engine, prior.unet, dtype=dtype, trial=prior._trial())
         prior.graphs = engines.graphs(engine, prior.device)
         return prior
+
+    def begin(self, choice: Choice) -> None:
+        super().begin(choice)
+        if self.vocabulary and (refusal := self.vocabulary.refusal(choice.prompt, nearest=choice.nearest)):
+            raise ValueError(f"prompt: {refusal}")
+        self.nearest = choice.nearest
 
     def answer(
         self,
@@ -167,9 +177,11 @@ class MultiViewPrior(UNetPrior):
 
     @torch.no_grad()
     def _encode(self, prompt: str) -> Text:
-        """Computed once per prompt."""
+        """Computed once per prompt. Says what it does not understand as `Advice`, a warning."""
         if self.vocabulary is not None:
-            prompt = self.vocabulary.normalise(prompt)
+            for sentence in self.vocabulary.check(prompt, nearest=self.nearest) if prompt.strip() else ():
+                warnings.warn(sentence, Advice, stacklevel=4)
+            prompt = self.vocabulary.normalise(prompt, nearest=self.nearest)
         if prompt not in self._text:
             self._text[prompt] = encode_text([prompt], text_encoder=self.text_encoder, tokenizer=self.tokenizer)
         return self._text[prompt]

@@ -15,7 +15,7 @@ from splatdistill.cameras import camera_token
 from splatdistill.device import send
 from splatdistill.priors import graph
 from splatdistill.priors.attention import install_view_attention
-from splatdistill.priors.base import Condition, Variational, joined
+from splatdistill.priors.base import Choice, Condition, Variational, joined
 from splatdistill.priors.memory import Chunks
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
@@ -39,6 +39,9 @@ class NetworkPrior(ABC):
 
     knows_cameras = False
     lone_cameras = False
+    mixed = False
+    """In bf16: convolutions and linear layers alone, under autocast, in place of the whole network."""
+    sees_alpha = False
     engine: Engine | None = None
     """What computes `answer` in place of the network."""
     graphs: graph.Graphs | None = None
@@ -68,6 +71,10 @@ class NetworkPrior(ABC):
         self._token: tuple[Tensor | None, Tensor | None] = None, None
         self._asked: list[Any] = []
         self._answered: tuple[Tensor, Tensor | None]
+
+    def begin(self, choice: Choice) -> None:
+        """ValueError for a choice among models, which a network alone does not list."""
+        choice.refuse_instances(self.origin)
 
     @abstractmethod
     def encode(self, rgb: Tensor) -> Tensor:
@@ -107,6 +114,10 @@ class NetworkPrior(ABC):
         if self.graphs is not None and not self.graphs.failed:
             return graph.NAME
         return self.engine.name if self.engine else "torch"
+
+    def _as_read(self, x: Tensor) -> Tensor:
+        """In the network's own type, unless autocast converts to it."""
+        return x.bfloat16() if self.dtype == "bf16" and not self.mixed else x
 
     def answer(self, xt: Tensor, t: Tensor, **conditions: Any) -> Tensor:
         """As `denoise`, of the frozen network: without a gradient, and maybe by an engine of its own."""
@@ -234,17 +245,18 @@ class UNetPrior(NetworkPrior):
             cameras = cameras if cameras is not None else xt.new_zeros(len(xt), 16)
         pooled = None if pooled is None else pooled.expand(len(xt), -1)
         seen, more = self._told(xt, cameras, pooled)
-        seen, text = seen.contiguous(memory_format=torch.channels_last), text.expand(len(xt), -1, -1)
-        with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
+        seen = self._as_read(seen).contiguous(memory_format=torch.channels_last)
+        text = self._as_read(text).expand(len(xt), -1, -1)
+        with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16" and self.mixed):
             out = self.unet(seen, t, text, return_dict=False, **more)[0].float()
         return out[:, : xt.shape[1]]  # DeepFloyd's second half is a variance
 
     def _told(self, xt: Tensor, cameras: Tensor | None, pooled: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
         """What the UNet sees, and what it is told beside the timestep and the tokens of the text; [R,...] each."""
-        more: dict[str, Any] = {} if cameras is None else {"class_labels": cameras}
+        more: dict[str, Any] = {} if cameras is None else {"class_labels": self._as_read(cameras)}
         if pooled is not None:
             sizes = self._sizes.expand(len(xt), -1)
-            more["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": sizes}
+            more["added_cond_kwargs"] = {"text_embeds": self._as_read(pooled), "time_ids": sizes}
         return xt, more
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,22 @@ class OnnxUNet:
 
     @torch.no_grad()
     def __call__(self, question: Question) -> Tensor:
+        if question.shape not in self._sessions:
+            self.prepare(question)
+        return torch.from_numpy(self._sessions[question.shape].run(None, self._arrays(question))[0])
+
+    @torch.no_grad()
+    def prepare(self, question: Question) -> str:
+        """Makes the session for questions of this shape. Returns a hash of its model, weights included."""
+        graph = Graph(self._unet, question, self._arrays(question))
+        model = graph.model().SerializeToString()
+        self._sessions[question.shape] = start(model, graph.weights)
+        digest = hashlib.sha256(model)
+        for weight in graph.weights.values():
+            digest.update(weight.data)
+        return digest.hexdigest()
+
+    def _arrays(self, question: Question) -> dict[str, np.ndarray]:
         inputs = {
             "seen": question.seen,
             "waves": sinusoids(question.t, self._unet.conv_in.out_channels),
@@ -37,27 +54,29 @@ class OnnxUNet:
             "told": question.told,
             "known": (question.told != 0).any(-1, keepdim=True).float(),  # as `install_view_attention` has it
         }
-        arrays = {name: x.contiguous().numpy() for name, x in inputs.items()}
-        if question.shape not in self._sessions:
-            self._sessions[question.shape] = start(Graph(self._unet, question, arrays).model())
-        return torch.from_numpy(self._sessions[question.shape].run(None, arrays)[0])
+        return {name: x.contiguous().numpy() for name, x in inputs.items()}
 
 
-def start(model: onnx.ModelProto) -> Any:
-    """A session with as many threads as torch has, which do not spin while they wait."""
+def start(model: bytes, weights: Mapping[str, np.ndarray]) -> Any:
+    """A session for a serialised model, with as many threads as torch has, which do not spin while they wait."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(weight) for weight in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class Graph:
-    """Nodes and weights of a UNet for one shape of question. Methods take and return names of values."""
+    """Nodes of a UNet for one shape of question, with its weights beside them, by name: in the model they would be
+    copied three times. Methods take and return names of values.
+    """
 
     def __init__(self, unet: UNet, question: Question, inputs: dict[str, np.ndarray]) -> None:
         self._question, self._inputs = question, inputs
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
+        self.weights: dict[str, np.ndarray] = {}
         self._rows = len(question.seen)
         self._out = self._unet(unet)
 
@@ -77,8 +96,14 @@ class Graph:
 
     def _constant(self, value: Tensor | Sequence[int]) -> str:
         name = f"c{len(self._constants)}"
-        array = value.detach().contiguous().numpy() if isinstance(value, Tensor) else np.array(value, np.int64)
-        self._constants.append(numpy_helper.from_array(array, name))
+        if isinstance(value, Tensor):
+            self.weights[name] = value.detach().contiguous().numpy()
+            made = onnx.TensorProto(name=name, dims=value.shape, data_type=onnx.TensorProto.FLOAT)
+            made.data_location = onnx.TensorProto.EXTERNAL
+            made.external_data.add(key="location", value=name)  # a file that is never opened
+        else:
+            made = numpy_helper.from_array(np.array(value, np.int64), name)
+        self._constants.append(made)
         return name
 
     def _reshape(self, x: str, *shape: int) -> str:

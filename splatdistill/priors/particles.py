@@ -1,4 +1,4 @@
-"""The second score of VSD and ESD beside an analytic prior: exact for the renders at hand, or a learned Gaussian."""
+"""The second score of VSD and ESD where it is no network: exact for the renders at hand, or a learned Gaussian."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ class ParticleScore:
     """The exact score of the renders at hand, noised. Views of particle 0 come first, then those of particle 1, ...
 
     With the camera: of all particles' renders from the same camera. Without: of all renders from all cameras.
+    temperature: of the weights of the renders, 1 is exact.
     """
 
-    def __init__(self, *, particles: int) -> None:
-        self.particles = particles
+    def __init__(self, *, particles: int, temperature: float = 1.0) -> None:
+        self.particles, self.temperature = particles, temperature
 
     @torch.no_grad()
     def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
@@ -29,7 +30,7 @@ class ParticleScore:
         ranks, alpha, sigma = batch.ranks, batch.alpha.view(-1, 1), batch.sigma.view(-1, 1)
         renders = ranks.gather(batch.x0.detach().flatten(1))
         away = batch.xt.flatten(1)[:, None] - alpha[:, None] * renders  # [row, render, C h w]
-        logits = -away.square().sum(2) / (2 * sigma**2)
+        logits = -away.square().sum(2) / (2 * sigma**2 * self.temperature)
         if told:
             views = len(batch.xt) // self.particles
             camera = ranks.rank * views + torch.arange(len(batch.xt), device=logits.device) % views

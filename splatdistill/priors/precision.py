@@ -6,16 +6,15 @@ half its fp32 rate in bf16.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from splatdistill.cpu import processor
-from splatdistill.io.files import cache_folder, write_text
+from splatdistill.io.files import read_cache, write_cache
 
+FILE = "precision.json"
 FASTER = 1.2  # times that bf16 must be: it is the less exact of the two
 _ROUNDS = 4
 _SLOW = 4  # times as long as fp32: this processor has no instructions for bf16, and no more time is spent on it
@@ -45,14 +44,14 @@ def measured() -> Precision:
 
     A cache that cannot be read or written is done without.
     """
-    here, path = processor(), cache_folder() / "precision.json"
+    here = processor()
     key = f"{here}, torch {version('torch')}"
-    known = _read(path)
+    known = read_cache(FILE)
     try:
         found = Precision.of(*(_positive(known[key][name]) for name in ("fp32_ms", "bf16_ms")), processor=here)
     except (KeyError, TypeError, ValueError):  # not there, or not ours
         found = Precision.of(*time_both(), processor=here)
-        _write(path, {**known, key: {"fp32_ms": found.fp32_ms, "bf16_ms": found.bf16_ms}})
+        write_cache(FILE, {**known, key: {"fp32_ms": found.fp32_ms, "bf16_ms": found.bf16_ms}})
     return found
 
 
@@ -105,19 +104,3 @@ def _positive(value: object) -> float:
     if not isinstance(value, int | float) or not value > 0:
         raise ValueError(value)
     return float(value)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return held if isinstance(held, dict) else {}
-
-
-def _write(path: Path, held: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(held, indent=1) + "\n")
-    except OSError:  # a full or read-only disk: the next run times again
-        return

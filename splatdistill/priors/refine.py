@@ -1,14 +1,17 @@
 """How a network refines what is already known of a picture (the preconditioning of EDM, Karras 2022, about a mean that
 is not zero).
 
-Known beforehand: x_0 is N(f, spread^2 I) about the features f, and where f blends several candidates the target differs
-from f by their variance as well. The best linear answer to x_t = alpha x_0 + sigma eps is then
-    x_0 = f + gain (x_t - alpha f),    gain = alpha spread^2 / (alpha^2 spread^2 + sigma^2),
-and what is left has the variance doubt + spread^2 sigma^2 / (alpha^2 spread^2 + sigma^2). The network answers with the
+Known beforehand: each value of x_0 is N(f, spread) about the features f, with a variance `spread` of its pixel, and
+where f blends several candidates the target differs from f by their variance as well. The best linear answer to
+x_t = alpha x_0 + sigma eps is then
+    x_0 = f + gain (x_t - alpha f),    gain = alpha spread / (alpha^2 spread + sigma^2),
+and what is left has the variance doubt + spread sigma^2 / (alpha^2 spread + sigma^2). The network answers with the
 rest in units of its root, so an untrained one, which says 0, is already the best linear denoiser.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,22 +19,96 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from splatdistill.priors.attention import install_view_attention
+from splatdistill.priors.mixture import blend, coarse, keep_likely, weights
 
 CAMERA = 16
 """Length of a camera token."""
+COARSE = 16
+"""Side of the pictures by which candidates are weighed, pixels."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How far a volume's picture is from its model's, both in -1..1. The expected squared error of a pixel is
+    plain + inside * (its alpha in 0..1) + edge * (variance over the 3 x 3 pixels about it, mean over the channels).
+
+    coarse: root mean square error of pictures of 16 x 16 pixels.
+    """
+
+    plain: float
+    inside: float
+    edge: float
+    coarse: float
+
+    def variance(self, pictures: Tensor) -> Tensor:
+        """[...,1,H,W] expected squared error of pictures [...,4,H,W]."""
+        flat, local = statistics(pictures)
+        return self.plain + self.inside * flat + self.edge * local
+
+
+def statistics(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Of RGBA pictures [...,4,H,W] in -1..1: alpha in 0..1, and the variance about each pixel, both [...,1,H,W]."""
+    x = pictures.reshape(-1, *pictures.shape[-3:])
+    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    # About a value in the middle of the range, so that no large numbers are subtracted.
+    mean, square = F.avg_pool2d(x, 3, 1), F.avg_pool2d(x.square(), 3, 1)
+    local = (square - mean.square()).clamp(min=0).mean(1, keepdim=True)
+    alpha = (pictures[..., 3:, :, :] * 0.5 + 0.5).clamp(0, 1)
+    return alpha, local.view(alpha.shape)
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What candidates say of G rings of V views under their posterior. features: [G,V,4,H,W] blended pictures; spread:
+    [G,V,1,H,W] mean square error of the right candidate; doubt: alike, variance between the candidates; weight: [K,G].
+    """
+
+    features: Tensor
+    spread: Tensor
+    doubt: Tensor
+    weight: Tensor
+
+
+def believe(
+    xt: Tensor,
+    known: Tensor,
+    *,
+    accuracy: Accuracy,
+    alpha: Tensor,
+    sigma: Tensor,
+    logits: Tensor,
+    temperature: Tensor | float,
+) -> Belief:
+    """Of rings xt [G,V,4,H,W], all seen from the cameras of the candidates known [K,V,4,H,W]. alpha, sigma: [G].
+
+    Candidates are weighed by their small pictures, which have nearly the likelihoods of all pixels: most of what tells
+    candidates apart is coarse.
+    """
+    factor = xt.shape[-1] // COARSE
+    weight = weights(
+        coarse(xt, factor), coarse(known, factor)[:, None], alpha=alpha, sigma=sigma / factor, logits=logits,
+        temperature=temperature, floor=accuracy.coarse,
+    )  # fmt: skip
+    return combine(weight, keep_likely(weight), known, accuracy=accuracy)
+
+
+def combine(weight: Tensor, likely: Tensor, known: Tensor, *, accuracy: Accuracy) -> Belief:
+    """The belief by weights `likely` [L,G] of pictures known [L,V,4,H,W]; weight: of all candidates, for the record."""
+    features, doubt = blend(likely, known[:, None])
+    return Belief(features, torch.einsum("kg,k...->g...", likely, accuracy.variance(known)), doubt, weight)
 
 
 def linear_answer(
-    xt: Tensor, features: Tensor, *, alpha: Tensor, sigma: Tensor, spread: float, doubt: Tensor | float = 0.0
+    xt: Tensor, features: Tensor, *, alpha: Tensor, sigma: Tensor, spread: Tensor | float, doubt: Tensor | float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """The answer without a network, like xt [R,C,h,w], and the size [R,1,1,1] of what it leaves.
+    """The answer without a network, like xt [R,C,h,w], and the size [R,1,h,w] of what it leaves.
 
-    alpha, sigma: [R,1,1,1]; spread: root mean square error of the features of the right candidate; doubt: [R,1,1,1]
-    variance between the candidates.
+    alpha, sigma: [R,1,1,1]. spread: [R,1,h,w] or a number, mean square error of the features of the right candidate;
+    doubt: the variance between the candidates, alike.
     """
-    total = alpha**2 * spread**2 + sigma**2
-    answer = features + alpha * spread**2 / total * (xt - alpha * features)
-    left = torch.as_tensor(doubt) + spread**2 * sigma**2 / total
+    total = alpha**2 * spread + sigma**2
+    answer = features + alpha * spread / total * (xt - alpha * features)
+    left = torch.as_tensor(doubt) + spread * sigma**2 / total
     return answer, left.sqrt()
 
 
@@ -42,12 +119,10 @@ class Refiner(nn.Module):
     tokens: what the UNet's cross-attention hears, the same for every picture, since the features say what is shown.
     """
 
-    def __init__(
-        self, unet: UNet2DConditionModel, *, tokens: Tensor, patch: int, num_views: int, spread: float
-    ) -> None:
+    def __init__(self, unet: UNet2DConditionModel, *, tokens: Tensor, patch: int, num_views: int) -> None:
         super().__init__()
         self.unet, self.tokens = unet, nn.Parameter(tokens)
-        self.patch, self.num_views, self.spread = patch, num_views, spread
+        self.patch, self.num_views = patch, num_views
         self.views = install_view_attention(unet)
         self.width: int = unet.config["projection_class_embeddings_input_dim"] - CAMERA
 
@@ -57,19 +132,22 @@ class Refiner(nn.Module):
         t: Tensor,
         *,
         features: Tensor,
+        spread: Tensor,
         doubt: Tensor,
         cameras: Tensor,
         alpha: Tensor,
         sigma: Tensor,
+        joint: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The network's answer, and the answer without it and its unit as `linear_answer` gives them.
 
-        t: [R]; doubt, alpha, sigma: [R,1,1,1]; cameras: [R,16] tokens.
+        t: [R]; spread, doubt: [R,1,H,W]; alpha, sigma: [R,1,1,1]; cameras: [R,16] tokens. joint: views see
+        each other.
         """
-        base, unit = linear_answer(xt, features, alpha=alpha, sigma=sigma, spread=self.spread, doubt=doubt)
+        base, unit = linear_answer(xt, features, alpha=alpha, sigma=sigma, spread=spread, doubt=doubt)
         seen = torch.cat([F.pixel_unshuffle(x, self.patch) for x in (xt, features)], 1)
-        told = F.pad(torch.cat([cameras, doubt.flatten(1).sqrt()], 1), (0, self.width - 1))
-        self.views.num_views, self.views.joint_rows = self.num_views, len(xt)
+        told = F.pad(torch.cat([cameras, doubt.flatten(1).mean(1, keepdim=True).sqrt()], 1), (0, self.width - 1))
+        self.views.num_views, self.views.joint_rows = self.num_views, len(xt) if joint else 0
         text = self.tokens.expand(len(xt), -1, -1)
         seen = seen.contiguous(memory_format=torch.channels_last)
         out = self.unet(seen, t, text, class_labels=told, return_dict=False)[0]

@@ -21,8 +21,8 @@ class TimedPrior:
         self.watch = watch
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
         self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
-        self.lone_cameras, self.origin = prior.lone_cameras, prior.origin
-        self.decode, self.embed = prior.decode, prior.embed
+        self.lone_cameras, self.sees_alpha, self.origin = prior.lone_cameras, prior.sees_alpha, prior.origin
+        self.begin, self.decode, self.embed = prior.begin, prior.decode, prior.embed
 
     @property
     def seconds(self) -> float:

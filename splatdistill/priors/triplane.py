@@ -10,11 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from splatdistill.priors.gbuffer import ALPHA, CHANNELS
 from splatdistill.types import Cameras
 
-CHANNELS = 8
-"""As in the corpus: albedo r g b, shading, paint, alpha, second and third paint; all in 0..1."""
-_ALPHA = 5
 _DENSITY_GAIN = 10.0  # an opaque wall between two of 16 samples then needs an output near 4, not 40
 _EMPTY = 1e-3  # alpha below which nothing is seen
 _SEEN = 0.02  # alpha from which a first look has met something
@@ -44,12 +42,12 @@ class TriPlanes(nn.Module):
         reach = near[..., None] + length[..., None] * at / depth
         points = origins[:, :, None] + reach[..., None] * directions[:, :, None]
         out = self.decoder(self.features(planes, points.reshape(rows, -1, 3))).view(rows, rays, depth, CHANNELS)
-        density = F.softplus(out[..., _ALPHA]) * _DENSITY_GAIN * (length / depth)[..., None]
+        density = F.softplus(out[..., ALPHA]) * _DENSITY_GAIN * (length / depth)[..., None]
         passed = density.cumsum(-1)
         weight = torch.exp(density - passed) - torch.exp(-passed)
         alpha = weight.sum(-1, keepdim=True)
         seen = (weight[..., None] * torch.sigmoid(out)).sum(2) / alpha.clamp(min=_EMPTY)
-        return torch.cat([seen[..., :_ALPHA], alpha, seen[..., _ALPHA + 1 :]], -1)
+        return torch.cat([seen[..., :ALPHA], alpha, seen[..., ALPHA + 1 :]], -1)
 
     def features(self, planes: Tensor, points: Tensor) -> Tensor:
         """[B,P,C] at points [B,P,3] of the unit ball: the sum over the planes xy, yz and zx."""
@@ -69,7 +67,7 @@ class TriPlanes(nn.Module):
         views = len(origins)
         if skip > 1:
             _, few = pixel_rays(cameras, size=size // skip)
-            first = self._cast(planes, origins[:, None, None].expand_as(few), few, depth=depth)[..., _ALPHA]
+            first = self._cast(planes, origins[:, None, None].expand_as(few), few, depth=depth)[..., ALPHA]
             near = F.max_pool2d(first.view(views, 1, size // skip, -1), 3, 1, 1) > _SEEN
             rows = near.repeat_interleave(skip, 2).repeat_interleave(skip, 3).flatten().nonzero()[:, 0]
         else:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from splatdistill import rng
 from splatdistill.cameras import camera_token
 from splatdistill.device import send
-from splatdistill.optim import MOMENTS, Adam, any_nonfinite
+from splatdistill.optim import KERNELS, MOMENTS, Adam, any_nonfinite
 from splatdistill.priors.memory import Chunks
 from splatdistill.priors.schedule import Prediction, levels, target, to_epsilon
 from splatdistill.types import NoisyBatch
@@ -103,7 +103,7 @@ class LearnedScore(ABC):
             return loss
 
         if ranks.world > 1:  # a rank may have no row, but a sum needs something of everyone
-            torch._foreach_zero_(self._grads)
+            KERNELS._foreach_zero_(self._grads)
             for parameter, grad in zip(self.parameters.values(), self._grads, strict=True):
                 parameter.grad = grad
         if len(xt):
@@ -124,7 +124,7 @@ class LearnedScore(ABC):
             loss = (self.forward(xt, t, tokens) - wanted).square().mean() * share
             grads = torch.autograd.grad(loss, self._leaves, allow_unused=True)
         before = [heard and not afresh for heard in self._heard]
-        for write, again in ((torch._foreach_copy_, False), (torch._foreach_add_, True)):
+        for write, again in ((KERNELS._foreach_copy_, False), (KERNELS._foreach_add_, True)):
             chosen = [
                 (mine, grad)
                 for mine, grad, heard in zip(self._grads, grads, before, strict=True)
@@ -139,7 +139,7 @@ class LearnedScore(ABC):
     def _copy(self) -> None:
         """Brings the copies up to date."""
         if self._copies:
-            torch._foreach_copy_(list(self._copies.values()), [self.parameters[name] for name in self._copies])
+            KERNELS._foreach_copy_(list(self._copies.values()), [self.parameters[name] for name in self._copies])
 
     def _draw(self, batch: NoisyBatch, *, seed: int, step: int) -> tuple[int, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """How many renders an update learns from; then for those of this rank their timesteps, noise, whether they

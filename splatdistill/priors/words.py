@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from splatdistill.priors.reading import Reading, read, singulars, words_of
+
 META_FILE = "splatdistill.json"
+VOLUMES = Path("volumes", "instances.json")
+"""The list of models in a folder of a prior that keeps one."""
 SIMILAR = Path(__file__).with_name("similar.npz")
 MIN_SIMILARITY = 0.6  # cosine; below it another object would come out than the one asked for
+MIN_OFFERED = 0.5  # cosine of the second and third
 
-_FILLER = frozenset("a an the of with and in on photo picture image 3d render rendering dslr high quality".split())
+
+class Advice(UserWarning):
+    """What a prior says of a prompt that it does not wholly understand."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
     """The words of one prior. nouns and colours map each name to its synonyms; words are all that its encoder knows;
-    shapes are the nouns of which two may stand together as one of the relations says.
+    shapes are the nouns of which two may stand together as one of the relations says. models: how many of each noun
+    it knows. paints: whether each part can have a colour of its own.
     """
 
     nouns: dict[str, list[str]]
@@ -32,6 +42,8 @@ class Vocabulary:
     words: frozenset[str]
     shapes: frozenset[str] = frozenset()
     relations: tuple[str, ...] = ()
+    models: Mapping[str, int] = field(default_factory=dict)
+    paints: bool = False
 
     @classmethod
     def load(cls, folder: str | Path) -> Vocabulary:
@@ -39,109 +51,147 @@ class Vocabulary:
         path = Path(folder) / META_FILE
         if not path.exists():
             raise ValueError(f"No prior in {Path(folder)}: it has no {META_FILE}.")
-        return cls.from_meta(json.loads(path.read_text()))
+        known = Path(folder) / VOLUMES
+        models = [model["noun"] for model in json.loads(known.read_text())["known"]] if known.exists() else None
+        return cls.from_meta(json.loads(path.read_text()), models=models)
 
     @classmethod
-    def from_meta(cls, meta: dict[str, Any]) -> Vocabulary:
-        """The words that the contents of a splatdistill.json name."""
+    def from_meta(cls, meta: dict[str, Any], *, models: Iterable[str] | None = None) -> Vocabulary:
+        """The words that the contents of a splatdistill.json name. models: the noun of each model, where they are
+        listed; those that the file does not name are known as well.
+        """
+        counts = Counter(list(models or meta["nouns"]))
+        more = {noun: [] for noun in counts if noun not in meta["nouns"]}
         return cls(
-            nouns=meta["nouns"],
+            nouns=meta["nouns"] | more,
             colours=meta["colours"],
-            paintable=frozenset(meta["paintable"]),
-            words=frozenset(meta["words"]),
+            paintable=frozenset([*meta["paintable"], *more]),
+            words=frozenset([*meta["words"], *(word for noun in more for word in noun.split())]),
             shapes=frozenset(meta.get("shapes", ())),
             relations=tuple(meta.get("relations", ())),
+            models=counts,
+            paints=meta.get("paints", False),
         )
 
-    def normalise(self, prompt: str) -> str:
+    def stats(self) -> dict[str, int]:
+        """How much this prior knows."""
+        counts = [self.models.get(noun, 1) for noun in self.nouns]
+        return {
+            "objects": len(counts),
+            "objects with several models": sum(count > 1 for count in counts),
+            "models": sum(counts),
+            "names of objects": len(self._names),
+            "colours": len(self.colours),
+        }
+
+    def read(self, prompt: str) -> Reading:
+        """The prompt taken apart."""
+        return read(prompt, names=self._names, colours=self._colour_names, words=self.words)
+
+    def normalise(self, prompt: str, *, nearest: bool = False) -> str:
         """What the prior is told: lower case, single spaces, no punctuation but commas; plurals become singular where
-        only that is known, and an unknown object becomes the nearest known one.
+        only that is known. nearest: an unknown object becomes the nearest known one.
         """
-        text, taken = self._plain(prompt), self.stand_ins(prompt)
-        return re.sub(r"[a-z0-9]+", lambda word: taken.get(word[0], word[0]), text)
+        text, head = self._plain(prompt), self.read(prompt).head
+        near = self.near(head) if nearest and head else []
+        if near and head:
+            text = re.sub(rf"\b{head.split()[-1]}\b", near[0], text)
+        return text
 
-    def stand_ins(self, prompt: str) -> dict[str, str]:
-        """The unknown words of a prompt that a known object is near to, with that object."""
-        text = self._plain(prompt)
-        nearest = {word: self.nearest(word) for word in self._unknown(text)}
-        return {word: noun for word, noun in nearest.items() if noun and not re.search(rf"\b{noun}\b", text)}
+    def refusal(self, prompt: str, *, nearest: bool = False) -> str | None:
+        """Why this prior cannot make what a prompt asks for, one sentence; None if it can."""
+        head = self.read(prompt).head
+        near = self.near(head) if head else []
+        if not head or (near and nearest):
+            return None
+        if not near:
+            return f"This prior does not know '{head}' nor anything near it; `splatdistill vocab` lists what it knows."
+        return (
+            f"This prior does not know '{head}'; the nearest it knows: {', '.join(near)}. Name one of them, or take "
+            "the first with --nearest."
+        )
 
-    def check(self, prompt: str) -> list[str]:
+    def check(self, prompt: str, *, nearest: bool = False) -> list[str]:
         """Plain sentences about what the prior will not understand; empty when it knows all words and one noun."""
-        plain, text = self._plain(prompt), self.normalise(prompt)
-        found, rest = self._take_nouns(text)
-        taken, unknown = self.stand_ins(prompt), self._unknown(plain)
-        messages = [
-            f"This prior does not know '{word}' and takes it for '{taken[word]}'."
-            if word in taken
-            else self._about(word)
-            for word in unknown
-        ]
-        if not found and not unknown:
+        reading = self.read(prompt)
+        if refusal := self.refusal(prompt, nearest=nearest):
+            return [refusal]
+        messages, taken = [], reading.head.split()[-1] if reading.head else None
+        nouns = list(reading.nouns)
+        if reading.head:
+            nouns = self.near(reading.head)[:1]
+            messages.append(f"This prior does not know '{reading.head}' and takes it for '{nouns[0]}'.")
+        parts = {word for part, _ in reading.parts for word in part.split()}
+        messages += [self._about(word) for word in reading.unknown if word != taken and word not in parts]
+        if not nouns and not reading.unknown:
             messages.append("The prompt names no object; `splatdistill vocab` lists the ones this prior knows.")
-        related = self.shapes.issuperset(found) and any(re.search(rf"\b{r}\b", text) for r in self.relations)
-        if len(found) > 1 and not (len(found) == 2 and related):
-            names = " and ".join(found)
-            messages.append(f"The prompt names {names}, but this prior was trained on single objects.")
-        colours = [c for c, synonyms in self.colours.items() if set(rest.split()) & {c, *synonyms}]
-        messages += [
-            f"This prior saw every {noun} in its own colours only, so '{colours[0]}' may not show."
-            for noun in found
-            if colours and noun not in self.paintable
-        ]
-        return messages
+        return messages + self._about_nouns(nouns, prompt) + self._about_colours(nouns, reading)
 
-    def nearest(self, word: str) -> str | None:
-        """The known noun that an unknown word most likely means: by meaning, or by spelling if the table of meanings
-        does not have the word. None when nothing is near.
+    def near(self, words: str, *, most: int = 3) -> list[str]:
+        """The known nouns that unknown words most likely mean, the nearest first: by meaning, or by spelling if the
+        table of meanings does not have the words. Empty when nothing is near.
         """
         rows, kinds, vectors = _similar()
-        word = next((w for w in (word, word.removesuffix("s"), word.removesuffix("es")) if w in rows), word)
-        if word in rows:
-            mine = kinds[rows[word]]
-            # Only first names: a synonym such as palm or coach has other meanings.
-            known = [noun for noun in self.nouns if noun in rows and kinds[rows[noun]] in (mine, 0)]
-            if not known:
-                return None
-            cosines = vectors[[rows[noun] for noun in known]] @ vectors[rows[word]]
-            best = int(np.argmax(cosines))
-            return known[best] if cosines[best] >= MIN_SIMILARITY else None
-        close = difflib.get_close_matches(word, list(self._names), n=1, cutoff=0.8)
-        return self._names[close[0]] if close else None
+        tried = [form for phrase in (words, words.split()[-1]) for form in singulars(phrase)]
+        word = next((form for form in tried if form in rows), None)
+        if word is None:
+            close = difflib.get_close_matches(tried[0], list(self._names), n=most, cutoff=0.8)
+            return list(dict.fromkeys(self._names[name] for name in close))
+        mine = kinds[rows[word]]
+        # Only first names: a synonym such as palm or coach has other meanings.
+        known = [noun for noun in self.nouns if noun in rows and kinds[rows[noun]] in (mine, 0)]
+        if not known:
+            return []
+        cosines = vectors[[rows[noun] for noun in known]] @ vectors[rows[word]]
+        best = [int(i) for i in np.argsort(-cosines, kind="stable")[:most]]
+        if cosines[best[0]] < MIN_SIMILARITY:
+            return []
+        return [known[i] for i in best if cosines[i] >= MIN_OFFERED]
 
     @cached_property
     def _names(self) -> dict[str, str]:
         """Every name and synonym with its noun."""
         return {name: noun for noun, synonyms in self.nouns.items() for name in (noun, *synonyms)}
 
+    @cached_property
+    def _colour_names(self) -> dict[str, str]:
+        return {name: colour for colour, synonyms in self.colours.items() for name in (colour, *synonyms)}
+
     def _about(self, word: str) -> str:
         close = difflib.get_close_matches(word, list(self.colours), n=1, cutoff=0.7)
         if close:
-            return f"This prior does not know '{word}'; the nearest it knows: {close[0]}."
-        return f"This prior does not know '{word}' nor anything near it; `splatdistill vocab` lists what it knows."
+            return f"This prior does not know '{word}' and leaves it out; the nearest it knows: {close[0]}."
+        return f"This prior does not know '{word}' and leaves it out."
+
+    def _about_nouns(self, nouns: list[str], prompt: str) -> list[str]:
+        text = self._plain(prompt)
+        related = self.shapes.issuperset(nouns) and any(re.search(rf"\b{r}\b", text) for r in self.relations)
+        if len(nouns) < 2 or (len(nouns) == 2 and related):
+            return []
+        return [f"The prompt names {' and '.join(nouns)}, but this prior was trained on single objects."]
+
+    def _about_colours(self, nouns: list[str], reading: Reading) -> list[str]:
+        messages = [
+            f"This prior saw every {noun} in its own colours only, so '{reading.colour}' may not show."
+            for noun in nouns
+            if reading.colour and noun not in self.paintable
+        ]
+        if not self.paints:
+            messages += [
+                f"This prior colours whole objects only, so '{colour} {part}' may not show as asked."
+                for part, colour in reading.parts
+                if nouns
+            ]
+        return messages + [
+            f"The prompt says '{colour}' as well, but not of which part; say it as in \"a red chair with blue legs\"."
+            for colour in reading.loose
+        ]
 
     def _plain(self, prompt: str) -> str:
-        words = re.findall(r"[a-z0-9]+|,", prompt.lower())
-        return " ".join(self._known_form(word) for word in words).replace(" ,", ",")
-
-    def _unknown(self, text: str) -> list[str]:
-        words = dict.fromkeys(re.findall(r"[a-z0-9]+", text))
-        return [word for word in words if word not in self.words and word not in _FILLER]
+        return " ".join(self._known_form(word) for word in words_of(prompt)).replace(" ,", ",")
 
     def _known_form(self, word: str) -> str:
-        if word in self.words:
-            return word
-        singulars = (word.removesuffix("s"), word.removesuffix("es"))
-        return next((s for s in singulars if s in self.words), word)
-
-    def _take_nouns(self, text: str) -> tuple[list[str], str]:
-        """The known nouns of a text and what is left of it; longer names first, so that "palm tree" is no "tree"."""
-        found = []
-        for name, noun in sorted(self._names.items(), key=lambda pair: -len(pair[0])):
-            text, hits = re.subn(rf"\b{re.escape(name)}\b", " ", text)
-            if hits and noun not in found:
-                found.append(noun)
-        return found, text
+        return next((form for form in singulars(word) if form in self.words), word)
 
 
 @cache

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from splatdistill.batch.dispatch import Outcome, work
 from splatdistill.batch.ledger import DONE, FAILED, WAITING, Ledger
 from splatdistill.batch.plan import Job
-from splatdistill.batch.progress import Board, last_step
+from splatdistill.batch.progress import Board
 from splatdistill.config import TrainConfig
+from splatdistill.runs import Run
 
 OUTCOMES = {
     "done": Outcome(2.0),
@@ -111,13 +112,13 @@ def test_on_a_terminal_there_is_a_table(tmp_path: Path) -> None:
     assert all(part in text for part in ("running", "a [red] ball", "40/100", "b [red] ball", "It broke.", "1 failed"))
 
 
-@pytest.mark.parametrize("text", [None, "", "{", '{"step": 3}', "\n", "[]\n", '{"step": "x"}\n'])
+@pytest.mark.parametrize("text", [None, "", "{", '{"step": 3', "\n", "[]\n", '{"step": "x"}\n'])
 def test_a_log_without_a_whole_line_is_at_step_0(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "metrics.jsonl").write_text(text)
-    assert last_step(tmp_path) == 0
+    assert Run(tmp_path).last_step() == 0
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps({'step': i, 'x': 'y' * 900})}\n" for i in range(9)))
-    assert last_step(tmp_path) == 8
+    assert Run(tmp_path).last_step() == 8
 
 
 def test_records_are_whole_or_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

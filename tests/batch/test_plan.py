@@ -109,7 +109,7 @@ def test_another_seed_makes_other_objects(tmp_path: Path) -> None:
         ("p.txt", "a", ["--retries", "-1"], "retries must not be negative; it is -1."),
         ("p.txt", "a", ["--ray-address", "auto"], "ray_address: only --engine ray reads it."),
         ("p.txt", "a", ["--prior", "nothing"], "{path}, line 1: prior: there is no prior or folder called 'nothing'"),
-        ("p.txt", "a red lamp\nxyzzy", ["--prior", "embedded"], "{path}, line 2: prompt: this prior knows no word of"),
+        ("p.txt", "a lamp\nxyzzy", ["--prior", "embedded"], "{path}, line 2: prompt: This prior does not know 'xyzzy'"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_sentence_and_writes_nothing(
@@ -131,6 +131,16 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     said = capsys.readouterr().err
     assert said.startswith("splatdistill: " + sentence.format(path=path)) and said.count("\n") == 1
     assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_all_bad_lines_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "p.yaml", tmp_path / "out"
+    path.write_text("[a zyzzyva, {prompt: a car, steps: 0}, a car, an xyzzy, {prompt: a dog, stepz: 1}, a zyzzyva]")
+    assert cli.main(["batch", "--prompts", str(path), "--prior", "embedded", "--out", str(out)]) == cli.USAGE
+    lines = [line.removeprefix(f"splatdistill: {path}, ") for line in capsys.readouterr().err.splitlines()]
+    places = ["entry 2: steps", "entry 5: unknown", "entry 1, entry 6: prompt", "entry 4: prompt"]
+    assert [line[: len(place)] for line, place in zip(lines, places, strict=True)] == places
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

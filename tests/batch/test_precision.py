@@ -1,4 +1,6 @@
-"""All runs of a batch have one dtype, whoever makes them: settled once in the folder and handed to the workers."""
+"""All runs of a batch have one dtype and one engine, whoever makes them: settled once in the folder. So have all ranks
+of one run.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from splatdistill import ranks, train
 from splatdistill.batch import worker as workers
@@ -90,3 +93,68 @@ def test_a_resumed_run_keeps_its_dtype(tmp_path: Path) -> None:
             train.train(config, folder=tmp_path / "a", progress=progress, resume=steps == 8, load=load, precision=found)
     assert loaded == ["bf16", "bf16"]
     assert json.loads((tmp_path / "a" / "summary.json").read_text())["precision"] == asdict(FAST)
+
+
+class Made:
+    """A prior that has said what computes it."""
+
+    dtype = "fp32"
+
+    def __init__(self, engine: str) -> None:
+        self.network_engine = engine
+
+
+def host(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, *, auto: str) -> tuple[Any, list[str]]:
+    """Teachers of a worker on a host where engine auto comes to `auto`, and which engines they have loaded."""
+    loaded = []
+
+    def load(name: str, *, engine: str, **_: Any) -> Made:
+        loaded.append(engine)
+        return Made(auto if engine == "auto" else engine)
+
+    def ask(engine: str) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(workers.priors, "load", load)
+            patch.setattr(workers.engines, "installed", lambda: auto == "onnx")
+            return teachers(
+                "embedded", device=torch.device("cpu"), dtype="fp32", engine=engine, max_memory=0.0
+            ).network_engine
+
+    teachers: Any = workers.Teachers(ledger)
+    return ask, loaded
+
+
+def test_the_first_worker_settles_the_engine(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first, first_loaded), (other, other_loaded) = (host(monkeypatch, ledger, auto=x) for x in ("torch", "onnx"))
+    assert (first("auto"), other("auto"), other("auto")) == ("torch", "torch", "torch")
+    assert (first_loaded, other_loaded) == (["auto"], ["torch"])  # nothing is loaded twice
+    assert other("onnx") == "onnx"  # one that is asked for by name is nobody else's to settle
+
+
+def test_a_worker_that_lacks_the_engine_of_the_others_says_so(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first, _), (other, _) = (host(monkeypatch, ledger, auto=x) for x in ("onnx", "torch"))
+    assert first("auto") == "onnx"
+    with pytest.raises(
+        ValueError, match=r"^network_engine: onnxruntime is not installed on .*, and other runs of this"
+    ):
+        other("auto")
+
+
+@pytest.mark.parametrize(
+    ("auto", "others_torch", "loads"),
+    [("onnx", False, ["auto"]), ("onnx", True, ["auto", "torch"]), ("torch", True, ["auto"])],
+)
+def test_ranks_have_one_engine(auto: str, others_torch: bool, loads: list[str]) -> None:
+    class Beside(ranks.Ranks):
+        def any(self, flag: bool) -> bool:
+            return flag or others_torch
+
+    loaded = []
+
+    def load(*, engine: str) -> Any:
+        loaded.append(engine)
+        return Made(auto if engine == "auto" else engine)
+
+    assert train._load_alike(load, "auto", Beside(0, 2)).network_engine == loads[-1].replace("auto", auto)
+    assert loaded == loads
+    assert train._load_alike(load, "onnx", Beside(0, 2)).network_engine == "onnx"  # asked for, or of a checkpoint

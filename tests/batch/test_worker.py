@@ -39,7 +39,9 @@ def job(run: str, config: TrainConfig = CONFIG) -> Job:
     return Job(run, config, "")
 
 
-def test_weights_are_loaded_once_and_dropped_when_others_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_loaded_once_and_dropped_when_others_are_wanted(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded: list[str] = []
 
     class Weights:
@@ -50,7 +52,7 @@ def test_weights_are_loaded_once_and_dropped_when_others_are_wanted(monkeypatch:
         return Weights()
 
     monkeypatch.setattr(priors, "load", load)
-    teachers = Teachers()
+    teachers = Teachers(worker.ledger)
     first = replace(CONFIG, prior="a", stages=({"start": 0.5, "prior": "b"},))
     for config, dtype in ((first, "auto"), (first, "bf16"), (replace(CONFIG, prior="b"), "auto"), (first, "auto")):
         teachers.keep_for(config)

@@ -77,6 +77,22 @@ CODE = """
 .text void sd::cuda::run<sd::cuda::(anonymous namespace)::NoisingKernel<float, 1> >(sd::cuda::Args):
         /*0110*/                   STG.E desc[UR4][R2.64], R4 ;
 """
+RESIDUAL = """
+.text void sd::cuda::run<sd::cuda::(anonymous namespace)::ChunkKernel<float, 1, 4> >(sd::cuda::Args):
+        /*0100*/                   LDG.E.128 R4, desc[UR4][R2.64] ;
+        /*0110*/                   LDG.E.128 R4, desc[UR4][R2.64+0x10] ;
+        /*0120*/                   LDG.E.128 R8, desc[UR4][R2.64] ;
+        /*0130*/                   STG.E.128 desc[UR4][R2.64], R4 ;
+        /*0140*/                   STG.E desc[UR4][R2.64], R4 ;
+        /*0150*/                   LDG.E R4, desc[UR4][R2.64] ;
+"""
+UPDATE = """
+.text void sd::cuda::run<sd::cuda::(anonymous namespace)::UpdateKernel>(sd::cuda::Args):
+        /*0130*/                   STG.E.128 desc[UR4][R2.64], R4 ;
+        /*0140*/                   STG.E.128 desc[UR4][R4.64], R4 ;
+        /*0150*/                   STG.E.128 desc[UR4][R6.64], R4 ;
+        /*0160*/                   STG.E desc[UR4][R2.64], R4 ;
+"""
 
 
 @pytest.mark.parametrize(
@@ -95,6 +111,22 @@ def test_machine_code_is_held_to_its_rules(right, wrong, message):
     assert CODE.count(right) == 1
     assert kernel_budget.misses(CODE.replace(right, wrong), kernels) == [message]
     assert kernel_budget.misses(CODE, {"Another": {}}) == ["Another: its machine code was not found"]
+
+
+@pytest.mark.parametrize(
+    ("code", "right", "wrong", "message"),
+    [
+        (RESIDUAL, "LDG.E R4", "LDG.E.128 R4", "ChunkKernel<float, 1, 4>: reads more than its 1 terms"),
+        (RESIDUAL, "LDG.E R4", "STG.E R4", "ChunkKernel<float, 1, 4>: does not store four elements at once"),
+        (RESIDUAL, "STG.E.128", "STG.E.64", "ChunkKernel<float, 1, 4>: does not store four elements at once"),
+        (UPDATE, "STG.E.128 desc[UR4][R6.64]", "STG.E desc", "UpdateKernel: does not store four elements at once"),
+    ],
+)
+def test_the_residual_and_the_update_are_held_to_theirs(code, right, wrong, message):
+    kernels = {message.rpartition(":")[0]: {}}
+    assert kernel_budget.misses(code, kernels) == []
+    assert code.count(right) == 1
+    assert kernel_budget.misses(code.replace(right, wrong), kernels) == [message]
 
 
 def test_without_nvcc_the_gate_says_that_it_did_not_run(monkeypatch, capsys):

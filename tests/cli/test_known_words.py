@@ -43,7 +43,9 @@ def test_unknown_words_are_told_before_training(
     assert cli.main([*arguments, "--prompt", "a red zyzzyva chair"]) == cli.DONE
     assert "Note: This prior does not know 'zyzzyva'" in capsys.readouterr().err
     assert cli.main([*arguments, "--prompt", "a zyzzyva"]) == cli.USAGE
-    assert "prompt: this prior knows no word of 'a zyzzyva'" in said(capsys)
+    assert "prompt: This prior does not know 'zyzzyva' nor anything near it" in said(capsys)
+    assert cli.main([*arguments, "--prompt", "a stool"]) == cli.USAGE
+    assert "the nearest it knows: chair. Name one of them" in said(capsys)
     assert seen == ["a red zyzzyva chair"]
 
 

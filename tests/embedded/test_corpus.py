@@ -15,7 +15,7 @@ from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus import captions
 from splatdistill.embedded.corpus.__main__ import main
 from splatdistill.embedded.corpus.captions import COLOURS, article, caption, dominant_colour, tint, tint_of, vocabulary
-from splatdistill.embedded.corpus.dataset import Corpus, describe, paint
+from splatdistill.embedded.corpus.dataset import Corpus, describe
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
 from splatdistill.embedded.corpus.nouns import EVERY_NOUN, NOUNS, PLURALS, read_table, split_key
 from splatdistill.embedded.corpus.sheets import model_sheets
@@ -26,6 +26,7 @@ from splatdistill.embedded.corpus import build
 from splatdistill.embedded.corpus.furniture import check_versions, find_libraries, load_mesh, read_catalogue
 from splatdistill.embedded.corpus.rays import shade
 from splatdistill.embedded.corpus.render import Caster
+from splatdistill.priors.gbuffer import paint
 
 
 def front(size=16, azimuth=0.0, elevation=0.0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,7 +15,9 @@ from splatdistill.embedded.corpus.__main__ import main as corpus_main
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
 from splatdistill.embedded.corpus.pack import render_toys
 from splatdistill.embedded.fit import FitConfig, Target, add, order, pack, read_corpus, run
-from splatdistill.embedded.rings import Rings, render, rgba_white
+from splatdistill.embedded.rings import Rings, render
+from splatdistill.priors.gbuffer import ALPHA, PAINTS, rgba_white
+from splatdistill.priors.instances import Instances
 from splatdistill.priors.triplane import TriPlanes
 
 TINY = FitConfig(objects=3, rays=64, depth=8, decoder_objects=4, decoder_steps=30, steps=30)
@@ -94,6 +97,36 @@ def test_fitting_lowers_the_error_of_the_object_itself(toys):
     assert fine < 0.5 * empty and fine < mixed
 
 
+def test_more_rays_look_into_the_empty_space_about_thin_objects(toys):
+    records, buffers = read_corpus(toys)
+    target = Target.read(records[0], buffers)
+    row = torch.zeros(len(target.directions), dtype=torch.bool)
+    for kept, expected in ((len(row) // 20, 0.4), (len(row) // 2, 0.85), (3 * len(row) // 4, 0.9)):
+        row[:kept] = True
+        mine = dataclasses.replace(target, near=row.nonzero()[:, 0].int())
+        mine.buffers[..., 0] = row.to(torch.uint8) * 255  # marks what is near
+        _, _, seen = mine.draw(2000, near=0.9, generator=torch.Generator().manual_seed(0))
+        empty = 1 - kept / len(row)
+        # The others are drawn from everywhere: expected share, and five standard deviations of it.
+        found, share = float(seen[:, 0].mean()), expected + (1 - expected) * (1 - empty)
+        assert abs(found - share) < 5 * (share * (1 - share) / 2000) ** 0.5
+
+
+def test_a_roof_is_above_a_door_and_the_toy_says_so(packed):
+    houses = [known for known in Instances.load(packed).known if known.noun == "house"]
+    assert all(list(house.parts) == ["whole", "roof", "door"] and house.bare for house in houses)
+    assert all(house.heights[1] > house.heights[0] > house.heights[2] for house in houses)
+
+
+def test_heights_are_shares_of_the_object_s_own_height():
+    views = np.zeros((2, 16, 16, 8), np.uint8)
+    views[:, 4:12, 4:12, ALPHA] = 255
+    for slot, rows in zip(PAINTS, (slice(4, 12), slice(10, 12), slice(0, 0)), strict=True):
+        views[:, rows, 4:12, slot] = 255
+    # Middles of pixels 7/8 apart; the lowest two of eight rows have a mean of 1/14 of that.
+    assert fit.heights(views) == pytest.approx([0.5, 0.5 / 7, 0.5], abs=1e-3)
+
+
 def test_the_last_ring_is_kept_from_the_fit(toys):
     records, buffers = read_corpus(toys)
     target = Target.read(records[0], buffers)
@@ -104,8 +137,6 @@ def test_the_last_ring_is_kept_from_the_fit(toys):
 def test_a_model_of_ones_own_is_added(packed, tmp_path, capsys):
     pytest.importorskip("embreex")
     import trimesh
-
-    from splatdistill.priors.instances import Instances
 
     part = trimesh.creation.box()
     part.visual = trimesh.visual.TextureVisuals(

@@ -10,14 +10,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from splatdistill.embedded import network, refiner
+from splatdistill.embedded import network
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
 from splatdistill.embedded.corpus.pack import render_toys
 from splatdistill.embedded.refine import main
-from splatdistill.embedded.refiner import RefineConfig, RefineTrainer, create, mix, posterior, schedule
+from splatdistill.embedded.refiner import (
+    LEAST_ERROR,
+    RefineConfig,
+    RefineTrainer,
+    create,
+    measure_accuracy,
+    mix,
+    schedule,
+)
 from splatdistill.embedded.rings import FEATURES, FEATURES_INDEX, Rings
+from splatdistill.priors import refine
 from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.priors.refine import Accuracy, believe
 
+ACCURACY = Accuracy(plain=0.01, inside=0.01, edge=0.1, coarse=0.05)
 CONFIG = RefineConfig(batch=8, warmup=2, max_images=10_000, decay=0.0, lr=2e-3)
 
 
@@ -104,7 +115,7 @@ def test_targets_have_the_distribution_by_which_the_features_are_blended(data, w
     nan = torch.full((3, 3), torch.nan)
     ring = rings.ring([0, 1, 2], ring=0, tints=nan, logits=torch.zeros(3), target=0)
     mixed = mix(
-        [ring] * num, t=torch.full((num,), 999), temperature=torch.full((num,), 1e6),
+        [ring] * num, accuracy=ACCURACY, t=torch.full((num,), 999), temperature=torch.full((num,), 1e6),
         signal_power=schedule().alphas_cumprod, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     which = torch.stack([(mixed.target[::4] - ring.truth[k, 0]).abs().flatten(1).amax(1) == 0 for k in range(3)])
@@ -120,12 +131,27 @@ def test_little_noise_leaves_the_shown_candidate_alone(data, warm):
     power = schedule().alphas_cumprod[300]
     alpha, sigma = power.sqrt()[None], (1 - power).sqrt()[None]
     xt = alpha * ring.truth[2] + sigma * torch.randn(ring.truth[2].shape, generator=torch.Generator().manual_seed(0))
-    weight = posterior(xt[None], ring.known, alpha=alpha, sigma=sigma, logits=ring.logits, temperature=1.0)
-    assert weight[2, 0] > 0.99
+    found = believe(
+        xt[None], ring.known, accuracy=ACCURACY, alpha=alpha, sigma=sigma, logits=ring.logits, temperature=1.0
+    )
+    assert found.weight[2, 0] > 0.99
+
+
+def test_the_expected_error_of_volumes_is_right_on_average(data, warm):
+    """Least squares with a constant leaves no mean error where it was fitted, unless a part of it was held at LEAST."""
+    rings = Rings(data, data, seed=0)
+    found = measure_accuracy(rings, draws=20)
+    drawn = [rings.draw(step, slot=-1) for step in range(20)]
+    expected = torch.stack([found.variance(ring.known).mean() for ring in drawn]).mean()
+    wrong = torch.stack([(ring.known - ring.truth).square().mean() for ring in drawn]).mean()
+    torch.testing.assert_close(expected, wrong, rtol=0.02, atol=0)
+    assert min(found.plain, found.inside, found.edge) >= LEAST_ERROR
+    # Pictures of 16 pixels are not made smaller here, so all of the error is in them.
+    assert found.coarse == pytest.approx(float(wrong) ** 0.5, rel=1e-4)
 
 
 def test_the_command_trains_goes_on_and_says_what_is_missing(data, warm, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(refiner, "COARSE", 8)
+    monkeypatch.setattr(refine, "COARSE", 8)
     args = ["--corpus", str(data), "--features", str(data), "--warm-start", str(warm), "--batch", "8"]
     run = [*args, "--out", str(tmp_path / "run")]
     assert main([*run, "--max-images", "16"]) == 0

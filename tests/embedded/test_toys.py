@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from splatdistill.cameras import orbit
-from splatdistill.embedded.corpus.rays import ALBEDO, ALPHA, PAINTS, SHADING, enclosing_ball
+from splatdistill.embedded.corpus.rays import enclosing_ball
 from splatdistill.embedded.corpus.solids import Part, fit, gbuffer, limb, solid
 from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, SHAPES, make_toy
+from splatdistill.priors.gbuffer import ALBEDO, ALPHA, PAINTS, SHADING
 
 
 def cameras(*azimuths, elevation=0.3, size=32):

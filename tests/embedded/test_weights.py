@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 import splatdistill.embedded
-from splatdistill.embedded.corpus.nouns import NOUNS
+from splatdistill.embedded.corpus.nouns import NOUNS, read_files
 from splatdistill.embedded.network import EVERYTHING
 from splatdistill.priors.multiview import MultiViewPrior
 from splatdistill.priors.words import META_FILE, Vocabulary
@@ -47,3 +48,12 @@ def test_its_vocabulary_is_part_of_the_corpus():
 def test_every_model_is_credited(noun):
     credits_ = (PACKAGE / "ATTRIBUTION.md").read_text()
     assert credits_.count(f"| {noun.name} |") == len(noun.models)
+
+
+def test_every_file_of_the_table_is_credited_to_its_creator():
+    files = read_files()
+    table = (PACKAGE / "ATTRIBUTION.md").read_text().partition("## GLB models")[2]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
+    found = {(creator, source, licence): int(models.split(":")[0]) for creator, source, licence, models in rows[2:]}
+    assert found == Counter((file.creator, file.source, file.licence) for file in files)
+    assert f"these {len(files)} files" in table

@@ -14,7 +14,17 @@ from splatdistill.guidance.perp_neg import perp_neg_coefficients, view_weights
 from splatdistill.guidance.sds import SDS, rescaled
 from splatdistill.priors.analytic import AnalyticPrior
 from splatdistill.types import Cameras
-from tests.guidance.toys import Counting, assemble, batch_at, cameras, draw, gaussian, noisy_batch
+from tests.guidance.toys import (
+    Counting,
+    assemble,
+    assert_sums_to_zero,
+    batch_at,
+    cameras,
+    draw,
+    gaussian,
+    noisy_batch,
+)
+from tests.rounding import DOUBLE, UNIT, assert_rounded, assert_within, bound
 
 
 def row(scores: list[torch.Tensor], *, scale: float, weights: torch.Tensor) -> torch.Tensor:
@@ -37,8 +47,13 @@ def test_only_the_part_across_the_prompt_acts(scores) -> None:
     c, u, *_ = scores
     e = (c - u).flatten(1)
     weights = -torch.rand(2, 3, generator=torch.Generator().manual_seed(0)).double()
-    change = (row(scores, scale=7.5, weights=weights) - (u + 7.5 * (c - u))).flatten(1)
-    assert (change * e).sum(1).abs().max() < 1e-9 < change.abs().max()
+
+    def along_the_prompt() -> torch.Tensor:
+        change = (row(scores, scale=7.5, weights=weights) - (u + 7.5 * (c - u))).flatten(1)
+        assert change.abs().max() > 0.1
+        return (change * e).sum(1)
+
+    assert_rounded(along_the_prompt, 0.0, unit=DOUBLE)
     along = [c, u, u - 0.7 * (c - u), u + 2.0 * (c - u)]
     assert torch.allclose(row(along, scale=7.5, weights=weights), u + 7.5 * (c - u))
 
@@ -54,11 +69,14 @@ def test_views_do_not_mix(scores) -> None:
 
 def test_weights_follow_the_published_decays() -> None:
     degrees = [0.0, 22.5, 45.0, 67.5, 89.999, 90.001, 112.5, 135.0, 157.5, 180.0, -45.0]
-    front, side = view_weights(cameras(len(degrees), azimuth=[math.radians(a) for a in degrees])).tolist()
-    assert front[:5] == pytest.approx([-0.0001, -0.323, -0.689, -1.104, -1.574], abs=1e-3)
-    assert side[:5] == pytest.approx([-1.574, -1.104, -0.689, -0.323, -0.0001], abs=1e-3)
-    assert (front[5], front[9]) == pytest.approx((-1.574, -1.967), abs=1e-3)
-    assert side[5:10] == pytest.approx([-0.0005, -0.081, -0.173, -0.277, -0.394], abs=1e-3)
+    ring = cameras(len(degrees), azimuth=[math.radians(a) for a in degrees])
+    front, side = view_weights(ring)
+    places = [0, 1, 2, 3, 4, 5, 9]
+    last = 1e-3  # of the decimals published, some of which are cut and not rounded
+    published = [-0.0001, -0.323, -0.689, -1.104, -1.574, -1.574, -1.967]
+    assert_rounded(lambda: view_weights(ring)[0, places], torch.tensor(published), off=last)
+    published = [-1.574, -1.104, -0.689, -0.323, -0.0001, -0.0005, -0.081, -0.173, -0.277, -0.394]
+    assert_rounded(lambda: view_weights(ring)[1, :10], torch.tensor(published), off=last)
     assert (front[10], side[10]) == (front[2], side[2])
     assert view_weights(cameras(2, elevation=math.radians(61))).eq(0).all()
 
@@ -80,12 +98,13 @@ def test_sds_asks_for_every_views_own_words_in_one_call() -> None:
     batch = noisy_batch(z, ring, prior, t=torch.tensor([100, 300, 500, 700]), eps=eps)
     residual = method.residual(batch, prior, step=0)
     assert counting.calls == [16]
-    assert residual.coef.sum(0).abs().max() < 1e-5
+    assert_sums_to_zero(residual.coef)
+    allowed = bound(lambda: assemble(method.residual(batch, prior, step=0)))
     for i, word in enumerate(view_words(ring)):
         conditions = [prior.embed(p, None) for p in (f"x, {word} view", "", "x, front view", "x, side view")]
         alone = prior.predict(batch.xt[i : i + 1], batch.t[i : i + 1], conditions)
         expected = row(alone, scale=5.0, weights=view_weights(ring)[:, i : i + 1].double()) - eps[i : i + 1]
-        assert torch.allclose(assemble(residual)[i : i + 1], expected, atol=1e-5)
+        assert_within(assemble(residual)[i : i + 1], expected, allowed[i : i + 1])
 
 
 def test_rescale_reaches_the_conditional_deviation() -> None:
@@ -123,4 +142,4 @@ def test_deviations_are_those_of_the_sums_that_are_never_made(group: int) -> Non
     for got, row in zip(deviations(rows, group=group), rows, strict=True):
         made = total([(c, tensor.double()) for c, tensor in row])
         want = made.view(4 // group, -1).std(1, correction=0).repeat_interleave(group)
-        torch.testing.assert_close(got, want.float(), rtol=1e-6, atol=0)
+        torch.testing.assert_close(got, want.float(), rtol=2 * UNIT, atol=0)  # sums in float64; both are rounded once

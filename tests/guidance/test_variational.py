@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from splatdistill.types import NoisyBatch
 from tests.guidance.toys import (
     Counting,
     assemble,
+    assert_sums_to_zero,
     batch_at,
     cameras,
     draw,
@@ -32,6 +34,7 @@ from tests.guidance.toys import (
     prompt_prior,
     scalar,
 )
+from tests.rounding import assert_rounded, assert_within, bound
 
 
 class Told:
@@ -87,7 +90,8 @@ def test_with_the_sampled_noise_they_are_sds_bit_for_bit(prior: AnalyticPrior) -
     for entropy in (0.0, 1.0):
         assert torch.equal(gradient(esd(Told(sampled), entropy, **common), **batch_of(prior)), expected)
     for entropy in (0.3, 1.4):  # the two coefficients are rounded
-        assert torch.allclose(gradient(esd(Told(sampled), entropy, **common), **batch_of(prior)), expected, atol=1e-6)
+        method = esd(Told(sampled), entropy, **common)
+        assert_rounded(partial(gradient, method, **batch_of(prior)), expected)
 
 
 def test_esd_without_entropy_is_vsd_bit_for_bit_and_it_is_linear_in_lambda(prior: AnalyticPrior) -> None:
@@ -95,8 +99,8 @@ def test_esd_without_entropy_is_vsd_bit_for_bit_and_it_is_linear_in_lambda(prior
     ends = [gradient(esd(score, entropy), **batch_of(prior)) for entropy in (0.0, 1.0)]
     assert torch.equal(ends[0], gradient(vsd(score), **batch_of(prior)))
     for entropy in (0.25, 0.9, 1.5):
-        between = gradient(esd(score, entropy), **batch_of(prior))
-        assert torch.allclose(between, (1 - entropy) * ends[0] + entropy * ends[1], atol=1e-5)
+        between = partial(gradient, esd(score, entropy), **batch_of(prior))
+        assert_rounded(between, (1 - entropy) * ends[0] + entropy * ends[1])
     assert (ends[1] - ends[0]).abs().max() > 0.1
 
 
@@ -105,8 +109,8 @@ def test_golden_draws() -> None:
     prior = AnalyticPrior(lambda prompt, cameras: cond, image_size=1)
     one = {"prior": prior, "z": scalar(-0.4), "eps": scalar(0.8), "t": 500}
     q = density(gaussian(0.1, 0.9))
-    assert gradient(vsd(Told(q)), **one).item() == pytest.approx(-0.586049, abs=2e-6)
-    assert gradient(esd(Told(sampled, q), 0.5), **one).item() == pytest.approx(-0.798533, abs=2e-6)
+    assert_rounded(lambda: gradient(vsd(Told(q)), **one), -0.586049, off=5e-7)
+    assert_rounded(lambda: gradient(esd(Told(sampled, q), 0.5), **one), -0.798533, off=5e-7)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_scores_with_coefficient_zero_are_never_evaluated(
     residual = method.residual(batch, prior, step=0)
     assert (counting.calls, score.asked) == (calls, told)
     assert len(residual.terms) == 2 + len(told[0])
-    assert residual.coef.sum(0).abs().max() < 1e-6
+    assert_sums_to_zero(residual.coef)
 
 
 @pytest.mark.parametrize("lone_cameras", [False, True])
@@ -158,14 +162,17 @@ def particle_batch(prior: AnalyticPrior, *, particles: int, views: int, t: int =
 
 def test_one_particle_is_sds(prior: AnalyticPrior) -> None:
     batch = particle_batch(prior, particles=1, views=4)
-    (score,) = ParticleScore(particles=1).predict(batch, [True])
-    assert torch.allclose(score, batch.eps, atol=1e-6)
+    assert_rounded(lambda: ParticleScore(particles=1).predict(batch, [True])[0], batch.eps)
 
 
 def test_particles_repel_by_their_kernel(prior: AnalyticPrior) -> None:
     n, views = 3, 2
     batch = particle_batch(prior, particles=n, views=views)
-    (score,) = ParticleScore(particles=n).predict(batch, [True])
+
+    def predict() -> Tensor:
+        return ParticleScore(particles=n).predict(batch, [True])[0]
+
+    score, allowed = predict(), bound(predict)
     alpha, sigma, _ = levels(prior, 300)
     for i in range(n):
         for v in range(views):
@@ -173,15 +180,18 @@ def test_particles_repel_by_their_kernel(prior: AnalyticPrior) -> None:
             others = torch.stack([batch.x0[j * views + v] for j in range(n)])
             r = torch.softmax(-(batch.xt[row] - alpha * others).square().sum((1, 2, 3)) / (2 * sigma**2), 0)
             push = (r.view(-1, 1, 1, 1) * (batch.x0[row] - others)).sum(0)
-            assert torch.allclose(score[row] - batch.eps[row], alpha / sigma * push, atol=1e-5)
+            assert_within(score[row] - batch.eps[row], alpha / sigma * push, allowed[row])
 
 
 def test_without_camera_the_views_of_one_object_repel(prior: AnalyticPrior) -> None:
     z = torch.tensor([[0.5, -0.2], [-0.3, 0.4]], dtype=torch.float64).view(2, 2, 1, 1)
     eps = torch.tensor([[0.3, -0.6], [0.1, 0.2]], dtype=torch.float64).view(2, 2, 1, 1)
-    told, untold = ParticleScore(particles=1).predict(batch_at(prior, z=z, eps=eps, t=300), [True, False])
-    assert untold[0].flatten().tolist() == pytest.approx([0.483788, -0.737841], abs=2e-6)
-    assert torch.allclose(told, eps, atol=1e-6)
+
+    def predict(told: bool) -> Tensor:
+        return ParticleScore(particles=1).predict(batch_at(prior, z=z, eps=eps, t=300), [told])[0]
+
+    assert_rounded(lambda: predict(False)[0].flatten(), torch.tensor([0.483788, -0.737841]), off=5e-7)
+    assert_rounded(lambda: predict(True), eps)
 
 
 # Spread of a Gaussian family z = m + tau xi (methods.md 6.3)
@@ -210,8 +220,10 @@ def test_lambda_sets_the_spread(t: int, entropy: float, spread: float) -> None:
         g = gradient(method, prior, z=1.3 + tau * xi, eps=eps, t=t).flatten()
         return (mass.repeat_interleave(16) * mass.repeat(16) * g * xi.flatten()).sum().item()
 
-    assert push(spread) == pytest.approx(0.0, abs=1e-4)
-    assert push(spread - 0.05) < 0 < push(spread + 0.05)
+    low, high = push(spread - 0.05), push(spread + 0.05)
+    assert low < 0 < high
+    # The spread is given with four decimals; the slope between the two is that at the spread within a factor of two.
+    assert_rounded(lambda: push(spread), 0.0, off=2 * 5e-5 * (high - low) / 0.1)
 
 
 # What is learned (methods.md 6.4)
@@ -229,7 +241,11 @@ class GaussianV(GaussianScore):
 
 @pytest.mark.parametrize("kind", [GaussianScore, GaussianV])
 def test_regression_reaches_its_optimum(kind: type[GaussianScore]) -> None:
-    """Renders N(0.3, 0.9^2) at t = 400: slope, bias and left-over error of the best linear network, to 2 %."""
+    """Renders N(0.3, 0.9^2) at t = 400: slope, bias and left-over error of the best linear network, to 2 %.
+
+    What is left over, 0.61, over the root of 8,192 draws is the standard error of a slope from one batch: 0.7 %. The
+    last steps are so small that they average over many batches. Of the left-over error from 200,000 draws it is 0.3 %.
+    """
     prior = AnalyticPrior(lambda prompt, cameras: gaussian(0.0, 1.0), image_size=1)
     only = prior.alphas_cumprod[400:401]
     learned = kind((1, 1, 1), alphas_cumprod=only, lr=0.02, dropout=1.0, particles=1)
@@ -268,7 +284,7 @@ def test_with_and_without_camera_it_learns_each_and_the_marginal_score() -> None
     for step in range(500):
         numbers = learned.update(batch, seed=0, step=step, measure=step == 499)
     assert learned.mean.detach().abs().max() < 0.05
-    assert learned.log_std.exp().item() == pytest.approx(0.5, rel=0.1)
+    assert learned.log_std.exp().item() == pytest.approx(0.5, rel=0.1)  # of 192 draws it is known to 1/sqrt(384), 5 %
     assert learned.camera_log_std.exp().item() < 0.15
     told, untold = learned.predict(batch, [True, False])
     exact_told, exact_untold = ParticleScore(particles=1).predict(batch, [True, False])

@@ -13,6 +13,7 @@ from splatdistill.guidance.base import Guidance, noisy_batch, per_view
 from splatdistill.priors.analytic import AnalyticPrior, Density, Gaussian
 from splatdistill.priors.base import Condition
 from splatdistill.types import Cameras, NoisyBatch, Residual
+from tests.rounding import UNIT, assert_within
 
 
 def cameras(num_views: int, *, azimuth: Sequence[float] | None = None, elevation: float = 0.0) -> Cameras:
@@ -51,6 +52,11 @@ def assemble(residual: Residual) -> Tensor:
 def gradient(method: Guidance, prior: AnalyticPrior, *, z: Tensor, eps: Tensor, t: int | Sequence[int]) -> Tensor:
     """The assembled residual per element, before the mean over views; z, eps: [V,C,h,w]."""
     return assemble(method.residual(batch_at(prior, z=z, eps=eps, t=t), prior, step=0))
+
+
+def assert_sums_to_zero(coef: Tensor) -> None:
+    """coef: [K,V]. Each of the K numbers is rounded once, and so is each sum of them."""
+    assert_within(coef.sum(0), torch.zeros(coef.shape[1]), len(coef) * UNIT * coef.abs().sum(0))
 
 
 def levels(prior: AnalyticPrior, t: int) -> tuple[Tensor, Tensor, Tensor]:

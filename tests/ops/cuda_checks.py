@@ -69,18 +69,29 @@ RESIDUALS = [
 
 
 def check_residual(twin: Twin, case: ResidualCase) -> None:
-    """The gradient to the bit, its sums to 1e-6."""
+    """The gradient to the bit, norms to 1e-6."""
     g = torch.Generator().manual_seed(0)
     views, dtype = case.shape[0], torch.float64 if case.x0 == torch.float64 else torch.float32
-    x0 = torch.nan_to_num(case.draw(g, case.x0), posinf=1.0)
+    x0 = case.draw(g, case.x0)
     terms = [case.draw(g, term) for term in case.terms]
     coef, weight = torch.randn(len(terms), views, generator=g, dtype=dtype), torch.rand(views, generator=g, dtype=dtype)
-    (loss, norms, count, grad), want = twin.both("residual_forward", x0, terms, coef, weight, case.clamp, views + 1)
-    assert torch.equal(grad, want[3]) and grad.dtype == case.x0
-    torch.testing.assert_close(norms, want[1], rtol=1e-6, atol=0)
-    largest = (x0.double() * grad.double()).abs().sum().item()  # what cancels in the loss
-    torch.testing.assert_close(loss, want[0], rtol=0, atol=1e-6 * max(largest, 1e-3))
-    assert torch.equal(count, want[2])
+    (norms, count, grad), want = twin.both("residual_forward", x0, terms, coef, weight, case.clamp, views + 1)
+    assert torch.equal(grad, want[2]) and grad.dtype == case.x0
+    torch.testing.assert_close(norms, want[0], rtol=1e-6, atol=0)
+    assert torch.equal(count, want[1])
+
+
+def check_channels_last(twin: Twin) -> None:
+    """Terms in that order of memory give a gradient in it, with the numbers of contiguous ones."""
+    g = torch.Generator().manual_seed(4)
+    terms = [torch.randn(3, 4, 24, 20, generator=g) for _ in range(3)]
+    numbers = [torch.randn(3, 3, generator=g), torch.rand(3, generator=g), 0.7, 3]
+    want = OURS.residual_forward(terms[0], terms, *numbers)
+    terms = [x.to(memory_format=torch.channels_last) for x in terms]
+    (norms, count, grad), _ = twin.both("residual_forward", terms[0], terms, *numbers)
+    assert grad.stride() == terms[0].stride() and torch.equal(grad, want[2])
+    torch.testing.assert_close(norms, want[0], rtol=1e-6, atol=0)
+    assert torch.equal(count, want[1])
 
 
 def check_noising(twin: Twin, case: ResidualCase) -> None:
@@ -120,6 +131,72 @@ def check_statistics(twin: Twin, n: int, num_views: int) -> None:
     twin.ops.densify_accumulate(*got, twin.on_device(grad), twin.on_device(radii))
     OURS.densify_accumulate(*want, grad, radii)
     assert torch.equal(got[0].cpu(), want[0]) and torch.equal(got[1].cpu(), want[1])
+
+
+def learning(n: int, *, offset: int = 0) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    """Splats of degree 3 with gradients and both moments. offset: of every tensor in its storage, in elements."""
+    g = torch.Generator().manual_seed(n)
+
+    def draw(*sizes: int) -> Tensor:
+        return torch.randn(n * math.prod(sizes) + offset, generator=g)[offset:].view(n, *sizes)
+
+    lists = [[draw(*sizes) for sizes in ((3,), (4,), (3,), (), (1, 3), (15, 3))] for _ in range(4)]
+    return lists[0], lists[1], lists[2], [x.square_() for x in lists[3]]
+
+
+BETAS, EPS = (0.9, 0.99), 1e-15
+BAD = {"nothing": 0.0, "a NaN": math.nan, "infinity": -math.inf, "an infinite square": 2e19}
+
+
+def check_gradients(twin: Twin, n: int, bad: str) -> None:
+    """A number that is not finite is found wherever it lies, in the first launch or a later one."""
+    for where in range(6 if n and BAD[bad] else 1):
+        grads = learning(n)[1] * (12 if n < 300 else 1)
+        if n and BAD[bad]:
+            grads[where] = grads[where].clone()
+            grads[where].view(-1)[-1 if where % 2 else 0] = BAD[bad]
+        for found in (0, 3):
+            got, want = torch.tensor(6.0), torch.tensor(6.0)
+            there, nonfinite = twin.on_device(got), torch.tensor(found)
+            skip, correction = twin.ops.check_gradients(twin.on_device(grads), twin.on_device(nonfinite), there, *BETAS)
+            expected = OURS.check_gradients(grads, nonfinite, want, *BETAS)
+            assert skip.item() == expected[0].item() == (found > 0 or bool(n and BAD[bad]))
+            assert torch.equal(there.cpu(), want) and want == (6.0 if skip else 7.0)
+            torch.testing.assert_close(correction.cpu(), expected[1], rtol=1e-14, atol=0)
+
+
+def check_update(twin: Twin, n: int, *, offset: int, skip: bool) -> None:
+    """Splats and moments to 1e-6, statistics to the bit; and nothing but these where the step is skipped."""
+    g = torch.Generator().manual_seed(n + 1)
+    probe, radii = torch.randn(3, n, 2, generator=g), torch.randint(-1, 3, (3, n, 2), dtype=torch.int32, generator=g)
+    sums = torch.rand(n, generator=g), torch.arange(n)
+    rates, correction = [0.01 * i for i in range(6)], torch.tensor([1 - 0.9**3, (1 - 0.99**3) ** 0.5]).double()
+    arguments = [rates, torch.tensor(skip), correction, *BETAS, EPS]
+    before, want = learning(n, offset=offset), learning(n, offset=offset)
+    got = [[_at_offset(twin, x, offset) for x in tensors] for tensors in before]
+    there = [twin.on_device(x.clone()) for x in sums]
+    twin.ops.update_splats(*got, *(twin.on_device(x) for x in arguments), *there, *twin.on_device([probe, radii]))
+    OURS.update_splats(*want, *arguments, *sums, probe, radii)
+    assert all(torch.equal(a.cpu(), b) for a, b in zip(there, sums, strict=True))
+    for tensors, expected, old in zip(got, want, before, strict=True):
+        for a, b, c in zip(tensors, expected, old, strict=True):
+            torch.testing.assert_close(a.cpu(), b, rtol=1e-6, atol=1e-6)
+            assert not skip or torch.equal(a.cpu(), c)
+
+
+def _at_offset(twin: Twin, x: Tensor, offset: int) -> Tensor:
+    held = torch.empty(x.numel() + offset, device=twin.device)
+    return held[offset:].view(x.shape).copy_(x)
+
+
+def check_counts(twin: Twin) -> None:
+    got, want = twin.on_device(torch.zeros(3, dtype=torch.int64)), torch.zeros(3, dtype=torch.int64)
+    for step in range(40):
+        skipped = torch.tensor(step % 7 in (2, 3) or step == 25)
+        twin.ops.count_skip(got, twin.on_device(skipped), step % 20 == 0)
+        OURS.count_skip(want, skipped, step % 20 == 0)
+        assert torch.equal(got.cpu(), want)
+    assert want.tolist() == [0, 3, 7]
 
 
 def check_masks(twin: Twin, n: int, budget: float) -> None:

@@ -16,7 +16,7 @@ from splatdistill import ops
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "csrc" / "cpu" / "check" / "run.py"
 KERNELS = ("project", "tiles", "blend", "blend_backward", "project_backward", "residual", "noising", "products",
-           "statistics", "classify", "scatter", "philox")  # fmt: skip
+           "adam", "usable", "statistics", "classify", "scatter", "philox")  # fmt: skip
 
 pytestmark = pytest.mark.xdist_group("cpu_check")  # one worker compiles, in build/check, where it stays
 

@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from splatdistill import ops
+from splatdistill.config import OptimConfig, SplatsConfig
+from splatdistill.health import Health
 from splatdistill.ops import _library, densify
+from splatdistill.ops.update import Statistics
+from splatdistill.optim import SplatOptimizer, check
+from splatdistill.splats import init_ball
 from tests.ops import cuda_checks as checks
 from tests.ops.test_densify import THRESHOLDS, assert_same, gradients, moments_of, splats
 from tests.ops.test_residual import noise_problem, problem
@@ -40,6 +45,27 @@ def test_every_half_number(twin: checks.Twin, dtype: torch.dtype) -> None:
 def test_statistics(twin: checks.Twin, n: int) -> None:
     for num_views in (0, 1, 5):
         checks.check_statistics(twin, n, num_views)
+
+
+@pytest.mark.parametrize("n", [*checks.SIZES, 100_003])
+def test_update(twin: checks.Twin, n: int) -> None:
+    for offset in (0, 1):
+        for skip in (False, True):
+            checks.check_update(twin, n, offset=offset, skip=skip)
+
+
+@pytest.mark.parametrize("n", [*checks.SIZES, 100_003])
+@pytest.mark.parametrize("bad", checks.BAD)
+def test_bad_gradients_are_found(twin: checks.Twin, n: int, bad: str) -> None:
+    checks.check_gradients(twin, n, bad)
+
+
+def test_counts(twin: checks.Twin) -> None:
+    checks.check_counts(twin)
+
+
+def test_channels_last(twin: checks.Twin) -> None:
+    checks.check_channels_last(twin)
 
 
 @pytest.mark.parametrize("n", [*checks.SIZES, 100_003])
@@ -127,13 +153,12 @@ def test_a_step_does_not_wait_for_the_device_and_an_event_does_once(twin: checks
     x0, kwargs = problem(3)
     moved = {name: twin.on_device(value) for name, value in kwargs.items()}
     leaf = x0.to(twin.device).requires_grad_()
-    grad_sum, count = torch.zeros(500, device="cuda"), torch.zeros(500, dtype=torch.int64, device="cuda")
-    probe, radii = torch.randn(4, 500, 2, device="cuda"), torch.ones(4, 500, 2, dtype=torch.int32, device="cuda")
+    splat_optimizer, health, statistics = splats_that_learn(500)
 
     def step() -> None:
         ops.residual(leaf, **moved).loss.backward()
         ops.products(moved["terms"])
-        densify.accumulate(grad_sum, count, probe_grad=probe, radii=radii)
+        end_of_step(splat_optimizer, health, statistics)
 
     run = event(twin.device, 500)
     for work, waits in ((step, 0), (run, 1)):
@@ -147,6 +172,22 @@ def test_a_step_does_not_wait_for_the_device_and_an_event_does_once(twin: checks
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert len([w for w in caught if "synchroniz" in str(w.message)]) == waits
+
+
+def splats_that_learn(n: int) -> tuple[SplatOptimizer, Health, Statistics]:
+    optimizer = SplatOptimizer(init_ball(SplatsConfig(num_init=n), seed=0).to("cuda"), OptimConfig(), steps=100)
+    probe, radii = torch.randn(4, n, 2, device="cuda"), torch.ones(4, n, 2, dtype=torch.int32, device="cuda")
+    sums = torch.zeros(n, device="cuda"), torch.zeros(n, dtype=torch.int64, device="cuda")
+    return optimizer, Health(torch.device("cuda")), Statistics(*sums, probe, radii)
+
+
+def end_of_step(optimizer: SplatOptimizer, health: Health, statistics: Statistics) -> None:
+    """From the gradients on, which are those of before: none is made here."""
+    for x in optimizer.splats.tensors.values():
+        x.grad = x.detach()
+    verdict = check([optimizer], num_nonfinite=statistics.count[0])
+    optimizer.update(0, verdict=verdict, statistics=statistics)
+    health.note(verdict.skip, step=1)
 
 
 def launches(work: Callable[[], object]) -> list[str]:
@@ -168,5 +209,7 @@ def test_launches_are_few(twin: checks.Twin) -> None:
     assert len([name for name in names if "sd::cuda::run<" in name]) <= 4
     x0, kwargs = problem(3)
     arguments = [twin.on_device(value) for value in (x0, *kwargs.values())]
-    assert len(launches(lambda: twin.ops.residual_forward(*arguments, 0.5, 3))) == 2
+    assert len(launches(lambda: twin.ops.residual_forward(*arguments, 0.5, 3))) == 1
     assert len(launches(lambda: twin.ops.products_forward(arguments[1]))) == 2
+    parts = splats_that_learn(1000)
+    assert len(launches(lambda: end_of_step(*parts))) == 3

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -64,6 +64,27 @@ def test_statistics(twin: checks.Twin, n: int) -> None:
 
 
 @pytest.mark.parametrize("n", checks.SIZES)
+def test_update(twin: checks.Twin, n: int) -> None:
+    for offset in (0, 1):
+        for skip in (False, True):
+            checks.check_update(twin, n, offset=offset, skip=skip)
+
+
+@pytest.mark.parametrize("n", checks.SIZES)
+@pytest.mark.parametrize("bad", checks.BAD)
+def test_bad_gradients_are_found(twin: checks.Twin, n: int, bad: str) -> None:
+    checks.check_gradients(twin, n, bad)
+
+
+def test_counts(twin: checks.Twin) -> None:
+    checks.check_counts(twin)
+
+
+def test_channels_last(twin: checks.Twin) -> None:
+    checks.check_channels_last(twin)
+
+
+@pytest.mark.parametrize("n", checks.SIZES)
 def test_masks(twin: checks.Twin, n: int) -> None:
     for budget in (0.0, 0.8, 0.9, 1.0, 1.07, 1.2, 2.0):
         checks.check_masks(twin, n, budget)
@@ -73,6 +94,33 @@ def test_masks(twin: checks.Twin, n: int) -> None:
 def test_scatter(twin: checks.Twin, n: int) -> None:
     for kind in (None, densify.KEEP, densify.CLONE, densify.SPLIT, densify.PRUNE):
         checks.check_scatter(twin, n, kind=kind)
+
+
+def test_launches_are_few(library: ctypes.CDLL, twin: checks.Twin) -> None:
+    """One for the residual, one each for the check and the update of all tensors, one for the counts."""
+    library.sd_launches.restype = ctypes.c_int64
+
+    def launches(work: Callable[[], object]) -> int:
+        before = library.sd_launches()
+        work()
+        return library.sd_launches() - before
+
+    terms = [torch.randn(4, 3, 64, 64) for _ in range(3)]
+    arguments = torch.randn(3, 4), torch.rand(4), None, 4
+    assert launches(lambda: twin.ops.residual_forward(terms[0], terms, *arguments)) == 1
+    n, verdict = 300, []
+    tensors, sums = checks.learning(n), (torch.zeros(n), torch.zeros(n, dtype=torch.int64))
+    count = torch.zeros((), dtype=torch.int64)
+
+    def update() -> None:
+        seen = torch.randn(4, n, 2), torch.ones(4, n, 2, dtype=torch.int32)
+        twin.ops.update_splats(*tensors, [0.1] * 6, *verdict, *checks.BETAS, checks.EPS, *sums, *seen)
+
+    assert (
+        launches(lambda: verdict.extend(twin.ops.check_gradients(tensors[1], count, torch.zeros(()), 0.9, 0.99))) == 1
+    )
+    assert launches(update) == 1
+    assert launches(lambda: twin.ops.count_skip(torch.zeros(3, dtype=torch.int64), verdict[0], False)) == 1
 
 
 def test_scatter_of_more_tensors_than_a_launch_takes(twin: checks.Twin) -> None:

@@ -14,11 +14,14 @@ import pytest
 from tests.packaging.audit import ROOT
 
 pytestmark = [pytest.mark.xdist_group("cuda_host"), pytest.mark.slow]
-KERNELS = {"residual", "noising", "products", "statistics", "masks", "scatter"}
+KERNELS = {"residual", "noising", "products", "statistics", "masks", "scatter", "check", "update", "counts"}
 FAULTS = [
     ("residual.cu", "grad.v[j] = g.value * scale;", "grad.v[j] = g.value * scale * T(1.0001);", {"residual"}),
     ("products.cu", "if (p.thread < left) s.sums", "if (p.thread + 1 < left) s.sums", {"products"}),
     ("densify.cu", "if (rank < room) continue;", "if (rank <= room) continue;", {"masks"}),
+    ("residual.cu", "take_ticket(a.ticket, 1) + 1 ==", "take_ticket(a.ticket, 1) + 2 ==", {"residual"}),
+    ("update.cu", "if (*a.update.skip) return;", "", {"update"}),
+    ("update.cu", "0 : kFound;", "0 : 0;", {"check"}),
 ]
 
 
@@ -39,7 +42,7 @@ def test_kernels_agree_with_their_twins_and_are_timed(tmp_path: Path) -> None:
     assert code == 0 and not [line for line in lines if "failure" in line]
     assert {line["values"] for line in lines if line.get("checks", 0) > 40} == KERNELS
     timed = [line for line in lines if "timing" in line]
-    assert {line["timing"].split()[0] for line in timed} == (KERNELS - {"masks"}) | {"classify"}
+    assert {line["timing"].split()[0] for line in timed} == (KERNELS - {"masks", "counts"}) | {"classify"}
     assert all(line["ours_ms"] > 0 and line["copy_ms"] > 0 for line in timed)
     code, lines = ran(program, "--small", "--no-timings")
     assert code == 0 and not [line for line in lines if "timing" in line]

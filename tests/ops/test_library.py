@@ -25,6 +25,44 @@ def test_build_info_tells_what_runs():
     assert info["simd_level"] == os.environ.get("SPLATDISTILL_EXPECTED_SIMD", info["simd_level"])
 
 
+def python(code: str, level: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"SPLATDISTILL_SIMD": level}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
+def test_a_level_that_does_not_exist_is_refused_by_the_command(tmp_path):
+    command = f"train --prompt x --prior analytic --steps 1 --out {tmp_path} --name run".split()
+    done = python(f"import sys; from splatdistill.cli import main; sys.exit(main({command}))", "x86-64-v3")
+    assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
+    *levels, last = ops.build_info()["simd_levels"]
+    assert done.stderr.splitlines()[-1] == (
+        "splatdistill: SPLATDISTILL_SIMD: there is no instruction-set level 'x86-64-v3' in this extension; take "
+        f"{', '.join(levels)} or {last}, or leave it unset for the best that the processor has."
+    )
+
+
+def test_an_empty_variable_names_no_level():
+    ask = "from splatdistill import ops; print(ops.build_info()['simd_level'])"
+    best = subprocess.run(
+        [sys.executable, "-c", ask],
+        env={name: value for name, value in os.environ.items() if name != "SPLATDISTILL_SIMD"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert python(ask, "").stdout == best.stdout
+
+
+def test_a_level_that_the_processor_lacks_is_a_note(capsys):
+    _library.check_level("x86_64_v4", levels=["generic", "x86_64_v4"], level="generic")
+    assert capsys.readouterr().err == (
+        "Note: SPLATDISTILL_SIMD names x86_64_v4, which this processor lacks; generic is used.\n"
+    )
+    for wanted in (None, "", "generic"):
+        _library.check_level(wanted, levels=["generic", "x86_64_v4"], level="generic")
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.skipif(not _C.has_cuda(), reason="the extension was built without CUDA")
 def test_shapes_on_a_cuda_device_are_known_without_one():
     """What torch.compile asks: fake tensors go through the same Python as real ones."""
@@ -32,7 +70,7 @@ def test_shapes_on_a_cuda_device_are_known_without_one():
         x0 = torch.empty(2, 3, 8, 8, device="cuda", dtype=torch.bfloat16)
         constants = torch.empty(2, 2, device="cuda"), torch.empty(2, device="cuda")
         made = ops.residual(x0, terms=[x0] * 2, coef=constants[0], weight=constants[1])
-        assert (made.loss.dtype, made.norms.shape, made.loss.device.type) == (torch.float32, (2,), "cuda")
+        assert (made.norms.dtype, made.norms.shape, made.norms.device.type) == (torch.float32, (2,), "cuda")
         noised = ops.noising(x0, eps=x0, alpha=constants[1], sigma=constants[1])
         assert (noised.shape, noised.dtype, noised.device) == (x0.shape, x0.dtype, x0.device)
         sums, products = ops.products([x0, x0])

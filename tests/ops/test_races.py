@@ -43,4 +43,4 @@ def test_the_kernels_have_no_race_and_are_right_on_threads(tmp_path: Path) -> No
     done = ran(str(program), "--small", "--no-timings")
     assert RACE not in done.stderr and done.returncode == 0, done.stderr[:4000]
     counts = [line for line in map(json.loads, done.stdout.splitlines()) if "checks" in line]
-    assert len(counts) == 6 and all(line["checks"] and not line["failed"] for line in counts)
+    assert len(counts) == 9 and all(line["checks"] and not line["failed"] for line in counts)

@@ -55,6 +55,20 @@ def _call_fault(call: ast.Call) -> str | None:
     return f"{unsafe[0]} that is not False" if unsafe else None
 
 
+RUN_FILES = {"config.yaml", "summary.json", "command.txt", "metrics.jsonl", "events.jsonl"}
+
+
+def other_readers(source: str) -> list[str]:
+    """Every name of a run's file, and every call that loads YAML, as `line: what`: one module may have them each."""
+    faults = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and node.value in RUN_FILES:
+            faults.append(f"{node.lineno}: {node.value}")
+        if isinstance(node, ast.Call) and (name := _dotted(node.func)).startswith("yaml.") and "dump" not in name:
+            faults.append(f"{node.lineno}: {name}()")
+    return faults
+
+
 def unsafe_code(source: str) -> list[str]:
     """Every way of running code found in data, as `line: what`."""
     faults = []

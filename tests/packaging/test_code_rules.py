@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.packaging.audit import ROOT, silent_tests, tracked, unsafe_code
+from tests.packaging.audit import ROOT, other_readers, silent_tests, tracked, unsafe_code
 
 
 def _relative(path):
@@ -12,6 +12,16 @@ def _relative(path):
 def test_nothing_that_is_loaded_can_run_code():
     faults = [f"{_relative(p)}:{fault}" for p in tracked(".py") for fault in unsafe_code(p.read_text())]
     assert faults == []
+
+
+def test_files_of_a_run_have_one_reader_and_yaml_another():
+    """A second reader goes without the guards of the first."""
+    shipped = [p for p in tracked(".py") if _relative(p).startswith(("splatdistill/", "viewer/"))]
+    readers = {_relative(p) for p in shipped if other_readers(p.read_text())}
+    assert readers == {"splatdistill/runs.py", "splatdistill/yamlfile.py"}
+    for planted in ('open(run / "config.yaml")', "yaml.safe_load(text)", 'read(run, "summary.json")'):
+        assert len(other_readers(planted)) == 1
+    assert other_readers("yaml.safe_dump(values)") == []
 
 
 def test_every_test_asserts_something():

@@ -17,3 +17,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("SPLATDISTILL_CACHE", str(folder))
     torch.manual_seed(0)
     return folder
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of every family."""
+    from tests.priors import families  # takes seconds
+
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("hub")
+    return {name: make(root / name / "model") for name, make in families.FAMILIES.items()}

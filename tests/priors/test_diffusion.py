@@ -28,13 +28,6 @@ CPU = torch.device("cpu")
 TINY = TrainConfig(prompt="a red chair", steps=10, size=16, num_views=4, splats=SplatsConfig(num_init=60))
 
 
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    torch.manual_seed(0)
-    root = tmp_path_factory.mktemp("hub")
-    return {name: make(root / name / "model") for name, make in families.FAMILIES.items()}
-
-
 @pytest.fixture
 def copied(folders: dict[str, Path], tmp_path: Path) -> Path:
     """A Stable Diffusion folder to spoil."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,8 @@ from splatdistill.priors.multiview import MultiViewPrior
 from tests.priors.test_multiview import noise, ring, steps
 
 CPU = torch.device("cpu")
-ONNX = pytest.param("onnx", marks=pytest.mark.skipif(not engines.installed(), reason="onnxruntime is not installed"))
+needs_onnx = pytest.mark.skipif(not engines.installed(), reason="onnxruntime is not installed")
+ONNX = pytest.param("onnx", marks=needs_onnx)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +118,7 @@ def test_what_is_asked_for_is_taken_or_refused(folder: Path, monkeypatch: pytest
     assert prior_of(folder, "auto").network_engine == "torch"
     with pytest.raises(ValueError, match=r"^network_engine: onnxruntime is not installed; `pip install"):
         prior_of(folder, "onnx")
-    with pytest.raises(ValueError, match=r"^network_engine must be auto, torch or onnx, not jax\.$"):
+    with pytest.raises(ValueError, match=r"^network_engine must be auto, torch, onnx or cuda-graph, not jax\.$"):
         prior_of(folder, "jax")
     with pytest.raises(ValueError, match=r"^network_engine: onnx computes the embedded prior in fp32 on a CPU only"):
         MultiViewPrior.load(folder, dtype="bf16", engine="onnx")
@@ -127,14 +129,39 @@ def test_what_is_asked_for_is_taken_or_refused(folder: Path, monkeypatch: pytest
         load("analytic", device=CPU, dtype="fp32", engine="onnx")
 
 
-@pytest.mark.skipif(not engines.installed(), reason="onnxruntime is not installed")
-def test_auto_takes_onnxruntime_only_where_it_is_exact(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_onnx
+def test_auto_takes_onnxruntime_only_where_it_is_exact(
+    folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert prior_of(folder, "auto").network_engine == "onnx"
     from splatdistill.priors.onnx_engine import OnnxUNet
 
     right = OnnxUNet.__call__
     monkeypatch.setattr(OnnxUNet, "__call__", lambda self, asked: right(self, asked) * (1 + 3 * CLOSE))
-    assert prior_of(folder, "auto").network_engine == "torch"
+    assert prior_of(folder, "auto").network_engine == "onnx"  # as is known from the first time
+    (own_cache / engines.FILE).unlink()
+    assert prior_of(folder, "auto").network_engine == prior_of(folder, "auto").network_engine == "torch"
+
+
+@needs_onnx
+def test_both_are_asked_once_for_a_model_and_a_processor(
+    folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(engines, "difference", lambda *_: asked.append(1) or 0.5 * CLOSE)
+    for content in ("", "{", "[]", None, None):
+        if content is not None:
+            (own_cache / engines.FILE).write_text(content)
+        assert prior_of(folder, "auto").network_engine == "onnx"
+    assert len(asked) == 3
+    (key,) = json.loads((own_cache / engines.FILE).read_text())
+    prior = prior_of(folder, "torch")
+    prior.unet.conv_in.weight.data[0, 0, 0, 0] += 1
+    pick("auto", prior.unet, dtype="fp32", trial=prior._trial())
+    monkeypatch.setattr(engines, "processor", lambda: "another")
+    assert prior_of(folder, "auto").network_engine == "onnx"
+    assert len(asked) == 5 and len(json.loads((own_cache / engines.FILE).read_text())) == 3
+    assert f"torch {torch.__version__}, onnxruntime " in key
 
 
 def test_torch_does_not_import_onnxruntime(folder: Path) -> None:

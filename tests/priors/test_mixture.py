@@ -7,7 +7,8 @@ import torch
 
 from splatdistill.priors.analytic import Gaussian, Mixture
 from splatdistill.priors.mixture import LEAST, MOST, blend, choose, coarse, keep_likely, seed_logits, weights
-from splatdistill.priors.refine import linear_answer
+from splatdistill.priors.refine import Accuracy, believe, linear_answer
+from tests.rounding import assert_rounded
 
 K, VIEWS, SIDE = 5, 4, 8
 
@@ -25,13 +26,14 @@ def setting(seed: int = 0, *, alpha: float = 0.2) -> tuple[torch.Tensor, torch.T
 def test_at_temperature_one_the_blend_is_the_score_of_the_mixture(alpha):
     xt, candidates, a, sigma = setting(alpha=alpha)
     prior = torch.rand(K, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    w = weights(xt, candidates, alpha=a, sigma=sigma, logits=prior.log())
-    mean, _ = blend(w, candidates)
-    epsilon = (xt - a * mean) / sigma
+
+    def blended() -> torch.Tensor:
+        return blend(weights(xt, candidates, alpha=a, sigma=sigma, logits=prior.log()), candidates)[0]
+
     # The ring as one picture, since the analytic mixture judges each picture by itself; it keeps its weights in fp32.
     whole = [c.flatten(1, 2) for c in candidates]
     exact = Mixture(whole, 0.0, prior.tolist()).epsilon(xt.flatten(1, 2), a.view(1, 1, 1, 1), sigma.view(1, 1, 1, 1))
-    torch.testing.assert_close(epsilon.flatten(1, 2), exact, rtol=1e-6, atol=1e-6)
+    assert_rounded(lambda: (xt - a * blended()) / sigma, exact.unflatten(1, (VIEWS, 3)))
 
 
 def test_a_temperature_takes_the_root_of_the_likelihood_and_leaves_the_prior():
@@ -79,10 +81,20 @@ def test_unlikely_candidates_are_left_out_and_the_likeliest_never():
 
 
 def test_the_variance_of_a_blend_is_that_between_its_pictures():
-    pictures = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 3, 3)
+    pictures = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1, 1).expand(2, 1, 1, 3, 3)
     mean, variance = blend(torch.tensor([[0.25], [0.75]]), pictures)
-    torch.testing.assert_close(mean, torch.full((1, 3, 3), 0.75))
-    torch.testing.assert_close(variance, torch.tensor([0.25 * 0.75]))
+    torch.testing.assert_close(mean, torch.full((1, 1, 3, 3), 0.75))
+    torch.testing.assert_close(variance, torch.full((1, 1, 3, 3), 0.25 * 0.75))
+
+
+def test_the_variance_of_a_pixel_is_a_mean_over_its_channels():
+    pictures = torch.zeros(2, 1, 2, 4, 3, 3)
+    pictures[1, :, 0, 1, 2, 0] = 1
+    mean, variance = blend(torch.full((2, 1), 0.5), pictures)
+    expected = torch.zeros(1, 2, 1, 3, 3)
+    expected[0, 0, 0, 2, 0] = 0.25 / 4
+    torch.testing.assert_close(variance, expected)
+    assert mean.shape == (1, 2, 4, 3, 3)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.5, 0.99])
@@ -91,8 +103,69 @@ def test_the_answer_without_a_network_is_that_of_a_gaussian(alpha):
     features, xt = torch.randn(2, 2, 4, 8, 8, generator=draw, dtype=torch.float64)
     a = torch.full((2, 1, 1, 1), alpha, dtype=torch.float64)
     sigma = (1 - a**2).sqrt()
-    answer, unit = linear_answer(xt, features, alpha=a, sigma=sigma, spread=0.1, doubt=0.5)
+    answer, unit = linear_answer(xt, features, alpha=a, sigma=sigma, spread=0.1**2, doubt=0.5)
     epsilon = Gaussian(features, 0.1).epsilon(xt, a, sigma)
     torch.testing.assert_close(answer, (xt - sigma * epsilon) / a)
     # Precisions add: 1 / spread^2 of what was known and alpha^2 / sigma^2 of the noisy picture.
     torch.testing.assert_close(unit**2, 0.5 + 1 / (1 / 0.1**2 + a**2 / sigma**2))
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.9, 0.999])
+def test_with_a_floor_the_answer_is_that_of_a_mixture_of_gaussians(alpha):
+    """Whose spread is the floor: at low noise no difference below it decides."""
+    xt, candidates, a, sigma = setting(alpha=alpha)
+    floor = 0.3
+    w = weights(xt, candidates, alpha=a, sigma=sigma, logits=torch.zeros(K, dtype=torch.float64), floor=floor)
+    mean, _ = blend(w, candidates)
+    column = {"alpha": a.view(1, 1, 1, 1), "sigma": sigma.view(1, 1, 1, 1)}
+    answer, _ = linear_answer(xt.flatten(1, 2), mean.flatten(1, 2), **column, spread=floor**2)
+    exact = Mixture([c.flatten(1, 2) for c in candidates], floor, [1.0] * K).epsilon(
+        xt.flatten(1, 2), column["alpha"], column["sigma"]
+    )
+    torch.testing.assert_close((xt.flatten(1, 2) - a * answer) / sigma, exact, rtol=1e-6, atol=1e-6)
+
+
+def test_each_pixel_has_a_spread_of_its_own():
+    draw = torch.Generator().manual_seed(1)
+    features, xt = torch.randn(2, 2, 4, 8, 8, generator=draw, dtype=torch.float64)
+    spread = torch.rand(2, 1, 8, 8, generator=draw, dtype=torch.float64)
+    a = torch.full((2, 1, 1, 1), 0.6, dtype=torch.float64)
+    answer, unit = linear_answer(xt, features, alpha=a, sigma=(1 - a**2).sqrt(), spread=spread, doubt=0.1)
+    assert unit.shape == (2, 1, 8, 8)
+    for y, x in ((0, 0), (3, 5)):
+        one, its = linear_answer(
+            xt[1:, :, y, x, None, None], features[1:, :, y, x, None, None], alpha=a[1:], sigma=(1 - a[1:] ** 2).sqrt(),
+            spread=float(spread[1, 0, y, x]), doubt=0.1,
+        )  # fmt: skip
+        torch.testing.assert_close(answer[1:, :, y, x, None, None], one)
+        torch.testing.assert_close(unit[1:, :, y, x, None, None], its)
+
+
+def test_the_expected_error_is_largest_at_edges_and_plain_where_nothing_is():
+    accuracy = Accuracy(plain=0.01, inside=0.02, edge=0.5, coarse=0.1)
+    picture = torch.ones(4, 8, 8)
+    picture[3] = -1
+    picture[:, :, 4:] = torch.tensor([-1.0, -1.0, -1.0, 1.0])[:, None, None]
+    variance = accuracy.variance(picture[None])[0, 0]
+    torch.testing.assert_close(variance[:, :3], torch.full((8, 3), 0.01))
+    torch.testing.assert_close(variance[:, 5:], torch.full((8, 3), 0.03))
+    # A third or two thirds of the nine pixels are on the other side of a step of 2: variance 4 * 2/9 in all channels.
+    torch.testing.assert_close(variance[:, 3:5], torch.tensor([[0.01, 0.03]]).expand(8, 2) + 0.5 * 8 / 9)
+
+
+def test_candidates_say_together_what_each_of_them_says_alone():
+    draw = torch.Generator().manual_seed(0)
+    known = torch.rand(2, VIEWS, 4, 32, 32, generator=draw) * 2 - 1
+    accuracy = Accuracy(plain=0.01, inside=0.02, edge=0.5, coarse=0.1)
+    told = {"alpha": torch.tensor([0.5]), "sigma": torch.tensor([0.75**0.5]), "temperature": 1.0}
+    xt = 0.5 * known[0] + 0.75**0.5 * torch.randn(known[0].shape, generator=draw)
+    sure = believe(xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **told)
+    assert sure.weight[0, 0] > 0.99
+    torch.testing.assert_close(sure.features[0], known[0])
+    torch.testing.assert_close(sure.spread[0], accuracy.variance(known[0]))
+    assert sure.doubt.abs().max() == 0
+    unsure = believe(xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **{**told, "temperature": 1e9})
+    torch.testing.assert_close(unsure.features[0], known.mean(0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        unsure.doubt[0], (known[0] - known[1]).square().mean(1, keepdim=True) / 4, rtol=1e-4, atol=1e-4
+    )

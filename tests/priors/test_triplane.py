@@ -9,8 +9,9 @@ import torch
 
 from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus.rays import camera_rays
+from splatdistill.priors.gbuffer import CHANNELS
 from splatdistill.priors.instances import Instance, Instances, quantise
-from splatdistill.priors.triplane import CHANNELS, TriPlanes, chord, pixel_rays
+from splatdistill.priors.triplane import TriPlanes, chord, pixel_rays
 
 
 def cameras(num: int = 2, size: int = 16):

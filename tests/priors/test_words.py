@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -43,31 +44,64 @@ def test_known_prompts_get_no_message(vocabulary, prompt):
     assert [m for m in vocabulary.check(prompt) if "two" not in m] == []
 
 
-def test_unknown_nouns_become_the_nearest_and_it_is_said(vocabulary):
-    assert vocabulary.check("a jeep") == ["This prior does not know 'jeep' and takes it for 'car'."]
-    assert vocabulary.normalise("two jeeps, photo") == "two car, photo"
-    assert vocabulary.check("a soffa") == ["This prior does not know 'soffa' and takes it for 'sofa'."]
-    assert vocabulary.normalise("a soffa") == "a sofa"
+def test_an_unknown_object_is_refused_with_the_nearest_and_taken_when_allowed(vocabulary):
+    refusal = "This prior does not know 'jeep'; the nearest it knows: car. Name one of them, or take the first with"
+    assert vocabulary.refusal("a jeep").startswith(refusal) and vocabulary.check("a jeep") == [
+        vocabulary.refusal("a jeep")
+    ]
+    assert vocabulary.normalise("a jeep") == "a jeep"
+    assert vocabulary.refusal("a jeep", nearest=True) is None
+    assert vocabulary.check("a jeep", nearest=True) == ["This prior does not know 'jeep' and takes it for 'car'."]
+    assert vocabulary.normalise("two red jeeps, photo", nearest=True) == "two red car, photo"
+    assert vocabulary.normalise("a soffa", nearest=True) == "a sofa"
 
 
 @pytest.mark.parametrize("word", ["justice", "zxqv", "tooth", "thumb"])
 def test_what_is_too_far_is_said_plainly_and_left(vocabulary, word):
-    (message,) = vocabulary.check(f"a {word}")
-    assert (
-        message.startswith(f"This prior does not know '{word}' nor anything near it")
-        and "`splatdistill vocab`" in message
-    )
-    assert vocabulary.normalise(f"a {word}") == f"a {word}"
+    for nearest in (False, True):
+        (message,) = vocabulary.check(f"a {word}", nearest=nearest)
+        assert message.startswith(f"This prior does not know '{word}' nor anything near it")
+        assert "`splatdistill vocab`" in message and vocabulary.refusal(f"a {word}", nearest=nearest) == message
+    assert vocabulary.normalise(f"a {word}", nearest=True) == f"a {word}"
 
 
-def test_a_stand_in_is_not_put_beside_itself(vocabulary):
-    assert vocabulary.normalise("a car and a jeep") == "a car and a jeep"
+@pytest.mark.parametrize(
+    ("prompt", "unknown"), [("a car and a jeep", "jeep"), ("a red car with wheels", "wheels"), ("a rusty car", "rusty")]
+)
+def test_beside_a_known_object_no_word_is_replaced(vocabulary, prompt, unknown):
+    assert vocabulary.refusal(prompt) is None
+    assert vocabulary.normalise(prompt, nearest=True) == prompt
+    assert vocabulary.check(prompt, nearest=True) == [f"This prior does not know '{unknown}' and leaves it out."]
+
+
+def test_no_colour_is_offered_for_an_object(vocabulary):
+    assert "red" not in str(vocabulary.refusal("a rad"))
+    assert vocabulary.check("a bluee sofa")[0].endswith("the nearest it knows: blue.")
+
+
+def test_three_are_offered_the_nearest_first():
+    shipped = Vocabulary.load(EMBEDDED)
+    offered = shipped.near("jeep")
+    assert 1 < len(offered) <= 3 and {"truck", "car"} >= {offered[0]} and len(set(offered)) == len(offered)
+    assert ", ".join(offered) in str(shipped.refusal("a red jeep with blue wheels"))
+
+
+def test_a_part_and_a_colour_without_one_are_told(vocabulary):
+    assert "whole objects only, so 'blue legs'" in vocabulary.check("a red sofa with blue legs")[0]
+    assert "says 'blue' as well" in vocabulary.check("a red and blue sofa")[0]
+
+
+def test_what_is_known_is_counted(vocabulary):
+    shipped = Vocabulary.load(EMBEDDED).stats()
+    assert shipped["objects"] == shipped["models"] == 40 and shipped["objects with several models"] == 0
+    several = dataclasses.replace(vocabulary, models={"sofa": 3, "car": 2}).stats()
+    assert (several["objects with several models"], several["models"]) == (2, 9)
 
 
 def test_known_nouns_stand_for_themselves_in_the_table():
     shipped = Vocabulary.load(EMBEDDED)
     for noun in shipped.nouns:
-        assert shipped.nearest(noun) == noun
+        assert shipped.near(noun)[0] == noun
 
 
 @pytest.mark.parametrize(
@@ -79,7 +113,7 @@ def test_known_nouns_stand_for_themselves_in_the_table():
     ],
 )  # fmt: skip
 def test_the_table_knows_what_is_like_what(word, likely):
-    assert Vocabulary.load(EMBEDDED).nearest(word) in likely
+    assert Vocabulary.load(EMBEDDED).near(word)[0] in likely
 
 
 def test_two_shapes_may_stand_together(tmp_path):

@@ -160,3 +160,15 @@ def test_every_tab_shows_something(browser: Any, tmp_path: Path) -> None:
         make_run(tmp_path / "runs" / name, knot(500), prompt=f"knot {name}")
     made = take(browser, tmp_path / "runs", tmp_path)
     assert len(made) == 8
+
+
+def test_settings_that_are_not_read_are_named_beside_the_others(browser: Any, tmp_path: Path) -> None:
+    make_run(tmp_path / "run", knot(100))
+    with (tmp_path / "run" / "config.yaml").open("a") as file:
+        file.write("made_up: <b>1</b>\n")
+    with serving(tmp_path / "run") as served:
+        page = open_page(browser, served.url)
+        page.click("#tab-Info")
+        (note,) = [text for text in page.locator("#panel-Info p").all_text_contents() if "this version" in text]
+        assert note.endswith("made_up.")
+        page.context.close()

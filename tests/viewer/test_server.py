@@ -18,7 +18,7 @@ from splatdistill import cli
 from splatdistill.io import formats, ply
 from splatdistill.io.kinds import FRAMES
 from splatdistill.logs import RunLog
-from splatdistill.viewer import rundir
+from splatdistill.runs import Tail
 from splatdistill.viewer.security import MAX_BODY
 from splatdistill.viewer.server import MAX_STREAMS
 from tests.io.scenes import knot
@@ -208,7 +208,7 @@ def test_a_log_that_begins_anew_is_told(tmp_path: Path) -> None:
 
 def test_a_tail_waits_for_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    tail = rundir.Tail(path)
+    tail = Tail(path)
     assert tail.read() == (False, [])
     path.write_text('{"step": 1}\n{"step": 2')
     assert tail.read() == (False, [{"step": 1}])

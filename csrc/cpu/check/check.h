@@ -110,6 +110,7 @@ private:
 // against arithmetic in double.
 void check_raster(Check& check, const Kernels& level, const Kernels& generic);
 void check_scores(Check& check, const Kernels& level, const Kernels& generic);
+void check_update(Check& check, const Kernels& level, const Kernels& generic);
 // What has no levels, against plain loops.
 void check_common(Check& check);
 

@@ -20,8 +20,8 @@ void statistics_case(Check& check, Random& random, int64_t n, int64_t views) {
   for (size_t i = 5; i < grad.size(); i += 31) grad[i] = std::numeric_limits<float>::quiet_NaN();
   std::vector<float> want = normals(random, n), got = want, two = want;
   std::vector<int64_t> want_count(static_cast<size_t>(n), 7), got_count = want_count, two_count = want_count;
-  cpu::densify_accumulate(grad.data(), radii.data(), views, n, got.data(), got_count.data(), 1);
-  cpu::densify_accumulate(grad.data(), radii.data(), views, n, two.data(), two_count.data(), 2);
+  cpu::densify_accumulate({grad.data(), radii.data(), views, n, got.data(), got_count.data()}, 1);
+  cpu::densify_accumulate({grad.data(), radii.data(), views, n, two.data(), two_count.data()}, 2);
   for (int64_t i = 0; i < n; ++i) {
     float sum = 0.0f;
     for (int64_t view = 0; view < views; ++view) {

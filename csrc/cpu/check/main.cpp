@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
     check.closest = 0.0;
     check::check_raster(check, level.kernels, generic);
     check::check_scores(check, level.kernels, generic);
+    check::check_update(check, level.kernels, generic);
     std::printf("%-10s %lld comparisons, %lld failed, largest error %.2f of its bound\n", level.kernels.name,
                 static_cast<long long>(check.comparisons - compared), static_cast<long long>(check.failures - before),
                 check.closest);

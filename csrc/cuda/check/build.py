@@ -18,10 +18,10 @@ CPU = HERE.parents[1] / "cpu"
 sys.path.insert(0, str(HERE.parent))
 import toolkit  # noqa: E402
 
-TWINS = [CPU / "residual.cpp", CPU / "products.cpp", CPU / "densify.cpp"]
+TWINS = [CPU / "residual.cpp", CPU / "products.cpp", CPU / "densify.cpp", CPU / "update.cpp"]
 # Rounded after every operation, as the extension's. A program that travels brings its C++ library.
 HOST = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Wno-stringop-overflow",
-        "-Wno-array-bounds"]  # fmt: skip
+        "-Wno-array-bounds", "-Wno-restrict"]  # fmt: skip
 TWIN = ["-DSD_LEVEL=generic", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
 STATIC = ["-static-libstdc++", "-static-libgcc"]
 

@@ -4,4 +4,5 @@
 #include "../densify.cu"
 #include "../products.cu"
 #include "../residual.cu"
+#include "../update.cu"
 #include "main.cu"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <functional>
 
-#include "values.h"
+#include "cases.h"
 
 // Times of the kernels beside that of a copy which moves as many bytes. Buffers come in turn, more of them than a cache
 // holds, so that nothing is read from one.
@@ -81,16 +81,16 @@ inline void time_elementwise(int64_t views, int64_t size, Dtype dtype) {
       " " + std::to_string(views) + "x" + std::to_string(size) + (dtype == Dtype::kFloat ? " float32" : " bfloat16");
   {
     Pool pool;
-    const size_t moved = elements * (kTerms * word + 8);
+    const size_t moved = elements * (kTerms * word + 4);
     std::vector<ResidualArgs> sets;
     for (int i = 0; i < num_sets(moved); ++i) {
       ResidualArgs a = {};
-      a.x0 = {pool.take(4 * elements), Dtype::kFloat};
       for (int k = 0; k < kTerms; ++k) a.terms[k] = {pool.take(word * elements), dtype};
       a.coef = pool.take(4 * kTerms * static_cast<size_t>(views)), a.weight = pool.take(4 * static_cast<size_t>(views));
       a.num_terms = kTerms, a.num_views = views, a.view_size = size;
       a.clamp = std::numeric_limits<double>::infinity(), a.inverse_views = 1.0;
-      a.grad = pool.take(4 * elements), a.loss = pool.take(4), a.norms = pool.take(4 * static_cast<size_t>(views));
+      a.grad = pool.take(4 * elements), a.norms = pool.take(4 * static_cast<size_t>(views));
+      a.dtype = Dtype::kFloat, a.ticket = reinterpret_cast<uint64_t*>(pool.take(8));
       a.num_nonfinite = reinterpret_cast<int64_t*>(pool.take(8));
       const auto workspace = static_cast<size_t>(cuda::residual_workspace(views, size));
       a.sums = reinterpret_cast<ResidualSums*>(pool.take(workspace * sizeof(ResidualSums)));
@@ -143,8 +143,8 @@ inline void time_densify(int64_t n) {
       device_fill(radii, 1, 8 * kViews * rows);
       auto* sum = reinterpret_cast<float*>(pool.take(4 * rows));
       auto* count = reinterpret_cast<int64_t*>(pool.take(8 * rows));
-      sets.emplace_back(
-          [=] { cuda::densify_accumulate(grad, reinterpret_cast<int32_t*>(radii), kViews, n, sum, count, nullptr); });
+      const StatisticsArgs args = {grad, reinterpret_cast<int32_t*>(radii), kViews, n, sum, count};
+      sets.emplace_back([=] { cuda::densify_accumulate(args, nullptr); });
     }
     time_beside_copy("statistics" + size, moved, static_cast<int>(sets.size()),
                      [&](int i) { sets[static_cast<size_t>(i)](); });
@@ -183,6 +183,47 @@ inline void time_densify(int64_t n) {
                    [&](int) { cuda::densify_scatter(args, workspace.device(), nullptr); });
 }
 
+// Of splats of degree 3, four views. The check reads the gradients; the update reads them, the splats and both moments,
+// and writes all but the gradients.
+inline void time_update(int64_t n) {
+  constexpr int64_t kViews = 4, kWords = 59;
+  const auto rows = static_cast<size_t>(n), bytes = 4 * kWords * rows, statistics = rows * (16 * kViews + 24);
+  Pool pool;
+  std::vector<UpdateArgs> sets;
+  for (int i = 0; i < num_sets(7 * bytes); ++i) {
+    UpdateArgs a = {};
+    for (const int64_t width : {3, 4, 3, 1, 3, 45}) {
+      const auto take = [&] { return reinterpret_cast<float*>(pool.take(4 * static_cast<size_t>(width * n))); };
+      a.tensors[a.num_tensors++] = {take(), take(), take(), take(), width * n, 1e-3};
+    }
+    a.settings = kAdam, a.skip = reinterpret_cast<bool*>(pool.take(1));
+    a.correction = reinterpret_cast<AdamCorrection*>(pool.take(sizeof(AdamCorrection)));
+    sets.push_back(a);
+  }
+  StatisticsArgs seen = {reinterpret_cast<float*>(pool.take(8 * kViews * rows)),
+                         nullptr,
+                         kViews,
+                         n,
+                         reinterpret_cast<float*>(pool.take(4 * rows)),
+                         reinterpret_cast<int64_t*>(pool.take(8 * rows))};
+  seen.radii = reinterpret_cast<int32_t*>(pool.take(8 * kViews * rows));
+  auto* nonfinite = reinterpret_cast<int64_t*>(pool.take(8));
+  auto* updates = reinterpret_cast<float*>(pool.take(4));
+  auto* ticket = reinterpret_cast<uint64_t*>(pool.take(8));
+  const std::string size = " " + std::to_string(n);
+  time_beside_copy("check" + size, bytes, static_cast<int>(sets.size()), [&](int i) {
+    const UpdateArgs& a = sets[static_cast<size_t>(i)];
+    cuda::Gradients grads[kMaxLearned];
+    for (int t = 0; t < a.num_tensors; ++t) grads[t] = {a.tensors[t].grads, a.tensors[t].size};
+    cuda::check_gradients(
+        grads, a.num_tensors,
+        {nonfinite, updates, kAdam, const_cast<bool*>(a.skip), const_cast<AdamCorrection*>(a.correction)}, ticket,
+        nullptr);
+  });
+  time_beside_copy("update" + size, 7 * bytes + statistics, static_cast<int>(sets.size()),
+                   [&](int i) { cuda::update_splats(sets[static_cast<size_t>(i)], seen, nullptr); });
+}
+
 // From the largest to the smallest: time may run out.
 inline void time_all(bool tiny) {
   using Shape = std::pair<int64_t, int64_t>;
@@ -190,7 +231,10 @@ inline void time_all(bool tiny) {
   const std::vector<Shape> shapes =
       tiny ? std::vector<Shape>{{2, 1024}}
            : std::vector<Shape>{{64, 3 * 512 * 512}, {16, 3 * 512 * 512}, {4, 3 * 512 * 512}, {4, 4 * 64 * 64}};
-  for (const int64_t n : sizes) time_densify(n);
+  for (const int64_t n : sizes) {
+    time_densify(n);
+    time_update(n);
+  }
   for (const auto& [views, size] : shapes)
     for (const Dtype dtype : {Dtype::kFloat, Dtype::kBFloat16}) time_elementwise(views, size, dtype);
 }

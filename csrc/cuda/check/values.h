@@ -76,49 +76,42 @@ struct Case {
 // goes on in double, so a sum of n such values is off by at most 24 units in the last place of the sum of magnitudes.
 inline void check_residual(const Case& c, Verdict& verdict) {
   Random random(1);
-  const auto x0 = c.draw(c.x0, random, false), coef = c.draw_small(c.num_terms * c.views, random);
-  const auto weight = c.draw_small(c.views, random);
+  const auto coef = c.draw_small(c.num_terms * c.views, random), weight = c.draw_small(c.views, random);
   std::vector<std::unique_ptr<Both>> terms;
   for (int k = 0; k < c.num_terms; ++k) terms.push_back(c.draw(c.term(k), random, true));
-  const size_t word = size_of(c.computed());
-  Both grad(x0->bytes(), c.offset * size_of(c.x0)), loss(word), norms(word * static_cast<size_t>(c.views)), count(8);
+  const size_t word = size_of(c.computed()), bytes = static_cast<size_t>(c.elements()) * size_of(c.x0);
+  Both grad(bytes, c.offset * size_of(c.x0)), norms(word * static_cast<size_t>(c.views)), count(8), ticket(8);
   Both here(sizeof(ResidualSums) * static_cast<size_t>(c.views * num_chunks(c.size)));
   Both there(sizeof(ResidualSums) * static_cast<size_t>(cuda::residual_workspace(c.views, c.size)));
+  ticket.send();
   ResidualArgs a = {};
-  a.num_terms = c.num_terms, a.num_views = c.views, a.view_size = c.size;
+  a.num_terms = c.num_terms, a.num_views = c.views, a.view_size = c.size, a.dtype = c.x0;
   a.clamp = c.clamp, a.inverse_views = 1.0 / static_cast<double>(c.views + 1);
   ResidualArgs on_host = a, on_device = a;
   for (int k = 0; k < c.num_terms; ++k) {
     on_host.terms[k] = {terms[static_cast<size_t>(k)]->host(), c.term(k)};
     on_device.terms[k] = {terms[static_cast<size_t>(k)]->device(), c.term(k)};
   }
-  on_host.x0 = {x0->host(), c.x0}, on_device.x0 = {x0->device(), c.x0};
   on_host.coef = coef->host(), on_device.coef = coef->device();
   on_host.weight = weight->host(), on_device.weight = weight->device();
   on_host.grad = grad.host(), on_device.grad = grad.device();
-  on_host.loss = loss.host(), on_device.loss = loss.device();
   on_host.norms = norms.host(), on_device.norms = norms.device();
   on_host.num_nonfinite = count.host<int64_t>(), on_device.num_nonfinite = count.device<int64_t>();
   on_host.sums = here.host<ResidualSums>(), on_device.sums = there.device<ResidualSums>();
+  on_device.ticket = ticket.device<uint64_t>();
   cpu::generic::residual(on_host, 1);
   launched(cuda::residual(on_device, nullptr));
   verdict.expect(grad.same(), c.name() + ": gradient");
   verdict.expect(count.same(), c.name() + ": count of numbers that are not finite");
+  verdict.expect(ticket.same(), c.name() + ": the ticket is not 0 again");
   const double unit = c.computed() == Dtype::kDouble ? 0x1p-53 : 0x1p-24;
-  double magnitudes = 0.0;
-  for (int64_t i = 0; i < c.elements(); ++i)
-    magnitudes += std::abs(get(x0->host(), c.x0, i) * get(grad.host(), c.x0, i));
-  // A gradient kept in a half type was rounded from what was summed: by 2^-8 of itself at most, and 2^-25 near zero.
-  const double slack = 24.0 * unit * (1.01 * magnitudes + 0x1p-20 * static_cast<double>(c.elements()));
-  const double value = get(loss.host(), c.computed(), 0), got = get(loss.fetch().data(), c.computed(), 0);
-  verdict.expect(std::abs(got - value) <= slack + 2.0 * unit * std::abs(value), c.name() + ": loss");
   const std::vector<char> lengths = norms.fetch();
   for (int64_t view = 0; view < c.views; ++view) {
     const double want = get(norms.host(), c.computed(), view);
     const bool close = std::abs(get(lengths.data(), c.computed(), view) - want) <= 24.0 * unit * want;
     verdict.expect(close, c.name() + ": norm of view " + std::to_string(view));
   }
-  verdict.expect(grad.intact() && loss.intact() && norms.intact() && count.intact() && there.intact(),
+  verdict.expect(grad.intact() && norms.intact() && count.intact() && there.intact() && ticket.intact(),
                  c.name() + ": written beyond the end");
 }
 
@@ -176,24 +169,42 @@ inline void check_products(const Case& c, Verdict& verdict) {
   verdict.expect(workspace.intact(), c.name() + ": written beyond the end");
 }
 
+// What a render leaves for the statistics of densify.
+struct Seen {
+  Seen(int64_t views, int64_t n)
+      : grad(8 * static_cast<size_t>(views * n)),
+        radii(grad.bytes()),
+        sum(4 * static_cast<size_t>(n)),
+        count(8 * static_cast<size_t>(n)),
+        num_views(views),
+        n(n) {
+    Random random(static_cast<uint64_t>(n));
+    fill(grad, Dtype::kFloat, 2 * views * n, random, true);
+    for (int64_t i = 0; i < 2 * views * n; ++i) radii.host<int32_t>()[i] = static_cast<int32_t>(random.below(4)) - 1;
+    radii.send();
+    fill(sum, Dtype::kFloat, n, random, false);
+    for (int64_t i = 0; i < n; ++i) count.host<int64_t>()[i] = i;
+    count.send();
+  }
+  StatisticsArgs on_host() {
+    return {grad.host<float>(), radii.host<int32_t>(), num_views, n, sum.host<float>(), count.host<int64_t>()};
+  }
+  StatisticsArgs on_device() {
+    return {grad.device<float>(), radii.device<int32_t>(), num_views, n, sum.device<float>(), count.device<int64_t>()};
+  }
+
+  Both grad, radii, sum, count;
+  int64_t num_views, n;
+};
+
 // To the bit: the views are added in the same order.
 inline void check_statistics(int64_t n, int64_t views, Verdict& verdict) {
-  Random random(static_cast<uint64_t>(n));
-  Both grad(8 * static_cast<size_t>(views * n)), radii(grad.bytes()), sum(4 * static_cast<size_t>(n));
-  Both count(8 * static_cast<size_t>(n));
-  fill(grad, Dtype::kFloat, 2 * views * n, random, true);
-  for (int64_t i = 0; i < 2 * views * n; ++i) radii.host<int32_t>()[i] = static_cast<int32_t>(random.below(4)) - 1;
-  radii.send();
-  fill(sum, Dtype::kFloat, n, random, false);
-  for (int64_t i = 0; i < n; ++i) count.host<int64_t>()[i] = i;
-  count.send();
-  launched(cuda::densify_accumulate(grad.device<float>(), radii.device<int32_t>(), views, n, sum.device<float>(),
-                                    count.device<int64_t>(), nullptr));
-  cpu::densify_accumulate(grad.host<float>(), radii.host<int32_t>(), views, n, sum.host<float>(), count.host<int64_t>(),
-                          1);
+  Seen seen(views, n);
+  launched(cuda::densify_accumulate(seen.on_device(), nullptr));
+  cpu::densify_accumulate(seen.on_host(), 1);
   const std::string name = std::to_string(n) + " splats, " + std::to_string(views) + " views";
-  verdict.expect(sum.same() && count.same(), name);
-  verdict.expect(sum.intact() && count.intact(), name + ": written beyond the end");
+  verdict.expect(seen.sum.same() && seen.count.same(), name);
+  verdict.expect(seen.sum.intact() && seen.count.intact(), name + ": written beyond the end");
 }
 
 // Every splat becomes the same, ties and numbers that are not finite included.
@@ -281,45 +292,6 @@ inline void check_scatter(int64_t n, int copies, Verdict& verdict) {
     verdict.expect(good, name + ": table " + std::to_string(t));
   }
   verdict.expect(workspace.intact(), name + ": workspace");
-}
-
-// All kernels; `thorough`: large sizes too. Returns whether every check held.
-inline bool check_values(bool thorough) {
-  constexpr double kNone = std::numeric_limits<double>::infinity();
-  constexpr Dtype kF = Dtype::kFloat, kD = Dtype::kDouble, kH = Dtype::kHalf, kB = Dtype::kBFloat16;
-  std::vector<Case> cases;
-  for (int k = 1; k <= kMaxTerms; ++k)
-    for (const double clamp : {kNone, 0.5}) cases.push_back({3, 1152, k, kF, {kF, kF, kF}, clamp, 0});
-  for (const Dtype x0 : {kF, kD, kH, kB})
-    for (const Dtype term : {kF, kD, kH, kB}) {
-      cases.push_back({2, 644, 3, x0, {term, kF, term}, kNone, 0});
-      cases.push_back({3, 321, 3, x0, {kH, kB, term}, kNone, 0});
-      cases.push_back({2, 4096, 2, x0, {term, term, term}, kNone, 1});
-    }
-  for (const int64_t size : {0, 1, 4095, 4096, 4097, 4100, 9001})
-    cases.push_back({2, size, 2, kF, {kH, kD, kH}, kNone, 0});
-  for (const int64_t views : {0, 1, 17, 1300}) cases.push_back({views, 64, 2, kF, {kF, kF, kF}, kNone, 0});
-  if (thorough) cases.push_back({1, 300 * 4096 + 4, 2, kF, {kF, kH, kF}, kNone, 0});
-  Verdict residual("residual"), noising("noising"), products("products");
-  for (const Case& c : cases) {
-    check_residual(c, residual);
-    check_noising(c, noising);
-    check_products(c, products);
-  }
-  bool good = residual.close();
-  good = noising.close() && good;
-  good = products.close() && good;
-  Verdict statistics("statistics"), masks("masks"), scatter("scatter");
-  std::vector<int64_t> sizes = {0, 1, 2, 255, 256, 257, 2048, 4097};
-  if (thorough) sizes.push_back(300001);
-  for (const int64_t n : sizes) {
-    for (const int64_t views : {0, 1, 5}) check_statistics(n, views, statistics);
-    for (const double budget : {0.0, 0.8, 0.9, 1.0, 1.07, 1.2, 2.0}) check_masks(n, budget, masks);
-    check_scatter(n, n < 1000 ? 20 : 4, scatter);
-  }
-  good = statistics.close() && good;
-  good = masks.close() && good;
-  return scatter.close() && good;
 }
 
 }  // namespace sd::check

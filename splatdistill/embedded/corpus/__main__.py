@@ -11,7 +11,7 @@ import numpy as np
 
 from splatdistill.embedded.corpus import pack
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
-from splatdistill.embedded.corpus.rays import CHANNELS
+from splatdistill.priors.gbuffer import CHANNELS
 
 MAX_PACK = 20 * 2**20
 
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     fit.add_argument("model", type=Path, help="GLB file, +y up")
     fit.add_argument("--noun", required=True, help="what it is called; one that is known gets another model")
     fit.add_argument("--front-deg", type=float, default=0.0, help="turn about +y that brings its front to +z")
-    fit.add_argument("--instances", type=Path, required=True, help="folder of volumes to begin from")
+    fit.add_argument("--instances", type=Path, required=True, help="folder of volumes, or prior, to begin from")
     args = vars(parser.parse_args(argv))
     verb = args.pop("verb")
     try:
@@ -100,8 +100,10 @@ def _sheets(*, corpus: Path, out: Path) -> None:
 
 def _credits(*, out: Path, furniture: str | None, nouns: str, cc0_only: bool) -> None:
     from splatdistill.embedded.corpus.build import attribution, select_models
+    from splatdistill.embedded.corpus.nouns import read_files
 
-    out.write_text(attribution(select_models(furniture, nouns=nouns, cc0_only=cc0_only)))
+    chosen = select_models(furniture, nouns=nouns, cc0_only=cc0_only)
+    out.write_text(attribution(chosen, read_files() if nouns == "all" else ()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ from splatdistill.embedded.corpus.furniture import CC0, Model, check_versions, f
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, ring_cameras, write_index
 from splatdistill.embedded.corpus.meshes import Mesh, glb_names, read_glb
 from splatdistill.embedded.corpus.nouns import NOUNS, File, Noun, read_files, split_key
-from splatdistill.embedded.corpus.rays import CHANNELS
 from splatdistill.embedded.corpus.render import Caster
 from splatdistill.embedded.corpus.splits import held_out_instances
+from splatdistill.priors.gbuffer import CHANNELS
 from splatdistill.rng import key
 from splatdistill.types import Cameras
 
@@ -187,8 +187,8 @@ def select_models(
     return [c for c in chosen if c[1].licence == CC0] if cc0_only else chosen
 
 
-def attribution(chosen: Sequence[Chosen]) -> str:
-    """ATTRIBUTION.md: models that the prior saw, with author, library and licence."""
+def attribution(chosen: Sequence[Chosen], files: Sequence[File] = ()) -> str:
+    """ATTRIBUTION.md: models that the prior saw, with author, library and licence, and the files of models.csv."""
     lines = [
         "# Attribution",
         "",
@@ -208,7 +208,29 @@ def attribution(chosen: Sequence[Chosen]) -> str:
             f"| {noun.name} | {model.name}{star} | {model.creator} | {model.library} no. {model.number} | "
             f"{model.licence} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + (_credit_files(files) if files else [])) + "\n"
+
+
+def _credit_files(files: Sequence[File]) -> list[str]:
+    """A line for each creator, source and licence, the largest first."""
+    groups: dict[tuple[str, str, str], Counter[str]] = {}
+    for file in files:
+        groups.setdefault((file.creator, file.source, file.licence), Counter())[file.noun] += 1
+    lines = [
+        "",
+        "## GLB models",
+        "",
+        f"Volumes of known models, and priors that refine them, are made from these {len(files)} files as well; "
+        "corpus/models.csv names each.",
+        "Weights whose card says that they know 40 objects have not seen them. CC0 asks for no credit; here it is.",
+        "",
+        "| creator | found in | licence | models |",
+        "| --- | --- | --- | --- |",
+    ]
+    for (creator, source, licence), nouns in sorted(groups.items(), key=lambda pair: -pair[1].total()):
+        named = ", ".join(f"{noun} {count}" if count > 1 else noun for noun, count in sorted(nouns.items()))
+        lines.append(f"| {creator} | {source} | {licence} | {nouns.total()}: {named} |")
+    return lines
 
 
 def preview_cameras(num: int = 6, *, size: int = 48) -> Cameras:

@@ -30,9 +30,9 @@ from splatdistill.embedded.corpus.captions import (
 )
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, read_index
 from splatdistill.embedded.corpus.nouns import EVERY_NOUN, Noun
-from splatdistill.embedded.corpus.rays import ALBEDO, ALPHA, CHANNELS, PAINTS, SHADING
 from splatdistill.embedded.corpus.splits import held_out_pair, held_out_relation
 from splatdistill.embedded.corpus.toys import BY_NAME, FAMILIES, Family
+from splatdistill.priors.gbuffer import ALBEDO, ALPHA, CHANNELS, LUMA, PAINTS, paint
 from splatdistill.rng import key
 
 Mode = Literal["ring", "camera", "words"]
@@ -40,7 +40,6 @@ Split = Literal["train", "held-out"]
 MIN_PAINT_SHARE = 0.35
 TOY_SHARE = 0.3  # of the pictures: the rest are of real things, which people ask for
 CORE_WEIGHT = 4.0  # how much more often than others a noun comes that the first prior knew
-_LUMA = (0.3, 0.59, 0.11)
 
 
 @dataclass(frozen=True)
@@ -183,26 +182,6 @@ class Corpus:
         return Batch(rgb=rgb, captions=plan.captions, camera=send(plan.camera, device), views=plan.views)
 
 
-def paint(buffers: Tensor, tints: Tensor, *, luminance: Tensor) -> tuple[Tensor, Tensor]:
-    """Shaded colours [B,H,W,3] of the object and its alpha [B,H,W,1], both 0..1, from buffers [B,H,W,8], uint8 or
-    float in 0..1.
-
-    Paint keeps the light and dark of the surface but takes the colours `tints` [B,3,3], nan for none. luminance [B]
-    or [B,3], for each paint: mean of the bare surface, so that the colour comes out as named on dark and on light
-    originals.
-    """
-    g = buffers if buffers.is_floating_point() else buffers.float() / 255
-    albedo = g[..., ALBEDO]
-    # No index or constant is sent to a GPU here: each would wait for it.
-    masks = torch.stack([g[..., i] for i in PAINTS], -1) * (~tints[:, None, None, :, 0].isnan())
-    luma = _LUMA[0] * albedo[..., 0] + _LUMA[1] * albedo[..., 1] + _LUMA[2] * albedo[..., 2]
-    bare = luminance.view(len(g), 1, 1, -1)
-    relative = (luma[..., None] + 0.15) / (bare + 0.15)
-    painted = (tints.nan_to_num()[:, None, None] * relative.clamp(0.5, 1.3)[..., None]).clamp(0, 1)
-    albedo = albedo * (1 - masks.sum(-1, keepdim=True)).clamp(min=0) + (painted * masks[..., None]).sum(-2)
-    return albedo * g[..., SHADING, None], g[..., ALPHA, None]
-
-
 def choose_colours(thing: Object, draw: random.Random) -> list[str]:
     """A colour for each painted part, none for an object in its own colours; never a pair that is held out."""
     while thing.num_colours:
@@ -299,8 +278,6 @@ def _read_object(record: Record, nouns: dict[str, Noun], buffers: Tensor) -> Obj
     return Object(
         **common,
         paintable=noun.paintable and record.paint_share >= MIN_PAINT_SHARE,
-        luminance=float((mine[painted][:, ALBEDO] @ np.array(_LUMA, dtype=np.float32)).mean())
-        if painted.any()
-        else 0.5,
+        luminance=float((mine[painted][:, ALBEDO] @ np.array(LUMA, dtype=np.float32)).mean()) if painted.any() else 0.5,
         colour=dominant_colour(mine[covered][:, ALBEDO]),
     )

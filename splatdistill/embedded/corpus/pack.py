@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from splatdistill.embedded.corpus.layout import ANGLES, INDEX, Record, angles, read_index, ring_cameras, write_index
-from splatdistill.embedded.corpus.rays import CHANNELS
 from splatdistill.embedded.corpus.solids import gbuffer
 from splatdistill.embedded.corpus.splits import held_out_instances
 from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, make_toy
+from splatdistill.priors.gbuffer import CHANNELS
 from splatdistill.rng import key
 
 _GROUPS = ([0, 1, 2, 5], [3, 4, 6, 7])  # albedo and alpha; shading and paint

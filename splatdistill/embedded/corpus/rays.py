@@ -1,4 +1,4 @@
-"""What every ray caster of the corpus shares: rays, light, and the channels of a G-buffer. NumPy alone."""
+"""What every ray caster of the corpus shares: rays, light, and pixels of the channels of `priors.gbuffer`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from numpy.typing import NDArray
 
 from splatdistill.types import Cameras
 
-# uint8 channels: albedo r g b, shading, paint, alpha, and the paint of a second and a third part.
-ALBEDO, SHADING, ALPHA, PAINTS = slice(0, 3), 3, 5, (4, 6, 7)
-CHANNELS = 8
 _KEY = np.array([0.35, 0.75, 0.56])
 _FILL = np.array([-0.75, 0.2, 0.63])
 

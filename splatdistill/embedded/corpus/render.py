@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from splatdistill.embedded.corpus.meshes import Mesh
-from splatdistill.embedded.corpus.rays import PAINTS, camera_rays, pixels, shade
+from splatdistill.embedded.corpus.rays import camera_rays, pixels, shade
+from splatdistill.priors.gbuffer import PAINTS
 from splatdistill.types import Cameras
 
 _MAX_LAYERS = 6  # surfaces a ray may pass through where the material is transparent

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from splatdistill.embedded.corpus.captions import tint_of
-from splatdistill.embedded.corpus.dataset import Corpus, Object, paint
+from splatdistill.embedded.corpus.dataset import Corpus, Object
+from splatdistill.priors.gbuffer import paint
 
 _PER_SHEET, _COLUMNS, _LABEL = 96, 8, 12  # objects, and pixels below each
 

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from splatdistill.embedded.corpus.rays import CHANNELS, camera_rays, enclosing_ball, pixels, shade
+from splatdistill.embedded.corpus.rays import camera_rays, enclosing_ball, pixels, shade
+from splatdistill.priors.gbuffer import CHANNELS
 from splatdistill.types import Cameras
 
 Kind = Literal["ball", "frustum", "ring", "box", "pyramid", "roof"]

@@ -39,6 +39,7 @@ export interface Manifest extends Partial<State> {
   seed?: number;
   steps?: number;
   settings?: string;
+  notes?: string[];
   command?: string;
   summary?: Summary;
   poster?: boolean | null;

@@ -237,6 +237,7 @@ export function infoTab(root: HTMLElement, about: api.Manifest, list: Act[], ope
     el("h3", {}, "Keys"),
     keyTable(list),
   );
+  for (const note of about.notes ?? []) root.append(el("p", {}, note));
   if (about.settings) root.append(el("details", {}, el("summary", {}, "Settings"), el("pre", { tabindex: 0 }, about.settings)));
 }
 

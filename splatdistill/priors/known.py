@@ -1,0 +1,300 @@
+"""The prior that knows models as volumes: words choose and paint them, and a network refines what they show."""
+
+from __future__ import annotations
+
+import json
+import random
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from splatdistill.cameras import camera_token
+from splatdistill.device import send
+from splatdistill.priors import parts
+from splatdistill.priors.base import Choice, Condition, Variational
+from splatdistill.priors.gbuffer import paint, rgba_white
+from splatdistill.priors.instances import Instances
+from splatdistill.priors.mixture import choose, coarse, keep_likely, seed_logits, weights
+from splatdistill.priors.network import keep_bf16, pick_dtype, resize
+from splatdistill.priors.paints import GUESSED, Painted, able, assign
+from splatdistill.priors.particles import ParticleScore
+from splatdistill.priors.refine import COARSE, Accuracy, Belief, Refiner, combine, linear_answer
+from splatdistill.priors.schedule import Schedule, levels
+from splatdistill.priors.words import META_FILE, VOLUMES, Advice, Vocabulary
+from splatdistill.rng import key
+from splatdistill.types import Cameras
+
+ANYTHING, TOKENS = "anything.safetensors", "tokens.safetensors"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The models that a prompt may mean. numbers: K of them; tints: [K,3,3] sRGB of their paints, nan for their own;
+    logits: [K] of their prior weights.
+    """
+
+    numbers: list[int]
+    tints: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class KnownCondition(Condition):
+    """candidates: None where nothing is asked for, which is then any object. cameras: of the V views."""
+
+    candidates: Candidates | None = field(default=None, kw_only=True)
+    cameras: Cameras | None = field(default=None, kw_only=True)
+
+
+class KnownPrior:
+    """The `Prior` protocol on a folder of volumes and a refiner. Pictures are RGBA on white.
+
+    temperature: of the posterior over the models, for `num_views` views together; scale: of the seed's logits.
+    """
+
+    knows_cameras = lone_cameras = sees_alpha = True
+    network_engine = "torch"
+
+    def __init__(
+        self,
+        refiner: Refiner,
+        *,
+        instances: Instances,
+        anything: dict[str, Tensor],
+        schedule: Schedule,
+        meta: dict[str, Any],
+        dtype: str = "fp32",
+        origin: str = "",
+    ) -> None:
+        """anything: `mean` [4,H,W] and `variance` [1,H,W] of pictures of all models."""
+        self.refiner, self.instances = refiner, instances
+        self.device = refiner.tokens.device
+        self.anything = {name: value.to(self.device) for name, value in anything.items()}
+        self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
+        self.num_views, self.image_size = refiner.num_views, meta["image_size"]
+        self.dtype, self.origin = dtype, origin
+        self.accuracy, self.temperature, self.scale = Accuracy(**meta["accuracy"]), meta["temperature"], meta["scale"]
+        self.paint = {name: torch.tensor(rgb) for name, rgb in meta["paint"].items()}
+        self.vocabulary = Vocabulary.from_meta(meta, models=[model.noun for model in instances.known])
+        self.choice = Choice()
+        self._candidates: dict[str, Candidates | None] = {}
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, device: str = "cpu", dtype: str = "auto", origin: str | None = None
+    ) -> KnownPrior:
+        """Reads a local folder of safetensors and volumes. ValueError, one sentence, where it is not whole."""
+        folder = Path(folder)
+        meta = json.loads((folder / META_FILE).read_text())
+        dtype = pick_dtype(dtype, device=device)
+        try:
+            unet: Any = parts.load_unet(folder)
+            schedule, instances = parts.load_schedule(folder), Instances.load((folder / VOLUMES).parent)
+            tokens, anything = load_file(folder / TOKENS)["tokens"], load_file(folder / ANYTHING)
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(f"The prior in {folder} is not whole: {str(error).rstrip('.')}.") from error
+        if dtype == "bf16":
+            keep_bf16(unet)
+        unet = unet.to(memory_format=torch.channels_last)
+        refiner = Refiner(unet, tokens=tokens.float(), patch=meta["patch"], num_views=meta["num_views"])
+        instances.model.to(device)
+        return cls(
+            refiner.to(device).eval().requires_grad_(False), instances=instances, anything=anything, schedule=schedule,
+            meta=meta, dtype=dtype, origin=origin or str(folder),
+        )  # fmt: skip
+
+    def begin(self, choice: Choice) -> None:
+        """ValueError, one sentence, for an object that it does not know, or a model that this has not."""
+        if refusal := self.vocabulary.refusal(choice.prompt, nearest=choice.nearest):
+            raise ValueError(f"prompt: {refusal}")
+        if choice.instance and choice.mixture:
+            raise ValueError("prior_mixture: a pinned prior_instance leaves no mixture; leave one of them out.")
+        noun = self._noun(choice.prompt, nearest=choice.nearest)
+        count = len(self.instances.of_noun.get(noun or "", ()))
+        if not 0 <= choice.instance <= count:
+            raise ValueError(f"prior_instance: this prior knows {count} of '{noun}'; it is {choice.instance}.")
+        self.choice, self._candidates = choice, {}
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        return resize(rgb, self.image_size).permute(0, 3, 1, 2) * 2 - 1
+
+    def decode(self, x0: Tensor) -> Tensor:
+        return (x0[:, :3] * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+    def embed(
+        self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
+    ) -> KnownCondition:
+        """ValueError without cameras, or where the views are not of one object. View words change nothing."""
+        if cameras is None or not token:
+            raise ValueError("views.token must be on: this prior shows what it knows from the cameras of the views.")
+        read = [self._find(one) for one in ([prompt] if isinstance(prompt, str) else dict.fromkeys(prompt))]
+        if any(other is not read[0] and not _same(other, read[0]) for other in read):
+            raise ValueError("This prior reads one prompt for all views of an object.")
+        tokens = send(camera_token(cameras), self.device)
+        return KnownCondition(
+            text=self.refiner.tokens.detach().expand(len(cameras), -1, -1), camera=tokens, joint=not alone,
+            candidates=read[0], cameras=cameras,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
+        """fp32 epsilon for each of K conditions; views that see each other have one timestep in a group."""
+        alpha, sigma = levels(self.alphas_cumprod, t)
+        answers = [self._x0(xt, t, condition, alpha=alpha, sigma=sigma) for condition in conditions]
+        return [(xt - alpha * x0) / sigma for x0 in answers]
+
+    def variational(
+        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
+    ) -> Variational:
+        """The exact score of the renders, as smooth as that of the models: with a sharper one VSD would be SDS."""
+        return ParticleScore(particles=particles, temperature=self.temperature / self.num_views)
+
+    def _x0(self, xt: Tensor, t: Tensor, condition: Condition, *, alpha: Tensor, sigma: Tensor) -> Tensor:
+        assert isinstance(condition, KnownCondition) and condition.camera is not None
+        if condition.candidates is None:
+            mean, spread = self.anything["mean"].expand_as(xt), self.anything["variance"]
+            return linear_answer(xt, mean, alpha=alpha, sigma=sigma, spread=spread)[0]
+        views = self.num_views if condition.joint else 1
+        if len(xt) % views:
+            raise ValueError(f"The number of views ({len(xt)}) must be a multiple of {views} for this prior.")
+        seen: dict[bytes, Seen] = {}
+        found = []
+        for first in range(0, len(xt), views):
+            rows = slice(first, first + views)
+            cameras = self._here(condition.cameras, rows)
+            name = cameras.viewmats.cpu().numpy().tobytes() + cameras.Ks.cpu().numpy().tobytes()
+            seen.setdefault(name, Seen(self, condition.candidates, cameras))
+            found.append(seen[name].belief(xt[rows], alpha=alpha[first].flatten(), sigma=sigma[first].flatten()))
+        features, spread, doubt = (
+            torch.cat([getattr(belief, part)[0] for belief in found]) for part in ("features", "spread", "doubt")
+        )
+        with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
+            out, base, unit = self.refiner(
+                xt, t, features=features, spread=spread, doubt=doubt, cameras=condition.camera, alpha=alpha,
+                sigma=sigma, joint=condition.joint,
+            )  # fmt: skip
+        return base + unit * out
+
+    def _here(self, cameras: Cameras | None, rows: slice) -> Cameras:
+        assert cameras is not None
+        some = cameras.select(rows)
+        return replace(some, viewmats=send(some.viewmats, self.device), Ks=send(some.Ks, self.device))
+
+    def _noun(self, prompt: str, *, nearest: bool) -> str | None:
+        reading = self.vocabulary.read(prompt)
+        if reading.nouns:
+            return reading.nouns[0]
+        near = self.vocabulary.near(reading.head) if nearest and reading.head else []
+        return near[0] if near else None
+
+    def _find(self, prompt: str) -> Candidates | None:
+        """Computed once per prompt. Says what it does not understand of the run's own as `Advice`, a warning."""
+        if prompt in self._candidates:
+            return self._candidates[prompt]
+        choice, noun = self.choice, self._noun(prompt, nearest=self.choice.nearest)
+        found, advice = (None, []) if noun is None else self._candidates_of(noun, prompt)
+        if choice.prompt in ("", prompt) and prompt.strip():
+            for sentence in [*self.vocabulary.check(prompt, nearest=choice.nearest), *advice]:
+                warnings.warn(sentence, Advice, stacklevel=4)
+        self._candidates[prompt] = found
+        return found
+
+    def _candidates_of(self, noun: str, prompt: str) -> tuple[Candidates, list[str]]:
+        choice, reading = self.choice, self.vocabulary.read(prompt)
+        numbers = list(self.instances.of_noun[noun])
+        known = [self.instances.known[number] for number in numbers]
+        if choice.instance:
+            numbers, known = [numbers[choice.instance - 1]], [known[choice.instance - 1]]
+        numbers = [numbers[place] for place in able(known, reading)]
+        numbers = choose(numbers, seed=choice.seed)
+        scale = 0.0 if choice.mixture or len(numbers) == 1 else self.scale
+        painted = [assign(self.instances.known[number], reading) for number in numbers]
+        tints = torch.stack([self._tints(number, p) for number, p in zip(numbers, painted, strict=True)])
+        logits = seed_logits(numbers, seed=choice.seed, scale=scale)
+        return Candidates(numbers, tints, logits), _about(noun, reading.parts, painted)
+
+    def _tints(self, number: int, painted: Painted) -> Tensor:
+        """[3,3]; a model without a look of its own gets what the prompt does not name from the seed."""
+        colours = list(painted.colours)
+        if self.instances.known[number].bare:
+            draw = random.Random(key(self.choice.seed, number, "paint"))  # noqa: S311 (nothing secret here)
+            colours = [colour or draw.choice(sorted(self.paint)) for colour in colours]
+        return torch.stack([self.paint[c] if c else torch.full((3,), torch.nan) for c in colours])
+
+    def colours_of(self, prompt: str, number: int) -> tuple[str | None, ...]:
+        """The colour that a prompt gives to each paint of a model."""
+        return assign(self.instances.known[number], self.vocabulary.read(prompt)).colours
+
+    def pictures(self, candidates: Candidates, place: int, cameras: Cameras, *, size: int) -> Tensor:
+        """[V,4,size,size] of one of the candidates, in its paint."""
+        number, views = candidates.numbers[place], len(cameras)
+        planes = self.instances.planes([number])[0].to(self.device)
+        seen = self.instances.model.picture(planes, cameras, size=size)
+        bare = torch.tensor(self.instances.known[number].luminance, device=self.device).expand(views, 3)
+        tints = candidates.tints[place].to(self.device).expand(views, 3, 3)
+        return rgba_white(*paint(seen, tints, luminance=bare))
+
+
+class Seen:
+    """What the candidates show to some cameras: small pictures of all, and full ones of those that were likely."""
+
+    def __init__(self, prior: KnownPrior, candidates: Candidates, cameras: Cameras) -> None:
+        self.prior, self.candidates, self.cameras = prior, candidates, cameras
+        self._full: dict[int, Tensor] = {}
+        self._small: Tensor | None = None
+
+    def belief(self, xt: Tensor, *, alpha: Tensor, sigma: Tensor) -> Belief:
+        """Of one ring xt [V,4,H,W]; alpha, sigma: [1]."""
+        prior, few = self.prior, len(self.candidates.numbers)
+        if few == 1:
+            weight = xt.new_ones(1, 1)
+        else:
+            factor = xt.shape[-1] // COARSE
+            # In proportion to the pixels: each view votes once.
+            temperature = prior.temperature * len(xt) / prior.num_views
+            weight = weights(
+                coarse(xt[None], factor), self.small()[:, None], alpha=alpha, sigma=sigma / factor,
+                logits=self.candidates.logits.to(xt), temperature=temperature, floor=prior.accuracy.coarse,
+            )  # fmt: skip
+        likely = keep_likely(weight)
+        kept = likely[:, 0].nonzero()[:, 0].tolist()
+        full = torch.stack([self.full(place) for place in kept])
+        return combine(weight, likely[kept], full, accuracy=prior.accuracy)
+
+    def small(self) -> Tensor:
+        """[K,V,4,COARSE,COARSE]."""
+        if self._small is None:
+            places = range(len(self.candidates.numbers))
+            views = [self.prior.pictures(self.candidates, p, self.cameras, size=2 * COARSE) for p in places]
+            self._small = F.avg_pool2d(torch.cat(views), 2).unflatten(0, (len(views), -1))
+        return self._small
+
+    def full(self, place: int) -> Tensor:
+        if place not in self._full:
+            size = self.prior.image_size
+            self._full[place] = self.prior.pictures(self.candidates, place, self.cameras, size=size)
+        return self._full[place]
+
+
+def _same(one: Candidates | None, other: Candidates | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.numbers == other.numbers and torch.equal(one.tints.nan_to_num(-1), other.tints.nan_to_num(-1))
+
+
+def _about(noun: str, named: Sequence[tuple[str, str]], painted: Sequence[Painted]) -> list[str]:
+    """Plain sentences about colours that do not come, or may come elsewhere than asked."""
+    if absent := dict.fromkeys(part for one in painted for part in one.absent):
+        what = " and ".join(part or "rest" for part in absent)
+        return [f"None of this prior's models of '{noun}' has paint of its own for the {what}, which keeps its look."]
+    if named and min(one.sure for one in painted) == GUESSED:
+        what = " and ".join(part for part, _ in named)
+        return [f"This prior's models of '{noun}' do not say which part is the {what}; it takes the likeliest."]
+    return []

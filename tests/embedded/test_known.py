@@ -1,0 +1,273 @@
+"""The prior of known models: exported, loaded by name, and asked; untrained it is the mixture of its volumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from splatdistill import cli, priors
+from splatdistill.cameras import orbit
+from splatdistill.config import DensifyConfig, SplatsConfig, TrainConfig
+from splatdistill.embedded import export, network
+from splatdistill.embedded.corpus.__main__ import main as corpus_main
+from splatdistill.embedded.corpus.captions import dominant_colour
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
+from splatdistill.embedded.corpus.pack import render_toys
+from splatdistill.embedded.fit import FitConfig, pack, run
+from splatdistill.embedded.refine import prepare
+from splatdistill.embedded.refiner import RefineConfig
+from splatdistill.embedded.rings import render
+from splatdistill.logs import NoLog
+from splatdistill.particle import initial_splats
+from splatdistill.priors.base import Choice
+from splatdistill.priors.gbuffer import ALPHA, PAINTS
+from splatdistill.priors.instances import Instances
+from splatdistill.priors.known import KnownPrior
+from splatdistill.priors.refine import believe, linear_answer
+from splatdistill.priors.schedule import levels
+from splatdistill.priors.words import Advice, Vocabulary
+from splatdistill.train import Trainer
+
+TINY = FitConfig(objects=3, rays=64, depth=8, decoder_objects=6, decoder_steps=80, steps=80)
+CPU = torch.device("cpu")
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A prior of three houses, three cubes and three balls, whose network was not trained."""
+    root = tmp_path_factory.mktemp("known")
+    records, views = render_toys(number=3, rings=3, seed=0, size=SIZE, first=0, processes=1)
+    kept = [r for r in records if r.noun in ("cube", "ball", "house") and not r.relation]
+    np.save(root / BUFFERS, views)
+    made_of = {"number": 3, "rings": 3, "seed": 0}
+    (root / INDEX).write_text(json.dumps(write_index(kept, size=SIZE, seed=0, toys=made_of)))
+    torch.manual_seed(0)
+    run(root, root / "fit", TINY)
+    instances = pack(root, root / "fit", root / "volumes", step=0.05)
+    render(root, instances, root / "features", rings=2)
+    network.save(network.create(channels=(16, 32, 32), text_width=16), root / "warm", image_size=SIZE)
+    trainer = prepare(RefineConfig(), corpus=root, features=root / "features", out=root / "run", warm=root / "warm")
+    export.export(trainer, root / "volumes", root / "prior")
+    return root / "prior"
+
+
+@pytest.fixture
+def prior(folder) -> KnownPrior:
+    found = priors.load(str(folder), device=CPU, dtype="fp32")
+    assert isinstance(found, KnownPrior)
+    return found
+
+
+def ring(num: int = 4, *, elevation: float = 0.2):
+    one = torch.ones(num)
+    azimuth = torch.arange(num) * (2 * math.pi / num)
+    return orbit(azimuth=azimuth, elevation=elevation * one, radius=3 * one, fovy=0.7 * one, size=SIZE)
+
+
+def noisy(prior: KnownPrior, shown: torch.Tensor, t: int):
+    rows = torch.full((len(shown),), t)
+    alpha, sigma = levels(prior.alphas_cumprod, rows)
+    xt = alpha * shown + sigma * torch.randn(shown.shape, generator=torch.Generator().manual_seed(t))
+    return xt, rows, alpha, sigma
+
+
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.parametrize("t", [100, 500, 950])
+def test_untrained_and_pinned_it_answers_as_the_gaussian_about_the_volume(prior, t):
+    prior.begin(Choice("a red house with a blue roof and a green door", instance=2))
+    condition = prior.embed(prior.choice.prompt, ring())
+    picture = prior.pictures(condition.candidates, 0, ring(), size=SIZE)
+    xt, rows, alpha, sigma = noisy(prior, picture, t)
+    (epsilon,) = prior.predict(xt, rows, [condition])
+    answer, _ = linear_answer(xt, picture, alpha=alpha, sigma=sigma, spread=prior.accuracy.variance(picture))
+    torch.testing.assert_close(epsilon, (xt - alpha * answer) / sigma, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+def test_an_open_mixture_is_believed_as_its_volumes_are_likely(prior):
+    prior.begin(Choice("a red house with a blue roof and a green door", mixture=True))
+    condition = prior.embed(prior.choice.prompt, ring())
+    known = torch.stack([prior.pictures(condition.candidates, k, ring(), size=SIZE) for k in range(3)])
+    assert not condition.candidates.logits.any()
+    xt, rows, alpha, sigma = noisy(prior, known[1], 970)
+    (epsilon,) = prior.predict(xt, rows, [condition])
+    found = believe(
+        xt[None], known, accuracy=prior.accuracy, alpha=alpha[0].flatten(), sigma=sigma[0].flatten(),
+        logits=torch.zeros(3), temperature=prior.temperature,
+    )  # fmt: skip
+    answer, _ = linear_answer(xt, found.features[0], alpha=alpha, sigma=sigma, spread=found.spread[0])
+    # The prior weighs pictures that it renders at twice COARSE and makes smaller, so weights differ in the third digit.
+    torch.testing.assert_close((xt - sigma * epsilon) / alpha, answer, rtol=0.02, atol=0.02 / float(alpha[0]))
+
+
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+def test_seeds_favour_different_models_and_an_instance_is_pinned(prior):
+    favoured = set()
+    for seed in range(12):
+        prior.begin(Choice("a red cube", seed=seed))
+        candidates = prior.embed("a red cube", ring()).candidates
+        favoured.add(candidates.numbers[int(candidates.logits.argmax())])
+    assert favoured == set(prior.instances.of_noun["cube"])
+    prior.begin(Choice("a red cube", instance=3))
+    assert prior.embed("a red cube", ring()).candidates.numbers == prior.instances.of_noun["cube"][2:]
+
+
+def test_a_model_that_is_not_there_is_refused(prior):
+    with pytest.raises(ValueError, match="prior_instance: this prior knows 3 of 'cube'; it is 4"):
+        prior.begin(Choice("a red cube", instance=4))
+    with pytest.raises(ValueError, match="leave one of them out"):
+        prior.begin(Choice("a red cube", instance=1, mixture=True))
+    with pytest.raises(ValueError, match="prompt: This prior does not know 'zyzzyva'"):
+        prior.begin(Choice("a red zyzzyva with a blue roof"))
+    first = priors.load("embedded", device=CPU, dtype="fp32")
+    with pytest.raises(ValueError, match="prior_instance: the prior embedded keeps no list of models"):
+        first.begin(Choice("a red car", instance=1))
+    with pytest.raises(ValueError, match="prior_mixture: "):
+        priors.load("analytic", device=CPU, dtype="fp32").begin(Choice("a red car", mixture=True))
+
+
+@pytest.mark.parametrize(("whole", "roof", "door"), [("red", "blue", "green"), ("yellow", "purple", "blue")])
+def test_each_part_has_the_colour_that_the_prompt_says(prior, whole, roof, door):
+    prompt = f"a {whole} house with a {roof} roof and a {door} door"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prior.begin(Choice(prompt))
+        candidates = prior.embed(prompt, ring(elevation=0.5)).candidates
+    for place, number in enumerate(candidates.numbers):
+        planes = prior.instances.planes([number])[0]
+        seen = prior.instances.model.picture(planes, ring(elevation=0.5), size=64)
+        picture = prior.pictures(candidates, place, ring(elevation=0.5), size=64)[:, :3].permute(0, 2, 3, 1)
+        for slot, colour in zip(PAINTS[:2], (whole, roof), strict=False):
+            sure = (seen[..., slot] > 0.8) & (seen[..., ALPHA] > 0.9)
+            assert dominant_colour((picture[sure] * 0.5 + 0.5).numpy()) == colour
+
+
+def test_nothing_asked_for_is_any_object_and_a_lone_view_is_weighed_by_itself(prior):
+    prior.begin(Choice("a red cube"))
+    cameras = ring()
+    anything, told = prior.embed("", cameras), prior.embed("a red cube", cameras, alone=True)
+    assert anything.candidates is None and not told.joint
+    xt, rows, _, _ = noisy(prior, torch.zeros(4, 4, SIZE, SIZE), 900)
+    both = prior.predict(xt, rows, [anything, told])
+    first = prior.predict(xt[:1], rows[:1], [dataclasses.replace(told, camera=told.camera[:1], cameras=cameras)])
+    torch.testing.assert_close(both[1][:1], first[0])
+    assert all(x.isfinite().all() for x in both)
+    with pytest.raises(ValueError, match="multiple of 4"):
+        prior.predict(xt[:3], rows[:3], [prior.embed("a red cube", cameras)])
+    with pytest.raises(ValueError, match="must be on: this prior shows"):
+        prior.embed("a red cube", None)
+
+
+def test_pictures_on_white_with_alpha_come_back(prior):
+    rgba = torch.rand(4, SIZE, SIZE, 4, generator=torch.Generator().manual_seed(0))
+    x0 = prior.encode(rgba)
+    assert x0.shape == (4, 4, SIZE, SIZE)
+    torch.testing.assert_close(prior.decode(x0), rgba[..., :3])
+
+
+def test_advice_is_a_warning_of_the_run_s_own_prompt(prior):
+    prior.begin(Choice("a red and blue cube"))
+    with pytest.warns(Advice, match="says 'blue' as well"):
+        prior.embed("a red and blue cube", ring())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prior.embed("ugly, blurry", ring())
+
+
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.parametrize("method", ["sds", "vsd", "esd", "csd", "consistency", "multiview"])
+def test_every_method_takes_it(prior, folder, method):
+    config = TrainConfig(
+        prompt="a red house", method=method, prior=str(folder), steps=4, size=SIZE, splats=SplatsConfig(num_init=100),
+        densify=DensifyConfig(start=0.6),
+        prior_mixture=True,
+    )  # fmt: skip
+    trainer = Trainer(config, prior=prior, device=CPU)
+    trainer.advance(NoLog())
+    moved = trainer.splats.sh0 - initial_splats(config, seed=0).sh0
+    assert moved.isfinite().all() and moved.abs().max() > 0 and prior.choice.mixture
+
+
+def test_its_settings_lie_under_files_and_flags(folder, tmp_path, capsys):
+    base = ["config", "--prompt", "a red cube", "--prior", str(folder)]
+    for more, line in (
+        ([], "guidance_scale: 1.0  # prior"), (["--sds.guidance-scale", "3"], "guidance_scale: 3.0  # flag"),
+    ):  # fmt: skip
+        assert cli.main([*base, *more]) == cli.DONE
+        assert line in capsys.readouterr().out
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"prior: {folder}\nsds: {{guidance_scale: 2}}\n")
+    assert cli.main(["config", "--prompt", "a red cube", "--config", str(file)]) == cli.DONE
+    assert "guidance_scale: 2.0  # file" in capsys.readouterr().out
+    assert cli.main(["config", "--prompt", "a red cube"]) == cli.DONE
+    assert "guidance_scale: 4.5  # preset" in capsys.readouterr().out
+
+
+def test_its_words_are_those_of_its_models(folder, capsys):
+    assert cli.main(["vocab", "--prior", str(folder), "--stats"]) == cli.DONE
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].split() == ["objects", "3"] and "models                       9" in said
+    vocabulary = Vocabulary.load(folder)
+    assert vocabulary.check("a red house with a blue roof") == [] and vocabulary.paints
+    instances = Instances.load(folder / "volumes")
+    more = [*instances.known, dataclasses.replace(instances.known[0], noun="glass eel", key="own/eel")]
+    assert (
+        "glass eel"
+        in Vocabulary.from_meta(
+            json.loads((folder / "splatdistill.json").read_text()), models=[model.noun for model in more]
+        ).nouns
+    )
+
+
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+def test_a_model_of_ones_own_is_known_by_its_name(folder, tmp_path, capsys):
+    pytest.importorskip("embreex")
+    import trimesh
+
+    material = trimesh.visual.material.PBRMaterial(name="skin", baseColorFactor=[40, 160, 60, 255])
+    part = trimesh.creation.box()
+    part.visual = trimesh.visual.TextureVisuals(material=material)
+    (tmp_path / "mine.glb").write_bytes(part.export(file_type="glb"))
+    out, fit = tmp_path / "more", ["fit", str(tmp_path / "mine.glb"), "--instances", str(folder)]
+    assert corpus_main([*fit, "--noun", "Glass  eel", "--out", str(out)]) == 0
+    more = priors.load(str(out), device=CPU, dtype="fp32")
+    more.begin(Choice("two glass eels with red skin"))
+    candidates = more.embed("two glass eels with red skin", ring()).candidates
+    assert [more.instances.known[n].key for n in candidates.numbers] == ["own/mine.glb"]
+    assert not candidates.tints[0, 0].isnan().any()
+    assert corpus_main([*fit, "--noun", "eel", "--out", str(out)]) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_a_damaged_folder_is_one_sentence(folder, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "volumes" / "planes.xz").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"is not whole: The volumes in .* are damaged"):
+        priors.load(str(copy), device=CPU, dtype="fp32")
+    assert (
+        export.main(
+            [
+                "--corpus",
+                "a",
+                "--features",
+                "b",
+                "--run",
+                str(tmp_path),
+                "--instances",
+                "c",
+                "--out",
+                str(tmp_path / "d"),
+            ]
+        )
+        == 1
+    )
+    assert "holds no state.safetensors" in capsys.readouterr().err
