@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from splatdistill.config import CameraConfig
@@ -23,19 +24,17 @@ def orbit(*, azimuth: Tensor, elevation: Tensor, radius: Tensor, fovy: Tensor, s
 
     azimuth, elevation, fovy: [V] rad (fovy in (0, pi)); radius: [V] > 0 world units; size: width and height in pixels.
     """
-    cos_e = torch.cos(elevation)
-    back = torch.stack([cos_e * torch.sin(azimuth), torch.sin(elevation), cos_e * torch.cos(azimuth)], -1)
-    right = torch.stack([torch.cos(azimuth), torch.zeros_like(azimuth), -torch.sin(azimuth)], -1)
+    cos_e, cos_a, sin_a = torch.cos(elevation), torch.cos(azimuth), torch.sin(azimuth)
+    back = torch.stack([cos_e * sin_a, torch.sin(elevation), cos_e * cos_a], -1)
+    right = torch.stack([cos_a, torch.zeros_like(azimuth), -sin_a], -1)
     down = torch.linalg.cross(right, back)  # right x up = back, so right x back = -up
     rotation = torch.stack([right, down, -back], 1)  # rows: camera axes in the world
-    viewmats = torch.eye(4).repeat(len(azimuth), 1, 1)
-    viewmats[:, :3, :3] = rotation
+    viewmats = F.pad(rotation, (0, 1, 0, 1))
     viewmats[:, 2, 3] = radius  # the origin lies straight ahead
-    focal = 0.5 * size / torch.tan(0.5 * fovy)
-    Ks = torch.zeros(len(azimuth), 3, 3)
-    Ks[:, 0, 0] = Ks[:, 1, 1] = focal
-    Ks[:, 0, 2] = Ks[:, 1, 2] = 0.5 * size
-    Ks[:, 2, 2] = 1.0
+    viewmats[:, 3, 3] = 1
+    middle = 0.5 * size
+    Ks = torch.tensor([[0, 0, middle], [0, 0, middle], [0, 0, 1.0]]).repeat(len(azimuth), 1, 1)
+    Ks[:, 0, 0] = Ks[:, 1, 1] = middle / torch.tan(0.5 * fovy)
     return Cameras(viewmats, Ks, size, size, azimuth, elevation, radius)
 
 
@@ -62,23 +61,23 @@ def sample(config: CameraConfig, *, num_views: int, size: int, generator: torch.
         raise ValueError(f"num_views ({num_views}) must be a multiple of camera.views_per_group ({group}).")
     n = num_views // group
 
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(n, generator=generator)
-
     low, high = (math.radians(v) for v in config.elevation_deg)
-    flat = uniform(low, high)
-    spherical = torch.asin(uniform(math.sin(low), math.sin(high)))
-    elevation = torch.where(torch.rand(n, generator=generator) < 0.5, flat, spherical)
-    fovy = torch.deg2rad(uniform(*config.fovy_deg))
+    ranges = [
+        (low, high), (math.sin(low), math.sin(high)), (0, 1), config.fovy_deg, config.fill, (-math.pi, math.pi)
+    ]  # fmt: skip
+    first, width = (torch.tensor(x)[:, None] for x in zip(*((a, b - a) for a, b in ranges), strict=True))
+    drawn = first + width * torch.rand(len(ranges), n, generator=generator)
+    flat, sine, kind, fovy_deg, fill, start = drawn.unbind()
+    elevation = torch.where(kind < 0.5, flat, torch.asin(sine))
+    fovy = torch.deg2rad(fovy_deg)
     # The object keeps its size in the image whatever the field of view: the unit sphere scaled by `fill` touches the
     # frame.
-    radius = config.object_radius / (torch.sin(0.5 * fovy) * uniform(*config.fill))
-    start = uniform(-math.pi, math.pi)
+    radius = config.object_radius / (torch.sin(0.5 * fovy) * fill)
     azimuth = start[:, None] + 2 * math.pi / group * torch.arange(group)
     azimuth = torch.remainder(azimuth + math.pi, 2 * math.pi) - math.pi
 
     def spread(x: Tensor) -> Tensor:
-        return x.repeat_interleave(group, 0)
+        return x[:, None].expand(n, group, *x.shape[1:]).flatten(0, 1)
 
     if config.kind == "inside-out":
         direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
@@ -114,8 +113,15 @@ def turntable(config: CameraConfig, *, num_frames: int, size: int, elevation_deg
 
 def camera_token(cameras: Cameras) -> Tensor:
     """[V,16] camera condition of MVDream: OpenGL camera-to-world in a z-up world, translation scaled to length 1,
-    row-major.
+    row-major. Computed once for each `cameras`: not to be changed in place.
     """
+    known = vars(cameras)  # the fields of a frozen dataclass, and what follows from them
+    if "_token" not in known:
+        known["_token"] = _camera_token(cameras)
+    return known["_token"]
+
+
+def _camera_token(cameras: Cameras) -> Tensor:
     c2w = _TO_Z_UP.to(cameras.viewmats) @ torch.linalg.inv(cameras.viewmats) @ _CV_TO_GL.to(cameras.viewmats)
     c2w[:, :3, 3] /= c2w[:, :3, 3].norm(dim=-1, keepdim=True) + 1e-8
     return c2w.flatten(1)

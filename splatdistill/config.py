@@ -352,9 +352,10 @@ class TrainConfig:
     """What draws the Gaussians: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the prior's network; auto takes bf16 on a GPU and where the processor is faster with it."""
-    network_engine: Literal["auto", "torch", "onnx"] = "auto"
-    """What computes the predictions of the embedded prior in fp32 on a CPU: torch, onnx (onnxruntime), or auto, which
-    is onnx where it is installed and answers as torch does. Other priors, and what vsd and esd learn, take torch.
+    network_engine: Literal["auto", "torch", "onnx", "cuda-graph"] = "auto"
+    """What computes the predictions of the embedded prior: torch; onnx (onnxruntime), in fp32 on a CPU; cuda-graph, on
+    a GPU, which launches the kernels of torch together; or auto: onnx where it is installed and answers as torch does,
+    on a GPU cuda-graph. Other priors take torch.
     """
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""

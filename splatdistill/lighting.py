@@ -36,13 +36,11 @@ class Lights:
 def sample_background(config: BackgroundConfig, *, num_views: int, group: int, generator: torch.Generator) -> Tensor:
     """[num_views,3] in 0..1: one colour for every group of views, so that a multi-view prior sees one scene."""
     n = num_views // group
-    kind = torch.rand(n, 1, generator=generator)
-    flat = torch.rand(n, 3, generator=generator)
-    gray = flat[:, :1].expand(n, 3)
-    colour = torch.where(
-        kind < config.white, torch.ones(n, 3), torch.where(kind < config.white + config.gray, gray, flat)
-    )
-    return colour.repeat_interleave(group, 0)
+    kind, flat = torch.rand(4 * n, generator=generator).split([n, 3 * n])
+    kind, flat = kind.view(n, 1), flat.view(n, 3)
+    colour = torch.where(kind < config.white + config.gray, flat[:, :1], flat)
+    colour = torch.where(kind < config.white, torch.ones(()), colour)
+    return colour[:, None].expand(n, group, 3).flatten(0, 1)
 
 
 def sample_lights(

@@ -24,7 +24,8 @@ KERNELS: Any = torch  # for those of its operators that it has no public name fo
 
 def any_nonfinite(tensors: Iterable[Tensor]) -> Tensor:
     """[] bool on their device, which is not waited for: whether a value is NaN or infinite, or its square is."""
-    return ~torch.isfinite(torch.stack(KERNELS._foreach_norm(list(tensors))).sum())
+    total = torch.stack(KERNELS._foreach_norm(list(tensors))).sum()
+    return ~(total < torch.inf)  # so is no NaN
 
 
 def _beside(x: Tensor) -> Tensor:

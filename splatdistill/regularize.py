@@ -26,7 +26,9 @@ def regularizer(config: RegularizeConfig, output: RenderOutput, splats: Splats, 
     if config.tv:
         picture = torch.cat([output.rgb, output.depth], -1)
         terms.append(config.tv * (_changes(picture, 1) + _changes(picture, 2)) / views)
-    return torch.stack(terms).sum() if terms else None
+    if len(terms) < 2:
+        return terms[0] if terms else None
+    return torch.stack(terms).sum()
 
 
 def _changes(picture: Tensor, side: int) -> Tensor:

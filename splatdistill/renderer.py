@@ -17,7 +17,7 @@ from torch import Tensor
 from splatdistill import ops
 from splatdistill.config import RendererName
 from splatdistill.device import send
-from splatdistill.splats import Splats
+from splatdistill.splats import SH_C0, Splats
 from splatdistill.types import Cameras, RenderOutput
 
 NEAR, FAR, EPS2D = 0.01, 1e10, 0.3  # of both renderers: world units, and px^2 added to the projected variances
@@ -60,8 +60,8 @@ class CpuRenderer:
 
 
 class GsplatRenderer:
-    """gsplat's CUDA rasteriser under the same rules. gsplat itself waits for the device twice in each call: it checks
-    the inverse of the cameras where colours are harmonics, and asks how long its tile lists are.
+    """gsplat's CUDA rasteriser under the same rules. gsplat itself waits for the device: it asks how long its tile
+    lists are, and it checks the inverse of the cameras where colours depend on the view, before anything else.
     """
 
     def render(self, splats: Splats, cameras: Cameras, *, background: Tensor, normals: bool = False) -> RenderOutput:
@@ -69,12 +69,18 @@ class GsplatRenderer:
 
         device = splats.device
         background = send(background, device)
+        if normals:
+            colors = with_normals(splats, cameras)
+        elif splats.sh_degree:
+            colors = harmonics(splats)
+        else:  # no harmonics for gsplat to evaluate
+            colors = torch.relu(0.5 + SH_C0 * splats.sh0[:, 0])
         image, alpha, info = rasterization(
             splats.means,
             splats.quats,
             torch.exp(splats.scales),
             torch.sigmoid(splats.opacities),
-            with_normals(splats, cameras) if normals else harmonics(splats),
+            colors,
             send(cameras.viewmats, device),
             send(cameras.Ks, device),
             cameras.width,
@@ -83,7 +89,7 @@ class GsplatRenderer:
             far_plane=FAR,
             radius_clip=0.0,
             eps2d=EPS2D,
-            sh_degree=None if normals else splats.sh_degree,
+            sh_degree=None if normals else splats.sh_degree or None,
             packed=False,
             backgrounds=pad(background, 3) if normals else background,  # gsplat adds the one of depth itself
             render_mode="RGB+D",

@@ -26,7 +26,7 @@ from splatdistill.logs import Log, NoLog, Progress, RunLog
 from splatdistill.optim import check
 from splatdistill.particle import Particle
 from splatdistill.pictures import render_frames, write_contact_sheet, write_views
-from splatdistill.priors.base import Choice, Prior
+from splatdistill.priors.base import Choice, Prior, joined
 from splatdistill.priors.meta import check_group
 from splatdistill.priors.precision import Precision, measured
 from splatdistill.priors.timed import TimedPrior
@@ -130,6 +130,19 @@ def tracer(path: Path) -> torch.profiler.profile:
         schedule=torch.profiler.schedule(wait=2, warmup=2, active=4, repeat=1),
         on_trace_ready=lambda trace: trace.export_chrome_trace(str(path)),
     )
+
+
+class _Pull(torch.autograd.Function):
+    """A number whose gradient is known: torch loads sympy to check the shape of one that is handed to `backward`."""
+
+    @staticmethod
+    def forward(ctx, picture, grad):
+        ctx.save_for_backward(grad)
+        return grad.new_zeros(())
+
+    @staticmethod
+    def backward(ctx, one):
+        return ctx.saved_tensors[0], None
 
 
 def choice_of(config: TrainConfig) -> Choice:
@@ -270,9 +283,11 @@ class Trainer:
         )
         if self.prior.sees_alpha:
             background = torch.ones_like(background)
-        mine = self.ranks.share(torch.arange(config.num_views))
-        views, background = views.select(mine), send(background[mine], self.device)
-        lights = lights.select(mine) if lights is not None else None
+        if self.ranks.world > 1:
+            mine = self.ranks.share(torch.arange(config.num_views))
+            views, background = views.select(mine), background[mine]
+            lights = lights.select(mine) if lights is not None else None
+        background = send(background, self.device)
         outputs = [
             self.renderer.render(particle.splats, views, background=background, normals=lights is not None)
             for particle in self.particles
@@ -282,9 +297,10 @@ class Trainer:
         ]
         if self.prior.sees_alpha:
             pictures = [torch.cat([x, output.alpha], -1) for x, output in zip(pictures, outputs, strict=True)]
-        views = views.select(torch.arange(len(views)).repeat(len(outputs)))
+        if len(outputs) > 1:
+            views = views.select(torch.arange(len(views)).repeat(len(outputs)))
         # The graph is cut at the pictures: above them lies the prior's encoder, below them the rasteriser.
-        rgb = torch.cat([picture.detach() for picture in pictures]).requires_grad_()
+        rgb = joined([picture.detach() for picture in pictures]).requires_grad_()
         x0 = self.prior.encode(rgb)
         batch = self.guidance.noise(x0, views, self.prior, seed=seed, step=step)
         residual = self.guidance.residual(batch, self.prior, step=step)
@@ -297,15 +313,14 @@ class Trainer:
             total_views=self.ranks.world * len(x0),
         )
         with self.prior.watch.timed():
-            (loss * len(outputs)).backward()  # a mean over each particle's own views
+            (loss * len(outputs) if len(outputs) > 1 else loss).backward()  # a mean over each particle's own views
         assert rgb.grad is not None
         shares = rgb.grad.chunk(len(outputs))
         for particle, output, picture, grad in zip(self.particles, outputs, pictures, shares, strict=True):
             extra = regularizer(config.regularize, output, particle.splats, largest=config.densify.split_scale)
-            # A number whose gradient is `grad`: torch loads sympy to check the shape of one that is handed to it.
-            pull = (picture * grad).sum()
+            pull = _Pull.apply(picture, grad)
             if extra is not None:  # a mean over this rank's views, and the ranks are added up
-                pull = pull + extra / self.ranks.world
+                pull = pull + (extra / self.ranks.world if self.ranks.world > 1 else extra)
             pull.backward()
             self.ranks.sum(particle.optimizer.grads)
         self.ranks.sum([nonfinite])

@@ -146,8 +146,14 @@ def evaluate(batch: NoisyBatch, prior: Prior, scores: Sequence[tuple[float | Ten
 
 def assemble(terms: Sequence[Term], *, weight: Tensor) -> Residual:
     """The residual weight * (sum of coefficient x tensor)."""
-    rows = [c.expand(len(weight)) if isinstance(c, Tensor) else weight.new_full((len(weight),), c) for c, _ in terms]
-    return Residual(terms=[tensor for _, tensor in terms], coef=torch.stack(rows), weight=weight)
+    numbers, views = [c for c, _ in terms if not isinstance(c, Tensor)], len(weight)
+    if len(numbers) == len(terms):
+        coef = send(torch.tensor([[c] * views for c in numbers], dtype=weight.dtype), weight.device)
+    else:
+        coef = torch.stack(
+            [c.expand(views) if isinstance(c, Tensor) else weight.new_full((views,), c) for c, _ in terms]
+        )
+    return Residual(terms=[tensor for _, tensor in terms], coef=coef, weight=weight)
 
 
 def total(terms: Sequence[Term]) -> Tensor:

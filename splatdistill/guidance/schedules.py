@@ -42,7 +42,7 @@ def draw_timesteps(
     first, last = int(low * num_train), int(high * num_train)
     g = rng.generator(seed, step, "timestep")
     t = torch.randint(first, last + 1, (num_views // group,), generator=g)
-    return send(t.repeat_interleave(group), device)
+    return send(t[:, None].expand(-1, group).flatten(), device)
 
 
 def weights(name: Weight, batch: NoisyBatch) -> Tensor:

@@ -16,9 +16,9 @@ EMBEDDED = Path(__file__).resolve().parent.parent / "embedded" / "weights"
 def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", max_memory: float = 0.0) -> Prior:
     """The prior called `name`: embedded, analytic, or what `find` makes of it: a folder, a file, a family or an id.
 
-    dtype: auto, fp32 or bf16. engine: auto, torch or onnx, what computes the predictions. max_memory: GB that a model
-    may take, 0 for all. ValueError, one sentence, when there is no such prior or engine, or its weights are missing, of
-    another kind or too large.
+    dtype: auto, fp32 or bf16. engine: auto, torch, onnx or cuda-graph, what computes the predictions. max_memory: GB
+    that a model may take, 0 for all. ValueError, one sentence, when there is no such prior or engine, or its weights
+    are missing, of another kind or too large.
     """
     if name == "analytic":
         _refuse(engine, name)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from splatdistill.types import Cameras, NoisyBatch
@@ -13,15 +14,20 @@ from splatdistill.types import Cameras, NoisyBatch
 
 @dataclass(frozen=True)
 class Condition:
-    """One thing a prior can be asked about V views. text: [V,T,D] token states; camera: [V,16] token, or None for no
-    camera; pooled: [V,P], one vector for the whole text, where the network wants that too. joint: views with a camera
-    see each other.
+    """One thing a prior can be asked about V views. text: [V,T,D] token states, or [1,T,D] for all views; camera:
+    [V,16] token, or None for no camera; pooled: [V,P] or [1,P], one vector for the whole text, where the network wants
+    that too. joint: views with a camera see each other.
     """
 
     text: Tensor
     camera: Tensor | None
     pooled: Tensor | None = field(default=None, kw_only=True)
     joint: bool = field(default=True, kw_only=True)
+
+
+def joined(rows: Sequence[Tensor]) -> Tensor:
+    """Tensors one after another; a single one as it is, so that its reader may know it again."""
+    return rows[0] if len(rows) == 1 else torch.cat(list(rows))
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Prior(Protocol):
     image_size: its native render side in pixels. dtype: fp32 or bf16, the precision its network runs in.
     knows_cameras: whether conditions can tell it where a view is seen from. lone_cameras: also where a view has no
     others beside it, as it learned. sees_alpha: pictures are in front of white and have alpha. origin: where its
-    weights are from, for the record of a run. network_engine: what computes its predictions, torch or onnx.
+    weights are from, for the record of a run. network_engine: what computes its predictions: torch, onnx or cuda-graph.
     """
 
     alphas_cumprod: Tensor

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,13 +17,14 @@ from torch import Tensor, nn
 
 from splatdistill.cpu import processor
 from splatdistill.io.files import read_cache, write_cache
+from splatdistill.priors import graph
 from splatdistill.priors.attention import ViewAttention
 from splatdistill.priors.unet import Attention, UNet
 
 if TYPE_CHECKING:
     from splatdistill.priors.onnx_engine import OnnxUNet
 
-NAMES = ("auto", "torch", "onnx")
+NAMES = ("auto", "torch", "onnx", graph.NAME)
 FILE = "engines.json"  # of the cache
 CLOSE = 1e-5
 """Largest relative difference (L2) of two engines' answers. Both round each of some 100 layers in a row to 6e-8 of its
@@ -61,9 +63,11 @@ def pick(name: str, unet: nn.Module, *, dtype: str, trial: Question) -> Engine |
 
     auto is onnxruntime where that is installed and answers `trial` as torch does. ValueError, one sentence, for an
     engine that is not installed or cannot be taken.
+
+    A CUDA graph is no engine of its own, see `graphs`.
     """
     if name not in NAMES:
-        raise ValueError(f"network_engine must be auto, torch or onnx, not {name}.")
+        raise ValueError(f"network_engine must be auto, torch, onnx or {graph.NAME}, not {name}.")
     suits = isinstance(unet, UNet) and dtype == "fp32" and trial.seen.device.type == "cpu"
     if name == "onnx" and not suits:
         raise ValueError("network_engine: onnx computes the embedded prior in fp32 on a CPU only; take torch or auto.")
@@ -72,7 +76,7 @@ def pick(name: str, unet: nn.Module, *, dtype: str, trial: Question) -> Engine |
     if not suits:
         return None
     assert isinstance(unet, UNet)
-    if name == "torch" or not installed():
+    if name in ("torch", graph.NAME) or not installed():
         return PackedUNet(unet)
     from splatdistill.priors.onnx_engine import OnnxUNet
 
@@ -93,6 +97,20 @@ def _is_exact(other: OnnxUNet, unet: UNet, trial: Question) -> bool:
         known[key] = difference(other, PackedUNet(unet), trial)
         write_cache(FILE, known)
     return known[key] <= CLOSE
+
+
+def graphs(name: str, device: torch.device) -> graph.Graphs | None:
+    """What replays the calls of the UNet itself under the engine called `name`: on CUDA, unless that is torch. A note
+    on stderr where they were asked for by name and the device has none.
+    """
+    if device.type == "cuda":
+        return graph.Graphs() if name in ("auto", graph.NAME) else None
+    if name == graph.NAME:
+        print(
+            "Note: network_engine: there are CUDA graphs on CUDA devices only; torch takes their place.",
+            file=sys.stderr,
+        )
+    return None
 
 
 def installed() -> bool:

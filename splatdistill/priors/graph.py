@@ -1,5 +1,5 @@
-"""A CUDA graph of a function of tensors: its kernels are recorded once for each set of shapes and launched together
-from then on, because the embedded prior's are so small that launching them takes longer than running them.
+"""CUDA graphs: the kernels of a call are recorded once for each set of shapes, and from then on launched together. The
+embedded prior's are so small that launching them one by one takes longer than running them.
 """
 
 from __future__ import annotations
@@ -7,14 +7,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 NAME = "cuda-graph"
 MOST = 8
-"""Sets of shapes that are recorded: each keeps the memory that the function works in."""
+"""Calls that are recorded: each keeps the memory that it works in."""
 _WARM_UP = 3  # calls before the recording, in which libraries choose their algorithms and allocate what they keep
 
 
@@ -31,8 +31,8 @@ cannot be recorded.
 
 
 def record(call: Callable[[], Tensor]) -> tuple[Graph, Tensor]:
-    """Records `call` on the current CUDA device. Everything happens on a stream and in a memory pool of its own, and
-    only what this thread does is looked at.
+    """Records `call` on the current CUDA device: on a stream and in a memory pool of its own, whatever other threads do
+    meanwhile.
     """
     here, side = torch.cuda.current_stream(), torch.cuda.Stream()
     side.wait_stream(here)
@@ -59,49 +59,46 @@ class _Recorded:
         return self.answer.clone()  # the next replay writes there
 
 
-class Replayed:
-    """A function of tensors that is recorded for each set of shapes and settings, and replayed where it is known.
+class Graphs:
+    """Functions of tensors, recorded at the first call with new shapes or settings and replayed at every later one.
 
-    It must not wait for the device, and what it reads beside its inputs must stay where it is. The plain function
-    answers what cannot be recorded: all calls after a recording failed, and shapes beyond the first `MOST`. A note on
-    stderr says so once.
+    A function must not wait for the device. What it reads or writes beside its inputs must stay where it is, and
+    calling it again must do no harm. It is called as it is once a recording failed, and for what comes after the first
+    `MOST` recordings; a note on stderr says so once.
     """
 
-    def __init__(self, call: Callable[..., Tensor], *, record: Recorder = record) -> None:
-        self._call, self._record = call, record
+    def __init__(self, *, record: Recorder = record) -> None:
+        self._record = record
         self._known: dict[Hashable, _Recorded] = {}
-        self.failed = False
         self._noted = False
+        self.failed = False
 
-    def __call__(self, *inputs: Tensor, **settings: Hashable) -> Tensor:
-        """What the function answers, in a tensor that is the caller's."""
+    def run(self, call: Callable[..., Tensor], *inputs: Tensor, **settings: Any) -> Tensor:
+        """What `call` answers, in a tensor that is the caller's own. settings: hashable, and part of what it does."""
         if self.failed:
-            return self._call(*inputs, **settings)
-        shapes = tuple((x.shape, x.stride(), x.dtype, x.device) for x in inputs)
-        key = (shapes, tuple(sorted(settings.items())))
+            return call(*inputs, **settings)
+        shapes = tuple((x.shape, x.stride(), x.dtype) for x in inputs)
+        key = call, shapes, tuple(settings.items())
         if key not in self._known:
-            if len(self._known) == MOST:
-                self._note(f"more than {MOST} shapes of pictures were asked for")
-                return self._call(*inputs, **settings)
+            if len(self._known) >= MOST:
+                self._note(f"{MOST} calls of other shapes are recorded already, and those run with one")
+                return call(*inputs, **settings)
+            mine = [x.clone() for x in inputs]
             try:
-                self._known[key] = self._recorded(inputs, settings)
+                graph, answer = self._record(lambda: call(*mine, **settings))
             except RuntimeError as error:  # torch's errors of CUDA and of memory are among them
                 self.failed = True
                 self.forget()
                 self._note(next(iter(str(error).splitlines()), type(error).__name__))
-                return self._call(*inputs, **settings)
+                return call(*inputs, **settings)
+            self._known[key] = _Recorded(mine, graph, answer)
         return self._known[key].replay(inputs)
 
     def forget(self) -> None:
-        """To be called when what the function reads beside its inputs has moved: all is recorded anew."""
+        """Drops all recordings: what the functions read beside their inputs is no longer where it was."""
         self._known.clear()
-
-    def _recorded(self, inputs: tuple[Tensor, ...], settings: dict[str, Hashable]) -> _Recorded:
-        mine = [x.clone() for x in inputs]
-        graph, answer = self._record(lambda: self._call(*mine, **settings))
-        return _Recorded(mine, graph, answer)
 
     def _note(self, reason: str) -> None:
         if not self._noted:
-            print(f"Note: the network runs without a CUDA graph, which is slower: {reason}.", file=sys.stderr)
+            print(f"Note: the network runs without a CUDA graph, which is slower ({reason}).", file=sys.stderr)
         self._noted = True

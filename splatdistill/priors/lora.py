@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,9 @@ class LoRAScore(LearnedScore):
 
     def frozen(self, xt: Tensor, t: Tensor) -> Tensor:
         return self._answer(xt, t, cameras=None)
+
+    def _run(self, call: Callable[..., Tensor], *inputs: Tensor, **settings: Any) -> Tensor:
+        return self.prior.recorded(call, *inputs, **settings)
 
     def _answer(self, xt: Tensor, t: Tensor, *, cameras: Tensor | None) -> Tensor:
         told = self.condition

@@ -81,7 +81,7 @@ class MultiViewPrior(UNetPrior):
         origin: str | None = None,
     ) -> MultiViewPrior:
         """Reads a local folder of safetensors. dtype: auto, bf16 or fp32; auto is bf16 where the hardware has it.
-        engine: auto, torch or onnx, as in `engine.pick`.
+        engine: auto, torch, onnx or cuda-graph, as in `engine.pick` and `engine.graphs`.
 
         ValueError, one sentence, when the folder holds no prior or the engine is not there.
         """
@@ -113,6 +113,7 @@ class MultiViewPrior(UNetPrior):
             origin=origin or str(folder),
         )
         prior.engine = engines.pick(engine, prior.unet, dtype=dtype, trial=prior._trial())
+        prior.graphs = engines.graphs(engine, prior.device)
         return prior
 
     def begin(self, choice: Choice) -> None:

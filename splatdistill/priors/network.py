@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from splatdistill.cameras import camera_token
 from splatdistill.device import send
+from splatdistill.priors import graph
 from splatdistill.priors.attention import install_view_attention
-from splatdistill.priors.base import Choice, Condition, Variational
+from splatdistill.priors.base import Choice, Condition, Variational, joined
 from splatdistill.priors.memory import Chunks
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
@@ -43,6 +44,8 @@ class NetworkPrior(ABC):
     sees_alpha = False
     engine: Engine | None = None
     """What computes `answer` in place of the network."""
+    graphs: graph.Graphs | None = None
+    """What replays predictions and the second score, where they are made of many small kernels."""
 
     def __init__(
         self,
@@ -64,6 +67,10 @@ class NetworkPrior(ABC):
         self.num_views, self.image_size, self.dtype, self.origin = num_views, image_size, dtype, origin
         self.chunks = Chunks()
         self._score: LoRAScore | None = None  # the one whose adapters are on the network
+        # Of the last call, as it came in and as the device got it.
+        self._token: tuple[Tensor | None, Tensor | None] = None, None
+        self._asked: list[Any] = []
+        self._answered: tuple[Tensor, Tensor | None]
 
     def begin(self, choice: Choice) -> None:
         """ValueError for a choice among models, which a network alone does not list."""
@@ -104,6 +111,8 @@ class NetworkPrior(ABC):
 
     @property
     def network_engine(self) -> str:
+        if self.graphs is not None and not self.graphs.failed:
+            return graph.NAME
         return self.engine.name if self.engine else "torch"
 
     def _as_read(self, x: Tensor) -> Tensor:
@@ -121,12 +130,14 @@ class NetworkPrior(ABC):
         spreads a single one.
         """
         read = [self._encode(p) for p in ([prompt] if isinstance(prompt, str) else prompt)]
-        text = torch.cat([x.tokens for x in read])
-        pooled = torch.cat([x.pooled for x in read if x.pooled is not None]) if read[0].pooled is not None else None
+        text = joined([x.tokens for x in read])
+        pooled = joined([x.pooled for x in read if x.pooled is not None]) if read[0].pooled is not None else None
         if cameras is None or not token or not (self.lone_cameras if alone else self.knows_cameras):
             return Condition(text=text, camera=None, pooled=pooled)
-        tokens = send(camera_token(cameras), self.device)
-        return Condition(text=text.expand(len(cameras), -1, -1), camera=tokens, pooled=pooled, joint=not alone)
+        here = camera_token(cameras)
+        if here is not self._token[0]:
+            self._token = here, send(here, self.device)
+        return Condition(text=text, camera=self._token[1], pooled=pooled, joint=not alone)
 
     @torch.no_grad()
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
@@ -141,12 +152,18 @@ class NetworkPrior(ABC):
         joint = num * sum(together)
         if joint and num % self.num_views:
             raise ValueError(f"The number of views ({num}) must be a multiple of {self.num_views} for this prior.")
-        text = torch.cat([conditions[k].text.expand(num, -1, -1) for k in order])
-        vectors = [p.expand(num, -1) for k in order if (p := conditions[k].pooled) is not None]
-        pooled = torch.cat(vectors) if vectors else None
-        zeros = xt.new_zeros(num, 16)  # no camera
-        cameras = torch.cat([c if (c := conditions[k].camera) is not None else zeros for k in order])
-        x, rows = xt.detach().repeat(len(conditions), 1, 1, 1), t.repeat(len(conditions))
+        text, pooled = self._words([conditions[k] for k in order], num)
+        cameras = joined([c if (c := conditions[k].camera) is not None else xt.new_zeros(num, 16) for k in order])
+        told = (text, cameras) if pooled is None else (text, cameras, pooled)
+        chunks = self.recorded(self._epsilon, xt.detach(), t, *told, joint=joint).chunk(len(conditions))
+        return [chunks[order.index(k)] for k in range(len(conditions))]
+
+    def _epsilon(
+        self, xt: Tensor, t: Tensor, text: Tensor, cameras: Tensor, pooled: Tensor | None = None, *, joint: int
+    ) -> Tensor:
+        """fp32 epsilon [K V,C,h,w] for K conditions, one after another, the first `joint` rows joint."""
+        num = len(text) // len(xt)
+        x, rows = xt.repeat(num, 1, 1, 1), t.repeat(num)
 
         def answer(part: slice) -> Tensor:
             some = None if pooled is None else pooled[part]
@@ -157,8 +174,24 @@ class NetworkPrior(ABC):
 
         out = self.chunks.run(answer, len(x), group=self.num_views if joint else 1)
         alpha, sigma = levels(self.alphas_cumprod, rows)
-        chunks = to_epsilon(self.prediction, out, x, alpha=alpha, sigma=sigma).chunk(len(conditions))
-        return [chunks[order.index(k)] for k in range(len(conditions))]
+        return to_epsilon(self.prediction, out, x, alpha=alpha, sigma=sigma)
+
+    def recorded(self, call: Callable[..., Tensor], *inputs: Tensor, **settings: Any) -> Tensor:
+        """`call(*inputs, **settings)`, by a CUDA graph where there is one and all rows fit into memory at once."""
+        if self.graphs is None or self.chunks.rows is not None:
+            return call(*inputs, **settings)
+        return self.graphs.run(call, *inputs, **settings)
+
+    def _words(self, conditions: Sequence[Condition], num: int) -> tuple[Tensor, Tensor | None]:
+        """Token states [K num,T,D] and vectors [K num,P] of K conditions for `num` views each. Those of the last call
+        are kept, because a run asks with the same words in every step.
+        """
+        asked = [num, *(x for condition in conditions for x in (condition.text, condition.pooled))]
+        if len(asked) != len(self._asked) or any(a is not b for a, b in zip(asked, self._asked, strict=True)):
+            vectors = [p.expand(num, -1) for condition in conditions if (p := condition.pooled) is not None]
+            text = joined([condition.text.expand(num, -1, -1) for condition in conditions])
+            self._asked, self._answered = asked, (text, joined(vectors) if vectors else None)
+        return self._answered
 
     def variational(
         self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
@@ -170,6 +203,8 @@ class NetworkPrior(ABC):
             )
         from splatdistill.priors.lora import LoRAScore  # peft loads here only
 
+        if self.graphs is not None:
+            self.graphs.forget()
         if self._score is not None:
             self._score.remove()
         self._score = LoRAScore(self, prompt=prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)

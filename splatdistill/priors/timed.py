@@ -22,12 +22,16 @@ class TimedPrior:
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
         self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
         self.lone_cameras, self.sees_alpha, self.origin = prior.lone_cameras, prior.sees_alpha, prior.origin
-        self.network_engine = prior.network_engine
         self.begin, self.decode, self.embed = prior.begin, prior.decode, prior.embed
 
     @property
     def seconds(self) -> float:
         return self.watch.seconds
+
+    @property
+    def network_engine(self) -> str:
+        """A CUDA graph may turn out not to be possible."""
+        return self._prior.network_engine
 
     def encode(self, rgb: Tensor) -> Tensor:
         with self.watch.timed():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ class LearnedScore(ABC):
         self._copies = dict(copies or {})
         self._leaves = [self._copies.get(name, value) for name, value in self.parameters.items()]
         self._grads = [torch.zeros_like(value) for value in self.parameters.values()]
+        self._heard = [False] * len(self._grads)  # which of them the last loss depended on
         self.alphas_cumprod = alphas_cumprod
         self.dropout = dropout
         self.particles = particles
@@ -64,8 +66,17 @@ class LearnedScore(ABC):
         """
         tokens = send(camera_token(batch.cameras), batch.xt.device)
         rows = torch.cat([tokens if tell else torch.zeros_like(tokens) for tell in told])
-        xt, t = batch.xt.repeat(len(told), 1, 1, 1), batch.t.repeat(len(told))
-        return list(self._epsilon(self._answers(xt, t, rows), xt, t).chunk(len(told)))
+        return list(self._run(self._score, batch.xt, batch.t, rows).chunk(len(told)))
+
+    def _score(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """fp32 epsilon for each row of tokens, in groups of as many as xt has."""
+        num = len(tokens) // len(xt)
+        xt, t = xt.repeat(num, 1, 1, 1), t.repeat(num)
+        return self._epsilon(self._answers(xt, t, tokens), xt, t)
+
+    def _run(self, call: Callable[..., Tensor], *inputs: Tensor, **settings: Any) -> Tensor:
+        """`call(*inputs, **settings)`, or its replay."""
+        return call(*inputs, **settings)
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
         """One step of regression on the renders of `batch`, which it has not learned from yet. `skipped` [] bool says
@@ -84,12 +95,12 @@ class LearnedScore(ABC):
         tokens = tokens * told
 
         def learn(part: slice) -> Tensor:
-            with torch.enable_grad():
-                losses = (self.forward(xt[part], t[part], tokens[part]) - wanted[part]).square()
-                loss = losses.mean() * (len(losses) / total)
-                grads = torch.autograd.grad(loss, self._leaves, allow_unused=True)
-            self._take(grads, afresh=part.start == 0)
-            return loss.detach()[None]
+            rows = (xt[part], t[part], tokens[part], wanted[part])
+            share, afresh = len(rows[0]) / total, part.start == 0
+            loss = self._run(self._differentiate, *rows, share=share, afresh=afresh)
+            for parameter, grad, heard in zip(self.parameters.values(), self._grads, self._heard, strict=True):
+                parameter.grad = grad if heard else parameter.grad
+            return loss
 
         if ranks.world > 1:  # a rank may have no row, but a sum needs something of everyone
             KERNELS._foreach_zero_(self._grads)
@@ -103,22 +114,26 @@ class LearnedScore(ABC):
         self._copy()
         return {**numbers, "skipped": skipped}
 
-    def _take(self, grads: Sequence[Tensor | None], *, afresh: bool) -> None:
-        """Adds gradients with respect to `_leaves` to those of the parameters, or puts them in their place. All at once
-        and in the memory order of the parameters, which that of a convolution's gradient may not be.
+    def _differentiate(
+        self, xt: Tensor, t: Tensor, tokens: Tensor, wanted: Tensor, *, share: float, afresh: bool
+    ) -> Tensor:
+        """[1] the loss of some rows, times the `share` that they are of all. Its gradient is added to `_grads`, or put
+        there: all parameters at once, in their own memory order, which a convolution's gradient may not have.
         """
-        found = [
-            (parameter, mine, grad)
-            for parameter, mine, grad in zip(self.parameters.values(), self._grads, grads, strict=True)
-            if grad is not None
-        ]
-        new = [(mine, grad) for parameter, mine, grad in found if afresh or parameter.grad is None]
-        more = [(mine, grad) for parameter, mine, grad in found if not (afresh or parameter.grad is None)]
-        for add, pairs in ((KERNELS._foreach_copy_, new), (KERNELS._foreach_add_, more)):
-            if pairs:
-                add(*(list(x) for x in zip(*pairs, strict=True)))
-        for parameter, mine, _ in found:
-            parameter.grad = mine
+        with torch.enable_grad():
+            loss = (self.forward(xt, t, tokens) - wanted).square().mean() * share
+            grads = torch.autograd.grad(loss, self._leaves, allow_unused=True)
+        before = [heard and not afresh for heard in self._heard]
+        for write, again in ((KERNELS._foreach_copy_, False), (KERNELS._foreach_add_, True)):
+            chosen = [
+                (mine, grad)
+                for mine, grad, heard in zip(self._grads, grads, before, strict=True)
+                if grad is not None and heard == again
+            ]
+            if chosen:
+                write(*(list(x) for x in zip(*chosen, strict=True)))
+        self._heard = [heard or grad is not None for heard, grad in zip(before, grads, strict=True)]
+        return loss.detach()[None]
 
     @torch.no_grad()
     def _copy(self) -> None:
@@ -140,7 +155,7 @@ class LearnedScore(ABC):
         place[ranks.share(torch.arange(rows), particles=self.particles)] = torch.arange(len(batch.x0))
         place = place[picked]
         mine = place >= 0
-        tokens = camera_token(batch.cameras.select(place[mine]))
+        tokens = camera_token(batch.cameras)[place[mine]]
         return len(picked), t[mine], eps[mine], told[mine], tokens, place[mine]
 
     @torch.no_grad()
