@@ -355,7 +355,7 @@ class TrainConfig:
     network_engine: Literal["auto", "torch", "onnx", "cuda-graph"] = "auto"
     """What computes the predictions of the embedded prior: torch; onnx (onnxruntime), in fp32 on a CPU; cuda-graph, on
     a GPU, which launches the kernels of torch together; or auto: onnx where it is installed and answers as torch does,
-    on a GPU cuda-graph. Other priors take torch.
+    else torch. Other priors take torch.
     """
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""

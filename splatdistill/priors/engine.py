@@ -100,16 +100,14 @@ def _is_exact(other: OnnxUNet, unet: UNet, trial: Question) -> bool:
 
 
 def graphs(name: str, device: torch.device) -> graph.Graphs | None:
-    """What replays the calls of the UNet itself under the engine called `name`: on CUDA, unless that is torch. A note
-    on stderr where they were asked for by name and the device has none.
+    """What replays the calls of the UNet itself, where cuda-graph was asked for: on CUDA. A note on stderr where the
+    device has none. `auto` does not take them: they have not been held against the network on a device yet.
     """
+    if name != graph.NAME:
+        return None
     if device.type == "cuda":
-        return graph.Graphs() if name in ("auto", graph.NAME) else None
-    if name == graph.NAME:
-        print(
-            "Note: network_engine: there are CUDA graphs on CUDA devices only; torch takes their place.",
-            file=sys.stderr,
-        )
+        return graph.Graphs()
+    print("Note: network_engine: there are CUDA graphs on CUDA devices only; torch takes their place.", file=sys.stderr)
     return None
 
 
