@@ -31,7 +31,7 @@ from splatdistill.config.presets import load
 from splatdistill.config.schema import TrainConfig
 from splatdistill.config.settings import merge
 from splatdistill.embedded.corpus.splits import held_out_pair
-from splatdistill.embedded.judge.networks import Judge
+from splatdistill.embedded.judge.networks import EmbeddedJudge
 from splatdistill.evaluate import Subject, evaluate
 from splatdistill.io import ply
 from splatdistill.rendering.renderer import make_renderer
@@ -122,7 +122,7 @@ def main() -> None:
     args = parser.parse_args()
     keep_freed_memory()
     begun = time.monotonic()
-    judge = Judge.load()
+    judge = EmbeddedJudge.load()
     rows = [row for row in plan(judge.yardstick.pool) if not args.suite or row.suite in args.suite]
     planned = [run for row in rows for run in row.runs()]
     todo = [(name, config) for name, config in planned if not done(args.runs / name, ledger(config))]
@@ -158,7 +158,7 @@ def prior_hash() -> str:
     return weights.hexdigest()[:16]
 
 
-def record(rows: Sequence[Row], *, judge: Judge, runs: Path, out: Path) -> None:
+def record(rows: Sequence[Row], *, judge: EmbeddedJudge, runs: Path, out: Path) -> None:
     """Judges what is done and writes it; lines of suites that were not asked for stay, if they are of this prior."""
     out.mkdir(parents=True, exist_ok=True)
     made = []

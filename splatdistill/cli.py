@@ -28,7 +28,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "view": (objects.View, objects.view),
     "config": (train.Config, train.config),
     "vocab": (about.Vocab, about.vocab),
-    "prior": (about.Prior, about.prior),
+    "prior": (about.PriorFlags, about.prior),
     "info": (about.Info, about.info),
 }
 

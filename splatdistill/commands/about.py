@@ -39,7 +39,7 @@ def vocab(flags: Vocab) -> int:
 
 
 @dataclass(frozen=True)
-class Prior:
+class PriorFlags:
     """List the diffusion models that --prior has names for, or check one: what it is, what it needs, one step."""
 
     action: Positional[Literal["list", "check"]]
@@ -53,7 +53,7 @@ class Prior:
     """Most memory in GB that the model may take on a GPU; 0 is all of it."""
 
 
-def prior(flags: Prior) -> int:
+def prior(flags: PriorFlags) -> int:
     if (flags.action == "check") != bool(flags.name):
         raise ValueError("prior: say `prior list`, or `prior check NAME` with the name of one.")
     if flags.max_memory < 0:

@@ -174,12 +174,12 @@ def evaluate(flags: Eval) -> int:
     if not subjects:
         raise ValueError("Name at least one run folder or .ply file to evaluate.")
     from splatdistill import evaluate as judging
-    from splatdistill.embedded.judge.networks import Judge
+    from splatdistill.embedded.judge.networks import EmbeddedJudge
     from splatdistill.evaluate import report
     from splatdistill.rendering.renderer import make_renderer
     from splatdistill.utils.device import pick_device
 
-    shipped = Judge.load()
+    shipped = EmbeddedJudge.load()
     judge, yardstick = shipped, shipped.yardstick
     if flags.clip:
         from splatdistill.evaluate.clip import Clip

@@ -16,10 +16,10 @@ from splatdistill.embedded.corpus.nouns import NOUNS
 from splatdistill.embedded.judge import networks as judges
 from splatdistill.embedded.judge.images import UNKNOWN, PictureBook, augment, relight
 from splatdistill.embedded.judge.losses import Captions, contrastive_loss, side_targets
-from splatdistill.embedded.judge.networks import PARTS, WEIGHTS, Judge, create_sides, create_words
+from splatdistill.embedded.judge.networks import PARTS, WEIGHTS, EmbeddedJudge, create_sides, create_words
 from splatdistill.embedded.judge.optimization import (
-    TrainConfig,
-    Trainer,
+    JudgeConfig,
+    JudgeTrainer,
     begin_like_words,
     fresh_config,
     make_trainer,
@@ -27,12 +27,12 @@ from splatdistill.embedded.judge.optimization import (
 )
 
 SMALL = {**fresh_config(), "widths": [4, 8, 8, 8], "text_width": 8, "embed": 8}
-CONFIG = TrainConfig(batch=8, warmup=2, max_images=400)
+CONFIG = JudgeConfig(batch=8, warmup=2, max_images=400)
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Judge:
-    return Judge.load()
+def shipped() -> EmbeddedJudge:
+    return EmbeddedJudge.load()
 
 
 def blobs(colour: tuple[float, float, float]) -> torch.Tensor:
@@ -119,7 +119,7 @@ def test_a_probe_is_believed_above_both_bars_only():
 
 def test_a_folder_without_a_judge_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="holds no judge that can be read"):
-        Judge.load(tmp_path)
+        EmbeddedJudge.load(tmp_path)
 
 
 def test_captions_are_true_false_or_unknown():
@@ -188,12 +188,12 @@ def test_augmentation_keeps_the_hue():
     assert (out[:, 0] > 2 * out[:, 1:].amax(1)).all()
 
 
-def untrained() -> Judge:
+def untrained() -> EmbeddedJudge:
     torch.manual_seed(0)
-    return Judge(create_words(SMALL), create_sides(SMALL), SMALL)
+    return EmbeddedJudge(create_words(SMALL), create_sides(SMALL), SMALL)
 
 
-def trainer(part, corpus_folder, seed=0, config=CONFIG) -> Trainer:
+def trainer(part, corpus_folder, seed=0, config=CONFIG) -> JudgeTrainer:
     torch.manual_seed(seed)
     book = PictureBook(corpus_folder, seed=CONFIG.seed, textureless=0.2)
     return make_trainer(part, config, shape=SMALL, book=Pad(book), bf16=False)
@@ -256,7 +256,7 @@ def test_a_run_writes_a_judge_that_loads(corpus_folder, tmp_path):
         run(it, tmp_path, minutes=1)
         (record,) = [json.loads(line) for line in (tmp_path / f"{part}.jsonl").read_text().splitlines()]
         assert it.images == record["images"] == 400 and math.isfinite(record["loss"])
-    loaded = Judge.load(tmp_path / "judge")
+    loaded = EmbeddedJudge.load(tmp_path / "judge")
     averaged = it.averaged()
     rgb = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(loaded.sides(rgb), averaged(rgb), atol=2e-2, rtol=1e-2)

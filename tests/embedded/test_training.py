@@ -15,18 +15,18 @@ import torch
 from splatdistill.embedded.corpus.dataset import Corpus
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior import samples
-from splatdistill.embedded.prior.denoiser import TrainConfig, Trainer, warm_start
+from splatdistill.embedded.prior.denoiser import DenoiserConfig, DenoiserTrainer, warm_start
 from splatdistill.embedded.prior.pretrain import RECIPES, main, prepare, run
 from splatdistill.embedded.prior.samples import NearestRender, ddim, draw_loss, sample_grid
 from splatdistill.priors.embedded import MultiViewPrior
 
-CONFIG = TrainConfig(batch=8, resolution=16, warmup=2, max_images=100)
+CONFIG = DenoiserConfig(batch=8, resolution=16, warmup=2, max_images=100)
 
 
-def trainer(corpus_folder, config=CONFIG) -> Trainer:
+def trainer(corpus_folder, config=CONFIG) -> DenoiserTrainer:
     torch.manual_seed(0)
     networks = network.create(channels=(16, 32, 32), text_width=16)
-    return Trainer(config, networks=networks, corpus=Corpus(corpus_folder, seed=config.seed))
+    return DenoiserTrainer(config, networks=networks, corpus=Corpus(corpus_folder, seed=config.seed))
 
 
 @pytest.mark.parametrize("ring", [0.0, 1.0])
@@ -40,7 +40,9 @@ def test_resuming_equals_not_stopping_bit_for_bit(corpus_folder, tmp_path, ring)
         stopped.train_step()
     stopped.save(tmp_path)
     torch.manual_seed(99)
-    resumed = Trainer(config, networks=network.create(channels=(16, 32, 32), text_width=16), corpus=stopped.corpus)
+    resumed = DenoiserTrainer(
+        config, networks=network.create(channels=(16, 32, 32), text_width=16), corpus=stopped.corpus
+    )
     resumed.restore(tmp_path)
     resumed.train_step()
     assert (resumed.step, resumed.images) == (straight.step, straight.images) == (3, 24)
@@ -86,10 +88,10 @@ def test_a_step_lies_on_its_device_as_a_whole(corpus_folder, monkeypatch):
     monkeypatch.setattr("splatdistill.embedded.prior.denoiser.send", lambda x, device: x.to(device))
     monkeypatch.setattr("splatdistill.embedded.corpus.dataset.send", lambda x, device: x.to(device))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
-    monkeypatch.setattr(Trainer, "_generator", lambda self: None)
+    monkeypatch.setattr(DenoiserTrainer, "_generator", lambda self: None)
     config = dataclasses.replace(CONFIG, ring=1.0)
     networks = network.create(channels=(16, 32, 32), text_width=16)
-    it = Trainer(config, networks=networks, corpus=Corpus(corpus_folder, seed=0), device=meta)
+    it = DenoiserTrainer(config, networks=networks, corpus=Corpus(corpus_folder, seed=0), device=meta)
     drawn = it._next()
     batch = it.corpus.paint(drawn.plan, size=16)
     loss = it.loss(batch, ids=drawn.ids, which=drawn.which)
@@ -195,7 +197,7 @@ def test_recipes_are_defaults_that_flags_change(tmp_path, capsys):
 
     args = _parse(["--corpus", "c", "--out", "o", "--recipe", "full", "--batch", "64"])
     assert args.batch == 64 and args.ema == RECIPES["full"].ema
-    assert RECIPES["small"] == TrainConfig()
+    assert RECIPES["small"] == DenoiserConfig()
 
 
 @pytest.mark.parametrize(

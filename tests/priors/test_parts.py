@@ -27,7 +27,7 @@ PROMPTS = ["a red armchair", "", "Foo, a GREEN car! " + 20 * "a "]
 
 
 @pytest.fixture(scope="module")
-def theirs() -> network.Networks:
+def theirs() -> network.PriorNetworks:
     torch.manual_seed(0)
     made = network.create(channels=(16, 32, 48), text_width=16)
     for part in (made.unet, made.text_encoder, made.volume):
@@ -36,13 +36,13 @@ def theirs() -> network.Networks:
 
 
 @pytest.fixture(scope="module")
-def folder(theirs: network.Networks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(theirs: network.PriorNetworks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("prior") / "prior"
     network.save(theirs, root, image_size=32)
     return root
 
 
-def plain_unet(theirs: network.Networks) -> UNet:
+def plain_unet(theirs: network.PriorNetworks) -> UNet:
     ours = UNet(json.loads(theirs.unet.to_json_string())).eval()
     ours.load_state_dict(theirs.unet.state_dict())
     return ours

@@ -15,10 +15,10 @@ import torch
 
 from splatdistill.embedded.judge.calibrate import Turntables, measure
 from splatdistill.embedded.judge.images import PictureBook
-from splatdistill.embedded.judge.networks import PARTS, Judge
+from splatdistill.embedded.judge.networks import PARTS, EmbeddedJudge
 from splatdistill.embedded.judge.optimization import (
     DEFAULTS,
-    TrainConfig,
+    JudgeConfig,
     begin_like_words,
     fresh_config,
     make_trainer,
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--measure", type=Path, help="measure the judge of this folder anew, without training")
     parser.add_argument("--furniture", help="folder of .sh3f files (default: where Debian puts them)")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop each training after this time")
-    for name, value in asdict(TrainConfig()).items():
+    for name, value in asdict(JudgeConfig()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), help="default: see DEFAULTS")
     args = parser.parse_args(argv)
     if (args.corpus is None) == (args.measure is None):
@@ -71,7 +71,7 @@ def _train(part: str, args: argparse.Namespace) -> None:
 
 
 def _measure(folder: Path, out: Path, furniture: str | None) -> None:
-    judge = Judge.load(folder)
+    judge = EmbeddedJudge.load(folder)
     tables = Turntables(out / "turntables", furniture=furniture, nouns=judge.config["nouns"])
     judge.config["measured"] = measure(judge, tables, sheet=out / "confusions.png")
     judge.save_config(folder)

@@ -30,7 +30,7 @@ from splatdistill.embedded.corpus.nouns import NOUNS, split_key
 from splatdistill.embedded.corpus.render import Caster
 from splatdistill.embedded.corpus.splits import held_out_instances
 from splatdistill.embedded.judge.images import one_tint, prompt_of
-from splatdistill.embedded.judge.networks import IMAGE_SIZE, Judge
+from splatdistill.embedded.judge.networks import IMAGE_SIZE, EmbeddedJudge
 from splatdistill.evaluate import GEOMETRY_GROUND, NUM_VIEWS, metrics
 from splatdistill.io.video import to_uint8
 from splatdistill.priors.gbuffer import SHADING, paint
@@ -113,7 +113,7 @@ def with_two_fronts(views: Tensor) -> Tensor:
     return torch.stack([views[behind[i]].flip(1) if i in behind else views[i] for i in range(NUM_VIEWS)])
 
 
-def measure(judge: Judge, tables: Turntables, *, sheet: Path | None = None) -> dict[str, Any]:
+def measure(judge: EmbeddedJudge, tables: Turntables, *, sheet: Path | None = None) -> dict[str, Any]:
     """Every figure of the card. sheet: where to draw the pictures that were read wrong."""
     pool = judge.config["pool"]
     nouns = {noun for prompt in pool if (noun := judge.noun(prompt))}
@@ -146,7 +146,7 @@ def measure(judge: Judge, tables: Turntables, *, sheet: Path | None = None) -> d
 
 
 def _retrieval(
-    judge: Judge,
+    judge: EmbeddedJudge,
     turns: Sequence[Turn],
     among: Sequence[str],
     *,
@@ -173,7 +173,7 @@ def _retrieval(
 
 
 def _figures(
-    judge: Judge, turns: Sequence[Turn], retrieval: dict[str, float], geometry: dict[str, float]
+    judge: EmbeddedJudge, turns: Sequence[Turn], retrieval: dict[str, float], geometry: dict[str, float]
 ) -> dict[str, float]:
     """The columns that `eval` shows for real renders."""
     rows = [
@@ -188,7 +188,7 @@ def _figures(
     }
 
 
-def _probe(judge: Judge, tables: Turntables) -> dict[str, Any]:
+def _probe(judge: EmbeddedJudge, tables: Turntables) -> dict[str, Any]:
     """Chooses threshold and nouns on some views, measures on others."""
     chosen, held = _calls(judge, tables, CHOICE, seed=2), _calls(judge, tables, (ELEVATION,), seed=3)
     candidates = {threshold: _tellable(chosen, threshold) for threshold in _THRESHOLDS}
@@ -222,7 +222,7 @@ def _flagged(rows: Sequence[tuple[Tensor, Tensor]], threshold: float, *, janus: 
     return sum(flags) / max(len(flags), 1)
 
 
-def _calls(judge: Judge, tables: Turntables, elevations: Sequence[float], *, seed: int) -> Calls:
+def _calls(judge: EmbeddedJudge, tables: Turntables, elevations: Sequence[float], *, seed: int) -> Calls:
     """What the probe says of every object in some colours, sharp and blurred as Gaussians are."""
     out: Calls = {}
     draw = random.Random(seed)  # noqa: S311 (nothing secret here)

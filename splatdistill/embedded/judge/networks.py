@@ -66,7 +66,7 @@ def _convolution(before: int, after: int, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
 
 
-class TextEncoder(nn.Module):
+class WordsEncoder(nn.Module):
     """Word numbers [T,L], 0 after the last word, to [T,D]: word vectors and a GRU, whose last state is the answer."""
 
     def __init__(self, num_words: int, *, width: int, embed: int) -> None:
@@ -87,7 +87,7 @@ class WordsNetwork(nn.Module):
     def __init__(self, *, num_words: int, widths: Sequence[int], text_width: int, embed: int) -> None:
         super().__init__()
         self.image = ImageEncoder(widths)
-        self.text = TextEncoder(num_words, width=text_width, embed=embed)
+        self.text = WordsEncoder(num_words, width=text_width, embed=embed)
         self.project = nn.Linear(self.image.num_features, embed)
         self.log_scale = nn.Parameter(torch.tensor(2.3))
 
@@ -112,7 +112,7 @@ class SidesNetwork(nn.Module):
         return self.sides(self.image(rgb).float())
 
 
-class Judge:
+class EmbeddedJudge:
     """The trained networks with their words and with what was measured of them: judge, front probe and yardstick of
     `eval`.
 
@@ -128,7 +128,7 @@ class Judge:
         self.doubt = doubt(config.get("measured", {}))
 
     @classmethod
-    def load(cls, folder: Path = WEIGHTS) -> Judge:
+    def load(cls, folder: Path = WEIGHTS) -> EmbeddedJudge:
         """ValueError, one sentence, when the folder holds no judge."""
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))

@@ -43,7 +43,7 @@ POOL_COLOURS = ("red", "yellow", "green", "blue")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class JudgeConfig:
     """The training of one network. textureless: share of pictures without colours."""
 
     batch: int = 64
@@ -56,7 +56,7 @@ class TrainConfig:
     seed: int = 1000
 
 
-DEFAULTS = {"words": TrainConfig(), "sides": TrainConfig(lr=1e-3, max_images=110_000, textureless=0.15, seed=2000)}
+DEFAULTS = {"words": JudgeConfig(), "sides": JudgeConfig(lr=1e-3, max_images=110_000, textureless=0.15, seed=2000)}
 
 
 def fresh_config() -> dict[str, Any]:
@@ -72,7 +72,7 @@ def fresh_config() -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Trainer(ABC):
+class JudgeTrainer(ABC):
     """A network, its average and the optimiser; every step is a function of (seed, step) and of the state.
 
     shape: the judge's config, which is written beside the weights.
@@ -81,7 +81,7 @@ class Trainer(ABC):
     part: str
 
     def __init__(
-        self, config: TrainConfig, *, network: nn.Module, shape: Mapping[str, Any], book: PictureBook, bf16: bool
+        self, config: JudgeConfig, *, network: nn.Module, shape: Mapping[str, Any], book: PictureBook, bf16: bool
     ) -> None:
         self.config, self.shape, self.book, self.bf16 = config, dict(shape), book, bf16
         self.network = network.train()
@@ -171,13 +171,13 @@ class Trainer(ABC):
         return out / f"{cls.part}.state"
 
 
-class WordsTrainer(Trainer):
+class WordsTrainer(JudgeTrainer):
     """Trains the encoders of pictures and captions against each other."""
 
     part = "words"
     network: WordsNetwork
 
-    def __init__(self, config: TrainConfig, *, network: WordsNetwork, shape: Mapping[str, Any], **rest: Any) -> None:
+    def __init__(self, config: JudgeConfig, *, network: WordsNetwork, shape: Mapping[str, Any], **rest: Any) -> None:
         super().__init__(config, network=network, shape=shape, **rest)
         self.captions, self.numbers = Captions(), number_words(shape)
 
@@ -193,7 +193,7 @@ class WordsTrainer(Trainer):
         return contrastive_loss(logits, true, false), true.gather(1, best[:, None]).float().mean()
 
 
-class SidesTrainer(Trainer):
+class SidesTrainer(JudgeTrainer):
     """Trains the network that says which side a picture shows."""
 
     part = "sides"
@@ -207,7 +207,7 @@ class SidesTrainer(Trainer):
         return -(target * logits.log_softmax(-1)).sum(-1).mean(), right.float().mean()
 
 
-def run(trainer: Trainer, out: Path, *, minutes: float) -> None:
+def run(trainer: JudgeTrainer, out: Path, *, minutes: float) -> None:
     """Trains to `max_images` or for so many minutes; saves every two minutes and at the end."""
     begin = saved = last = time.monotonic()
     sums: dict[str, float] = {}
@@ -230,7 +230,9 @@ def run(trainer: Trainer, out: Path, *, minutes: float) -> None:
     trainer.save(out)
 
 
-def make_trainer(part: str, config: TrainConfig, *, shape: Mapping[str, Any], book: PictureBook, bf16: bool) -> Trainer:
+def make_trainer(
+    part: str, config: JudgeConfig, *, shape: Mapping[str, Any], book: PictureBook, bf16: bool
+) -> JudgeTrainer:
     """A trainer with a fresh network."""
     rest: dict[str, Any] = {"shape": shape, "book": book, "bf16": bf16}
     if part == "words":
@@ -238,7 +240,7 @@ def make_trainer(part: str, config: TrainConfig, *, shape: Mapping[str, Any], bo
     return SidesTrainer(config, network=create_sides(shape), **rest)
 
 
-def begin_like_words(trainer: Trainer, path: Path) -> None:
+def begin_like_words(trainer: JudgeTrainer, path: Path) -> None:
     """Gives a fresh network of sides the image encoder of the words: who knows the thing finds its front sooner."""
     learned = {name: x.float() for name, x in load_file(path).items() if name.startswith("image.")}
     trainer.network.load_state_dict(learned, strict=False)

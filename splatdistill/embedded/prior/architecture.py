@@ -36,7 +36,7 @@ EVERYTHING: tuple[Noun | Family, ...] = (*NOUNS, *FAMILIES)
 
 
 @dataclass
-class Networks:
+class PriorNetworks:
     """The parts of the prior that a folder holds."""
 
     unet: UNet2DConditionModel
@@ -53,7 +53,7 @@ def words_of(nouns: Sequence[Noun | Family]) -> list[str]:
 
 def create(
     *, nouns: Sequence[Noun | Family] = EVERYTHING, channels: tuple[int, ...] = CHANNELS, text_width: int = TEXT_WIDTH
-) -> Networks:
+) -> PriorNetworks:
     """Fresh networks that hear the words of these nouns; weights come from torch's global generator."""
     tokenizer = make_tokenizer(words_of(nouns))
     words, blocks = tokenizer.get_vocab(), len(channels)
@@ -85,7 +85,7 @@ def create(
     # CLIP's 0.02 leaves words so alike after the residual layers that a short training never tells them apart.
     nn.init.normal_(word_embedding(text_encoder), std=0.5)
     volume.face({word: word_embedding(text_encoder)[words[word]] for word in VIEW_WORDS})
-    return Networks(unet=unet, text_encoder=text_encoder, volume=volume, tokenizer=tokenizer, scheduler=scheduler)
+    return PriorNetworks(unet=unet, text_encoder=text_encoder, volume=volume, tokenizer=tokenizer, scheduler=scheduler)
 
 
 def _speak_up(unet: UNet2DConditionModel) -> None:
@@ -146,7 +146,9 @@ def meta(*, image_size: int, nouns: Sequence[Noun | Family] = EVERYTHING) -> dic
     }
 
 
-def save(networks: Networks, folder: Path, *, image_size: int, nouns: Sequence[Noun | Family] = EVERYTHING) -> None:
+def save(
+    networks: PriorNetworks, folder: Path, *, image_size: int, nouns: Sequence[Noun | Family] = EVERYTHING
+) -> None:
     """Writes a diffusers folder in fp16 safetensors, under a temporary name first; a README.md there is kept."""
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from splatdistill.embedded.corpus.dataset import Batch, Corpus, Mode, Plan
+from splatdistill.embedded.corpus.dataset import BatchPlan, CaptionedBatch, Corpus, Mode
 from splatdistill.embedded.prior import architecture as network
-from splatdistill.embedded.prior.architecture import Networks
+from splatdistill.embedded.prior.architecture import PriorNetworks
 from splatdistill.embedded.prior.optimised import Optimised
 from splatdistill.priors.attention import ViewAttention, install_view_attention
 from splatdistill.priors.embedded import MultiViewPrior, pixel_unshuffle, read_words
@@ -28,7 +28,7 @@ from splatdistill.utils.rng import key
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class DenoiserConfig:
     """One run.
 
     decay: last fraction of `max_images` over which the learning rate falls linearly to 0. t_power: timesteps are
@@ -54,15 +54,15 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnBatch:
     """A plan with its captions as word numbers. ids: [U,T] of the U different ones; which: [B] rows of `ids`."""
 
-    plan: Plan
+    plan: BatchPlan
     ids: Tensor
     which: Tensor
 
 
-class Trainer(Optimised):
+class DenoiserTrainer(Optimised):
     """Networks, their averaged copy and the optimizer; every step is a function of (seed, step) and of the state.
 
     Nothing in a step waits for a GPU: the loss stays there, and the next plan is drawn meanwhile.
@@ -70,9 +70,9 @@ class Trainer(Optimised):
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: DenoiserConfig,
         *,
-        networks: Networks,
+        networks: PriorNetworks,
         corpus: Corpus,
         device: torch.device | None = None,
         compiled: bool = False,
@@ -92,7 +92,7 @@ class Trainer(Optimised):
         ).train()
         self.optimise(self.parts, config)
         self.bf16 = self.device.type != "cpu" or has_fast_bf16()
-        self._ahead: tuple[int, Future[Drawn]] | None = None
+        self._ahead: tuple[int, Future[DrawnBatch]] | None = None
         self._thread = ThreadPoolExecutor(1)
 
     def groups(self) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ class Trainer(Optimised):
         self.advance(config)
         return loss.detach()
 
-    def loss(self, batch: Batch, *, ids: Tensor, which: Tensor) -> Tensor:
+    def loss(self, batch: CaptionedBatch, *, ids: Tensor, which: Tensor) -> Tensor:
         """Mean of min(SNR + 1, 5) |x0 - x0_hat|^2; views of a group share their timestep, as in distillation.
 
         Up to the cap it is the error of v, as in JiT (Li and He 2025). Min-SNR without the +1 gives noisy steps, where
@@ -142,7 +142,7 @@ class Trainer(Optimised):
         denoising = ((1 / (1 - signal_power)).clamp(max=5) * (out.float() - x0) ** 2).mean()
         return denoising + self._looks(features, batch)
 
-    def _looks(self, features: Tensor, batch: Batch) -> Tensor:
+    def _looks(self, features: Tensor, batch: CaptionedBatch) -> Tensor:
         """Squared error of the volume's own colours in front of the batch's backgrounds, of views with a camera.
 
         The denoising loss alone would shape the volume too, through a network that must first learn to look at it.
@@ -157,7 +157,7 @@ class Trainer(Optimised):
         # On the device itself: a processor alone would take longer for the noise than a GPU for the step.
         return torch.Generator(self.device).manual_seed(key(self.config.seed, self.step, "diffusion"))
 
-    def _next(self) -> Drawn:
+    def _next(self) -> DrawnBatch:
         """This step's plan, which the step before began to draw; begins the next."""
         if self._ahead is None or self._ahead[0] != self.step:
             self._ahead = self.step, self._thread.submit(self._draw, self.step)
@@ -165,14 +165,14 @@ class Trainer(Optimised):
         self._ahead = self.step + 1, self._thread.submit(self._draw, self.step + 1)
         return drawn
 
-    def _draw(self, step: int) -> Drawn:
+    def _draw(self, step: int) -> DrawnBatch:
         plan = self.corpus.draw(step, mode=self._mode(step), num_images=self.config.batch)
         rows = {caption: row for row, caption in enumerate(dict.fromkeys(plan.captions))}
         length = self.networks.text_encoder.config.max_position_embeddings
         words = self.networks.tokenizer(
             list(rows), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )
-        return Drawn(plan, words["input_ids"], torch.tensor([rows[c] for c in plan.captions]))  # type: ignore[arg-type]
+        return DrawnBatch(plan, words["input_ids"], torch.tensor([rows[c] for c in plan.captions]))  # type: ignore[arg-type]
 
     def _timesteps(self, num: int, draw: torch.Generator) -> Tensor:
         uniform, which = torch.rand(2, num, generator=draw, device=self.device)
@@ -198,7 +198,7 @@ class Trainer(Optimised):
         )  # fmt: skip
 
 
-def warm_start(networks: Networks, folder: Path) -> None:
+def warm_start(networks: PriorNetworks, folder: Path) -> None:
     """Copies the weights of an exported folder; word vectors are matched by word, so that the vocabulary may grow.
 
     ValueError, one sentence, for a folder of another architecture.

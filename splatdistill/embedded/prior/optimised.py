@@ -19,7 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 STATE = "state.safetensors"
 
 
-class Schedule(Protocol):
+class OptimiserConfig(Protocol):
     """What a configuration, a dataclass, says of the optimizer. batch: pictures a step; lr: learning rate.
 
     warmup: steps over which it rises; decay: last fraction of `max_images` over which it falls linearly to 0; ema: of
@@ -45,7 +45,7 @@ class Schedule(Protocol):
 class Optimised:
     """Parameters, their running average and AdamW. A subclass computes a loss and its gradient and calls `advance`."""
 
-    def optimise(self, parts: nn.Module, config: Schedule) -> None:
+    def optimise(self, parts: nn.Module, config: OptimiserConfig) -> None:
         """Takes charge of all parameters of `parts`."""
         self.parts, self.schedule = parts.train(), config
         self.parameters = dict(parts.named_parameters())
@@ -64,7 +64,7 @@ class Optimised:
         """The optimizer's groups; gain: of the learning rate."""
         return [{"params": list(self.parameters.values()), "gain": 1.0}]
 
-    def advance(self, config: Schedule) -> None:
+    def advance(self, config: OptimiserConfig) -> None:
         """One step along the gradients that are there, which are clipped to norm 1."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["gain"]

@@ -20,20 +20,20 @@ from torch import Tensor
 
 from splatdistill.embedded.corpus.dataset import Corpus
 from splatdistill.embedded.prior import architecture as network
-from splatdistill.embedded.prior.denoiser import TrainConfig, Trainer, warm_start
+from splatdistill.embedded.prior.denoiser import DenoiserConfig, DenoiserTrainer, warm_start
 from splatdistill.embedded.prior.optimised import STATE
 from splatdistill.embedded.prior.samples import sample_grid
 
 LOG_EVERY = 50  # steps
 
 RECIPES = {
-    "small": TrainConfig(),  # hours on a CPU
+    "small": DenoiserConfig(),  # hours on a CPU
     # One GPU, in runs of some minutes: `max_images` is to be set from the speed that the log shows.
-    "full": TrainConfig(batch=512, max_images=6_000_000, ema=0.999),
+    "full": DenoiserConfig(batch=512, max_images=6_000_000, ema=0.999),
 }
 
 
-def run(trainer: Trainer, *, out: Path, minutes: float, save_minutes: float, sample_minutes: float) -> None:
+def run(trainer: DenoiserTrainer, *, out: Path, minutes: float, save_minutes: float, sample_minutes: float) -> None:
     """Trains until `max_images`, `minutes` or SIGTERM; saves, exports and draws sample grids on the way."""
     stop = False
 
@@ -79,14 +79,14 @@ def run(trainer: Trainer, *, out: Path, minutes: float, save_minutes: float, sam
         draw_samples(trainer, out)
 
 
-def export(trainer: Trainer, out: Path) -> None:
+def export(trainer: DenoiserTrainer, out: Path) -> None:
     """Saves the state and the averaged weights as a diffusers folder `prior`."""
     trainer.save(out)
     with trainer.averaged():
         network.save(trainer.networks, out / "prior", image_size=trainer.config.resolution, nouns=trainer.corpus.nouns)
 
 
-def draw_samples(trainer: Trainer, out: Path) -> None:
+def draw_samples(trainer: DenoiserTrainer, out: Path) -> None:
     """A picture of samples, four views a prompt."""
     (out / "samples").mkdir(exist_ok=True)
     with trainer.averaged():
@@ -96,7 +96,7 @@ def draw_samples(trainer: Trainer, out: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 1 with one sentence on stderr."""
     args = _parse(sys.argv[1:] if argv is None else argv)
-    config = TrainConfig(**{name: getattr(args, name) for name in asdict(TrainConfig())})
+    config = DenoiserConfig(**{name: getattr(args, name) for name in asdict(DenoiserConfig())})
     try:
         trainer = prepare(
             config, corpus=args.corpus, out=args.out, warm=args.warm_start, device=args.device, compiled=args.compile
@@ -119,8 +119,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def prepare(
-    config: TrainConfig, *, corpus: Path, out: Path, warm: Path | None, device: str, compiled: bool = False
-) -> Trainer:
+    config: DenoiserConfig, *, corpus: Path, out: Path, warm: Path | None, device: str, compiled: bool = False
+) -> DenoiserTrainer:
     """A trainer that begins, or continues the run in `out`. ValueError, one sentence, where it cannot."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch sees no CUDA device here.")
@@ -137,7 +137,9 @@ def prepare(
     continues = (out / STATE).exists()
     if warm and not continues:
         warm_start(networks, warm)
-    trainer = Trainer(config, networks=networks, corpus=pictures, device=torch.device(device), compiled=compiled)
+    trainer = DenoiserTrainer(
+        config, networks=networks, corpus=pictures, device=torch.device(device), compiled=compiled
+    )
     if continues:
         trainer.restore(out)
     return trainer
@@ -156,7 +158,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time")
     parser.add_argument("--save-minutes", type=float, default=5.0)
     parser.add_argument("--sample-minutes", type=float, default=10.0)
-    for name, value in asdict(TrainConfig()).items():
+    for name, value in asdict(DenoiserConfig()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value))
     recipe = RECIPES[parser.parse_known_args(argv)[0].recipe]
     parser.set_defaults(**asdict(recipe))

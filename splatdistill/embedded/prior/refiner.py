@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from splatdistill.embedded.prior.optimised import Optimised
-from splatdistill.embedded.prior.rings import VIEWS, Drawn, Rings
+from splatdistill.embedded.prior.rings import VIEWS, DrawnRings, Rings
 from splatdistill.priors import refine
 from splatdistill.priors.embedded import MultiViewPrior, encode_text
 from splatdistill.priors.mixture import keep_likely
@@ -103,7 +103,7 @@ def _spread(weight: Tensor, side: int) -> Tensor:
 
 
 def mix(
-    rings: list[Drawn],
+    rings: list[DrawnRings],
     *,
     accuracy: Accuracy,
     t: Tensor,

@@ -34,7 +34,7 @@ _OWN = 0.5  # share of rings in a model's own look
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnRings:
     """One ring. truth: [K,4,4,H,W] pictures of all candidates in `rgba_white`; known: what their volumes show instead;
     cameras: [4,16] tokens; logits: [K] of the prior weights of the candidates; target: the one that is shown.
     """
@@ -45,7 +45,7 @@ class Drawn:
     logits: Tensor
     target: int
 
-    def lone(self) -> list[Drawn]:
+    def lone(self) -> list[DrawnRings]:
         """Each of its views as a ring of its own."""
         rows = [slice(i, i + 1) for i in range(len(self.cameras))]
         return [replace(self, truth=self.truth[:, r], known=self.known[:, r], cameras=self.cameras[r]) for r in rows]
@@ -74,7 +74,7 @@ class Rings:
         for number, known in enumerate(self.known):
             self.of_noun.setdefault(known.noun, []).append(number)
 
-    def draw(self, step: int, slot: int) -> Drawn:
+    def draw(self, step: int, slot: int) -> DrawnRings:
         """Ring `slot` of a step: nouns come by the root of how many models they have, half of the models in their own
         look. Half of the rings are of an open mixture, the others of one that a seed has tilted, to where the target
         is then drawn from.
@@ -93,7 +93,7 @@ class Rings:
 
     def ring(
         self, numbers: list[int], *, ring: int, shift: int = 0, tints: Tensor, logits: Tensor, target: int
-    ) -> Drawn:
+    ) -> DrawnRings:
         """The candidates `numbers` seen from ring `ring` of those that are rendered, begun with view `shift`, in paints
         `tints` [3,3], nan for their own look.
         """
@@ -108,7 +108,7 @@ class Rings:
             pictures.append(rgba_white(rgb, alpha).unflatten(0, (len(numbers), VIEWS)))
         record = self.records[numbers[0]]
         seen = record.cameras([VIEWS * self.rings[ring] + i for i in order], size=self.buffers.shape[1])
-        return Drawn(pictures[0], pictures[1], camera_token(seen), logits, target)
+        return DrawnRings(pictures[0], pictures[1], camera_token(seen), logits, target)
 
 
 def choose_colours(draw: random.Random, *, toy: bool) -> Tensor:
