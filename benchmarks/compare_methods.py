@@ -32,7 +32,7 @@ from splatdistill.config.schema import TrainConfig
 from splatdistill.config.settings import merge
 from splatdistill.embedded.corpus.splits import held_out_pair
 from splatdistill.embedded.judge.networks import EmbeddedJudge
-from splatdistill.evaluate import Subject, evaluate
+from splatdistill.evaluate import EvalObject, evaluate
 from splatdistill.io import ply
 from splatdistill.rendering.renderer import make_renderer
 from splatdistill.training.run import train
@@ -123,7 +123,7 @@ def main() -> None:
     keep_freed_memory()
     begun = time.monotonic()
     judge = EmbeddedJudge.load()
-    rows = [row for row in plan(judge.yardstick.pool) if not args.suite or row.suite in args.suite]
+    rows = [row for row in plan(judge.reference.pool) if not args.suite or row.suite in args.suite]
     planned = [run for row in rows for run in row.runs()]
     todo = [(name, config) for name, config in planned if not done(args.runs / name, ledger(config))]
     for number, (name, config) in enumerate(todo):
@@ -172,7 +172,7 @@ def record(rows: Sequence[Row], *, judge: EmbeddedJudge, runs: Path, out: Path) 
             [subject(runs / name, config) for name, config in finished],
             judge=judge,
             probe=judge,
-            yardstick=judge.yardstick,
+            reference=judge.reference,
             renderer=renderer,
         )
         line = {
@@ -191,18 +191,18 @@ def record(rows: Sequence[Row], *, judge: EmbeddedJudge, runs: Path, out: Path) 
     before = json.loads(path.read_text()) if path.exists() else {}
     kept = before["rows"] if before.get("prior") == about["prior"] else []
     found = {(line["suite"], line["label"]): line for line in [*kept, *made]}
-    everything = [(row.suite, row.label) for row in plan(judge.yardstick.pool)]
+    everything = [(row.suite, row.label) for row in plan(judge.reference.pool)]
     lines = {key: found[key] for key in everything if key in found}
     path.write_text(json.dumps({**about, "rows": list(lines.values())}, indent=1) + "\n")
     whole = len(lines) == len(everything) and all(len(line["objects"]) == line["planned"] for line in lines.values())
     if whole and out == OUT:
         readme = ROOT / "README.md"
-        readme.write_text(with_section(readme.read_text(), tables(lines, real=judge.yardstick.real), **SECTION))
+        readme.write_text(with_section(readme.read_text(), tables(lines, real=judge.reference.real), **SECTION))
 
 
-def subject(folder: Path, config: TrainConfig) -> Subject:
+def subject(folder: Path, config: TrainConfig) -> EvalObject:
     summary = json.loads((folder / "summary.json").read_text())
-    return Subject(folder.name, config.prompt, ply.read(folder / "splats.ply"), config.camera, summary)
+    return EvalObject(folder.name, config.prompt, ply.read(folder / "splats.ply"), config.camera, summary)
 
 
 def write_strip(path: Path, folders: Sequence[Path]) -> None:

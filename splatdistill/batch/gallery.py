@@ -40,13 +40,13 @@ def page(out: Path, jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]
     counts = ", ".join(f"{states[state]} {state}" for state in (DONE, FAILED, RUNNING, WAITING) if states[state])
     seconds = sum(record.get("seconds", 0.0) for record in records.values())
     title = f"{len(jobs)} prompt{'s' * (len(jobs) != 1)}"
-    settings = [{name: str(value) for name, value in settings.flatten(job.config).items()} for job in jobs]
+    flat = [{name: str(value) for name, value in settings.flatten(job.config).items()} for job in jobs]
     found: dict[str, set[str]] = {}
-    for name, value in ((name, value) for values in settings for name, value in values.items()):
+    for name, value in ((name, value) for values in flat for name, value in values.items()):
         found.setdefault(name, set()).add(value)
     differing = [name for name, values in found.items() if len(values) > 1 and name not in ("prompt", *_SHOWN)]
     cards = []
-    for job, values in zip(jobs, settings, strict=True):
+    for job, values in zip(jobs, flat, strict=True):
         shown = {name: values[name] for name in (*_SHOWN, *differing) if name in values}
         cards.append(_card(out, job, records[job.run], shown))
     return "\n".join([

@@ -20,7 +20,7 @@ from splatdistill.batch.dispatch import work
 from splatdistill.batch.ledger import DONE as RUN_DONE
 from splatdistill.batch.ledger import WAITING, Ledger
 from splatdistill.batch.plan import Job
-from splatdistill.batch.progress import Board
+from splatdistill.batch.progress import ProgressBoard
 from splatdistill.batch.rank import Rank
 from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads
 from splatdistill.commands.train import about_priors, check_writable, parse_settings, sources
@@ -86,9 +86,9 @@ def batch(args: list[str]) -> int:
     try:
         if todo:
             precision = _precision(todo, ledger)
-            with _crew(flags, todo, rank, out, command, precision) as crew, _stoppable():
-                with Board(todo, total=len(share), out=out) as board:
-                    failed = work(todo, crew, ledger=ledger, retries=flags.retries, board=board)
+            with _worker_pool(flags, todo, rank, out, command, precision) as pool, _stoppable():
+                with ProgressBoard(todo, total=len(share), out=out) as progress:
+                    failed = work(todo, pool, ledger=ledger, retries=flags.retries, progress=progress)
         any_failed = rank.any(bool(failed))
     finally:
         if rank.is_first:
@@ -212,13 +212,15 @@ def _precision(todo: Sequence[Job], ledger: Ledger) -> Precision | None:
     return Precision(**kept)
 
 
-def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str, precision: Precision | None) -> Any:
+def _worker_pool(
+    flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str, precision: Precision | None
+) -> Any:
     """The workers: no more of them than there is to do."""
     threads = max(job.config.threads for job in todo)
     cores = num_cores()
     share = flags.gpus_per_worker
     if flags.engine == "ray":
-        from splatdistill.batch.cluster import RayCrew, connect
+        from splatdistill.batch.cluster import RayPool, connect
 
         has = connect(flags.ray_address, cpus=max(cores, flags.workers * threads))
         num_gpus = 0.0 if flags.device == "cpu" else has.get("GPU", 0.0)
@@ -229,8 +231,8 @@ def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str
         room = int(min(has.get("CPU", 0) / threads, num_gpus / gpus if gpus else count))
         if room < count:
             print(f"Note: Ray has room for {room} of {count} workers now; the others wait.", file=sys.stderr)
-        return RayCrew(count, threads=threads, gpus=gpus, out=out, command=command, precision=precision)
-    from splatdistill.batch.local import LocalCrew
+        return RayPool(count, threads=threads, gpus=gpus, out=out, command=command, precision=precision)
+    from splatdistill.batch.local import LocalPool
 
     gpus = [] if flags.device == "cpu" else _gpus()
     if rank.world > 1:
@@ -240,7 +242,7 @@ def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str
     count = min(count, len(todo))
     for sentence in about_threads(threads, runs=count):
         print(f"Note: {sentence}", file=sys.stderr)
-    return LocalCrew(count, out=out, command=command, gpus=gpus, label=str(rank.rank), precision=precision)
+    return LocalPool(count, out=out, command=command, gpus=gpus, label=str(rank.rank), precision=precision)
 
 
 def _how_many(num_gpus: float, share: float, *, cores: int, threads: int) -> int:

@@ -74,8 +74,8 @@ def sentence(result: Mapping[str, Any]) -> str:
         f"{_n(chance['geometry_r_precision'])}."
     )
     probe = result["janus_probe"]
-    if probe["doubt"]:
-        return f"{text} No Janus rate: {probe['doubt']}"
+    if probe["warning"]:
+        return f"{text} No Janus rate: {probe['warning']}"
     return text if probe["name"] == result["judge"] else f"{text} Fronts are called by {probe['name']}."
 
 

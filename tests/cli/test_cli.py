@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from splatdistill import cli
-from splatdistill.commands.about import level_in_words
+from splatdistill.commands.info import level_in_words
 from splatdistill.config.schema import METHODS
 from splatdistill.io import ply
 from splatdistill.training import checkpoint

@@ -92,12 +92,12 @@ def test_the_longest_noun_is_meant(shipped):
 
 
 def test_the_card_holds_what_eval_needs(shipped):
-    yardstick = shipped.yardstick
-    assert len(set(yardstick.pool)) == 40 and {"red", "crimson"} <= yardstick.colours
-    assert shipped.embed_texts(yardstick.pool).shape == (40, shipped.config["embed"])
+    reference = shipped.reference
+    assert len(set(reference.pool)) == 40 and {"red", "crimson"} <= reference.colours
+    assert shipped.embed_texts(reference.pool).shape == (40, shipped.config["embed"])
     for kind in ("coloured", "plain"):
-        assert {"r_precision", "view_consistency", "saturation"} <= set(yardstick.real[kind])
-    assert shipped.doubt == judges.doubt(shipped.config["measured"])
+        assert {"r_precision", "view_consistency", "saturation"} <= set(reference.real[kind])
+    assert shipped.probe_warning == judges.probe_warning(shipped.config["measured"])
     assert all(shipped.has_front(f"a red {noun}") for noun in shipped.config["measured"]["probe"]["nouns"])
 
 
@@ -111,10 +111,10 @@ def test_a_probe_is_believed_above_both_bars_only():
     def probe(flagged, false, nouns=("car",)):
         return {"probe": {"nouns": list(nouns), "mirrored_flagged": flagged, "real_flagged": false}}
 
-    assert judges.doubt(probe(0.9, 0.05)) == ""
-    assert "flags 89% of mirrored-front objects (90% needed)" in judges.doubt(probe(0.89, 0.0))
-    assert "6% of real ones (5% allowed)" in judges.doubt(probe(1.0, 0.06))
-    assert "was not shown" in judges.doubt(probe(1.0, 0.0, ())) and "was not shown" in judges.doubt({})
+    assert judges.probe_warning(probe(0.9, 0.05)) == ""
+    assert "flags 89% of mirrored-front objects (90% needed)" in judges.probe_warning(probe(0.89, 0.0))
+    assert "6% of real ones (5% allowed)" in judges.probe_warning(probe(1.0, 0.06))
+    assert "was not shown" in judges.probe_warning(probe(1.0, 0.0, ())) and "was not shown" in judges.probe_warning({})
 
 
 def test_a_folder_without_a_judge_is_one_sentence(tmp_path):
@@ -260,7 +260,7 @@ def test_a_run_writes_a_judge_that_loads(corpus_folder, tmp_path):
     averaged = it.averaged()
     rgb = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(loaded.sides(rgb), averaged(rgb), atol=2e-2, rtol=1e-2)
-    assert loaded.doubt and not loaded.has_front("a sofa")
+    assert loaded.probe_warning and not loaded.has_front("a sofa")
 
 
 def test_two_fronts_look_alike_from_both_sides():

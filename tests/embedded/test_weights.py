@@ -17,7 +17,7 @@ from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.vocabulary import META_FILE, Vocabulary
 
 PACKAGE = Path(splatdistill.embedded.__file__).parent
-WEIGHTS = PACKAGE / "weights"
+WEIGHTS = PACKAGE / "prior" / "weights"
 
 
 def test_the_folder_is_at_most_28_megabytes_and_holds_fp16_safetensors_only():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from splatdistill import evaluate
 from splatdistill.config.schema import CameraConfig, SplatsConfig
-from splatdistill.evaluate import Subject, Yardstick, candidates, metrics, report, without_colours
+from splatdistill.evaluate import EvalObject, ReferenceStats, candidates, metrics, report, without_colours
 from splatdistill.rendering.renderer import make_renderer
 from splatdistill.scene.gaussians import SH_C0, Splats, init_ball
 
@@ -105,7 +105,7 @@ def test_prompts_without_their_colours() -> None:
 class ColourJudge:
     """Knows three colours by their nearest mean colour; every shape is the same to it."""
 
-    name, image_size, doubt = "the colour judge", 32, ""
+    name, image_size, probe_warning = "the colour judge", 32, ""
 
     def embed_images(self, rgb: Tensor) -> Tensor:
         covered = (rgb.amin(-1) < 0.95).float()
@@ -129,9 +129,9 @@ def ball(colour: str) -> Splats:
     return splats
 
 
-def subjects(*colours: str) -> list[Subject]:
+def subjects(*colours: str) -> list[EvalObject]:
     return [
-        Subject(
+        EvalObject(
             f"run {i}", f"a {colour} ball", ball(colour), CameraConfig(),
             {"method": "sds", "seed": i, "seconds_total": 2.0 * i, "image_evaluations": 8},
         )
@@ -141,10 +141,10 @@ def subjects(*colours: str) -> list[Subject]:
 
 def judged(*colours: str, prompts: Sequence[str] | None = None, judge: ColourJudge | None = None):
     judge = judge or ColourJudge()
-    yardstick = Yardstick(POOL, frozenset(COLOURS), {"coloured": {"saturation": 0.5}})
+    reference = ReferenceStats(POOL, frozenset(COLOURS), {"coloured": {"saturation": 0.5}})
     renderer = make_renderer(torch.device("cpu"), "cpu")
     return evaluate.evaluate(
-        subjects(*colours), judge=judge, probe=judge, yardstick=yardstick, renderer=renderer, prompts=prompts
+        subjects(*colours), judge=judge, probe=judge, reference=reference, renderer=renderer, prompts=prompts
     )
 
 
@@ -175,7 +175,7 @@ def test_an_object_without_any_front_is_no_janus_and_told() -> None:
 
 def test_a_doubtful_probe_gives_no_rate_and_says_why() -> None:
     judge = ColourJudge()
-    judge.doubt = "the probe flags 50% of <what> it should."
+    judge.probe_warning = "the probe flags 50% of <what> it should."
     result, pictures = judged("red", judge=judge)
     assert result["objects"][0]["janus"] is None and result["overall"]["janus_rate"] is None
     assert "No Janus rate: the probe flags 50%" in report.sentence(result)

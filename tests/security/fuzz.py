@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from splatdistill.batch import plan
-from splatdistill.config import presets, validation, yaml_reader
+from splatdistill.config import presets, settings, validation, yaml_reader
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io import formats, names, ply
 from splatdistill.io.kinds import FRAMES
@@ -65,12 +65,12 @@ def config(data: bytes) -> bool:
     path = _path(data, "yaml")
     try:
         method = yaml_reader.read(path).get("method", "sds")
-        settings, _ = presets.load(method, file=path)
-        validation.validate(replace(settings, prompt=settings.prompt or "a ball"))
+        config, _ = presets.load(method, file=path)
+        validation.validate(replace(config, prompt=config.prompt or "a ball"))
     except ValueError as error:
         return _refused(error)
-    again = settings.merge(TrainConfig(method=settings.method), _reread(settings.to_yaml(settings)), where="again")
-    assert settings.flatten(again) == settings.flatten(settings)
+    again = settings.merge(TrainConfig(method=config.method), _reread(settings.to_yaml(config)), where="again")
+    assert settings.flatten(again) == settings.flatten(config)
     return True
 
 
@@ -88,17 +88,17 @@ def prompts(data: bytes) -> bool:
 def prompt(data: bytes) -> bool:
     """A prompt, and a name for a run."""
     text = data.decode("utf-8", errors="surrogateescape")
-    settings = TrainConfig(prompt=text)
-    assert re.fullmatch(r"[a-z0-9-]{1,64}-[0-9a-f]{8}", names.run_name(settings))
+    config = TrainConfig(prompt=text)
+    assert re.fullmatch(r"[a-z0-9-]{1,64}-[0-9a-f]{8}", names.run_name(config))
     try:
         assert (Path("/out") / names.check_name(text)).resolve().parent == Path("/out")
     except ValueError as error:
         _refused(error)
     try:
-        validation.validate(settings)
+        validation.validate(config)
     except ValueError as error:
         return _refused(error)
-    assert _reread(settings.to_yaml(settings))["prompt"] == text
+    assert _reread(settings.to_yaml(config))["prompt"] == text
     return True
 
 
@@ -143,7 +143,16 @@ def main(args: list[str]) -> None:
         if counts["executions"] % 500 == 0 or counts["executions"] == flags.runs:  # the fuzzer ends without a farewell
             (flags.folder / "counts.json").write_text(json.dumps(counts))
 
-    for module in (formats, formats.glb, ply, names, presets, sys.modules["splatdistill.config.yaml_reader"]):
+    for module in (
+        formats,
+        formats.glb,
+        ply,
+        names,
+        presets,
+        settings,
+        validation,
+        sys.modules["splatdistill.config.yaml_reader"],
+    ):
         for name, value in list(vars(module).items()):
             if getattr(value, "__module__", None) == module.__name__ and type(value) is type(main):
                 setattr(module, name, atheris.instrument_func(value))

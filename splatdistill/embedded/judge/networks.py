@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from splatdistill.evaluate import Yardstick
+from splatdistill.evaluate import ReferenceStats
 
 WEIGHTS = Path(__file__).with_name("weights")
 CONFIG = "config.json"
@@ -113,8 +113,8 @@ class SidesNetwork(nn.Module):
 
 
 class EmbeddedJudge:
-    """The trained networks with their words and with what was measured of them: judge, front probe and yardstick of
-    `eval`.
+    """The trained networks with their words and with what was measured of them: judge, front probe and reference
+    figures of `eval`.
 
     config: widths, text_width, embed; words; nouns and colours with their synonyms; pool; measured, see README.md.
     """
@@ -125,7 +125,7 @@ class EmbeddedJudge:
         self.words, self.sides, self.config = words.eval(), sides.eval(), dict(config)
         self.name = f"splatdistill's own judge ({len(config['nouns'])} nouns, {len(config['colours'])} colours)"
         self.numbers = number_words(config)
-        self.doubt = doubt(config.get("measured", {}))
+        self.probe_warning = probe_warning(config.get("measured", {}))
 
     @classmethod
     def load(cls, folder: Path = WEIGHTS) -> EmbeddedJudge:
@@ -172,9 +172,9 @@ class EmbeddedJudge:
         return names.get(next(found, ""))
 
     @property
-    def yardstick(self) -> Yardstick:
+    def reference(self) -> ReferenceStats:
         colours = {name for colour, others in self.config["colours"].items() for name in (colour, *others)}
-        return Yardstick(tuple(self.config["pool"]), frozenset(colours), self.config["measured"]["real"])
+        return ReferenceStats(tuple(self.config["pool"]), frozenset(colours), self.config["measured"]["real"])
 
 
 def create_words(config: Mapping[str, Any]) -> WordsNetwork:
@@ -220,7 +220,7 @@ def _read(prompt: str, numbers: Mapping[str, int]) -> list[int]:
     return [numbers[word] for word in found]
 
 
-def doubt(measured: Mapping[str, Any]) -> str:
+def probe_warning(measured: Mapping[str, Any]) -> str:
     """Why the Janus probe is not to be trusted, one sentence; nothing when it is."""
     probe = measured.get("probe")
     if not probe or not probe["nouns"]:

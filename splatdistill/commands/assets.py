@@ -15,7 +15,7 @@ from splatdistill.config.schema import RendererName, TrainConfig
 from splatdistill.io.runs import Run
 
 if TYPE_CHECKING:
-    from splatdistill.evaluate import Subject
+    from splatdistill.evaluate import EvalObject
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Eval:
 
 
 def evaluate(flags: Eval) -> int:
-    subjects = [_subject(source, flags.prompt) for source in flags.sources]
+    subjects = [_eval_object(source, flags.prompt) for source in flags.sources]
     if not subjects:
         raise ValueError("Name at least one run folder or .ply file to evaluate.")
     from splatdistill import evaluate as judging
@@ -180,11 +180,11 @@ def evaluate(flags: Eval) -> int:
     from splatdistill.utils.device import pick_device
 
     shipped = EmbeddedJudge.load()
-    judge, yardstick = shipped, shipped.yardstick
+    judge, reference = shipped, shipped.reference
     if flags.clip:
         from splatdistill.evaluate.clip import Clip
 
-        judge, yardstick = Clip(flags.clip), yardstick.for_another_judge()
+        judge, reference = Clip(flags.clip), reference.for_another_judge()
     classifier = None
     if flags.external:
         from splatdistill.evaluate.external import ImageNet
@@ -195,7 +195,7 @@ def evaluate(flags: Eval) -> int:
         [replace(subject, splats=subject.splats.to(device)) for subject in subjects],
         judge=judge,
         probe=shipped,
-        yardstick=yardstick,
+        reference=reference,
         renderer=make_renderer(device),
         prompts=None if flags.prompts is None else judging.read_prompts(flags.prompts),
         external=classifier,
@@ -237,7 +237,7 @@ def _direction(text: str) -> tuple[float, float]:
     return math.radians(azimuth), math.radians(elevation)
 
 
-def _subject(source: Path, prompt: str) -> Subject:
+def _eval_object(source: Path, prompt: str) -> EvalObject:
     """The object of a run folder, or of a file together with a prompt."""
     if not source.exists():
         raise ValueError(f"There is no run folder or .ply file called {source}.")
@@ -246,7 +246,7 @@ def _subject(source: Path, prompt: str) -> Subject:
     if not config.prompt:
         raise ValueError(f"{source} is a file and has no prompt of its own; give it with --prompt.")
     splats = read_splats(source)
-    from splatdistill.evaluate import Subject
+    from splatdistill.evaluate import EvalObject
 
     summary = Run(source).summary() if is_run else {}
-    return Subject(source.resolve().name, config.prompt, splats, config.camera, summary)
+    return EvalObject(source.resolve().name, config.prompt, splats, config.camera, summary)
