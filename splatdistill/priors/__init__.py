@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # words.py lies in this package and must come without torch
 
     from splatdistill.priors.base import Prior
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "embedded" / "weights"
+EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "prior" / "weights"
 
 
 def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", max_memory: float = 0.0) -> Prior:
@@ -26,7 +26,7 @@ def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", 
 
         return AnalyticPrior(beach_ball(image_size=64), image_size=64)
     from splatdistill.priors.find import Source, find
-    from splatdistill.priors.words import META_FILE, VOLUMES
+    from splatdistill.priors.vocabulary import META_FILE, VOLUMES
 
     source = Source(EMBEDDED, name) if name == "embedded" else find(name)
     path = source.path
@@ -37,7 +37,7 @@ def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", 
             from splatdistill.priors.known import KnownPrior
 
             return KnownPrior.load(path, device=str(device), dtype=dtype, origin=source.origin)
-        from splatdistill.priors.multiview import MultiViewPrior
+        from splatdistill.priors.embedded import MultiViewPrior
 
         return MultiViewPrior.load(path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)
     _refuse(engine, name)

@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from splatdistill.cameras import orbit
 from splatdistill.priors.analytic import AnalyticPrior, Density, Equicorrelated, Gaussian, Mixture, beach_ball, two_view
+from splatdistill.scene.cameras import orbit
 from tests.rounding import DOUBLE, UNIT, assert_rounded, assert_same, assert_within
 
 

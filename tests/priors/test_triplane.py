@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus.rays import camera_rays
 from splatdistill.priors.gbuffer import CHANNELS
 from splatdistill.priors.instances import Instance, Instances, quantise
 from splatdistill.priors.triplane import TriPlanes, chord, pixel_rays
+from splatdistill.scene.cameras import orbit
 from tests.rounding import assert_quantised, assert_rounded, assert_same
 
 
