@@ -138,7 +138,7 @@ def test_a_run_writes_state_log_samples_and_a_prior_that_loads(corpus_folder, tm
     assert sorted(p.name for p in tmp_path.iterdir()) == ["loss.jsonl", "prior", "samples", "state.safetensors"]
     prior = MultiViewPrior.load(tmp_path / "prior", dtype="fp32")
     for name, value in prior.unet.named_parameters():
-        torch.testing.assert_close(value, it.average[f"unet.{name}"], atol=1e-3, rtol=1e-3)
+        assert torch.equal(value, it.average[f"unet.{name}"].half().float())  # as the file keeps it
     assert not list(tmp_path.rglob("*.bin")) + list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.new"))
 
 
@@ -154,8 +154,8 @@ def test_warm_start_matches_word_embeddings_by_word(tmp_path):
             continue
         old = parts.text_encoder.get_input_embeddings().weight[parts.tokenizer.get_vocab()[word]]
         new = fresh.text_encoder.get_input_embeddings().weight[fresh.tokenizer.get_vocab()[word]]
-        torch.testing.assert_close(new, old, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(fresh.unet.conv_in.weight, parts.unet.conv_in.weight, atol=1e-3, rtol=1e-3)
+        assert torch.equal(new, old.half().float())  # as the file keeps it
+    assert torch.equal(fresh.unet.conv_in.weight, parts.unet.conv_in.weight.half().float())
 
 
 def test_sampling_draws_four_views(corpus_folder, tmp_path):
@@ -176,7 +176,7 @@ def test_samples_come_with_the_nearest_training_picture(corpus_folder, tmp_path)
     assert picture.shape == (16, 16, 3) and 0 <= distance < 1
     own = nearest._paint(corpus.buffers[[thing.first + 3]], torch.tensor([3]), [])
     picture, distance, noun = nearest(own, "a sofa")
-    assert distance < 1e-6 and noun == thing.record.noun and torch.equal(picture, own[0])
+    assert distance == 0 and noun == thing.record.noun and torch.equal(picture, own[0])
     it = trainer(corpus_folder)
     with it.averaged():
         found = sample_grid(it.prior(), tmp_path / "grid.png", prompts=("a sofa",), columns=1, nearest=nearest, steps=2)

@@ -14,6 +14,7 @@ from splatdistill.rendering.renderer import CpuRenderer
 from splatdistill.scene.cameras import turntable
 from splatdistill.scene.gaussians import Splats, init_ball
 from splatdistill.scene.types import RenderOutput
+from tests.rounding import UNIT, assert_same, assert_within
 
 
 def scene(n: int = 100, *, degree: int = 0, seed: int = 0) -> Splats:
@@ -30,17 +31,21 @@ def test_harmonics_equal_gsplats(degree: int) -> None:
     g = torch.Generator().manual_seed(degree)
     direction = torch.nn.functional.normalize(torch.randn(50, 3, generator=g), dim=-1)
     coefficients = torch.randn(50, (degree + 1) ** 2, 3, generator=g)
-    ours = torch.einsum("ns,nsc->nc", sh_basis(direction, degree), coefficients)
-    assert torch.allclose(ours, reference(degree, direction, coefficients), atol=1e-5)
+
+    def colours() -> tuple[torch.Tensor, torch.Tensor]:
+        ours = torch.einsum("ns,nsc->nc", sh_basis(direction, degree), coefficients)
+        return ours, reference(degree, direction, coefficients)
+
+    assert_same(colours)
 
 
 def test_higher_harmonics_of_zero_change_nothing() -> None:
     views, white = turntable(CameraConfig(), num_frames=4, size=16), torch.ones(4, 3)
     flat, curved = scene(), scene(degree=2)
     plain = CpuRenderer().render(flat, views, background=white).rgb
-    assert not torch.allclose(CpuRenderer().render(curved, views, background=white).rgb, plain, atol=1e-2)
+    assert (CpuRenderer().render(curved, views, background=white).rgb - plain).abs().max() > 0.01
     curved.tensors["shN"] = torch.zeros_like(curved.shN)
-    assert torch.allclose(CpuRenderer().render(curved, views, background=white).rgb, plain, atol=1e-6)
+    assert torch.equal(CpuRenderer().render(curved, views, background=white).rgb, plain)
 
 
 @pytest.mark.parametrize("degree", [0, 2])
@@ -52,7 +57,10 @@ def test_normals_come_with_the_same_picture(degree: int) -> None:
     output = CpuRenderer().render(splats, views, background=white, normals=True)
     assert output.normal is not None
     assert output.normal.shape == (3, 24, 24, 3)
-    assert torch.allclose(output.rgb, plain.rgb, atol=2e-6)
+    # Their colours are S harmonics here and there, S + 2 sums and products of which none is above `size`; then each of
+    # the blends of both may round to a neighbour.
+    size = float(0.5 + splats.sh0.abs().amax() + (splats.shN.abs().sum(1).amax() if degree else 0))
+    assert_within(output.rgb, plain.rgb, 2 * ((degree + 1) ** 2 + 2 + len(splats)) * UNIT * size)
     assert torch.equal(output.depth, plain.depth)
 
 
@@ -70,7 +78,8 @@ def test_normal_of_a_disc_faces_every_camera() -> None:
     output = CpuRenderer().render(disc, views, background=torch.zeros(2, 3), normals=True)
     assert output.normal is not None
     signs = torch.tensor([0.0, 0.0, 1.0]) * torch.tensor([1.0, -1.0])[:, None, None, None]
-    assert torch.allclose(output.normal, output.alpha * signs, atol=1e-6)
+    # The weight of the one splat is what is left of 1, which is rounded twice.
+    assert_within(output.normal, output.alpha * signs, 2 * UNIT)
     assert output.alpha.max() > 0.5
 
 
@@ -79,7 +88,7 @@ def test_background_shows_where_nothing_is() -> None:
     background = torch.tensor([[0.2, 0.4, 0.6], [1.0, 0.0, 0.5]])
     empty = Splats(**{name: value[:0] for name, value in scene().tensors.items()})
     output = CpuRenderer().render(empty, views, background=background)
-    assert torch.allclose(output.rgb, background[:, None, None].expand(2, 16, 16, 3))
+    assert torch.equal(output.rgb, background[:, None, None].expand(2, 16, 16, 3))
     assert output.alpha.eq(0).all()
 
 
@@ -101,13 +110,16 @@ def test_probe_gradient_is_the_screen_space_gradient() -> None:
 @pytest.mark.parametrize("degree", [0, 3])
 @pytest.mark.parametrize("normals", [False, True])
 def test_gsplat_draws_the_same_picture_with_the_same_gradients(size: int, degree: int, normals: bool) -> None:
-    """The bounds of a pixel are those of rounding: at a cut at 1/255 or at 1e-4 the two may differ by one splat."""
+    """At a cut at 1/255 or at 1e-4 the two may differ by one splat, so these are claims about means and shares of
+    pixels, and not bounds of rounding.
+    """
     pytest.importorskip("gsplat")
     result = parity.compare(parity.ball(2000, degree), size=size, normals=normals)
-    assert result["mean_abs"] <= 1e-4 and result["share_above_2e-3"] <= 1e-3
-    assert result["alpha_mean_abs"] <= 1e-4 and result["depth_mean_abs"] <= 1e-3 and result["radii_equal"] >= 0.999
-    if normals:
-        assert result["normal_mean_abs"] <= 1e-4
+    of_means = 1e-4  # a fortieth of what the lowest alpha that is drawn adds to one pixel
+    assert result["mean_abs"] <= of_means and result["alpha_mean_abs"] <= of_means
+    assert not normals or result["normal_mean_abs"] <= of_means
+    assert result["depth_mean_abs"] <= 10 * of_means  # in world units, of which the ball is some three away
+    assert result["share_above_2e-3"] <= 1 - 0.999 and result["radii_equal"] >= 0.999
     errors = {name: error for name, error in result["gradient_errors"].items()}
     assert errors.keys() >= {"means", "quats", "scales", "opacities", "sh0", "probe"}
     assert {name: error for name, error in errors.items() if error > 1e-2} == {}

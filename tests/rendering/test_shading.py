@@ -16,6 +16,7 @@ from splatdistill.scene.cameras import turntable
 from splatdistill.scene.gaussians import SH_C0, Splats
 from splatdistill.scene.types import Cameras, RenderOutput
 from splatdistill.utils import rng
+from tests.rounding import DOUBLE, assert_rounded, assert_same, assert_within
 
 RADIUS = 0.6
 GRAY = torch.full((4, 3), 0.5)
@@ -69,8 +70,8 @@ def test_normals_of_a_sphere_of_flat_splats_point_outward() -> None:
 def test_ambient_light_alone_is_albedo() -> None:
     cameras = views()
     output = render(sphere(), cameras)
-    lit = shade(output, cameras, lights(torch.randn(4, 3), ambient=1.0), background=GRAY)
-    assert torch.allclose(lit, output.rgb, atol=1e-6)
+    anywhere = lights(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), ambient=1.0)
+    assert_rounded(lambda: shade(output, cameras, anywhere, background=GRAY), output.rgb)
 
 
 def test_a_light_behind_leaves_the_ambient_part() -> None:
@@ -85,10 +86,15 @@ def test_a_light_behind_leaves_the_ambient_part() -> None:
         shN=torch.zeros(1, 0, 3),
     )
     output = render(disc, cameras)
-    lit = shade(output, cameras, lights(-10 * centres(cameras), ambient=0.3), background=GRAY[:2])
-    behind = (1 - output.alpha) * GRAY[:2, None, None]
+    light = lights(-10 * centres(cameras), ambient=0.3)
     assert output.alpha.max() > 0.9
-    assert torch.allclose(lit - behind, 0.3 * (output.rgb - behind), atol=1e-6)
+
+    def reflected() -> tuple[Tensor, Tensor]:
+        behind = (1 - output.alpha) * GRAY[:2, None, None]
+        lit = shade(output, cameras, light, background=GRAY[:2])
+        return lit - behind, 0.3 * (output.rgb - behind)
+
+    assert_same(reflected)
 
 
 def test_lambert_weighs_every_pixel_by_the_cosine() -> None:
@@ -101,9 +107,11 @@ def test_lambert_weighs_every_pixel_by_the_cosine() -> None:
     y, x = (torch.stack(torch.meshgrid(*[torch.arange(256) - 127.5] * 2, indexing="ij")) * pixel) / RADIUS
     cosine = (1 - x**2 - y**2).clamp(min=0).sqrt()
     inside = cosine > 0.5  # the rim is as soft as the splats are wide
-    assert (lit - cosine)[inside].abs().max() < 0.06
+    # Claims about splats as a surface, not about rounding: at the rim of this disc the cosine changes by 0.017 over the
+    # 0.006 that a splat is wide, and a pixel blends those within three of its widths.
+    assert (lit - cosine)[inside].abs().max() < 3 * 0.006 / RADIUS * (1 - 0.5**2) ** 0.5 / 0.5
     energy = 2 / 3 * (1 - 0.5**3) / (1 - 0.5**2)  # mean of the cosine where it exceeds 0.5
-    assert lit[inside].mean().item() == pytest.approx(energy, rel=0.03)
+    assert lit[inside].mean().item() == pytest.approx(energy, rel=3 * 0.006 / RADIUS)
 
 
 def test_white_splats_hide_the_colours() -> None:
@@ -169,7 +177,9 @@ def test_kinds_of_shading_come_as_often_as_asked_and_are_shared_by_a_group() -> 
         assert all((x.view(2, 4) == x.view(2, 4)[:, :1]).all() for x in (ambient, white))
         plain = ambient == 1
         kinds += torch.stack([plain.sum(), white.sum(), (~plain & ~white).sum()]) / (8 * 400)
-    assert torch.allclose(kinds, torch.tensor([0.25, 0.375, 0.375]), atol=0.06)
+    # Binomial, of two groups a step: five standard deviations.
+    shares = torch.tensor([0.25, 0.375, 0.375])
+    assert_within(kinds, shares, 5 * (shares * (1 - shares) / (2 * 400)).sqrt())
 
 
 def test_lights_stand_near_their_cameras_and_soft_light_varies() -> None:
@@ -187,8 +197,14 @@ def test_lights_stand_near_their_cameras_and_soft_light_varies() -> None:
 
 
 def test_the_sun_stands_where_a_camera_of_that_azimuth_would() -> None:
-    light = sun(azimuth=math.pi / 2, elevation=0.0, num_views=2)
-    assert torch.allclose(F.normalize(light.position, dim=-1), torch.tensor([1.0, 0, 0]).expand(2, 3), atol=1e-6)
+    assert_rounded(
+        lambda: F.normalize(sun(azimuth=math.pi / 2, elevation=0.0, num_views=2).position, dim=-1),
+        torch.tensor([1.0, 0, 0]).expand(2, 3), off=DOUBLE,
+    )  # fmt: skip
     cameras = views(4, elevation_deg=30.0)
     aimed = sun(azimuth=cameras.azimuth[1].item(), elevation=cameras.elevation[1].item(), num_views=1)
-    assert torch.allclose(F.normalize(aimed.position, dim=-1)[0], F.normalize(centres(cameras)[1], dim=-1), atol=1e-5)
+
+    def directions() -> tuple[Tensor, Tensor]:
+        return F.normalize(aimed.position[0], dim=-1), F.normalize(centres(views(4, elevation_deg=30.0))[1], dim=-1)
+
+    assert_same(directions)

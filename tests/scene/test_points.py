@@ -14,6 +14,7 @@ from splatdistill.config.schema import SplatsConfig, TrainConfig
 from splatdistill.io import ply
 from splatdistill.scene.gaussians import SH_C0, init_points
 from splatdistill.training.particle import initial_splats
+from tests.rounding import UNIT, assert_within
 
 
 def cloud(path: Path, points: Any, colors: Any, *, kind: str = "u1", drop: str = "", text: bool = False) -> Path:
@@ -38,14 +39,16 @@ def test_the_cloud_is_turned_centred_scaled_and_coloured(tmp_path: Path) -> None
     path = cloud(tmp_path / "pole.ply", points, colors)
     splats = initial_splats(TrainConfig(init=f"points:{path}", splats=SplatsConfig(radius=0.6)), seed=0)
     assert len(splats) == 101 and splats.sh_degree == 0
-    torch.testing.assert_close(splats.means.amin(0), torch.tensor([0.0, -0.6, 0.0]), atol=1e-6, rtol=0)
-    torch.testing.assert_close(splats.means.amax(0), torch.tensor([0.0, 0.6, 0.0]), atol=1e-6, rtol=0)
+    few = 4 * UNIT  # operations that round, each by at most a UNIT of numbers up to 1
+    assert_within(splats.means.aminmax(dim=0).min, torch.tensor([0.0, -0.6, 0.0]), few)
+    assert_within(splats.means.aminmax(dim=0).max, torch.tensor([0.0, 0.6, 0.0]), few)
     rgb = 0.5 + SH_C0 * splats.sh0[:, 0]
-    torch.testing.assert_close(rgb[splats.means[:, 1].argmax()], torch.tensor([1.0, 0.0, 0.0]))
-    assert rgb[splats.means[:, 1].argmin()].abs().max() < 1e-6
+    assert_within(rgb[splats.means[:, 1].argmax()], torch.tensor([1.0, 0.0, 0.0]), few)
+    assert_within(rgb[splats.means[:, 1].argmin()], torch.zeros(3), few)
     spacing = splats.scales.exp() / 0.6  # neighbours lie 0.012 apart; the third is twice as far
     middle = splats.means[:, 1].abs() < 0.5
-    torch.testing.assert_close(spacing[middle], torch.full_like(spacing[middle], 0.016), rtol=1e-3, atol=0)
+    # Distances come from |a|^2 + |b|^2 - 2ab, four sums of numbers up to 0.36, where a squared one is 0.0072^2.
+    assert_within(spacing[middle], torch.full((1,), 0.016), 0.016 * 0.5 * 4 * 2 * 0.36 * UNIT / 0.0072**2)
 
 
 def test_front_of_a_z_up_cloud_faces_plus_z() -> None:

@@ -261,7 +261,8 @@ def test_run_folder_holds_what_it_promises(tmp_path: Path) -> None:
     assert summary["step"] == summary["steps"] == 40
     assert summary["num_splats"] == 260
     assert 0 < summary["seconds_network"] < summary["seconds_total"]
-    assert summary["network_share"] == pytest.approx(summary["seconds_network"] / summary["seconds_total"], abs=1e-3)
+    # The share has four decimals.
+    assert summary["network_share"] == pytest.approx(summary["seconds_network"] / summary["seconds_total"], abs=0.51e-4)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +309,7 @@ def test_each_regulariser_scales_linearly(name: str) -> None:
         regularizer(RegularizeConfig(**{name: weight}), output, trainer.splats, largest=0.01) for weight in (1.0, 2.0)
     ]
     assert values[0] is not None and values[1] is not None
-    assert values[0].item() > 0 and values[1].item() == pytest.approx(2 * values[0].item(), rel=1e-5)
+    assert values[0].item() > 0 and values[1].item() == 2 * values[0].item()  # a factor of two is exact
     assert regularizer(RegularizeConfig(), output, trainer.splats, largest=0.01) is None
 
 
