@@ -132,19 +132,6 @@ def tracer(path: Path) -> torch.profiler.profile:
     )
 
 
-class _Pull(torch.autograd.Function):
-    """A number whose gradient is known: torch loads sympy to check the shape of one that is handed to `backward`."""
-
-    @staticmethod
-    def forward(ctx, picture, grad):
-        ctx.save_for_backward(grad)
-        return grad.new_zeros(())
-
-    @staticmethod
-    def backward(ctx, one):
-        return ctx.saved_tensors[0], None
-
-
 def choice_of(config: TrainConfig) -> Choice:
     """What a run asks of its priors."""
     return Choice(
@@ -318,10 +305,10 @@ class Trainer:
         shares = rgb.grad.chunk(len(outputs))
         for particle, output, picture, grad in zip(self.particles, outputs, pictures, shares, strict=True):
             extra = regularizer(config.regularize, output, particle.splats, largest=config.densify.split_scale)
-            pull = _Pull.apply(picture, grad)
+            losses = [ops.loss_with_gradient(picture, gradient=grad)]
             if extra is not None:  # a mean over this rank's views, and the ranks are added up
-                pull = pull + (extra / self.ranks.world if self.ranks.world > 1 else extra)
-            pull.backward()
+                losses.append(extra / self.ranks.world if self.ranks.world > 1 else extra)
+            torch.autograd.backward(losses)
             self.ranks.sum(particle.optimizer.grads)
         self.ranks.sum([nonfinite])
         return batch, outputs, norms, nonfinite
