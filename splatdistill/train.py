@@ -17,7 +17,7 @@ from splatdistill import checkpoint, guards, ops, presets, priors, rng
 from splatdistill.config import TrainConfig
 from splatdistill.control import Control, Stopped
 from splatdistill.cpu import Usage
-from splatdistill.device import Readback, Stopwatch, pick_device, send
+from splatdistill.device import Readback, Stopwatch, network_settings, pick_device, send
 from splatdistill.guidance import group_of, make_guidance, retune
 from splatdistill.health import Health
 from splatdistill.io import ply, video
@@ -299,7 +299,7 @@ class Trainer:
             clamp=self.guidance.clamp(step),
             total_views=self.ranks.world * len(x0),
         )
-        with self.prior.watch.timed():
+        with self.prior.running():
             (loss * len(outputs) if len(outputs) > 1 else loss).backward()  # a mean over each particle's own views
         assert rgb.grad is not None
         shares = rgb.grad.chunk(len(outputs))
@@ -322,6 +322,7 @@ class Trainer:
             "image_evaluations": self.ranks.world * self.prior.watch.pictures,
             "dtype": self.prior.dtype,
             "network_engine": self.prior.network_engine,
+            **network_settings(self.device, dtype=self.prior.dtype),
             "threads": torch.get_num_threads(),
         }
 
