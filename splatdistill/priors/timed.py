@@ -34,7 +34,7 @@ class TimedPrior:
 
     @property
     def network_engine(self) -> str:
-        """A CUDA graph may turn out not to be possible."""
+        """A CUDA graph or compiled code may turn out not to be possible."""
         return self._prior.network_engine
 
     @contextmanager
