@@ -27,17 +27,18 @@ from compare_report import SECTION, tables
 from PIL import Image
 
 from splatdistill import priors
-from splatdistill.config import TrainConfig
-from splatdistill.device import pick_device
+from splatdistill.config.presets import load
+from splatdistill.config.schema import TrainConfig
+from splatdistill.config.settings import merge
 from splatdistill.embedded.corpus.splits import held_out_pair
-from splatdistill.embedded.judge import Judge
+from splatdistill.embedded.judge.networks import Judge
 from splatdistill.evaluate import Subject, evaluate
 from splatdistill.io import ply
-from splatdistill.logs import Progress
-from splatdistill.memory import keep_freed_memory
-from splatdistill.presets import load, merge
-from splatdistill.renderer import make_renderer
-from splatdistill.train import train
+from splatdistill.rendering.renderer import make_renderer
+from splatdistill.training.run import train
+from splatdistill.utils.device import pick_device
+from splatdistill.utils.malloc import keep_freed_memory
+from splatdistill.utils.progress import Progress
 
 BUDGET = 3200  # image evaluations of a run
 PER_VIEW = {"sds": 2, "vsd": 4, "esd": 5, "csd": 2, "consistency": 4, "multiview": 2}

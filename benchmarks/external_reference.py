@@ -23,8 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from splatdistill.cameras import turntable
-from splatdistill.config import CameraConfig
+from splatdistill.config.schema import CameraConfig
 from splatdistill.embedded.corpus.build import select_models
 from splatdistill.embedded.corpus.furniture import load_mesh
 from splatdistill.embedded.corpus.meshes import Mesh, read_glb
@@ -32,6 +31,7 @@ from splatdistill.embedded.corpus.render import Caster
 from splatdistill.evaluate import NUM_VIEWS, external
 from splatdistill.io.video import to_uint8
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, SHADING
+from splatdistill.scene.cameras import turntable
 
 RAYS = 2
 """Rays a pixel are RAYS x RAYS."""

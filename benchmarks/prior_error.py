@@ -15,11 +15,11 @@ import torch
 from common import commit, machine
 from torch import Tensor
 
-from splatdistill import rng
 from splatdistill.embedded.corpus.dataset import Batch, Corpus
 from splatdistill.priors import EMBEDDED
 from splatdistill.priors.base import Condition
-from splatdistill.priors.multiview import MultiViewPrior, encode_text
+from splatdistill.priors.embedded import MultiViewPrior, encode_text
+from splatdistill.utils import rng
 
 TIMES = (300, 600, 800, 950, 980, 990, 999)
 

@@ -19,11 +19,11 @@ from common import commit, machine
 from torch import Tensor
 
 from splatdistill.embedded.corpus.nouns import NOUNS, split_key
-from splatdistill.embedded.refine import WARM, prepare
-from splatdistill.embedded.refiner import RefineConfig, RefineTrainer
-from splatdistill.embedded.rings import Drawn
+from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer
+from splatdistill.embedded.prior.rings import Drawn
+from splatdistill.embedded.prior.train_refiner import WARM, prepare
+from splatdistill.priors.embedded import MultiViewPrior, pixel_unshuffle
 from splatdistill.priors.mixture import MOST, blend, keep_likely
-from splatdistill.priors.multiview import MultiViewPrior, pixel_unshuffle
 from splatdistill.priors.refine import believe
 
 COMMAND = "python benchmarks/prior_refine.py --corpus DIR --features DIR --run DIR --json FILE"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from splatdistill.cameras import orbit
+from splatdistill.scene.cameras import orbit
 
 LEAVES = ("means", "quats", "scales", "opacities", "colors")
 

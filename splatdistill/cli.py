@@ -13,8 +13,8 @@ from tyro.conf import subcommand
 
 from splatdistill.commands import about, batch, objects, train
 from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, parse
-from splatdistill.config import TrainConfig
-from splatdistill.guards import RunFailure
+from splatdistill.config.schema import TrainConfig
+from splatdistill.training.errors import RunFailure
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "USAGE", "main"]
 

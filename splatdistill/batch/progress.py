@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from splatdistill.batch.plan import Job
-from splatdistill.runs import Run
+from splatdistill.io.runs import Run
 
 NARROW = 48  # letters of a prompt in the table
 FAILURES = 5  # rows

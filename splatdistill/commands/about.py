@@ -25,7 +25,7 @@ class Vocab:
 
 def vocab(flags: Vocab) -> int:
     from splatdistill.priors import EMBEDDED
-    from splatdistill.priors.words import Vocabulary
+    from splatdistill.priors.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.load(EMBEDDED if flags.prior == "embedded" else Path(flags.prior))
     if flags.stats:
@@ -64,7 +64,7 @@ def prior(flags: Prior) -> int:
         print("\n".join(check.table()))
         print("GB: memory for SDS with four views in bf16, estimated and not measured.")
         return DONE
-    from splatdistill.device import pick_device
+    from splatdistill.utils.device import pick_device
 
     found = check.describe(flags.name, device=pick_device(flags.device), dtype=flags.dtype, max_memory=flags.max_memory)
     print_table(found)
@@ -79,10 +79,11 @@ class Info:
 def info(flags: Info) -> int:
     import torch
 
-    from splatdistill import cpu, ops
+    from splatdistill import ops
     from splatdistill.io.video import has_encoder
-    from splatdistill.logs import commit, versions
     from splatdistill.priors import EMBEDDED, engine, precision
+    from splatdistill.utils import cpu
+    from splatdistill.utils.provenance import commit, versions
 
     lines = {**versions(), "commit": commit() or "none", "processor": cpu.processor()}
     lines |= {"threads": torch.get_num_threads(), "threads wait": cpu.waiting_policy()}

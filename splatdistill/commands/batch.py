@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from tyro.conf import Fixed, Suppress
 
-from splatdistill import presets
 from splatdistill.batch import plan
 from splatdistill.batch.dispatch import work
 from splatdistill.batch.ledger import DONE as RUN_DONE
@@ -24,13 +23,14 @@ from splatdistill.batch.plan import Job
 from splatdistill.batch.progress import Board
 from splatdistill.batch.rank import Rank
 from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads
-from splatdistill.commands.train import about_priors, check_writable, settings, sources
-from splatdistill.config import TrainConfig
-from splatdistill.cpu import num_cores
-from splatdistill.guards import STOPPING
+from splatdistill.commands.train import about_priors, check_writable, parse_settings, sources
+from splatdistill.config import presets, settings, validation
+from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
+from splatdistill.io.runs import Run
 from splatdistill.priors.precision import Precision, measured
-from splatdistill.runs import Run
+from splatdistill.training.signals import STOPPING
+from splatdistill.utils.cpu import num_cores
 
 MOST_PLACES = 10  # that one sentence names
 
@@ -79,7 +79,7 @@ def batch(args: list[str]) -> int:
     for job in todo:
         ledger.update(job.run, prompt=job.config.prompt, state=WAITING)
     command = shlex.join(["splatdistill", "batch", *args])
-    from splatdistill.batch import report
+    from splatdistill.batch import gallery as report
 
     failed: dict[str, str] = {}
     any_failed = False
@@ -106,17 +106,17 @@ def batch(args: list[str]) -> int:
 def _plan(args: list[str]) -> tuple[Batch, plan.PromptFile, list[Job]]:
     """Flags, the file of prompts and its runs."""
     if {"-h", "--help"} & set(args):
-        settings(Batch, args, verb="batch")
+        parse_settings(Batch, args, verb="batch")
     asked = sources(args)
     if asked.prompts is None:
-        settings(Batch, args, verb="batch")  # a wrong flag is told first
+        parse_settings(Batch, args, verb="batch")  # a wrong flag is told first
         raise ValueError("prompts: name a file with one prompt a line, for example --prompts prompts.txt.")
     file = plan.read(asked.prompts)
     defaults = (f"{file.path}, defaults", file.defaults)
 
     @functools.cache
     def parsed(method: str | None) -> tuple[Any, TrainConfig, presets.Origins]:
-        return settings(Batch, args, verb="batch", method=method, defaults=defaults)
+        return parse_settings(Batch, args, verb="batch", method=method, defaults=defaults)
 
     try:
         jobs = plan.jobs(file, method=asked.method, base=lambda method: parsed(method)[1])
@@ -143,7 +143,7 @@ def _check_folders(jobs: Sequence[Job], out: Path) -> None:
     """ValueError for a run folder that another run has; those named after their settings cannot be."""
     for job in jobs:
         folder = out / job.run
-        if folder.exists() and (different := presets.differences(job.config, Run(folder).settings())):
+        if folder.exists() and (different := settings.differences(job.config, Run(folder).settings())):
             raise ValueError(
                 f"{job.where}: {folder} is there already, with another {different[0]}; choose another name or --out."
             )
@@ -160,11 +160,11 @@ def _about(jobs: Sequence[Job], *, fetch: bool) -> list[str]:
     found: set[str] = {"embedded", "analytic"}
     for job in jobs:
         try:
-            wanted = {stage.prior for _, stage in presets.stages(job.config)} - found
+            wanted = {stage.prior for _, stage in settings.stages(job.config)} - found
             for name in wanted if fetch else ():
                 find(name)
             found |= wanted
-            said |= dict.fromkeys([*presets.validate(job.config), *about_priors(job.config)])
+            said |= dict.fromkeys([*validation.validate(job.config), *about_priors(job.config)])
         except ValueError as error:
             faults.setdefault(str(error), []).append(job.where)
     if faults:
@@ -192,7 +192,7 @@ def _prepare_renderers(jobs: Sequence[Job]) -> None:
     """What compiles at its first use does so here, once and seen, and what cannot draw is refused before any run."""
     import torch
 
-    from splatdistill.renderer import make_renderer
+    from splatdistill.rendering.renderer import make_renderer
 
     for config in {(job.config.device, job.config.renderer): job.config for job in jobs}.values():
         if config.device != "cpu" and config.renderer != "cpu" and torch.cuda.is_available():

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from splatdistill import presets
 from splatdistill.commands.common import DONE, File, Folder, print_results, read_splats
-from splatdistill.config import RendererName, TrainConfig
-from splatdistill.runs import Run
+from splatdistill.config import validation
+from splatdistill.config.schema import RendererName, TrainConfig
+from splatdistill.io.runs import Run
 
 if TYPE_CHECKING:
     from splatdistill.evaluate import Subject
@@ -48,7 +48,7 @@ def export(flags: Export) -> int:
 
         output.write_bytes(page_of(Item(flags.source)))
     else:
-        from splatdistill import exports
+        from splatdistill.export import writer as exports
 
         output = exports.write(output, splats, kind=flags.format, config=config)
     print(output)
@@ -74,7 +74,7 @@ class Compose:
 
 
 def compose(flags: Compose) -> int:
-    from splatdistill import exports
+    from splatdistill.export import writer as exports
     from splatdistill.io import formats, kinds
 
     kinds.kind_of(flags.output)
@@ -134,10 +134,10 @@ def render(flags: Render) -> int:
     light = _direction(flags.light) if flags.light else None
     splats = read_splats(flags.source)
     folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
-    from splatdistill.device import pick_device
-    from splatdistill.logs import Progress
-    from splatdistill.pictures import write_views
-    from splatdistill.renderer import make_renderer
+    from splatdistill.rendering.renderer import make_renderer
+    from splatdistill.rendering.turntable import write_views
+    from splatdistill.utils.device import pick_device
+    from splatdistill.utils.progress import Progress
 
     device = pick_device("auto")
     renderer = make_renderer(device, flags.renderer)
@@ -174,10 +174,10 @@ def evaluate(flags: Eval) -> int:
     if not subjects:
         raise ValueError("Name at least one run folder or .ply file to evaluate.")
     from splatdistill import evaluate as judging
-    from splatdistill.device import pick_device
-    from splatdistill.embedded.judge import Judge
+    from splatdistill.embedded.judge.networks import Judge
     from splatdistill.evaluate import report
-    from splatdistill.renderer import make_renderer
+    from splatdistill.rendering.renderer import make_renderer
+    from splatdistill.utils.device import pick_device
 
     shipped = Judge.load()
     judge, yardstick = shipped, shipped.yardstick
@@ -220,7 +220,7 @@ def _drawn_as(source: Path, *, frames: int, size: int) -> TrainConfig:
     """The settings of a run, or the defaults for a file, with films and pictures of this length and size."""
     config = Run(source).settings() if source.is_dir() else TrainConfig()
     config = replace(config, output=replace(config.output, frames=frames, size=size))
-    presets.validate(replace(config, prompt=config.prompt or "a file"))
+    validation.validate(replace(config, prompt=config.prompt or "a file"))
     return config
 
 

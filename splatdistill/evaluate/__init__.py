@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from splatdistill.cameras import turntable
-from splatdistill.config import CameraConfig
+from splatdistill.config.schema import CameraConfig
 from splatdistill.evaluate import metrics
-from splatdistill.lighting import Lights, shade, sun
-from splatdistill.renderer import Renderer
-from splatdistill.splats import Splats
+from splatdistill.rendering.renderer import Renderer
+from splatdistill.rendering.shading import Lights, shade, sun
+from splatdistill.scene.cameras import turntable
+from splatdistill.scene.gaussians import Splats
 
 NUM_VIEWS = 8
 SIZE = 64

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # words.py lies in this package and must come without torch
     from splatdistill.priors.diffusion import CodedPrior
     from splatdistill.priors.find import Source
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "embedded" / "weights"
+EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "prior" / "weights"
 
 
 def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", max_memory: float = 0.0) -> Prior:
@@ -28,7 +28,7 @@ def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", 
 
         return AnalyticPrior(beach_ball(image_size=64), image_size=64)
     from splatdistill.priors.find import Source, find
-    from splatdistill.priors.words import META_FILE, VOLUMES
+    from splatdistill.priors.vocabulary import META_FILE, VOLUMES
 
     source = Source(EMBEDDED, name) if name == "embedded" else find(name)
     path = source.path
@@ -39,7 +39,7 @@ def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", 
             from splatdistill.priors.known import KnownPrior
 
             return KnownPrior.load(path, device=str(device), dtype=dtype, origin=source.origin)
-        from splatdistill.priors.multiview import MultiViewPrior
+        from splatdistill.priors.embedded import MultiViewPrior
 
         return MultiViewPrior.load(path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)
     _refuse(engine, name, "onnx")
@@ -52,7 +52,7 @@ def load(name: str, *, device: torch.device, dtype: str, engine: str = "torch", 
 
 def _load_diffusion(source: Source, **settings: Any) -> CodedPrior:
     from splatdistill.priors.diffusion import DiffusionPrior
-    from splatdistill.priors.words import META_FILE
+    from splatdistill.priors.vocabulary import META_FILE
 
     path = source.path
     if path.is_file():

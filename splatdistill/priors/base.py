@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from splatdistill.types import Cameras, NoisyBatch
+from splatdistill.scene.types import Cameras, NoisyBatch
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from splatdistill.cpu import processor
 from splatdistill.io.files import read_cache, write_cache
 from splatdistill.priors import compiler, graph
 from splatdistill.priors.attention import ViewAttention
 from splatdistill.priors.unet import Attention, UNet
+from splatdistill.utils.cpu import processor
 
 if TYPE_CHECKING:
     from splatdistill.priors.network import NetworkPrior

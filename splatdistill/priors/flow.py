@@ -25,8 +25,8 @@ from splatdistill.priors.diffusion import (
 )
 from splatdistill.priors.find import Source
 from splatdistill.priors.folder import Folder
-from splatdistill.priors.memory import estimate, must_offload
 from splatdistill.priors.network import pick_dtype
+from splatdistill.priors.offload import estimate, must_offload
 from splatdistill.priors.schedule import Schedule, levels
 from splatdistill.priors.text import read_three
 

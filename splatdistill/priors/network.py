@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splatdistill.cameras import camera_token
-from splatdistill.device import send
 from splatdistill.priors import compiler, graph
 from splatdistill.priors.attention import install_view_attention
 from splatdistill.priors.base import Choice, Condition, Variational, joined
-from splatdistill.priors.memory import Chunks
+from splatdistill.priors.offload import Chunks
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
-from splatdistill.types import Cameras
+from splatdistill.scene.cameras import camera_token
+from splatdistill.scene.types import Cameras
+from splatdistill.utils.device import send
 
 if TYPE_CHECKING:
     from splatdistill.priors.engine import Engine

@@ -16,8 +16,8 @@ from splatdistill.batch.dispatch import Outcome, work
 from splatdistill.batch.ledger import DONE, FAILED, WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.batch.progress import Board
-from splatdistill.config import TrainConfig
-from splatdistill.runs import Run
+from splatdistill.config.schema import TrainConfig
+from splatdistill.io.runs import Run
 
 OUTCOMES = {
     "done": Outcome(2.0),

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from splatdistill.embedded import fit
+from splatdistill.embedded.corpus import fit
 from splatdistill.embedded.corpus.__main__ import main as corpus_main
+from splatdistill.embedded.corpus.fit import FitConfig, Target, add, order, pack, read_corpus, run
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
 from splatdistill.embedded.corpus.pack import render_toys
-from splatdistill.embedded.fit import FitConfig, Target, add, order, pack, read_corpus, run
-from splatdistill.embedded.rings import Rings, render
+from splatdistill.embedded.prior.rings import Rings, render
 from splatdistill.priors.gbuffer import ALPHA, PAINTS, rgba_white
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.triplane import TriPlanes

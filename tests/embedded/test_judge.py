@@ -11,13 +11,20 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from splatdistill.embedded import judge as judges
 from splatdistill.embedded.corpus.captions import COLOURS
 from splatdistill.embedded.corpus.nouns import NOUNS
-from splatdistill.embedded.judge import PARTS, WEIGHTS, Judge, create_sides, create_words
-from splatdistill.embedded.judge_losses import Captions, contrastive_loss, side_targets
-from splatdistill.embedded.judge_pictures import UNKNOWN, PictureBook, augment, relight
-from splatdistill.embedded.judge_train import TrainConfig, Trainer, begin_like_words, fresh_config, make_trainer, run
+from splatdistill.embedded.judge import networks as judges
+from splatdistill.embedded.judge.images import UNKNOWN, PictureBook, augment, relight
+from splatdistill.embedded.judge.losses import Captions, contrastive_loss, side_targets
+from splatdistill.embedded.judge.networks import PARTS, WEIGHTS, Judge, create_sides, create_words
+from splatdistill.embedded.judge.optimization import (
+    TrainConfig,
+    Trainer,
+    begin_like_words,
+    fresh_config,
+    make_trainer,
+    run,
+)
 
 SMALL = {**fresh_config(), "widths": [4, 8, 8, 8], "text_width": 8, "embed": 8}
 CONFIG = TrainConfig(batch=8, warmup=2, max_images=400)
@@ -258,7 +265,7 @@ def test_a_run_writes_a_judge_that_loads(corpus_folder, tmp_path):
 
 def test_two_fronts_look_alike_from_both_sides():
     pytest.importorskip("embreex")
-    from splatdistill.embedded.judge_measure import with_two_fronts
+    from splatdistill.embedded.judge.calibrate import with_two_fronts
 
     views = torch.rand(8, 4, 4, 3, generator=torch.Generator().manual_seed(0))
     both = with_two_fronts(views)
@@ -269,8 +276,8 @@ def test_two_fronts_look_alike_from_both_sides():
 
 def test_measuring_needs_no_training(library, tmp_path, monkeypatch):
     pytest.importorskip("embreex")
-    from splatdistill.embedded import judge_measure
     from splatdistill.embedded.corpus.furniture import read_catalogue
+    from splatdistill.embedded.judge import calibrate as judge_measure
 
     nouns = {noun.name: noun for noun in NOUNS}
     models = [(nouns[name], m, 0.0) for name, m in zip(("car", "hamburger"), read_catalogue(library), strict=True)]

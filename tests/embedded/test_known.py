@@ -13,27 +13,28 @@ import pytest
 import torch
 
 from splatdistill import cli, priors
-from splatdistill.cameras import orbit
-from splatdistill.config import DensifyConfig, SplatsConfig, TrainConfig
-from splatdistill.embedded import export, network
+from splatdistill.config.schema import DensifyConfig, SplatsConfig, TrainConfig
 from splatdistill.embedded.corpus.__main__ import main as corpus_main
 from splatdistill.embedded.corpus.captions import dominant_colour
+from splatdistill.embedded.corpus.fit import FitConfig, pack, run
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
 from splatdistill.embedded.corpus.pack import render_toys
-from splatdistill.embedded.fit import FitConfig, pack, run
-from splatdistill.embedded.refine import prepare
-from splatdistill.embedded.refiner import RefineConfig
-from splatdistill.embedded.rings import render
-from splatdistill.logs import NoLog
-from splatdistill.particle import initial_splats
+from splatdistill.embedded.prior import architecture as network
+from splatdistill.embedded.prior import assemble as export
+from splatdistill.embedded.prior.refiner import RefineConfig
+from splatdistill.embedded.prior.rings import render
+from splatdistill.embedded.prior.train_refiner import prepare
 from splatdistill.priors.base import Choice
 from splatdistill.priors.gbuffer import ALPHA, PAINTS
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.known import KnownPrior
 from splatdistill.priors.refine import believe, linear_answer
 from splatdistill.priors.schedule import levels
-from splatdistill.priors.words import Advice, Vocabulary
-from splatdistill.train import Trainer
+from splatdistill.priors.vocabulary import Advice, Vocabulary
+from splatdistill.scene.cameras import orbit
+from splatdistill.training.particle import initial_splats
+from splatdistill.training.run_log import NoLog
+from splatdistill.training.trainer import Trainer
 
 TINY = FitConfig(objects=3, rays=64, depth=8, decoder_objects=6, decoder_steps=80, steps=80)
 CPU = torch.device("cpu")
@@ -79,7 +80,7 @@ def noisy(prior: KnownPrior, shown: torch.Tensor, t: int):
     return xt, rows, alpha, sigma
 
 
-@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
 @pytest.mark.parametrize("t", [100, 500, 950])
 def test_untrained_and_pinned_it_answers_as_the_gaussian_about_the_volume(prior, t):
     prior.begin(Choice("a red house with a blue roof and a green door", instance=2))
@@ -91,7 +92,7 @@ def test_untrained_and_pinned_it_answers_as_the_gaussian_about_the_volume(prior,
     torch.testing.assert_close(epsilon, (xt - alpha * answer) / sigma, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
 def test_an_open_mixture_is_believed_as_its_volumes_are_likely(prior):
     prior.begin(Choice("a red house with a blue roof and a green door", mixture=True))
     condition = prior.embed(prior.choice.prompt, ring())
@@ -108,7 +109,7 @@ def test_an_open_mixture_is_believed_as_its_volumes_are_likely(prior):
     torch.testing.assert_close((xt - sigma * epsilon) / alpha, answer, rtol=0.02, atol=0.02 / float(alpha[0]))
 
 
-@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
 def test_seeds_favour_different_models_and_an_instance_is_pinned(prior):
     favoured = set()
     for seed in range(12):
@@ -182,7 +183,7 @@ def test_advice_is_a_warning_of_the_run_s_own_prompt(prior):
         prior.embed("ugly, blurry", ring())
 
 
-@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
 @pytest.mark.parametrize("method", ["sds", "vsd", "esd", "csd", "consistency", "multiview"])
 def test_every_method_takes_it(prior, folder, method):
     config = TrainConfig(
@@ -227,7 +228,7 @@ def test_its_words_are_those_of_its_models(folder, capsys):
     )
 
 
-@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
 def test_a_model_of_ones_own_is_known_by_its_name(folder, tmp_path, capsys):
     pytest.importorskip("embreex")
     import trimesh

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus.nouns import EVERY_NOUN, NOUNS, File, Noun, read_files, with_files
+from splatdistill.scene.cameras import orbit
 
 pytest.importorskip("embreex")
 import trimesh

@@ -10,11 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from splatdistill.embedded import network
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
 from splatdistill.embedded.corpus.pack import render_toys
-from splatdistill.embedded.refine import main
-from splatdistill.embedded.refiner import (
+from splatdistill.embedded.prior import architecture as network
+from splatdistill.embedded.prior.refiner import (
     LEAST_ERROR,
     RefineConfig,
     RefineTrainer,
@@ -23,9 +22,10 @@ from splatdistill.embedded.refiner import (
     mix,
     schedule,
 )
-from splatdistill.embedded.rings import FEATURES, FEATURES_INDEX, Rings
+from splatdistill.embedded.prior.rings import FEATURES, FEATURES_INDEX, Rings
+from splatdistill.embedded.prior.train_refiner import main
 from splatdistill.priors import refine
-from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.refine import Accuracy, believe
 
 ACCURACY = Accuracy(plain=0.01, inside=0.01, edge=0.1, coarse=0.05)

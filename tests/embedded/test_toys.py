@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus.rays import enclosing_ball
 from splatdistill.embedded.corpus.solids import Part, fit, gbuffer, limb, solid
 from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, SHAPES, make_toy
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, PAINTS, SHADING
+from splatdistill.scene.cameras import orbit
 
 
 def cameras(*azimuths, elevation=0.3, size=32):

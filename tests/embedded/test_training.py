@@ -12,12 +12,13 @@ import threading
 import pytest
 import torch
 
-from splatdistill.embedded import network, samples
 from splatdistill.embedded.corpus.dataset import Corpus
-from splatdistill.embedded.samples import NearestRender, ddim, draw_loss, sample_grid
-from splatdistill.embedded.train import RECIPES, main, prepare, run
-from splatdistill.embedded.trainer import TrainConfig, Trainer, warm_start
-from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.embedded.prior import architecture as network
+from splatdistill.embedded.prior import samples
+from splatdistill.embedded.prior.denoiser import TrainConfig, Trainer, warm_start
+from splatdistill.embedded.prior.pretrain import RECIPES, main, prepare, run
+from splatdistill.embedded.prior.samples import NearestRender, ddim, draw_loss, sample_grid
+from splatdistill.priors.embedded import MultiViewPrior
 
 CONFIG = TrainConfig(batch=8, resolution=16, warmup=2, max_images=100)
 
@@ -82,7 +83,7 @@ def test_drawing_ahead_changes_nothing(corpus_folder):
 def test_a_step_lies_on_its_device_as_a_whole(corpus_folder, monkeypatch):
     """The device without memory stands for a GPU: what mixes it with the CPU, or reads from it, raises there."""
     meta = torch.device("meta")
-    monkeypatch.setattr("splatdistill.embedded.trainer.send", lambda x, device: x.to(device))
+    monkeypatch.setattr("splatdistill.embedded.prior.denoiser.send", lambda x, device: x.to(device))
     monkeypatch.setattr("splatdistill.embedded.corpus.dataset.send", lambda x, device: x.to(device))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(Trainer, "_generator", lambda self: None)
@@ -127,7 +128,9 @@ def test_learning_rate_warms_up_and_decays(corpus_folder):
 
 
 def test_a_run_writes_state_log_samples_and_a_prior_that_loads(corpus_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("splatdistill.embedded.train.sample_grid", lambda prior, path: path.write_bytes(b"png"))
+    monkeypatch.setattr(
+        "splatdistill.embedded.prior.pretrain.sample_grid", lambda prior, path: path.write_bytes(b"png")
+    )
     it = trainer(corpus_folder, dataclasses.replace(CONFIG, max_images=16))
     run(it, out=tmp_path, minutes=1, save_minutes=10, sample_minutes=10)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["loss.jsonl", "prior", "samples", "state.safetensors"]
@@ -188,7 +191,7 @@ def test_the_loss_is_drawn(tmp_path):
 
 
 def test_recipes_are_defaults_that_flags_change(tmp_path, capsys):
-    from splatdistill.embedded.train import _parse
+    from splatdistill.embedded.prior.pretrain import _parse
 
     args = _parse(["--corpus", "c", "--out", "o", "--recipe", "full", "--batch", "64"])
     assert args.batch == 64 and args.ema == RECIPES["full"].ema
@@ -230,7 +233,8 @@ def test_training_needs_few_packages():
     code = (
         "import sys\n"
         "for name in ('trimesh', 'embreex', 'plyfile', 'imageio', 'matplotlib'): sys.modules[name] = None\n"
-        "import splatdistill.embedded.train, splatdistill.embedded.samples, splatdistill.embedded.corpus.__main__"
+        "import splatdistill.embedded.prior.pretrain, splatdistill.embedded.prior.samples\n"
+        "import splatdistill.embedded.corpus.__main__"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -12,9 +12,9 @@ from safetensors import safe_open
 
 import splatdistill.embedded
 from splatdistill.embedded.corpus.nouns import NOUNS, read_files
-from splatdistill.embedded.network import EVERYTHING
-from splatdistill.priors.multiview import MultiViewPrior
-from splatdistill.priors.words import META_FILE, Vocabulary
+from splatdistill.embedded.prior.architecture import EVERYTHING
+from splatdistill.priors.embedded import MultiViewPrior
+from splatdistill.priors.vocabulary import META_FILE, Vocabulary
 
 PACKAGE = Path(splatdistill.embedded.__file__).parent
 WEIGHTS = PACKAGE / "weights"

@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill.cameras import turntable
-from splatdistill.config import (
+from splatdistill.config.schema import (
     BackgroundConfig,
     CameraConfig,
     DensifyConfig,
@@ -27,7 +26,8 @@ from splatdistill.config import (
     VSDConfig,
 )
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian, Mixture
-from splatdistill.train import Trainer
+from splatdistill.scene.cameras import turntable
+from splatdistill.training.trainer import Trainer
 
 LOW: dict[str, Any] = {"t_min": 0.02, "t_max": 0.2, "t_max_final": 0.2, "guidance_scale": 1.0}
 STD, MODES = 0.12, (-0.7, 0.7)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill.config import MultiViewConfig, SDSConfig
+from splatdistill.config.schema import MultiViewConfig, SDSConfig
 from splatdistill.guidance.multiview import MultiView
 from splatdistill.guidance.schedules import timestep_range
 from splatdistill.guidance.sds import SDS

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill.cameras import orbit
-from splatdistill.config import ESDConfig, SDSConfig, VSDConfig
+from splatdistill.config.schema import ESDConfig, SDSConfig, VSDConfig
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.esd import ESD
 from splatdistill.guidance.sds import SDS
 from splatdistill.guidance.vsd import VSD
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian
-from splatdistill.priors.particles import GaussianScore, ParticleScore
-from splatdistill.types import NoisyBatch
+from splatdistill.priors.oracles import GaussianScore, ParticleScore
+from splatdistill.scene.cameras import orbit
+from splatdistill.scene.types import NoisyBatch
 from tests.guidance.toys import (
     Counting,
     assemble,

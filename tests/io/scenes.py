@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from splatdistill.splats import SH_C0, Splats
+from splatdistill.scene.gaussians import SH_C0, Splats
 
 
 def asymmetric(count: int, *, degree: int = 0, seed: int = 0) -> Splats:

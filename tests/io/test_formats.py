@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from splatdistill.io import formats, kinds, ply
 from splatdistill.io.frames import convert_frame
 from splatdistill.ops.reference import rotation_matrices
-from splatdistill.splats import SH_C0, Splats
+from splatdistill.scene.gaussians import SH_C0, Splats
 from tests.io.scenes import asymmetric
 
 Record = dict[str, Any]

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from splatdistill.cameras import turntable
-from splatdistill.config import CameraConfig
+from splatdistill.config.schema import CameraConfig
 from splatdistill.io.frames import concatenate, convert_frame, from_turns, transform
 from splatdistill.ops.reference import rotation_matrices
-from splatdistill.renderer import CpuRenderer
-from splatdistill.splats import FIELDS, Splats
+from splatdistill.rendering.renderer import CpuRenderer
+from splatdistill.scene.cameras import turntable
+from splatdistill.scene.gaussians import FIELDS, Splats
 from tests.io.scenes import asymmetric
 
 VIEWS = turntable(CameraConfig(), num_frames=3, size=48)

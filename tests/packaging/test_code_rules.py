@@ -18,7 +18,7 @@ def test_files_of_a_run_have_one_reader_and_yaml_another():
     """A second reader goes without the guards of the first."""
     shipped = [p for p in tracked(".py") if _relative(p).startswith(("splatdistill/", "viewer/"))]
     readers = {_relative(p) for p in shipped if other_readers(p.read_text())}
-    assert readers == {"splatdistill/runs.py", "splatdistill/yamlfile.py"}
+    assert readers == {"splatdistill/io/runs.py", "splatdistill/config/yaml_reader.py"}
     for planted in ('open(run / "config.yaml")', "yaml.safe_load(text)", 'read(run, "summary.json")'):
         assert len(other_readers(planted)) == 1
     assert other_readers("yaml.safe_dump(values)") == []

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from splatdistill.cameras import orbit
 from splatdistill.priors.analytic import AnalyticPrior, Density, Equicorrelated, Gaussian, Mixture, beach_ball, two_view
+from splatdistill.scene.cameras import orbit
 
 
 def levels(num_views: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from splatdistill import ops, priors
-from splatdistill.cameras import orbit
-from splatdistill.config import METHODS, CSDConfig, SDSConfig, SplatsConfig, TrainConfig
+from splatdistill.config.schema import METHODS, CSDConfig, SDSConfig, SplatsConfig, TrainConfig
 from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.sds import SDS
 from splatdistill.priors.diffusion import CodedPrior
-from splatdistill.train import Trainer
+from splatdistill.scene.cameras import orbit
+from splatdistill.training.trainer import Trainer
 from tests.priors import families
 
 CPU = torch.device("cpu")

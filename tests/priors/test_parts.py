@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from splatdistill.embedded import network
+from splatdistill.embedded.prior import architecture as network
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.priors import EMBEDDED, parts
-from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.unet import UNet, supports
 from splatdistill.priors.words_encoder import TextEncoder
-from tests.priors.test_multiview import noise, ring, steps
+from tests.priors.test_embedded import noise, ring, steps
 
 PROMPTS = ["a red armchair", "", "Foo, a GREEN car! " + 20 * "a "]
 

@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus.rays import camera_rays
 from splatdistill.priors.gbuffer import CHANNELS
 from splatdistill.priors.instances import Instance, Instances, quantise
 from splatdistill.priors.triplane import TriPlanes, chord, pixel_rays
+from splatdistill.scene.cameras import orbit
 
 
 def cameras(num: int = 2, size: int = 16):

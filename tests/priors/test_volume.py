@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from splatdistill.cameras import camera_token, orbit
-from splatdistill.embedded import network
+from splatdistill.embedded.prior import architecture as network
 from splatdistill.priors.base import Condition
-from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.volume import CELLS, FeatureVolume, beside
+from splatdistill.scene.cameras import camera_token, orbit
 
 WIDTH = 16
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus import pack
 from splatdistill.embedded.corpus.furniture import CC0, Model, check_versions, find_libraries, load_mesh, read_catalogue
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, ring_cameras, write_index
@@ -24,8 +23,9 @@ from splatdistill.embedded.corpus.nouns import NOUNS, File, Noun, read_files, sp
 from splatdistill.embedded.corpus.render import Caster
 from splatdistill.embedded.corpus.splits import held_out_instances
 from splatdistill.priors.gbuffer import CHANNELS
-from splatdistill.rng import key
-from splatdistill.types import Cameras
+from splatdistill.scene.cameras import orbit
+from splatdistill.scene.types import Cameras
+from splatdistill.utils.rng import key
 
 Chosen = tuple[Noun, Model, float]  # and its yaw in degrees
 

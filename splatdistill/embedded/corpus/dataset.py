@@ -17,8 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from splatdistill.cameras import camera_token, orbit, view_words
-from splatdistill.device import send
 from splatdistill.embedded.corpus import pack
 from splatdistill.embedded.corpus.captions import (
     COLOURS,
@@ -33,7 +31,9 @@ from splatdistill.embedded.corpus.nouns import EVERY_NOUN, Noun
 from splatdistill.embedded.corpus.splits import held_out_pair, held_out_relation
 from splatdistill.embedded.corpus.toys import BY_NAME, FAMILIES, Family
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, CHANNELS, LUMA, PAINTS, paint
-from splatdistill.rng import key
+from splatdistill.scene.cameras import camera_token, orbit, view_words
+from splatdistill.utils.device import send
+from splatdistill.utils.rng import key
 
 Mode = Literal["ring", "camera", "words"]
 Split = Literal["train", "held-out"]

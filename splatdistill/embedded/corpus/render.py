@@ -12,7 +12,7 @@ from trimesh.ray.ray_pyembree import RayMeshIntersector
 from splatdistill.embedded.corpus.meshes import Mesh
 from splatdistill.embedded.corpus.rays import camera_rays, pixels, shade
 from splatdistill.priors.gbuffer import PAINTS
-from splatdistill.types import Cameras
+from splatdistill.scene.types import Cameras
 
 _MAX_LAYERS = 6  # surfaces a ray may pass through where the material is transparent
 

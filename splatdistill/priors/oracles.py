@@ -1,0 +1,81 @@
+"""The second score of VSD and ESD where it is no network: exact for the renders at hand, or a learned Gaussian."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from splatdistill.priors.learned_score import LearnedScore
+from splatdistill.scene.types import NoisyBatch
+
+
+class ParticleScore:
+    """The exact score of the renders at hand, noised. Views of particle 0 come first, then those of particle 1, ...
+
+    With the camera: of all particles' renders from the same camera. Without: of all renders from all cameras.
+    temperature: of the weights of the renders, 1 is exact.
+    """
+
+    def __init__(self, *, particles: int, temperature: float = 1.0) -> None:
+        self.particles, self.temperature = particles, temperature
+
+    @torch.no_grad()
+    def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
+        """Epsilon at x_t, one tensor [V,C,h,w] for each entry of `told`."""
+        return [self._score(batch, tell) for tell in told]
+
+    def _score(self, batch: NoisyBatch, told: bool) -> Tensor:
+        ranks, alpha, sigma = batch.ranks, batch.alpha.view(-1, 1), batch.sigma.view(-1, 1)
+        renders = ranks.gather(batch.x0.detach().flatten(1))
+        away = batch.xt.flatten(1)[:, None] - alpha[:, None] * renders  # [row, render, C h w]
+        logits = -away.square().sum(2) / (2 * sigma**2 * self.temperature)
+        if told:
+            views = len(batch.xt) // self.particles
+            camera = ranks.rank * views + torch.arange(len(batch.xt), device=logits.device) % views
+            logits = logits.masked_fill(camera[:, None] != ranks.gather(camera), -torch.inf)
+        nearest = torch.softmax(logits, 1)
+        return ((nearest[..., None] * away).sum(1) / sigma).view_as(batch.xt)
+
+    def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
+        """Nothing is learned: the score follows the renders."""
+        return {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        assert not state
+
+
+class GaussianScore(LearnedScore):
+    """A linear network: the score of N(mean, std^2 I), one for all cameras, and one whose mean follows the token."""
+
+    def __init__(
+        self, shape: Sequence[int], *, alphas_cumprod: Tensor, lr: float, dropout: float, particles: int
+    ) -> None:
+        """shape: C, h, w of the renders. It starts as N(0, I)."""
+        self.shape = tuple(shape)
+        self.mean, self.log_std = nn.Parameter(torch.zeros(self.shape)), nn.Parameter(torch.zeros(()))
+        self.camera_mean, self.camera_log_std = nn.Parameter(torch.zeros(self.shape)), nn.Parameter(torch.zeros(()))
+        self.camera_weight = nn.Parameter(torch.zeros(16, self.mean.numel()))
+        names = ("mean", "log_std", "camera_mean", "camera_log_std", "camera_weight")
+        super().__init__(
+            {name: getattr(self, name) for name in names},
+            alphas_cumprod=alphas_cumprod,
+            lr=lr,
+            dropout=dropout,
+            particles=particles,
+        )
+
+    def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        alpha, sigma = self._levels(t)
+        told = (tokens != 0).any(-1).view(-1, 1, 1, 1)
+        by_camera = self.camera_mean + (tokens @ self.camera_weight).view(-1, *self.shape)
+        mean = torch.where(told, by_camera, self.mean)
+        log_std = torch.where(told, self.camera_log_std, self.log_std)
+        return sigma * (xt - alpha * mean) / (alpha**2 * torch.exp(2 * log_std) + sigma**2)
+
+    def frozen(self, xt: Tensor, t: Tensor) -> Tensor:
+        return self._levels(t)[1] * xt
