@@ -351,11 +351,14 @@ class TrainConfig:
     renderer: RendererName = "auto"
     """What draws the Gaussians: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the prior's network; auto takes bf16 on a GPU and where the processor is faster with it."""
-    network_engine: Literal["auto", "torch", "onnx", "cuda-graph"] = "auto"
+    """Precision of the prior's network; auto takes bf16 on a GPU and where the processor is faster with it. On a GPU,
+    what stays in fp32 beside bf16 may round its factors to TF32; with fp32 nothing does.
+    """
+    network_engine: Literal["auto", "torch", "onnx", "cuda-graph", "compile"] = "auto"
     """What computes the predictions of the embedded prior: torch; onnx (onnxruntime), in fp32 on a CPU; cuda-graph, on
-    a GPU, which launches the kernels of torch together; or auto: onnx where it is installed and answers as torch does,
-    else torch. Other priors take torch.
+    a GPU, which launches the kernels of torch together; compile, code that torch makes of the network before its first
+    answer; or auto: onnx where it is installed and answers as torch does, else torch. Other priors take torch, or
+    compile where they are a network.
     """
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""

@@ -81,7 +81,7 @@ class MultiViewPrior(UNetPrior):
         origin: str | None = None,
     ) -> MultiViewPrior:
         """Reads a local folder of safetensors. dtype: auto, bf16 or fp32; auto is bf16 where the hardware has it.
-        engine: auto, torch, onnx or cuda-graph, as in `engine.pick` and `engine.graphs`.
+        engine: one of `engine.NAMES`, as in `engine.pick`, `engine.graphs` and `engine.compiled`.
 
         ValueError, one sentence, when the folder holds no prior or the engine is not there.
         """
@@ -114,6 +114,7 @@ class MultiViewPrior(UNetPrior):
         )
         prior.engine = engines.pick(engine, prior.unet, dtype=dtype, trial=prior._trial())
         prior.graphs = engines.graphs(engine, prior.device)
+        prior.compiled = engines.compiled(engine, prior)
         return prior
 
     def begin(self, choice: Choice) -> None:
@@ -133,7 +134,7 @@ class MultiViewPrior(UNetPrior):
         joint_rows: int = 0,
     ) -> Tensor:
         if self.engine is None:
-            return self.denoise(xt, t, text=text, cameras=cameras, pooled=pooled, joint_rows=joint_rows)
+            return super().answer(xt, t, text=text, cameras=cameras, pooled=pooled, joint_rows=joint_rows)
         seen, more = self._told(xt, cameras, pooled)
         seen = seen.contiguous(memory_format=torch.channels_last)
         question = Question(seen, t, text, more["class_labels"], num_views=self.num_views, joint_rows=joint_rows)

@@ -1,14 +1,18 @@
-"""A prior that measures itself: the seconds of its network and the pictures that went through it."""
+"""A prior that measures itself: the seconds of its network and the pictures that went through it.
+
+All that networks compute in a run passes here, so here their settings on CUDA are put into force.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor
 
 from splatdistill.priors.base import Condition, Prior, Variational
 from splatdistill.scene.types import NoisyBatch
-from splatdistill.utils.device import Stopwatch
+from splatdistill.utils.device import Stopwatch, for_networks
 
 
 class TimedPrior:
@@ -30,16 +34,22 @@ class TimedPrior:
 
     @property
     def network_engine(self) -> str:
-        """A CUDA graph may turn out not to be possible."""
+        """A CUDA graph or compiled code may turn out not to be possible."""
         return self._prior.network_engine
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """For what networks compute, backward included: timed, and with their settings."""
+        with self.watch.timed(), for_networks(self.watch.device, dtype=self.dtype):
+            yield
+
     def encode(self, rgb: Tensor) -> Tensor:
-        with self.watch.timed():
+        with self.running():
             return self._prior.encode(rgb)
 
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         self.watch.pictures += len(xt) * len(conditions)
-        with self.watch.timed():
+        with self.running():
             return self._prior.predict(xt, t, conditions)
 
     def variational(
@@ -60,10 +70,10 @@ class TimedScore:
 
     def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
         self._prior.watch.pictures += len(batch.xt) * len(told)
-        with self._prior.watch.timed():
+        with self._prior.running():
             return self._score.predict(batch, told)
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
         self._prior.watch.pictures += len(batch.xt) // self._particles  # each particle shows one view in turn
-        with self._prior.watch.timed():
+        with self._prior.running():
             return self._score.update(batch, seed=seed, step=step, measure=measure)

@@ -39,7 +39,7 @@ def sample_background(config: BackgroundConfig, *, num_views: int, group: int, g
     kind, flat = torch.rand(4 * n, generator=generator).split([n, 3 * n])
     kind, flat = kind.view(n, 1), flat.view(n, 3)
     colour = torch.where(kind < config.white + config.gray, flat[:, :1], flat)
-    colour = torch.where(kind < config.white, torch.ones(()), colour)
+    colour = colour.masked_fill(kind < config.white, 1.0)
     return colour[:, None].expand(n, group, 3).flatten(0, 1)
 
 

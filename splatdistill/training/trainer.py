@@ -32,22 +32,9 @@ from splatdistill.training.run_log import Log
 from splatdistill.training.splat_optimizer import check
 from splatdistill.utils import rng
 from splatdistill.utils.cpu import Usage
-from splatdistill.utils.device import Readback, Stopwatch, send
+from splatdistill.utils.device import Readback, Stopwatch, network_settings, send
 from splatdistill.utils.distributed import ALONE, Ranks
 from splatdistill.utils.progress import Progress
-
-
-class _Pull(torch.autograd.Function):
-    """A number whose gradient is known: torch loads sympy to check the shape of one that is handed to `backward`."""
-
-    @staticmethod
-    def forward(ctx, picture, grad):
-        ctx.save_for_backward(grad)
-        return grad.new_zeros(())
-
-    @staticmethod
-    def backward(ctx, one):
-        return ctx.saved_tensors[0], None
 
 
 def choice_of(config: TrainConfig) -> Choice:
@@ -217,16 +204,16 @@ class Trainer:
             clamp=self.guidance.clamp(step),
             total_views=self.ranks.world * len(x0),
         )
-        with self.prior.watch.timed():
+        with self.prior.running():
             (loss * len(outputs) if len(outputs) > 1 else loss).backward()  # a mean over each particle's own views
         assert rgb.grad is not None
         shares = rgb.grad.chunk(len(outputs))
         for particle, output, picture, grad in zip(self.particles, outputs, pictures, shares, strict=True):
             extra = regularizer(config.regularize, output, particle.splats, largest=config.densify.split_scale)
-            pull = _Pull.apply(picture, grad)
+            losses = [ops.loss_with_gradient(picture, gradient=grad)]
             if extra is not None:  # a mean over this rank's views, and the ranks are added up
-                pull = pull + (extra / self.ranks.world if self.ranks.world > 1 else extra)
-            pull.backward()
+                losses.append(extra / self.ranks.world if self.ranks.world > 1 else extra)
+            torch.autograd.backward(losses)
             self.ranks.sum(particle.optimizer.grads)
         self.ranks.sum([nonfinite])
         return batch, outputs, norms, nonfinite
@@ -240,6 +227,7 @@ class Trainer:
             "image_evaluations": self.ranks.world * self.prior.watch.pictures,
             "dtype": self.prior.dtype,
             "network_engine": self.prior.network_engine,
+            **network_settings(self.device, dtype=self.prior.dtype),
             "threads": torch.get_num_threads(),
         }
 

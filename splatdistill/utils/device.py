@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +49,7 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self.seconds = 0.0
         self.pictures = 0
+        self.device = device
         self._cuda = device.type == "cuda"
         self._running: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
 
@@ -70,6 +72,57 @@ class Stopwatch:
         while self._running and self._running[0][1].query():
             start, end = self._running.popleft()
             self.seconds += 1e-3 * start.elapsed_time(end)
+
+
+def network_settings(device: torch.device, *, dtype: str) -> dict[str, bool]:
+    """How networks compute on CUDA beside their `dtype`, by the names that summaries have; nothing on a CPU.
+
+    Shapes stay the same, so cuDNN times its algorithms once and takes the fastest. What stays in fp32 beside bf16 (a
+    VAE that asks for it, adapters) may round its factors to TF32; with dtype fp32 nothing does, not even convolutions,
+    for which torch allows it. A process that uses torch's newer switches, `fp32_precision`, keeps its own TF32.
+    """
+    if device.type != "cuda":
+        return {}
+    return {"cudnn_benchmark": True} | ({} if _tf32() is None else {"tf32": dtype != "fp32"})
+
+
+@contextmanager
+def for_networks(device: torch.device, *, dtype: str) -> Iterator[None]:
+    """Puts `network_settings` into force and what was before back: geometry in fp32 stays exact.
+
+    The switches are the process's: other threads see them meanwhile.
+    """
+    chosen = network_settings(device, dtype=dtype)
+    if not chosen:
+        yield
+        return
+    backends: Any = torch.backends
+    cudnn, products = backends.cudnn, (backends.cuda.matmul, backends.mkldnn.matmul)
+    benchmark, before, newer = cudnn.benchmark, _tf32(), [kind.fp32_precision for kind in products]
+    try:
+        cudnn.benchmark = chosen["cudnn_benchmark"]
+        if "tf32" in chosen:
+            torch.set_float32_matmul_precision("high" if chosen["tf32"] else "highest")
+            cudnn.allow_tf32 = chosen["tf32"]
+        yield
+    finally:
+        cudnn.benchmark = benchmark
+        if before is not None:
+            precision, cudnn.allow_tf32 = before
+            torch.set_float32_matmul_precision(precision)
+            for kind, value in zip(products, newer, strict=True):  # "highest" is more than one of these
+                kind.fp32_precision = value
+
+
+def _tf32() -> tuple[str, bool] | None:
+    """Precision of products and whether cuDNN takes TF32; None where torch refuses to tell, because one of its newer
+    switches was used.
+    """
+    try:
+        backends: Any = torch.backends
+        return torch.get_float32_matmul_precision(), backends.cudnn.allow_tf32
+    except RuntimeError:
+        return None
 
 
 def pick_device(name: str) -> torch.device:
