@@ -63,7 +63,7 @@ def measure(trainer: Trainer, device: torch.device, *, warm_up: int, steps: int,
     gpu_common.wait(device)
     wall = time.perf_counter() - begun
     done = trainer.step - warm_up
-    for watch in (*watches.values(), trainer.prior.watch):
+    for watch in (*watches.values(), trainer.prior.stopwatch):
         watch.collect()
     parts = {name: 1e3 * (watch.seconds - before[name]) / done for name, watch in watches.items()}
     parts["other"] = 1e3 * wall / done - sum(parts.values())

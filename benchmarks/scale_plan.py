@@ -30,7 +30,7 @@ from splatdistill import priors
 from splatdistill.config.presets import load
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
-from splatdistill.utils.distributed import ALONE, Ranks
+from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 
 VIEWS = 4  # the least of a multi-view prior
 WARM_UP, SMALL, LARGE = 3, 1 << 10, 1 << 24  # steps, bytes, bytes
@@ -79,7 +79,7 @@ def work(num_views: int, steps: int) -> dict[str, float]:
     """Seconds of a step, bytes of gradients, and of sums of two sizes where there are ranks."""
     torch.set_num_threads(1)
     device = torch.device("cpu")
-    ranks = Ranks.join(device)
+    ranks = ProcessGroup.join(device)
     config = load("multiview")[0]
     config = replace(config, prompt="a red lamp", num_views=num_views, steps=1000)
     prior = priors.load(config.prior, device=device, dtype=config.dtype)
@@ -90,16 +90,18 @@ def work(num_views: int, steps: int) -> dict[str, float]:
         trainer.advance(NoLog())
         seconds.append(time.perf_counter() - start)
     size = sum(x.nbytes for name, x in trainer.splats.tensors.items() if hasattr(config.optim, name))
-    sums = {f"sum_{count}": sum_seconds(ranks, count) for count in (SMALL, LARGE)} if ranks is not ALONE else {}
+    sums = (
+        {f"sum_{count}": sum_seconds(ranks, count) for count in (SMALL, LARGE)} if ranks is not SINGLE_PROCESS else {}
+    )
     ranks.leave()
     return {"step": statistics.median(seconds[WARM_UP:]), "bytes": size, "splats": len(trainer.splats), **sums}
 
 
-def sum_seconds(ranks: Ranks, count: int) -> float:
+def sum_seconds(ranks: ProcessGroup, count: int) -> float:
     values, seconds = torch.zeros(count // 4), []
     for _ in range(12):
         start = time.perf_counter()
-        ranks.sum([values])
+        ranks.all_reduce([values])
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[2:])
 

@@ -41,7 +41,7 @@ def measure(num_splats: int, *, rounds: int) -> dict[str, float]:
     splats = init_ball(SplatsConfig(num_init=num_splats), seed=0)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        asked = remote_control.Control(run, RunLog(run, TrainConfig(), command=""))
+        asked = remote_control.RemoteControl(run, RunLog(run, TrainConfig(), command=""))
         unwatched = [milliseconds(asked, splats, step) for step in range(rounds)]
         (run / "control" / "watch").touch()
         remote_control.SNAPSHOT_EVERY = 0.0
@@ -52,7 +52,7 @@ def measure(num_splats: int, *, rounds: int) -> dict[str, float]:
     return {"num_splats": num_splats, **{name: round(value, 4) for name, value in numbers.items()}}
 
 
-def milliseconds(asked: remote_control.Control, splats: object, step: int) -> float:
+def milliseconds(asked: remote_control.RemoteControl, splats: object, step: int) -> float:
     start = time.perf_counter()
     asked.obey(splats, step=step)  # type: ignore[arg-type]
     took = 1e3 * (time.perf_counter() - start)

@@ -99,7 +99,9 @@ class GuidedAbove(SDS):
     def _guided(self, batch: NoisyBatch, prior: Prior) -> list[Term]:
         if bool((batch.t < self.above * len(prior.alphas_cumprod)).all()):
             cameras = batch.cameras
-            return evaluate(batch, prior, [(1.0, self.asked(prior, self.described(cameras), cameras))])
+            return evaluate(
+                batch, prior, [(1.0, self.encode_prompt(prior, self.view_dependent_prompts(cameras), cameras))]
+            )
         return super()._guided(batch, prior)
 
 

@@ -23,7 +23,7 @@ from splatdistill.config.schema import (
 from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
-from splatdistill.utils.distributed import Ranks
+from splatdistill.utils.distributed import ProcessGroup
 from tests.rounding import neighbours
 from tests.training.test_trainer import SMALL
 
@@ -41,7 +41,7 @@ CASES: dict[str, TrainConfig] = {
 }
 
 
-def make(case: str, ranks: Ranks, *, shaken: int | None = None) -> dict[str, torch.Tensor]:
+def make(case: str, ranks: ProcessGroup, *, shaken: int | None = None) -> dict[str, torch.Tensor]:
     """What there is after the first step and after the last. shaken: the seed of a run whose splats are moved to
     neighbouring numbers before each step.
     """
@@ -73,7 +73,7 @@ def tensors_of(trainer: Trainer) -> dict[str, torch.Tensor]:
 def main() -> None:
     folder = sys.argv[1]
     torch.set_num_threads(1)
-    ranks = Ranks.join(torch.device("cpu"))
+    ranks = ProcessGroup.join(torch.device("cpu"))
     for case in CASES:
         save_file(make(case, ranks), Path(folder) / f"{case}-{ranks.rank}.safetensors")
     ranks.leave()

@@ -34,9 +34,9 @@ class Rank:
             return failed
         import torch
 
-        from splatdistill.utils.distributed import Ranks
+        from splatdistill.utils.distributed import ProcessGroup
 
-        ranks = Ranks.join(torch.device("cpu"))
+        ranks = ProcessGroup.join(torch.device("cpu"))
         found = ranks.any(failed)
         ranks.leave()
         return found

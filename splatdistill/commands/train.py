@@ -78,13 +78,13 @@ def train(args: list[str]) -> int:
         from splatdistill.priors.vocabulary import Advice
         from splatdistill.training.run import train as run_training
         from splatdistill.utils.device import pick_device
-        from splatdistill.utils.distributed import Ranks
+        from splatdistill.utils.distributed import ProcessGroup
         from splatdistill.utils.malloc import keep_freed_memory
         from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
 
     warnings.simplefilter("ignore", Advice)  # it was said as a note
     keep_freed_memory()
-    ranks = Ranks.join(pick_device(config.device))
+    ranks = ProcessGroup.join(pick_device(config.device))
     with beside(folder) if flags.view and first else nullcontext() as viewer:
         bar = Progress(total=config.steps, log_every=config.output.log_every, stream=None if first else StringIO())
         with bar as progress:

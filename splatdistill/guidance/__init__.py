@@ -12,7 +12,7 @@ from splatdistill.guidance.esd import ESD
 from splatdistill.guidance.multiview import MultiView
 from splatdistill.guidance.sds import SDS
 from splatdistill.guidance.vsd import VSD
-from splatdistill.utils.distributed import ALONE, Ranks
+from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 
 METHODS: dict[str, type[Guidance]] = {
     "sds": SDS,
@@ -24,7 +24,7 @@ METHODS: dict[str, type[Guidance]] = {
 }
 
 
-def make_guidance(config: TrainConfig, *, ranks: Ranks = ALONE) -> Guidance:
+def make_guidance(config: TrainConfig, *, ranks: ProcessGroup = SINGLE_PROCESS) -> Guidance:
     return METHODS[config.method](
         prompt=config.prompt, steps=config.steps, seed=config.seed, ranks=ranks, **_settings(config)
     )

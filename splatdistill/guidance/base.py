@@ -18,7 +18,7 @@ from splatdistill.scene.cameras import view_words
 from splatdistill.scene.types import Cameras, NoisyBatch, Residual
 from splatdistill.utils import rng
 from splatdistill.utils.device import send
-from splatdistill.utils.distributed import ALONE, Ranks
+from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 
 C = TypeVar("C", bound=MethodConfig)
 A = TypeVar("A", bound=AnnealedConfig)
@@ -44,7 +44,7 @@ class Guidance(ABC, Generic[C]):
         steps: int,
         seed: int = 0,
         views: ViewsConfig | None = None,
-        ranks: Ranks = ALONE,
+        ranks: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.config = config
         self.prompt = prompt
@@ -75,7 +75,7 @@ class Guidance(ABC, Generic[C]):
         """Whether the method asks for view words, where the settings leave that to it."""
         return False
 
-    def described(self, cameras: Cameras) -> str | list[str]:
+    def view_dependent_prompts(self, cameras: Cameras) -> str | list[str]:
         """The prompt, or the prompt of each view with the word of the side that is seen."""
         views = self.views
         if views.words == "off" or (views.words == "auto" and not self.words):
@@ -83,7 +83,7 @@ class Guidance(ABC, Generic[C]):
         words = view_words(cameras, front_deg=views.front_deg, overhead_deg=views.overhead_deg)
         return [seen_from(self.prompt, word) for word in words]
 
-    def asked(self, prior: Prior, prompt: str | Sequence[str], cameras: Cameras) -> Condition:
+    def encode_prompt(self, prior: Prior, prompt: str | Sequence[str], cameras: Cameras) -> Condition:
         """The condition for a prompt, or one for each view; it holds the cameras unless the settings forbid. Groups of
         one are views that do not see each other.
         """
@@ -116,13 +116,13 @@ class AnnealedGuidance(Guidance[A]):
             num_views=rows, group=self.group, num_train=len(prior.alphas_cumprod), low=low, high=high,
             seed=seed, step=step, device=x0.device,
         )  # fmt: skip
-        t = ranks.share(t, particles=self.particles)
-        eps = ranks.share(draw_noise((rows, *x0.shape[1:]), seed=seed, step=step), particles=self.particles)
+        t = ranks.shard(t, particles=self.particles)
+        eps = ranks.shard(draw_noise((rows, *x0.shape[1:]), seed=seed, step=step), particles=self.particles)
         return noisy_batch(x0, cameras, prior, t=t, eps=send(eps, x0.device), ranks=ranks)
 
 
 def noisy_batch(
-    x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: Tensor, ranks: Ranks = ALONE
+    x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: Tensor, ranks: ProcessGroup = SINGLE_PROCESS
 ) -> NoisyBatch:
     """Noise x0 [V,C,h,w] to timesteps t [V] with eps like x0."""
     alphas_cumprod = prior.alphas_cumprod.to(x0.device)[t]

@@ -34,7 +34,7 @@ class Consistency(Guidance[ConsistencyConfig]):
         first, last = int(c.gap * num_train), int((c.gap + c.gap_spread) * num_train)
         gap = torch.randint(first, max(first + 1, last), (self.ranks.world * len(x0) // self.group,), generator=g)
         t = (self.target(step, num_train) + gap).clamp(int(c.t_min * num_train), int(c.t_max * num_train))
-        t = send(self.ranks.share(t.repeat_interleave(self.group)), x0.device)
+        t = send(self.ranks.shard(t.repeat_interleave(self.group)), x0.device)
         return noisy_batch(x0, cameras, prior, t=t, eps=self.fixed.expand_as(x0), ranks=self.ranks)
 
     def target(self, step: int, num_train: int) -> int:
@@ -47,8 +47,8 @@ class Consistency(Guidance[ConsistencyConfig]):
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         c = self.config
         s = anneal(c.guidance_scale, c.guidance_scale_final, progress=self.progress(step), over=c.anneal)
-        cond = self.asked(prior, self.described(batch.cameras), batch.cameras)
-        uncond = self.asked(prior, c.negative_prompt, batch.cameras)
+        cond = self.encode_prompt(prior, self.view_dependent_prompts(batch.cameras), batch.cameras)
+        uncond = self.encode_prompt(prior, c.negative_prompt, batch.cameras)
         here = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         t = torch.full_like(batch.t, self.target(step, len(prior.alphas_cumprod)))
         lower = _ddim_step(batch, prior, eps=total(here), t=t)

@@ -20,8 +20,8 @@ class CSD(AnnealedGuidance[CSDConfig]):
             if c.negative_prompt
             else 0.0
         )
-        cond = self.asked(prior, self.described(batch.cameras), batch.cameras)
-        negative = self.asked(prior, c.negative_prompt, batch.cameras)
-        empty = self.asked(prior, "", batch.cameras)
+        cond = self.encode_prompt(prior, self.view_dependent_prompts(batch.cameras), batch.cameras)
+        negative = self.encode_prompt(prior, c.negative_prompt, batch.cameras)
+        empty = self.encode_prompt(prior, "", batch.cameras)
         terms = evaluate(batch, prior, [(1.0, cond), (-a, negative), (a - 1.0, empty)])
         return assemble(terms, weight=weights(c.weight, batch))

@@ -26,8 +26,8 @@ class MultiView(AnnealedGuidance[MultiViewConfig]):
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, amount = self.config.guidance_scale, self.config.rescale
-        cond = self.asked(prior, self.described(batch.cameras), batch.cameras)
-        uncond = self.asked(prior, self.config.negative_prompt, batch.cameras)
+        cond = self.encode_prompt(prior, self.view_dependent_prompts(batch.cameras), batch.cameras)
+        uncond = self.encode_prompt(prior, self.config.negative_prompt, batch.cameras)
         guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         row = [*guided, (-1.0, batch.eps)]
         weight = weights(self.config.weight, batch)

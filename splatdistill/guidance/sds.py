@@ -28,11 +28,11 @@ class SDS(AnnealedGuidance[SDSConfig]):
     def _guided(self, batch: NoisyBatch, prior: Prior) -> list[Term]:
         """The guided score; the first term is the conditional one."""
         s, cameras = self.config.guidance_scale, batch.cameras
-        cond = self.asked(prior, self.described(cameras), cameras)
-        uncond = self.asked(prior, self.config.negative_prompt, cameras)
+        cond = self.encode_prompt(prior, self.view_dependent_prompts(cameras), cameras)
+        uncond = self.encode_prompt(prior, self.config.negative_prompt, cameras)
         if not self.config.perp_neg:
             return evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
-        negatives = [self.asked(prior, seen_from(self.prompt, word), cameras) for word in NEGATIVE_VIEWS]
+        negatives = [self.encode_prompt(prior, seen_from(self.prompt, word), cameras) for word in NEGATIVE_VIEWS]
         scores = prior.predict(batch.xt, batch.t, [cond, uncond, *negatives])
         weights_of_negatives = send(view_weights(cameras, overhead_deg=self.views.overhead_deg), batch.xt.device)
         row = perp_neg_coefficients(scores, scale=s, weights=weights_of_negatives)

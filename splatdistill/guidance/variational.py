@@ -10,7 +10,7 @@ from torch import Tensor
 from splatdistill.config.schema import VSDConfig
 from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate
 from splatdistill.guidance.schedules import weights
-from splatdistill.priors.base import Prior, Variational
+from splatdistill.priors.base import Prior, VariationalScore
 from splatdistill.scene.types import NoisyBatch, Residual
 
 V = TypeVar("V", bound=VSDConfig)
@@ -21,7 +21,7 @@ class VariationalGuidance(AnnealedGuidance[V]):
     else the side in words; the second score its camera.
     """
 
-    score: Variational
+    score: VariationalScore
     cameras_told: bool = False
 
     @property
@@ -34,7 +34,7 @@ class VariationalGuidance(AnnealedGuidance[V]):
 
     def bind(self, prior: Prior) -> None:
         c = self.config
-        self.cameras_told = prior.lone_cameras
+        self.cameras_told = prior.supports_single_view_cameras
         self.score = prior.variational(
             self.prompt,
             particles=c.particles,
@@ -51,7 +51,7 @@ class VariationalGuidance(AnnealedGuidance[V]):
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, cameras = self.config.guidance_scale, batch.cameras
         token = self.views.token
-        cond = prior.embed(self.described(cameras), cameras, token=token, alone=True)
+        cond = prior.embed(self.view_dependent_prompts(cameras), cameras, token=token, alone=True)
         uncond = prior.embed(self.config.negative_prompt, cameras, token=token, alone=True)
         guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         row = [(c, told) for c, told in self.row() if c != 0.0]

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splatdistill.priors.base import Choice, Condition, Variational
+from splatdistill.priors.base import Choice, Condition, VariationalScore
 from splatdistill.priors.oracles import GaussianScore, ParticleScore
 from splatdistill.scene.types import Cameras
 
@@ -109,7 +109,7 @@ class AnalyticPrior:
 
     dtype = "fp32"
     knows_cameras = True
-    lone_cameras = False
+    supports_single_view_cameras = False
     sees_alpha = False
     network_engine = "torch"
     origin = "analytic"
@@ -159,7 +159,7 @@ class AnalyticPrior:
 
     def variational(
         self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> Variational:
+    ) -> VariationalScore:
         if not self.learned:
             return ParticleScore(particles=particles)
         shape = (3, self.image_size, self.image_size)

@@ -50,7 +50,7 @@ class Choice:
                 raise ValueError(f"{flag}: the prior {origin} keeps no list of models to choose from; leave it out.")
 
 
-class Variational(Protocol):
+class VariationalScore(Protocol):
     """The score of a run's own noised renders, which VSD and ESD subtract from the prior's."""
 
     def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
@@ -71,8 +71,8 @@ class Prior(Protocol):
 
     alphas_cumprod: [1000] of its schedule. num_views: views it sees jointly (1 for single-view priors).
     image_size: its native render side in pixels. dtype: fp32 or bf16, the precision its network runs in.
-    knows_cameras: whether conditions can tell it where a view is seen from. lone_cameras: also where a view has no
-    others beside it, as it learned. sees_alpha: pictures are in front of white and have alpha. origin: where its
+    knows_cameras: whether conditions can tell it where a view is seen from. supports_single_view_cameras: also
+    where a view is scored on its own. sees_alpha: pictures are in front of white and have alpha. origin: where its
     weights are from, for the record of a run. network_engine: what computes its predictions, as in `engine.NAMES`.
     """
 
@@ -81,7 +81,7 @@ class Prior(Protocol):
     image_size: int
     dtype: str
     knows_cameras: bool
-    lone_cameras: bool
+    supports_single_view_cameras: bool
     sees_alpha: bool
     origin: str
 
@@ -107,7 +107,8 @@ class Prior(Protocol):
     ) -> Condition:
         """The condition for a prompt, or one prompt for each view, seen by these cameras; text is encoded once per
         string. With cameras=None or token=False the network is not told the camera, and views do not see each other.
-        alone: they do not either, and the camera is told only to a prior with `lone_cameras`.
+        alone: they do not either, and the camera is given only to a prior that
+        `supports_single_view_cameras`.
         """
         ...
 
@@ -120,7 +121,7 @@ class Prior(Protocol):
 
     def variational(
         self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> Variational:
+    ) -> VariationalScore:
         """The score of renders of `particles` objects made for a prompt. rank, lr: of what learns it; dropout: chance
         of a render to come without its camera.
         """

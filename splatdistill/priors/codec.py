@@ -9,7 +9,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from splatdistill.priors.offload import Chunks, release
+from splatdistill.priors.offload import MicroBatches, release
 
 
 class Pixels:
@@ -31,7 +31,7 @@ class Latents:
         config = vae.config
         device = next(vae.parameters()).device
         self.vae, self.bf16 = vae, dtype == "bf16"
-        self.chunks = Chunks()
+        self.chunks = MicroBatches()
         self.recompute = False  # after memory ran out once: nothing is kept for the backward
         mean, std = config["latents_mean"] or [0.0], config["latents_std"] or [1.0]
         self._mean, self._std = (torch.tensor(x, device=device).view(1, -1, 1, 1) for x in (mean, std))

@@ -40,7 +40,7 @@ class MultiViewPrior(UNetPrior):
     The networks may be those of `parts` or those of diffusers and transformers, which are asked in the same way.
     """
 
-    lone_cameras = True
+    supports_single_view_cameras = True
     mixed = True
 
     def __init__(

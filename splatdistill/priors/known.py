@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from splatdistill.priors import parts
-from splatdistill.priors.base import Choice, Condition, Variational
+from splatdistill.priors.base import Choice, Condition, VariationalScore
 from splatdistill.priors.gbuffer import paint, rgba_white
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.mixture import choose, coarse, keep_likely, seed_logits, weights
@@ -59,7 +59,7 @@ class KnownPrior:
     temperature: of the posterior over the models, for `num_views` views together; scale: of the seed's logits.
     """
 
-    knows_cameras = lone_cameras = sees_alpha = True
+    knows_cameras = supports_single_view_cameras = sees_alpha = True
     network_engine = "torch"
 
     def __init__(
@@ -152,7 +152,7 @@ class KnownPrior:
 
     def variational(
         self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> Variational:
+    ) -> VariationalScore:
         """The exact score of the renders, as smooth as that of the models: with a sharper one VSD would be SDS."""
         return ParticleScore(particles=particles, temperature=self.temperature / self.num_views)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from splatdistill.priors.offload import Chunks
+from splatdistill.priors.offload import MicroBatches
 from splatdistill.priors.schedule import Prediction, levels, target, to_epsilon
 from splatdistill.scene.cameras import camera_token
 from splatdistill.scene.types import NoisyBatch
@@ -48,7 +48,7 @@ class LearnedScore(ABC):
         self.alphas_cumprod = alphas_cumprod
         self.dropout = dropout
         self.particles = particles
-        self.chunks = Chunks()
+        self.chunks = MicroBatches()
         self._adam = Adam([{"params": self.parameters.values(), "lr": lr}], betas=(0.9, 0.99))
 
     @abstractmethod
@@ -91,7 +91,7 @@ class LearnedScore(ABC):
         wanted = target(self.prediction, x0, eps, alpha=alpha, sigma=sigma)
         numbers = self._measure(xt, t, tokens, wanted) if measure else {}
         for value in numbers.values():  # of all ranks' rows
-            ranks.sum([value.mul_(len(xt) / total)])
+            ranks.all_reduce([value.mul_(len(xt) / total)])
         tokens = tokens * told
 
         def learn(part: slice) -> Tensor:
@@ -108,7 +108,7 @@ class LearnedScore(ABC):
                 parameter.grad = grad
         if len(xt):
             self.chunks.run(learn, len(xt))
-        ranks.sum(p.grad for p in self.parameters.values() if p.grad is not None)
+        ranks.all_reduce(p.grad for p in self.parameters.values() if p.grad is not None)
         skipped = any_nonfinite(p.grad for p in self.parameters.values() if p.grad is not None)
         self._adam.step(skip=skipped)
         self._copy()
@@ -152,7 +152,7 @@ class LearnedScore(ABC):
         eps = torch.randn((len(picked), *batch.x0.shape[1:]), generator=g)
         told = (torch.rand(len(picked), 1, generator=g) >= self.dropout).float()
         place = torch.full((rows,), -1)  # of each row among those of this rank
-        place[ranks.share(torch.arange(rows), particles=self.particles)] = torch.arange(len(batch.x0))
+        place[ranks.shard(torch.arange(rows), particles=self.particles)] = torch.arange(len(batch.x0))
         place = place[picked]
         mine = place >= 0
         tokens = camera_token(batch.cameras)[place[mine]]

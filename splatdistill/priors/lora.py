@@ -85,7 +85,7 @@ class LoRAScore(LearnedScore):
 
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         with self._active(tokens):
-            return self._answer(xt, t, cameras=tokens if self.prior.lone_cameras else None)
+            return self._answer(xt, t, cameras=tokens if self.prior.supports_single_view_cameras else None)
 
     def frozen(self, xt: Tensor, t: Tensor) -> Tensor:
         return self._answer(xt, t, cameras=None)

@@ -14,14 +14,14 @@ def family_of(prior: object) -> str:
     return "known" if isinstance(prior, str) and prior and (Path(prior) / VOLUMES).is_file() else ""
 
 
-def check_group(num_views: int, config: TrainConfig, *, lone_cameras: bool) -> None:
+def check_group(num_views: int, config: TrainConfig, *, supports_single_view_cameras: bool) -> None:
     """ValueError when a prior that sees `num_views` views jointly gets groups of another size, or single views if it
     does not know cameras of those.
     """
     group = config.camera.views_per_group
-    allowed = (num_views, 1) if lone_cameras else (num_views,)
+    allowed = (num_views, 1) if supports_single_view_cameras else (num_views,)
     if num_views != 1 and group not in allowed and config.method not in SINGLE_VIEW_METHODS:
-        alone = " (or 1)" if lone_cameras else ""
+        alone = " (or 1)" if supports_single_view_cameras else ""
         raise ValueError(
             f"camera.views_per_group must be {num_views}, the number of views that this prior sees at once{alone}; it "
             f"is {group}."
@@ -31,7 +31,7 @@ def check_group(num_views: int, config: TrainConfig, *, lone_cameras: bool) -> N
 def about_cameras(folder: Path, config: TrainConfig) -> list[str]:
     """Plain sentences about cameras that the prior has not seen; ValueError when its views cannot be grouped so."""
     meta = json.loads((folder / META_FILE).read_text())
-    check_group(meta.get("num_views", 1), config, lone_cameras=True)  # this kind of folder always does
+    check_group(meta.get("num_views", 1), config, supports_single_view_cameras=True)  # this kind of folder always does
     trained = meta.get("cameras", {})
     if config.camera.kind == "inside-out":
         return ["camera.kind inside-out needs a prior trained on scenes; this one may know objects only."]

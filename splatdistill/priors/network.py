@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from splatdistill.priors import compiler, graph
 from splatdistill.priors.attention import install_view_attention
-from splatdistill.priors.base import Choice, Condition, Variational, joined
-from splatdistill.priors.offload import Chunks
+from splatdistill.priors.base import Choice, Condition, VariationalScore, joined
+from splatdistill.priors.offload import MicroBatches
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
 from splatdistill.scene.cameras import camera_token
@@ -38,7 +38,7 @@ class NetworkPrior(ABC):
     """The `Prior` protocol on a frozen network, but for pictures and words."""
 
     knows_cameras = False
-    lone_cameras = False
+    supports_single_view_cameras = False
     mixed = False
     """In bf16: convolutions and linear layers alone, under autocast, in place of the whole network."""
     sees_alpha = False
@@ -67,7 +67,7 @@ class NetworkPrior(ABC):
         self.alphas_cumprod: Tensor = schedule.alphas_cumprod.to(self.device)
         self.prediction: Prediction = schedule.prediction
         self.num_views, self.image_size, self.dtype, self.origin = num_views, image_size, dtype, origin
-        self.chunks = Chunks()
+        self.chunks = MicroBatches()
         self._score: LoRAScore | None = None  # the one whose adapters are on the network
         # Of the last call, as it came in and as the device got it.
         self._token: tuple[Tensor | None, Tensor | None] = None, None
@@ -137,7 +137,7 @@ class NetworkPrior(ABC):
         read = [self._encode(p) for p in ([prompt] if isinstance(prompt, str) else prompt)]
         text = joined([x.tokens for x in read])
         pooled = joined([x.pooled for x in read if x.pooled is not None]) if read[0].pooled is not None else None
-        if cameras is None or not token or not (self.lone_cameras if alone else self.knows_cameras):
+        if cameras is None or not token or not (self.supports_single_view_cameras if alone else self.knows_cameras):
             return Condition(text=text, camera=None, pooled=pooled)
         here = camera_token(cameras)
         if here is not self._token[0]:
@@ -200,7 +200,7 @@ class NetworkPrior(ABC):
 
     def variational(
         self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> Variational:
+    ) -> VariationalScore:
         """Adapters on this prior's own network, which `predict` leaves out. A new score takes the place of the last."""
         if self.offloaded:
             raise ValueError(

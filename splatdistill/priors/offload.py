@@ -18,7 +18,7 @@ _ENCODER_BYTES, _NETWORK_VALUES = {"bf16": 6060, "fp32": 12120}, 130
 _BLOCKWISE = 0.62  # share of the encoder's that is left when its blocks are repeated one by one
 
 
-class Chunks:
+class MicroBatches:
     """How many rows a network takes at once: all of them, until memory runs out; from then on fewer, for good.
 
     Rows are independent but for groups of views, which stay together, so the result is the same.

@@ -1,4 +1,4 @@
-"""A prior that measures itself: the seconds of its network and the pictures that went through it.
+"""A prior that measures itself: the seconds and the evaluations of its network.
 
 All that networks compute in a run passes here, so here their settings on CUDA are put into force.
 """
@@ -10,27 +10,31 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from splatdistill.priors.base import Condition, Prior, Variational
+from splatdistill.priors.base import Condition, Prior, VariationalScore
 from splatdistill.scene.types import NoisyBatch
 from splatdistill.utils.device import Stopwatch, for_networks
 
 
-class TimedPrior:
-    """A prior that adds up the seconds spent in its network, its encoder and the second score, and the pictures that
-    went forward through the two networks.
+class ProfiledPrior:
+    """A prior that adds up the seconds spent in its network, its encoder and the score of the renders, and the images
+    that the two networks evaluated.
     """
 
     def __init__(self, prior: Prior, watch: Stopwatch) -> None:
         self._prior = prior
-        self.watch = watch
+        self.stopwatch = watch
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
         self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
-        self.lone_cameras, self.sees_alpha, self.origin = prior.lone_cameras, prior.sees_alpha, prior.origin
+        self.supports_single_view_cameras, self.sees_alpha, self.origin = (
+            prior.supports_single_view_cameras,
+            prior.sees_alpha,
+            prior.origin,
+        )
         self.begin, self.decode, self.embed = prior.begin, prior.decode, prior.embed
 
     @property
     def seconds(self) -> float:
-        return self.watch.seconds
+        return self.stopwatch.seconds
 
     @property
     def network_engine(self) -> str:
@@ -40,7 +44,7 @@ class TimedPrior:
     @contextmanager
     def running(self) -> Iterator[None]:
         """For what networks compute, backward included: timed, and with their settings."""
-        with self.watch.timed(), for_networks(self.watch.device, dtype=self.dtype):
+        with self.stopwatch.timed(), for_networks(self.stopwatch.device, dtype=self.dtype):
             yield
 
     def encode(self, rgb: Tensor) -> Tensor:
@@ -48,32 +52,32 @@ class TimedPrior:
             return self._prior.encode(rgb)
 
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
-        self.watch.pictures += len(xt) * len(conditions)
+        self.stopwatch.images += len(xt) * len(conditions)
         with self.running():
             return self._prior.predict(xt, t, conditions)
 
     def variational(
         self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> Variational:
+    ) -> VariationalScore:
         score = self._prior.variational(prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)
-        return TimedScore(score, self, particles=particles)
+        return ProfiledScore(score, self, particles=particles)
 
 
-class TimedScore:
-    """A second score whose seconds and pictures are added to those of its prior."""
+class ProfiledScore:
+    """A score of the renders whose seconds and network evaluations are added to those of its prior."""
 
-    def __init__(self, score: Variational, prior: TimedPrior, *, particles: int) -> None:
+    def __init__(self, score: VariationalScore, prior: ProfiledPrior, *, particles: int) -> None:
         self._score = score
         self._prior = prior
         self._particles = particles
         self.state_dict, self.load_state_dict = score.state_dict, score.load_state_dict
 
     def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
-        self._prior.watch.pictures += len(batch.xt) * len(told)
+        self._prior.stopwatch.images += len(batch.xt) * len(told)
         with self._prior.running():
             return self._score.predict(batch, told)
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
-        self._prior.watch.pictures += len(batch.xt) // self._particles  # each particle shows one view in turn
+        self._prior.stopwatch.images += len(batch.xt) // self._particles  # each particle shows one view in turn
         with self._prior.running():
             return self._score.update(batch, seed=seed, step=step, measure=measure)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from splatdistill.utils.distributed import ALONE, Ranks
+from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class NoisyBatch:
     alpha: Tensor
     sigma: Tensor
     cameras: Cameras
-    ranks: Ranks = ALONE
+    ranks: ProcessGroup = SINGLE_PROCESS
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from splatdistill.scene.gaussians import Splats
 from splatdistill.scene.types import RenderOutput
 from splatdistill.training.splat_optimizer import SplatOptimizer
 from splatdistill.utils import rng
-from splatdistill.utils.distributed import Ranks
+from splatdistill.utils.distributed import ProcessGroup
 
 
 class Densifier:
@@ -38,11 +38,11 @@ class Densifier:
         assert output.probe.grad is not None
         return Statistics(self.grad_sum, self.count, output.probe.grad, output.radii)
 
-    def add_up(self, ranks: Ranks) -> None:
+    def all_reduce(self, ranks: ProcessGroup) -> None:
         """Gives the first rank the statistics of all, and the others none."""
-        ranks.sum([self.grad_sum])
-        ranks.sum([self.count])
-        if not ranks.first:
+        ranks.all_reduce([self.grad_sum])
+        ranks.all_reduce([self.count])
+        if not ranks.is_main:
             self._reset(len(self.count), self.count.device)
 
     def due(self, step: int) -> bool:

@@ -15,7 +15,7 @@ AMONG = 1000  # steps, of which SHARE may be left out
 SHARE = 0.01
 
 
-class Health:
+class NonfiniteMonitor:
     """The counts stay on the device, where a step adds to them without a wait; a log step carries them home."""
 
     def __init__(self, device: torch.device) -> None:

@@ -16,18 +16,18 @@ from splatdistill.io import formats, ply
 from splatdistill.io.runs import SPLATS
 from splatdistill.scene.gaussians import FIELDS, Splats
 from splatdistill.training.run_log import RunLog
-from splatdistill.training.signals import Signals
+from splatdistill.training.signals import SignalHandler
 
 WATCHED = 10.0  # s
 SNAPSHOT_EVERY = 2.0  # s
 
 
-class Control:
+class RemoteControl:
     """The trainer's side. A new one drops requests and snapshots of earlier times. A signal is a request to stop."""
 
-    def __init__(self, folder: Path, log: RunLog, *, signals: Signals | None = None) -> None:
+    def __init__(self, folder: Path, log: RunLog, *, signals: SignalHandler | None = None) -> None:
         self.folder = folder
-        self._signals = signals or Signals()
+        self._signals = signals or SignalHandler()
         self._log = log
         self._next = 0.0  # of time.monotonic(), for the snapshot
         self._shown = -1  # its step

@@ -21,11 +21,11 @@ from splatdistill.scene.gaussians import Splats
 from splatdistill.training import checkpoint
 from splatdistill.training import signals as guards
 from splatdistill.training.errors import Stopped
-from splatdistill.training.remote_control import Control
+from splatdistill.training.remote_control import RemoteControl
 from splatdistill.training.run_log import NoLog, RunLog
 from splatdistill.training.trainer import Trainer
 from splatdistill.utils.device import pick_device
-from splatdistill.utils.distributed import ALONE, Ranks
+from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from splatdistill.utils.progress import Progress
 
 
@@ -37,7 +37,7 @@ def train(
     resume: bool = False,
     command: str = "",
     profile: bool = False,
-    ranks: Ranks = ALONE,
+    ranks: ProcessGroup = SINGLE_PROCESS,
     load: Callable[..., Prior] | None = None,
     precision: Precision | None = None,
 ) -> Splats:
@@ -65,18 +65,22 @@ def train(
         some = partial(load, name, device=device, dtype=dtype, max_memory=config.max_memory)
         teachers[name] = _load_alike(some, engine, ranks)
     for _, stage in settings.stages(config):
-        check_group(teachers[stage.prior].num_views, stage, lone_cameras=teachers[stage.prior].lone_cameras)
+        check_group(
+            teachers[stage.prior].num_views,
+            stage,
+            supports_single_view_cameras=teachers[stage.prior].supports_single_view_cameras,
+        )
         ranks.check(stage.num_views, group=group_of(stage))
     trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers, ranks=ranks)
     if resume:
         trainer.restore(tensors, meta)
-    log = RunLog(folder, config, command=command, start_step=trainer.step) if ranks.first else NoLog()
+    log = RunLog(folder, config, command=command, start_step=trainer.step) if ranks.is_main else NoLog()
     timed = {"precision": asdict(settled)} if settled else {}
     log.summary(priors={name: teacher.origin for name, teacher in teachers.items()}, **timed)
     progress.update(trainer.step)
     with ExitStack() as stack:
-        signals = stack.enter_context(guards.Signals())
-        control = Control(folder, log, signals=signals) if isinstance(log, RunLog) else None
+        signals = stack.enter_context(guards.SignalHandler())
+        control = RemoteControl(folder, log, signals=signals) if isinstance(log, RunLog) else None
         trace = stack.enter_context(tracer(folder / "trace.json.gz")) if profile else None
         while trainer.step < config.steps:
             numbers = trainer.advance(log)
@@ -85,29 +89,29 @@ def train(
                 if said := trainer.starvation():
                     log.event("warning", step=trainer.step, message=said)
                     progress.note(f"Note: {said}")
-            failure = trainer.health.verdict(numbers, step=trainer.step)
+            failure = trainer.nonfinite.verdict(numbers, step=trainer.step)
             asked = control.obey(trainer.splats, step=trainer.step) if control else signals.number > 0
             stop = ranks.any(asked) or failure is not None
             if stop or trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
                 trainer.report(log)
                 trainer.save(folder / "checkpoints")
-            if ranks.first and trainer.step % config.output.preview_every == 0:
+            if ranks.is_main and trainer.step % config.output.preview_every == 0:
                 trainer.preview(folder / "preview")
             if stop:
                 raise failure or Stopped(folder, step=trainer.step, signal=signals.number)
             if trace is not None:
                 trace.step()
-    if ranks.first:
+    if ranks.is_main:
         trainer.finish(folder, log, progress)
     return trainer.splats
 
 
-def _agree(found: Precision, ranks: Ranks) -> Precision:
+def _agree(found: Precision, ranks: ProcessGroup) -> Precision:
     """bf16 only where every rank is faster with it."""
     return replace(found, dtype="fp32") if ranks.any(found.dtype == "fp32") else found
 
 
-def _load_alike(load: Callable[..., Prior], engine: str, ranks: Ranks) -> Prior:
+def _load_alike(load: Callable[..., Prior], engine: str, ranks: ProcessGroup) -> Prior:
     """A prior with one engine on every rank: torch, where auto came to torch on one of them."""
     prior = load(engine=engine)
     if engine != "auto" or not ranks.any(prior.network_engine == "torch") or prior.network_engine == "torch":

@@ -10,7 +10,7 @@ from typing import Any
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SIGUSR1: what schedulers send before they end a job
 
 
-class Signals:
+class SignalHandler:
     """While entered, one of STOPPING sets `number` and nothing else; a second one ends the process at once.
 
     Handlers of before come back at the end. Signals that were ignored stay so. Python tells its main thread alone of
@@ -21,7 +21,7 @@ class Signals:
         self.number = 0
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> SignalHandler:
         if threading.current_thread() is threading.main_thread():
             for name in STOPPING:
                 if signal.getsignal(name) not in (signal.SIG_IGN, None):  # None: not set from Python, so not ours

@@ -17,7 +17,7 @@ from splatdistill.guidance import make_guidance, retune
 from splatdistill.io import ply, video
 from splatdistill.io.runs import SPLATS
 from splatdistill.priors.base import Choice, Prior, joined
-from splatdistill.priors.profiled import TimedPrior
+from splatdistill.priors.profiled import ProfiledPrior
 from splatdistill.rendering.renderer import make_renderer
 from splatdistill.rendering.shading import sample_background, sample_lights, shade
 from splatdistill.rendering.turntable import render_frames, write_contact_sheet, write_views
@@ -25,15 +25,15 @@ from splatdistill.scene import cameras as orbits
 from splatdistill.scene.gaussians import Splats
 from splatdistill.scene.types import NoisyBatch, RenderOutput
 from splatdistill.training import checkpoint
-from splatdistill.training.nonfinite import Health
-from splatdistill.training.particle import Particle
+from splatdistill.training.gaussian_model import GaussianModel
+from splatdistill.training.nonfinite import NonfiniteMonitor
 from splatdistill.training.regularizers import regularizer
 from splatdistill.training.run_log import Log
 from splatdistill.training.splat_optimizer import check
 from splatdistill.utils import rng
 from splatdistill.utils.cpu import Usage
-from splatdistill.utils.device import Readback, Stopwatch, network_settings, send
-from splatdistill.utils.distributed import ALONE, Ranks
+from splatdistill.utils.device import AsyncScalars, Stopwatch, network_settings, send
+from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from splatdistill.utils.progress import Progress
 
 
@@ -58,7 +58,7 @@ class Trainer:
         prior: Prior,
         device: torch.device,
         others: Mapping[str, Prior] | None = None,
-        ranks: Ranks = ALONE,
+        ranks: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.config = config
         self.device = device
@@ -67,19 +67,19 @@ class Trainer:
         self.priors = {config.prior: prior, **(others or {})}
         for teacher in self.priors.values():
             teacher.begin(choice_of(config))
-        self.prior = TimedPrior(prior, Stopwatch(device))
+        self.prior = ProfiledPrior(prior, Stopwatch(device))
         self.renderer = make_renderer(device, config.renderer)
         self.ranks = ranks
         self.guidance = make_guidance(config, ranks=self.ranks)
         self.guidance.bind(self.prior)
         count = self.guidance.particles
-        self.particles = [Particle(config, index=i, device=device, ranks=self.ranks) for i in range(count)]
-        self.health = Health(device)
+        self.particles = [GaussianModel(config, index=i, device=device, ranks=self.ranks) for i in range(count)]
+        self.nonfinite = NonfiniteMonitor(device)
         self.step = 0
         self.seconds = 0.0
         self._begun, self._earlier = Usage.now(), Usage(0.0, 0.0)  # of this process, and of those before a resume
         self._told_starved = False
-        self._measured: tuple[int, Readback] | None = None  # of a logged step, not yet in the log
+        self._measured: tuple[int, AsyncScalars] | None = None  # of a logged step, not yet in the log
 
     @property
     def splats(self) -> Splats:
@@ -102,14 +102,14 @@ class Trainer:
                 log.event("densify", step=step + 1, num_splats=len(particle.splats), **counts)
         learned = self.guidance.update(batch, seed=config.seed, step=step, measure=logged)
         unlearned = learned.pop("skipped", None)
-        self.health.note(verdict.skip if unlearned is None else verdict.skip | unlearned, step=step)
+        self.nonfinite.note(verdict.skip if unlearned is None else verdict.skip | unlearned, step=step)
         numbers = self.report(log)
         self.step = step + 1
         if logged:
             norms = self.ranks.gather(norms)
             measured = {"grad_norm": norms.mean(), "nonfinite": nonfinite, "num_splats": self.num_splats, **learned}
-            measured |= self.health.counts
-            self._measured = self.step, Readback(measured)
+            measured |= self.nonfinite.counts
+            self._measured = self.step, AsyncScalars(measured)
         self.seconds += time.perf_counter() - start
         return numbers if self.device.type == "cuda" else self.report(log)
 
@@ -141,7 +141,7 @@ class Trainer:
         if stage is self.stage:
             return
         if stage.prior != self.stage.prior:
-            self.prior = TimedPrior(self.priors[stage.prior], self.prior.watch)
+            self.prior = ProfiledPrior(self.priors[stage.prior], self.prior.stopwatch)
             self.guidance.bind(self.prior)
         self.stage = stage
         retune(self.guidance, stage)
@@ -176,7 +176,7 @@ class Trainer:
         if self.prior.sees_alpha:
             background = torch.ones_like(background)
         if self.ranks.world > 1:
-            mine = self.ranks.share(torch.arange(config.num_views))
+            mine = self.ranks.shard(torch.arange(config.num_views))
             views, background = views.select(mine), background[mine]
             lights = lights.select(mine) if lights is not None else None
         background = send(background, self.device)
@@ -214,8 +214,8 @@ class Trainer:
             if extra is not None:  # a mean over this rank's views, and the ranks are added up
                 losses.append(extra / self.ranks.world if self.ranks.world > 1 else extra)
             torch.autograd.backward(losses)
-            self.ranks.sum(particle.optimizer.grads)
-        self.ranks.sum([nonfinite])
+            self.ranks.all_reduce(particle.optimizer.grads)
+        self.ranks.all_reduce([nonfinite])
         return batch, outputs, norms, nonfinite
 
     def _facts(self) -> dict[str, object]:
@@ -224,7 +224,7 @@ class Trainer:
             "num_splats": self.num_splats,
             "network_share": round(share, 4),
             **self._usage(),
-            "image_evaluations": self.ranks.world * self.prior.watch.pictures,
+            "image_evaluations": self.ranks.world * self.prior.stopwatch.images,
             "dtype": self.prior.dtype,
             "network_engine": self.prior.network_engine,
             **network_settings(self.device, dtype=self.prior.dtype),
@@ -251,14 +251,14 @@ class Trainer:
             "seconds_total": self.seconds,
             "seconds_network": self.prior.seconds,
             **self._usage(),
-            "image_evaluations": self.ranks.world * self.prior.watch.pictures,
+            "image_evaluations": self.ranks.world * self.prior.stopwatch.images,
             "num_updates": int(self.particles[0].optimizer.num_updates),
             "threads": torch.get_num_threads(),
             "dtype": self.prior.dtype,
             "network_engine": self.prior.network_engine,
             "config": asdict(self.config),
         }
-        if self.ranks.first:
+        if self.ranks.is_main:
             checkpoint.save(root, step=self.step, tensors=tensors, meta=meta, keep=self.config.output.keep)
 
     def restore(self, tensors: dict[str, Tensor], meta: dict) -> None:
@@ -270,9 +270,9 @@ class Trainer:
             particle.load_state_dict(part(f"{index}."), num_updates=meta["num_updates"])
         self.guidance.load_state_dict(part("guidance."))
         self.step = meta["step"]
-        self.seconds, self.prior.watch.seconds = meta["seconds_total"], meta["seconds_network"]
+        self.seconds, self.prior.stopwatch.seconds = meta["seconds_total"], meta["seconds_network"]
         self._earlier = Usage(meta.get("seconds_cpu", 0.0), meta.get("seconds_waiting"))
-        self.prior.watch.pictures = meta.get("image_evaluations", 0) // self.ranks.world
+        self.prior.stopwatch.images = meta.get("image_evaluations", 0) // self.ranks.world
 
     def preview(self, folder: Path) -> None:
         """Four pictures of the moment: front, side, back, top."""

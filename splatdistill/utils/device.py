@@ -19,7 +19,7 @@ def send(x: Tensor, device: torch.device) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True)
 
 
-class Readback:
+class AsyncScalars:
     """Numbers on their way to the CPU: the copy is queued at once, and `read` waits for it alone.
 
     numbers: plain ones, or scalar tensors on any device.
@@ -43,12 +43,12 @@ class Readback:
 class Stopwatch:
     """Seconds spent in `timed()`, of what has finished: on CUDA the device's own time, between two events.
 
-    pictures: how many went through the network in them, as the caller counts.
+    images: how many the network evaluated in them, as the caller counts.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.seconds = 0.0
-        self.pictures = 0
+        self.images = 0
         self.device = device
         self._cuda = device.type == "cuda"
         self._running: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()

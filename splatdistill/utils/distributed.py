@@ -18,14 +18,14 @@ _PATIENCE = timedelta(days=7)  # a paused run waits in a collective
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """This process among those that share a run; alone by default. Every method is for all ranks to call together."""
 
     rank: int = 0
     world: int = 1
 
     @classmethod
-    def join(cls, device: torch.device) -> Ranks:
+    def join(cls, device: torch.device) -> ProcessGroup:
         """Meets the others that torchrun has started; nothing is done where it has started one, or did not start us."""
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world == 1:
@@ -43,7 +43,7 @@ class Ranks:
             dist.destroy_process_group()
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the rank that writes."""
         return self.rank == 0
 
@@ -56,13 +56,13 @@ class Ranks:
                 f"take a multiple of {group * self.world}."
             )
 
-    def share(self, rows: Tensor, *, particles: int = 1) -> Tensor:
+    def shard(self, rows: Tensor, *, particles: int = 1) -> Tensor:
         """This rank's part of `rows` [P*V,...] of a step: of each of the P particles, its views."""
         if self.world == 1:
             return rows
         return rows.unflatten(0, (particles, self.world, -1))[:, self.rank].flatten(0, 1)
 
-    def sum(self, tensors: Iterable[Tensor]) -> None:
+    def all_reduce(self, tensors: Iterable[Tensor]) -> None:
         """Adds tensors of one type up over the ranks, in place; the same bits everywhere."""
         tensors = list(tensors)
         if self.world == 1 or not tensors:
@@ -88,7 +88,7 @@ class Ranks:
         dist.all_reduce(told, op=dist.ReduceOp.MAX)
         return bool(told.item())
 
-    def of_first(self, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    def broadcast(self, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
         """The first rank's tensors, whatever their shapes, on every rank."""
         if self.world == 1:
             return dict(tensors)
@@ -96,10 +96,10 @@ class Ranks:
         dist.broadcast_object_list(told, device=torch.device("cpu"))
         out = {}
         for name, (shape, dtype) in told[0].items():
-            mine = tensors[name].detach().contiguous() if self.first else None
+            mine = tensors[name].detach().contiguous() if self.is_main else None
             out[name] = torch.empty(shape, dtype=dtype, device=device) if mine is None else mine
             dist.broadcast(out[name], 0)
         return out
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()

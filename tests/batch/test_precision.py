@@ -71,11 +71,11 @@ def test_a_worker_takes_what_it_was_handed(
 
 
 def test_bf16_needs_every_rank() -> None:
-    class BesideASlowOne(distributed.Ranks):
+    class BesideASlowOne(distributed.ProcessGroup):
         def any(self, flag: bool) -> bool:
             return True
 
-    assert training._agree(FAST, distributed.ALONE) == FAST
+    assert training._agree(FAST, distributed.SINGLE_PROCESS) == FAST
     assert training._agree(FAST, BesideASlowOne(0, 2)) == replace(FAST, dtype="fp32")
 
 
@@ -148,7 +148,7 @@ def test_a_worker_that_lacks_the_engine_of_the_others_says_so(ledger: Ledger, mo
     [("onnx", False, ["auto"]), ("onnx", True, ["auto", "torch"]), ("torch", True, ["auto"])],
 )
 def test_ranks_have_one_engine(auto: str, others_torch: bool, loads: list[str]) -> None:
-    class Beside(distributed.Ranks):
+    class Beside(distributed.ProcessGroup):
         def any(self, flag: bool) -> bool:
             return flag or others_torch
 

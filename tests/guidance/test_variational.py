@@ -130,9 +130,9 @@ def test_scores_with_coefficient_zero_are_never_evaluated(
     assert_sums_to_zero(residual.coef)
 
 
-@pytest.mark.parametrize("lone_cameras", [False, True])
+@pytest.mark.parametrize("supports_single_view_cameras", [False, True])
 def test_the_prior_is_told_the_view_in_words_or_by_its_camera(
-    monkeypatch: pytest.MonkeyPatch, lone_cameras: bool
+    monkeypatch: pytest.MonkeyPatch, supports_single_view_cameras: bool
 ) -> None:
     prior = prompt_prior(x=gaussian(0.0, 1.0), empty=gaussian(0.0, 1.0))
     seen: list[tuple[Any, bool]] = []
@@ -146,10 +146,10 @@ def test_the_prior_is_told_the_view_in_words_or_by_its_camera(
     ring = cameras(4, azimuth=[0.1, 1.5, 3.0, -1.5])
     batch = noisy_batch(draw(4, 1, 1, 1), ring, prior, t=torch.full((4,), 300), eps=draw(4, 1, 1, 1, seed=1))
     method = vsd(Told(sampled), guidance_scale=3.0)
-    method.cameras_told = lone_cameras
+    method.cameras_told = supports_single_view_cameras
     method.residual(batch, prior, step=0)
     words = [f"x, {word} view" for word in ("front", "side", "back", "side")]
-    assert seen == [("x" if lone_cameras else words, True), ("", True)]
+    assert seen == [("x" if supports_single_view_cameras else words, True), ("", True)]
 
 
 # Particles (methods.md 6.4, 6.5)

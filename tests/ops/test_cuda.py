@@ -13,7 +13,7 @@ from splatdistill.config.schema import OptimConfig, SplatsConfig
 from splatdistill.ops import _library, densify
 from splatdistill.ops.update import Statistics
 from splatdistill.scene.gaussians import init_ball
-from splatdistill.training.nonfinite import Health
+from splatdistill.training.nonfinite import NonfiniteMonitor
 from splatdistill.training.splat_optimizer import SplatOptimizer, check
 from tests.ops import cuda_checks as checks
 from tests.ops.test_densify import THRESHOLDS, assert_same, gradients, moments_of, splats
@@ -174,14 +174,14 @@ def test_a_step_does_not_wait_for_the_device_and_an_event_does_once(twin: checks
         assert len([w for w in caught if "synchroniz" in str(w.message)]) == waits
 
 
-def splats_that_learn(n: int) -> tuple[SplatOptimizer, Health, Statistics]:
+def splats_that_learn(n: int) -> tuple[SplatOptimizer, NonfiniteMonitor, Statistics]:
     optimizer = SplatOptimizer(init_ball(SplatsConfig(num_init=n), seed=0).to("cuda"), OptimConfig(), steps=100)
     probe, radii = torch.randn(4, n, 2, device="cuda"), torch.ones(4, n, 2, dtype=torch.int32, device="cuda")
     sums = torch.zeros(n, device="cuda"), torch.zeros(n, dtype=torch.int64, device="cuda")
-    return optimizer, Health(torch.device("cuda")), Statistics(*sums, probe, radii)
+    return optimizer, NonfiniteMonitor(torch.device("cuda")), Statistics(*sums, probe, radii)
 
 
-def end_of_step(optimizer: SplatOptimizer, health: Health, statistics: Statistics) -> None:
+def end_of_step(optimizer: SplatOptimizer, health: NonfiniteMonitor, statistics: Statistics) -> None:
     """From the gradients on, which are those of before: none is made here."""
     for x in optimizer.splats.tensors.values():
         x.grad = x.detach()

@@ -61,7 +61,7 @@ def test_it_starts_as_the_prior_of_single_views_and_leaves_the_prior_alone(predi
 
 def test_a_prior_without_cameras_of_single_views_lends_no_token_and_views_do_not_see_each_other() -> None:
     prior = tiny()
-    prior.lone_cameras = False
+    prior.supports_single_view_cameras = False
     score = score_of(prior)
     batch = batch_of(prior)
     learn(score, batch)

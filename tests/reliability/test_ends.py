@@ -20,9 +20,9 @@ from splatdistill.io.files import sweep
 from splatdistill.training import checkpoint
 from splatdistill.training import run as training
 from splatdistill.training.errors import RunFailure
-from splatdistill.training.remote_control import Control
+from splatdistill.training.remote_control import RemoteControl
 from splatdistill.training.run_log import RunLog
-from splatdistill.training.signals import STOPPING, Signals
+from splatdistill.training.signals import STOPPING, SignalHandler
 from tests.io.scenes import knot
 from tests.packaging.audit import ROOT
 from tests.training.test_trainer import SMALL
@@ -44,7 +44,7 @@ def test_no_end_of_a_training_loses_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", STOPPING)
-def test_the_first_signal_is_noted_and_the_second_ends_the_process(name: signal.Signals) -> None:
+def test_the_first_signal_is_noted_and_the_second_ends_the_process(name: signal.SignalHandler) -> None:
     code = f"""
 import os, sys
 import signal
@@ -65,7 +65,7 @@ def test_handlers_of_before_come_back_and_ignored_signals_stay_ignored() -> None
     before = {name: signal.getsignal(name) for name in STOPPING}
     try:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        with Signals() as signals:
+        with SignalHandler() as signals:
             os.kill(os.getpid(), signal.SIGUSR1)
             assert signals.number == 0
             os.kill(os.getpid(), signal.SIGTERM)
@@ -80,7 +80,7 @@ def test_another_thread_leaves_signals_alone() -> None:
     seen = []
 
     def enter() -> None:
-        with Signals():
+        with SignalHandler():
             seen.append({name: signal.getsignal(name) for name in STOPPING})
 
     thread = threading.Thread(target=enter)
@@ -90,9 +90,9 @@ def test_another_thread_leaves_signals_alone() -> None:
 
 
 def test_a_paused_training_ends_for_a_signal(tmp_path: Path) -> None:
-    signals = Signals()
+    signals = SignalHandler()
     signals.number = signal.SIGTERM
-    control = Control(tmp_path / "run", RunLog(tmp_path / "run", SMALL, command=""), signals=signals)
+    control = RemoteControl(tmp_path / "run", RunLog(tmp_path / "run", SMALL, command=""), signals=signals)
     (tmp_path / "run" / "control" / "pause").touch()
     assert control.obey(knot(5), step=3)
 

@@ -18,7 +18,7 @@ from splatdistill.priors.oracles import GaussianScore
 from splatdistill.rendering.renderer import CpuRenderer
 from splatdistill.training import checkpoint
 from splatdistill.training.errors import RunFailure
-from splatdistill.training.nonfinite import AMONG, Health
+from splatdistill.training.nonfinite import AMONG, NonfiniteMonitor
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
 from tests.training.test_trainer import SMALL, interrupted, linear_prior, run
@@ -163,7 +163,7 @@ def test_five_bad_steps_in_a_row_end_the_run_in_one_sentence(
 
 
 def test_one_percent_of_a_thousand_steps_is_too_much_and_less_is_not() -> None:
-    health = Health(torch.device("cpu"))
+    health = NonfiniteMonitor(torch.device("cpu"))
     verdicts = []
     for step in range(2 * AMONG):
         bad = step % 100 == 7 if step < AMONG else step % 112 == 7

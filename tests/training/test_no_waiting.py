@@ -21,7 +21,7 @@ from splatdistill.rendering.renderer import CpuRenderer, GsplatRenderer
 from splatdistill.scene.cameras import turntable
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
-from splatdistill.utils.device import Readback, send
+from splatdistill.utils.device import AsyncScalars, send
 from tests.pretend import DEVICE, There, Watch
 from tests.rendering.test_renderer import scene
 from tests.training.test_trainer import SMALL, unet_prior
@@ -110,7 +110,7 @@ def test_a_step_waits_for_nothing(name: str, watch: Watch) -> None:
 
 @pytest.mark.parametrize("name", ["sds", "vsd"])
 def test_a_log_step_waits_for_its_own_numbers_alone(name: Any, watch: Watch) -> None:
-    """They travel by a copy that blocks nothing; `Readback.read` is what waits, once they have arrived."""
+    """They travel by a copy that blocks nothing; `AsyncScalars.read` is what waits, once they have arrived."""
     quiet = replace(SMALL, method=name, size=16, output=OutputConfig(log_every=1))
     trainer = trainer_there(replace(quiet, densify=replace(SMALL.densify, start=0.9)), watch)
     numbers = trainer.advance(NoLog())  # type: ignore[arg-type]
@@ -200,5 +200,5 @@ def test_what_the_device_would_refuse_or_hide_stops_the_loop(name: str, watch: W
 def test_what_does_not_wait_is_not_found(watch: Watch) -> None:
     x = send(torch.rand(3), DEVICE)
     y = (2 * x).clamp(min=0.5) + x.new_full((3,), 1.0)
-    Readback({"sum": y.sum()})
+    AsyncScalars({"sum": y.sum()})
     assert watch.waits == []

@@ -15,7 +15,7 @@ import torch
 from splatdistill.io import formats, ply
 from splatdistill.scene.gaussians import FIELDS
 from splatdistill.training.errors import Stopped
-from splatdistill.training.remote_control import SNAPSHOT_EVERY, WATCHED, Control
+from splatdistill.training.remote_control import SNAPSHOT_EVERY, WATCHED, RemoteControl
 from splatdistill.training.run_log import RunLog
 from splatdistill.viewer.rundir import Item
 from tests.io.scenes import knot
@@ -33,18 +33,18 @@ def events(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def control(folder: Path) -> Control:
-    return Control(folder, RunLog(folder, SMALL, command=""))
+def control(folder: Path) -> RemoteControl:
+    return RemoteControl(folder, RunLog(folder, SMALL, command=""))
 
 
-def test_nothing_is_written_while_nobody_asks(folder: Path, control: Control) -> None:
+def test_nothing_is_written_while_nobody_asks(folder: Path, control: RemoteControl) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert not any(control.obey(knot(10), step=step) for step in range(20))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def test_a_watched_training_shows_its_newest_splats_now_and_then(
-    folder: Path, control: Control, monkeypatch: pytest.MonkeyPatch
+    folder: Path, control: RemoteControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -67,7 +67,7 @@ def test_a_watched_training_shows_its_newest_splats_now_and_then(
     assert [p.name for p in (folder / "snapshots").iterdir()] == ["000005.splat"]
 
 
-def test_a_snapshot_is_of_its_step_though_training_goes_on(folder: Path, control: Control) -> None:
+def test_a_snapshot_is_of_its_step_though_training_goes_on(folder: Path, control: RemoteControl) -> None:
     splats, before = knot(1000), knot(1000)
     (folder / "control" / "watch").touch()
     control.obey(splats, step=3)
@@ -78,7 +78,9 @@ def test_a_snapshot_is_of_its_step_though_training_goes_on(folder: Path, control
     assert shown == formats.encode(before, "splat")
 
 
-def test_a_snapshot_that_fails_ends_nothing(folder: Path, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_that_fails_ends_nothing(
+    folder: Path, control: RemoteControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "control" / "watch").touch()
 
     def full(*args: object) -> None:
@@ -95,7 +97,7 @@ def test_a_snapshot_that_fails_ends_nothing(folder: Path, control: Control, monk
     assert [p.name for p in (folder / "snapshots").iterdir()] == ["000004.splat"]
 
 
-def test_saved_splats_are_those_of_the_step(folder: Path, control: Control) -> None:
+def test_saved_splats_are_those_of_the_step(folder: Path, control: RemoteControl) -> None:
     (folder / "control" / "save").touch()
     splats = knot(30)
     assert not control.obey(splats, step=7)
@@ -104,7 +106,7 @@ def test_saved_splats_are_those_of_the_step(folder: Path, control: Control) -> N
     assert not (folder / "control" / "save").exists() and events(folder) == ["save"]
 
 
-def test_a_paused_training_waits(folder: Path, control: Control) -> None:
+def test_a_paused_training_waits(folder: Path, control: RemoteControl) -> None:
     (folder / "control" / "pause").touch()
     thread = threading.Thread(target=control.obey, args=(knot(5),), kwargs={"step": 1})
     thread.start()
@@ -119,10 +121,10 @@ def test_a_paused_training_waits(folder: Path, control: Control) -> None:
     assert not thread.is_alive() and events(folder) == ["pause", "save", "go on"]
 
 
-def test_requests_of_earlier_times_are_dropped(folder: Path, control: Control) -> None:
+def test_requests_of_earlier_times_are_dropped(folder: Path, control: RemoteControl) -> None:
     (folder / "control" / "stop").touch()
     (folder / "snapshots" / "000009.splat").touch()
-    again = Control(folder, RunLog(folder, SMALL, command=""))
+    again = RemoteControl(folder, RunLog(folder, SMALL, command=""))
     assert not again.obey(knot(5), step=1)
     assert list((folder / "snapshots").iterdir()) == []
 
@@ -131,15 +133,15 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(tmp_path / "whole")
-    obey = Control.obey
+    obey = RemoteControl.obey
 
-    def ask_at_17(self: Control, splats, *, step: int) -> bool:
+    def ask_at_17(self: RemoteControl, splats, *, step: int) -> bool:
         if step == 17:
             (self.folder / "control" / "stop").touch()
         return obey(self, splats, step=step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Control, "obey", ask_at_17)
+        patch.setattr(RemoteControl, "obey", ask_at_17)
         with pytest.raises(Stopped):
             run(folder)
     assert events(folder)[-1] == "stop"
@@ -150,13 +152,13 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(
 def test_watching_changes_no_bit(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = replace(SMALL, steps=12)
     alone = run(tmp_path / "alone", small)
-    obey = Control.obey
+    obey = RemoteControl.obey
 
-    def watched(self: Control, splats, *, step: int) -> bool:
+    def watched(self: RemoteControl, splats, *, step: int) -> bool:
         (self.folder / "control" / "watch").touch()
         return obey(self, splats, step=step)
 
-    monkeypatch.setattr(Control, "obey", watched)
+    monkeypatch.setattr(RemoteControl, "obey", watched)
     seen = run(folder, small)
     assert list((folder / "snapshots").glob("*.splat"))
     assert all(torch.equal(seen.tensors[name], alone.tensors[name]) for name in FIELDS)

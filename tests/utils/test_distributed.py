@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from splatdistill.utils.distributed import ALONE, Ranks
+from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from tests.patience import PATIENCE
 from tests.ranks_worker import CASES, make
 from tests.rounding import FACTOR, UNIT
@@ -29,7 +29,7 @@ from splatdistill.utils.distributed import Ranks
 ranks = Ranks.join(torch.device("cpu"))
 x = torch.nn.Parameter(torch.ones(2))
 x.grad = torch.ones(2)
-ranks.sum([x.grad])
+ranks.all_reduce([x.grad])
 torch.optim.Adam([x]).step()
 ranks.leave()
 names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
@@ -72,8 +72,8 @@ def test_two_processes_make_the_object_of_one(made_by_two: Path, case: str) -> N
     changed or the last bits of the splats. The distance jumps and does not grow with the steps: that is no chaos. So
     the same run is made with its splats moved to a neighbouring number before each step, and that is the measure.
     """
-    alone = make(case, ALONE)
-    shaken = [make(case, ALONE, shaken=seed) for seed in range(3)]
+    alone = make(case, SINGLE_PROCESS)
+    shaken = [make(case, SINGLE_PROCESS, shaken=seed) for seed in range(3)]
     first, second = (load_file(made_by_two / f"{case}-{rank}.safetensors") for rank in range(2))
     assert first.keys() == alone.keys()
     for name, want in alone.items():
@@ -100,15 +100,15 @@ def test_no_thread_outlives_the_group() -> None:
 
 def test_rows_are_shared_by_views_of_each_particle() -> None:
     rows = torch.arange(12)  # two particles of six views
-    parts = [Ranks(rank, 3).share(rows, particles=2).tolist() for rank in range(3)]
+    parts = [ProcessGroup(rank, 3).share(rows, particles=2).tolist() for rank in range(3)]
     assert parts == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
-    assert ALONE.share(rows, particles=2) is rows
+    assert SINGLE_PROCESS.share(rows, particles=2) is rows
 
 
 def test_views_that_cannot_be_shared_are_refused() -> None:
-    Ranks(0, 2).check(8, group=4)
+    ProcessGroup(0, 2).check(8, group=4)
     with pytest.raises(ValueError) as error:  # noqa: PT011  the whole message is compared below
-        Ranks(0, 2).check(4, group=4)
+        ProcessGroup(0, 2).check(4, group=4)
     assert str(error.value) == (
         "num_views: 4 views in groups of 4 cannot be shared by 2 processes; take a multiple of 8."
     )

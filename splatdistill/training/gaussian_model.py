@@ -16,13 +16,15 @@ from splatdistill.training.densifier import Densifier
 from splatdistill.training.splat_optimizer import SplatOptimizer
 from splatdistill.utils import rng
 from splatdistill.utils.adam import MOMENTS
-from splatdistill.utils.distributed import ALONE, Ranks
+from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 
 
-class Particle:
+class GaussianModel:
     """One object of a run: its splats with their optimiser and the statistics of densify."""
 
-    def __init__(self, config: TrainConfig, *, index: int, device: torch.device, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, config: TrainConfig, *, index: int, device: torch.device, ranks: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
         self.config = config
         self.device = device
         self.ranks = ranks
@@ -49,12 +51,12 @@ class Particle:
         self.optimizer.update(step, verdict=verdict, statistics=self.densifier.statistics(output))
         if not self.densifier.due(step):
             return None
-        self.densifier.add_up(self.ranks)
+        self.densifier.all_reduce(self.ranks)
         counts: dict[str, int] = {}
-        if self.ranks.first:  # it alone decides: another machine might round otherwise
+        if self.ranks.is_main:  # it alone decides: another machine might round otherwise
             counts = self.densifier.event(self.optimizer, seed=self.seed, step=step)
         if self.ranks.world > 1:
-            state = self.ranks.of_first(self._tensors(), self.device)
+            state = self.ranks.broadcast(self._tensors(), self.device)
             self.load_state_dict(state, num_updates=int(self.optimizer.num_updates))
         return counts
 
@@ -63,7 +65,7 @@ class Particle:
 
     def state_dict(self) -> dict[str, Tensor]:
         """For all ranks to call: their statistics are added up."""
-        self.densifier.add_up(self.ranks)
+        self.densifier.all_reduce(self.ranks)
         return self._tensors()
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -82,7 +84,7 @@ class Particle:
         }
         self.optimizer.replace(splats, moments, num_updates=torch.tensor(float(num_updates)))
         self.densifier = self._densifier()
-        if self.ranks.first:
+        if self.ranks.is_main:
             self.densifier.grad_sum, self.densifier.count = tensors["densify.grad_sum"], tensors["densify.count"]
 
 
