@@ -10,29 +10,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from splatdistill import ops
 from splatdistill.config import settings
 from splatdistill.config.schema import TrainConfig
 from splatdistill.guidance import make_guidance, retune
 from splatdistill.io import ply, video
 from splatdistill.io.runs import SPLATS
-from splatdistill.priors.base import Choice, Prior, joined
+from splatdistill.priors.base import Choice, Prior
 from splatdistill.priors.profiled import ProfiledPrior
 from splatdistill.rendering.renderer import make_renderer
-from splatdistill.rendering.shading import sample_background, sample_lights, shade
 from splatdistill.rendering.turntable import render_frames, write_contact_sheet, write_views
 from splatdistill.scene import cameras as orbits
 from splatdistill.scene.gaussians import Splats
-from splatdistill.scene.types import NoisyBatch, RenderOutput
 from splatdistill.training import checkpoint
 from splatdistill.training.gaussian_model import GaussianModel
 from splatdistill.training.nonfinite import NonfiniteMonitor
-from splatdistill.training.regularizers import regularizer
 from splatdistill.training.run_log import Log
-from splatdistill.training.splat_optimizer import check
-from splatdistill.utils import rng
+from splatdistill.training.step import apply, draw, render, score
 from splatdistill.utils.cpu import Usage
-from splatdistill.utils.device import AsyncScalars, Stopwatch, network_settings, send
+from splatdistill.utils.device import AsyncScalars, Stopwatch, network_settings
 from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from splatdistill.utils.progress import Progress
 
@@ -94,20 +89,30 @@ class Trainer:
         config, step = self.config, self.step
         self._enter(step)
         logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
-        batch, outputs, norms, nonfinite = self._gradients(step)
-        verdict = check([particle.optimizer for particle in self.particles], num_nonfinite=nonfinite)
-        for particle, output in zip(self.particles, outputs, strict=True):
-            counts = particle.update(output, step=step, verdict=verdict)
+        seed, ranks, alpha = config.seed, self.ranks, self.prior.sees_alpha
+        drawn = draw(self.stage, seed=seed, step=step, device=self.device, on_white=alpha, ranks=ranks)
+        rendered = [render(p.splats, drawn, renderer=self.renderer, with_alpha=alpha) for p in self.particles]
+        images = [one.image for one in rendered]
+        scored = score(
+            images, drawn.cameras, guidance=self.guidance, prior=self.prior, seed=seed, step=step, ranks=ranks
+        )
+        verdict, changes = apply(self.particles, rendered, scored, config=self.stage, step=step, ranks=ranks)
+        for particle, counts in zip(self.particles, changes, strict=True):
             if counts is not None:
                 log.event("densify", step=step + 1, num_splats=len(particle.splats), **counts)
-        learned = self.guidance.update(batch, seed=config.seed, step=step, measure=logged)
+        learned = self.guidance.update(scored.batch, seed=seed, step=step, measure=logged)
         unlearned = learned.pop("skipped", None)
         self.nonfinite.note(verdict.skip if unlearned is None else verdict.skip | unlearned, step=step)
         numbers = self.report(log)
         self.step = step + 1
         if logged:
-            norms = self.ranks.gather(norms)
-            measured = {"grad_norm": norms.mean(), "nonfinite": nonfinite, "num_splats": self.num_splats, **learned}
+            norms = ranks.gather(scored.norms)
+            measured = {
+                "grad_norm": norms.mean(),
+                "nonfinite": scored.num_nonfinite,
+                "num_splats": self.num_splats,
+                **learned,
+            }
             measured |= self.nonfinite.counts
             self._measured = self.step, AsyncScalars(measured)
         self.seconds += time.perf_counter() - start
@@ -151,72 +156,6 @@ class Trainer:
     @property
     def num_splats(self) -> int:
         return sum(len(particle.splats) for particle in self.particles)
-
-    def _gradients(self, step: int) -> tuple[NoisyBatch, list[RenderOutput], Tensor, Tensor]:
-        """Fill the gradients of the splats; returns the noised renders, each particle's render, gradient norms per
-        view and the non-finite count. All particles are seen from the same cameras.
-        """
-        config, seed, group = self.stage, self.config.seed, self.stage.camera.views_per_group
-        views = orbits.sample(
-            config.camera, num_views=config.num_views, size=config.size, generator=rng.generator(seed, step, "camera")
-        )
-        background = sample_background(
-            config.background,
-            num_views=config.num_views,
-            group=group,
-            generator=rng.generator(seed, step, "background"),
-        )
-        lights = sample_lights(
-            config.light,
-            views,
-            group=group,
-            progress=step / config.steps,
-            generator=rng.generator(seed, step, "light"),
-        )
-        if self.prior.sees_alpha:
-            background = torch.ones_like(background)
-        if self.ranks.world > 1:
-            mine = self.ranks.shard(torch.arange(config.num_views))
-            views, background = views.select(mine), background[mine]
-            lights = lights.select(mine) if lights is not None else None
-        background = send(background, self.device)
-        outputs = [
-            self.renderer.render(particle.splats, views, background=background, normals=lights is not None)
-            for particle in self.particles
-        ]
-        pictures = [
-            output.rgb if lights is None else shade(output, views, lights, background=background) for output in outputs
-        ]
-        if self.prior.sees_alpha:
-            pictures = [torch.cat([x, output.alpha], -1) for x, output in zip(pictures, outputs, strict=True)]
-        if len(outputs) > 1:
-            views = views.select(torch.arange(len(views)).repeat(len(outputs)))
-        # The graph is cut at the pictures: above them lies the prior's encoder, below them the rasteriser.
-        rgb = joined([picture.detach() for picture in pictures]).requires_grad_()
-        x0 = self.prior.encode(rgb)
-        batch = self.guidance.noise(x0, views, self.prior, seed=seed, step=step)
-        residual = self.guidance.residual(batch, self.prior, step=step)
-        loss, norms, nonfinite = ops.residual(
-            x0,
-            terms=residual.terms,
-            coef=residual.coef,
-            weight=residual.weight,
-            clamp=self.guidance.clamp(step),
-            total_views=self.ranks.world * len(x0),
-        )
-        with self.prior.running():
-            (loss * len(outputs) if len(outputs) > 1 else loss).backward()  # a mean over each particle's own views
-        assert rgb.grad is not None
-        shares = rgb.grad.chunk(len(outputs))
-        for particle, output, picture, grad in zip(self.particles, outputs, pictures, shares, strict=True):
-            extra = regularizer(config.regularize, output, particle.splats, largest=config.densify.split_scale)
-            losses = [ops.loss_with_gradient(picture, gradient=grad)]
-            if extra is not None:  # a mean over this rank's views, and the ranks are added up
-                losses.append(extra / self.ranks.world if self.ranks.world > 1 else extra)
-            torch.autograd.backward(losses)
-            self.ranks.all_reduce(particle.optimizer.grads)
-        self.ranks.all_reduce([nonfinite])
-        return batch, outputs, norms, nonfinite
 
     def _facts(self) -> dict[str, object]:
         share = self.prior.seconds / max(self.seconds, 1e-9)

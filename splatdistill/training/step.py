@@ -1,0 +1,175 @@
+"""A step of score distillation in four parts, which a notebook can call one by one: draw, render, score, apply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from splatdistill import ops
+from splatdistill.config.schema import TrainConfig
+from splatdistill.guidance.base import Guidance
+from splatdistill.ops.update import Verdict
+from splatdistill.priors.base import joined
+from splatdistill.priors.profiled import ProfiledPrior
+from splatdistill.rendering.renderer import Renderer
+from splatdistill.rendering.shading import Lights, sample_background, sample_lights, shade
+from splatdistill.scene import cameras as orbits
+from splatdistill.scene.gaussians import Splats
+from splatdistill.scene.types import Cameras, NoisyBatch, RenderOutput
+from splatdistill.training.gaussian_model import GaussianModel
+from splatdistill.training.regularizers import regularizer
+from splatdistill.training.splat_optimizer import check
+from splatdistill.utils import rng
+from splatdistill.utils.device import send
+from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The random part of a step: V cameras of this process, what lies behind the object [V,3] on the device, and the
+    lights, None where images show plain colours.
+    """
+
+    cameras: Cameras
+    background: Tensor
+    lights: Lights | None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """output: of the renderer, with the graph to the splats. image: [V,H,W,3], or [V,H,W,4] with alpha, as the prior
+    gets it.
+    """
+
+    output: RenderOutput
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class Scored:
+    """batch: the noised renders. gradient: of the images, [P*V,H,W,3] or [P*V,H,W,4] for P objects one after another.
+    norms: [P*V] of the gradient of x0. num_nonfinite: [] int64, elements of it that were not finite, of all processes
+    once `backward` is done.
+    """
+
+    batch: NoisyBatch
+    gradient: Tensor
+    norms: Tensor
+    num_nonfinite: Tensor
+
+
+def draw(
+    config: TrainConfig,
+    *,
+    seed: int,
+    step: int,
+    device: torch.device,
+    on_white: bool = False,
+    ranks: ProcessGroup = SINGLE_PROCESS,
+) -> Drawn:
+    """Cameras, background and lights of a step, this process's share. on_white: whatever the settings say, because the
+    prior sees alpha.
+    """
+    group = config.camera.views_per_group
+
+    def stream(name: str) -> torch.Generator:
+        return rng.generator(seed, step, name)
+
+    cameras = orbits.sample(config.camera, num_views=config.num_views, size=config.size, generator=stream("camera"))
+    background = sample_background(
+        config.background, num_views=config.num_views, group=group, generator=stream("background")
+    )
+    lights = sample_lights(config.light, cameras, group=group, progress=step / config.steps, generator=stream("light"))
+    if on_white:
+        background = torch.ones_like(background)
+    if ranks.world > 1:
+        mine = ranks.shard(torch.arange(config.num_views))
+        cameras, background = cameras.select(mine), background[mine]
+        lights = lights.select(mine) if lights is not None else None
+    return Drawn(cameras, send(background, device), lights)
+
+
+def render(splats: Splats, drawn: Drawn, *, renderer: Renderer, with_alpha: bool = False) -> Rendered:
+    """The splats as the cameras see them, lit where lights were drawn."""
+    cameras, background, lights = drawn.cameras, drawn.background, drawn.lights
+    output = renderer.render(splats, cameras, background=background, normals=lights is not None)
+    image = output.rgb if lights is None else shade(output, cameras, lights, background=background)
+    return Rendered(output, torch.cat([image, output.alpha], -1) if with_alpha else image)
+
+
+def score(
+    images: Sequence[Tensor],
+    cameras: Cameras,
+    *,
+    guidance: Guidance,
+    prior: ProfiledPrior,
+    seed: int,
+    step: int,
+    ranks: ProcessGroup = SINGLE_PROCESS,
+) -> Scored:
+    """Noises the images, asks the prior and takes the residual back to the images.
+
+    images: [V,H,W,3] or [V,H,W,4] of each object; all are seen from the same V cameras. The graph is cut at the images:
+    above them lies the prior's encoder, below them the rasteriser.
+    """
+    count = len(images)
+    if count > 1:
+        cameras = cameras.select(torch.arange(len(cameras)).repeat(count))
+    rgb = joined([image.detach() for image in images]).requires_grad_()
+    x0 = prior.encode(rgb)
+    batch = guidance.noise(x0, cameras, prior, seed=seed, step=step)
+    residual = guidance.residual(batch, prior, step=step)
+    loss, norms, num_nonfinite = ops.residual(
+        x0,
+        terms=residual.terms,
+        coef=residual.coef,
+        weight=residual.weight,
+        clamp=guidance.clamp(step),
+        total_views=ranks.world * len(x0),
+    )
+    with prior.running():
+        (loss * count if count > 1 else loss).backward()  # a mean over the views of each object
+    assert rgb.grad is not None
+    return Scored(batch, rgb.grad, norms, num_nonfinite)
+
+
+def backward(
+    models: Sequence[GaussianModel],
+    rendered: Sequence[Rendered],
+    scored: Scored,
+    *,
+    config: TrainConfig,
+    ranks: ProcessGroup = SINGLE_PROCESS,
+) -> None:
+    """Takes the gradient of the images, and that of the regularizers, back to the splats; sums over the processes."""
+    shares = scored.gradient.chunk(len(models))
+    for model, (output, image), gradient in zip(models, ((r.output, r.image) for r in rendered), shares, strict=True):
+        extra = regularizer(config.regularize, output, model.splats, largest=config.densify.split_scale)
+        losses = [ops.loss_with_gradient(image, gradient=gradient)]
+        if extra is not None:  # a mean over this process's views, and the processes are summed
+            losses.append(extra / ranks.world if ranks.world > 1 else extra)
+        torch.autograd.backward(losses)
+        ranks.all_reduce(model.optimizer.grads)
+    ranks.all_reduce([scored.num_nonfinite])
+
+
+def apply(
+    models: Sequence[GaussianModel],
+    rendered: Sequence[Rendered],
+    scored: Scored,
+    *,
+    config: TrainConfig,
+    step: int,
+    ranks: ProcessGroup = SINGLE_PROCESS,
+) -> tuple[Verdict, list[dict[str, int] | None]]:
+    """Updates the splats of all objects, or of none where a gradient is not finite, and densifies where that is due:
+    the verdict, and what densify did to each object.
+    """
+    backward(models, rendered, scored, config=config, ranks=ranks)
+    verdict = check([model.optimizer for model in models], num_nonfinite=scored.num_nonfinite)
+    return verdict, [
+        model.update(one.output, step=step, verdict=verdict) for model, one in zip(models, rendered, strict=True)
+    ]
