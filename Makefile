@@ -38,24 +38,26 @@ test: venv
 	$(PYTEST) -m "not slow and not browser"
 
 # The operators' tests at each instruction-set level that the processor has: of the kernels that are compiled for each.
+# Three CPU minutes. Left out are tests that compare the levels themselves.
 OPERATORS := $(foreach name,library products rasterize rasterize_contract residual,tests/ops/test_$(name).py) \
 	tests/benchmarks/test_torch_tiles.py
 LEVEL_IN_USE := $(BIN)/python -c "from splatdistill import ops; print(ops.build_info()['simd_level'])" 2>/dev/null
 test-simd: venv
 	for level in generic x86_64_v3 x86_64_v4; do \
 		export SPLATDISTILL_SIMD=$$level SPLATDISTILL_EXPECTED_SIMD=$$level; \
-		if [ "$$($(LEVEL_IN_USE))" = $$level ]; then $(PYTEST) $(OPERATORS) || exit 1; \
+		if [ "$$($(LEVEL_IN_USE))" = $$level ]; then $(PYTEST) -k "not instruction_sets and not every_level" $(OPERATORS) || exit 1; \
 		else echo "The processor lacks $$level: not tested."; fi; done
 
 # The same on processors that are not there, by qemu-user (Debian's package): one without AVX-512, one below AVX2. Left
-# out is what starts processes of its own, which would not be emulated, and most of the scenes, which take too long.
-EMULATED := tests/ops/test_library.py tests/ops/test_philox.py tests/ops/test_products.py tests/ops/test_densify.py \
-	tests/ops/test_residual.py $(foreach scene,one~view-False saturating-True harmonics~of~degree~3-True,\
+# out is what starts processes of its own, which would not be emulated, what only asks torch's compiler, and most of the
+# scenes, which take too long.
+EMULATED := $(foreach name,library philox products densify residual update,tests/ops/test_$(name).py) \
+	$(foreach scene,one~view-False saturating-True harmonics~of~degree~3-True,\
 	"tests/ops/test_rasterize.py::test_agrees_with_reference[$(subst ~, ,$(scene))]")
 test-emulated: venv
 	for pair in Haswell:x86_64_v3 Nehalem:generic; do \
 		SPLATDISTILL_EXPECTED_SIMD=$${pair#*:} OMP_NUM_THREADS=1 qemu-x86_64 -cpu $${pair%:*} $(BIN)/python -m pytest \
-			-p no:cacheprovider -k "not instruction_sets" $(EMULATED) || exit 1; done
+			-p no:cacheprovider -k "not instruction_sets and not opcheck and not without_one" $(EMULATED) || exit 1; done
 
 # The package with the lowest and with the newest versions that pyproject.toml allows, in an environment of its own.
 test-floor test-newest: test-%: venv

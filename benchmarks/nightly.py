@@ -41,13 +41,16 @@ OPERATORS = (
     *KERNELS,
     "csrc/bind",
     "splatdistill/ops",
+    "tests/ops/children.py",
     "tests/ops/conftest.py",
+    "tests/ops/levels.py",
     "tests/ops/test_densify.py",
     "tests/ops/test_library.py",
     "tests/ops/test_philox.py",
     "tests/ops/test_products.py",
     "tests/ops/test_rasterize.py",
     "tests/ops/test_residual.py",
+    "tests/ops/test_update.py",
     "tests/rounding.py",
 )
 RANGE = ("pyproject.toml", "benchmarks/dependency_range.py")

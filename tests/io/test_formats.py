@@ -21,6 +21,7 @@ from splatdistill.io.frames import convert_frame
 from splatdistill.ops.reference import rotation_matrices
 from splatdistill.scene.gaussians import SH_C0, Splats
 from tests.io.scenes import asymmetric
+from tests.rounding import GRAY, UNIT
 
 Record = dict[str, Any]
 SIZES = {0: 0, 1: 3, 2: 8, 3: 15}
@@ -149,7 +150,7 @@ def plain_glb(data: bytes) -> list[Record]:
     for i, (mean, scale, (x, y, z, w), (alpha,), colour) in enumerate(rows):
         rgb = [0.5 + SH_C0 * v for v in sh[0][i]]
         assert all(
-            abs(min(1, max(0, c)) - byte / 255) <= 0.51 / 255 for c, byte in zip([*rgb, alpha], colour, strict=True)
+            abs(min(1, max(0, c)) - byte / 255) <= HALF * GRAY for c, byte in zip([*rgb, alpha], colour, strict=True)
         )
         out.append(record(mean, scale, (w, x, y, z), alpha, rgb, [list(part[i]) for part in sh[1:]]))
     return out
@@ -166,13 +167,20 @@ def record(mean, scale, turn, alpha, rgb, sh=()) -> Record:
 
 
 PLAIN = {"splat": plain_splat, "spz": plain_spz, "compressed.ply": plain_compressed, "glb": plain_glb}
-# What each may be off by: position (share of the box), log scale, rotation matrix, opacity, colour, harmonics.
+HALF = 0.51  # a step, with a fiftieth of that for what follows in float32
+FLOAT = 16 * UNIT  # a handful of operations in float32 on numbers up to 5, here and there
+# A rotation changes by at most twice what its quaternion does, as a vector. Of four components each is off by half a
+# step; or of three, and the fourth, which is half the length or more, then is by three times that.
+OF_FOUR, OF_THREE = 2 * 4**0.5 * HALF, 2 * (3 + 3**2) ** 0.5 * HALF
+# What each may be off by: position (steps of the box), log scale, rotation matrix, opacity, colour, harmonics.
 ERRORS = {
-    "splat": (1e-6, 1e-5, 0.035, 0.51 / 255, 0.51 / 255, None),
-    "spz": (0.51 / 4096, 0.51 / 16, 0.01, 0.51 / 255, 0.51 / 255 / 0.15 * SH_C0, 0.51 / 128),
-    "compressed.ply": (0.51 / 1023 * 1.3, 0.51 / 1023 * 5, 0.01, 0.51 / 255, 0.51 / 255, 0.51 * 8 / 256),
-    "glb": (1e-6, 1e-5, 1e-5, 1e-5, 1e-5, 1e-6),
-}
+    "splat": (FLOAT, FLOAT, OF_FOUR / 128, HALF * GRAY, HALF * GRAY, None),
+    "spz": (HALF / 4096, HALF / 16, OF_THREE / 511 / 2**0.5, HALF * GRAY, HALF * GRAY / 0.15 * SH_C0, HALF / 128),
+    "compressed.ply": (
+        HALF / 1023 * 1.3, HALF / 1023 * 5, OF_THREE * 2**0.5 / 1023, HALF * GRAY, HALF * GRAY, HALF * 8 / 256,
+    ),
+    "glb": (FLOAT,) * 6,
+}  # fmt: skip
 
 
 def columns(records: list[Record]) -> dict[str, np.ndarray]:
