@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
+from splatdistill.ops.geometry import rotation_matrices
 from splatdistill.ops.reference import (
     ALPHA_CAP,
     ALPHA_MIN,
     FOV_MARGIN,
     MAX_EXTENT,
     TRANSMITTANCE_MIN,
-    rotation_matrices,
 )
 
 DEPTH = 32  # entries of a tile blended at a time

@@ -17,7 +17,8 @@ from torch import Tensor
 from splatdistill import ops
 from splatdistill.config import RendererName
 from splatdistill.device import send
-from splatdistill.splats import SH_C0, Splats
+from splatdistill.ops.geometry import SH_C0, camera_centre, rotation_matrices, sh_basis
+from splatdistill.splats import Splats
 from splatdistill.types import Cameras, RenderOutput
 
 NEAR, FAR, EPS2D = 0.01, 1e10, 0.3  # of both renderers: world units, and px^2 added to the projected variances
@@ -156,13 +157,13 @@ def harmonics(splats: Splats) -> Tensor:
 
 def with_normals(splats: Splats, cameras: Cameras) -> Tensor:
     """[V,N,6]: the colour each camera sees, and the shortest axis turned towards it, in the world."""
-    rotations = ops.reference.rotation_matrices(splats.quats)
+    rotations = rotation_matrices(splats.quats)
     shortest = splats.scales.argmin(-1)[:, None, None].expand(-1, 3, 1)
     axis = torch.gather(rotations, 2, shortest)[..., 0]
     # Solved on the CPU, where the cameras are: a solver checks its result, and would wait for the device.
-    centres = torch.stack([ops.reference.camera_centre(viewmat) for viewmat in cameras.viewmats])
+    centres = torch.stack([camera_centre(viewmat) for viewmat in cameras.viewmats])
     outwards = splats.means - send(centres, splats.device)[:, None]
-    basis = ops.reference.sh_basis(torch.nn.functional.normalize(outwards, dim=-1, eps=0), splats.sh_degree)
+    basis = sh_basis(torch.nn.functional.normalize(outwards, dim=-1, eps=0), splats.sh_degree)
     color = torch.relu(0.5 + torch.einsum("vns,nsc->vnc", basis, harmonics(splats)))
     away = (axis * outwards).sum(-1, keepdim=True) > 0
     return torch.cat([color, torch.where(away, -axis, axis)], -1)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from splatdistill import rng
 from splatdistill.config import SplatsConfig
+from splatdistill.ops.geometry import SH_C0
 
 FIELDS = ("means", "quats", "scales", "opacities", "sh0", "shN")
-SH_C0 = 0.28209479177387814  # Y_0^0, the constant spherical harmonic
 
 
 class Splats:

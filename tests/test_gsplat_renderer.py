@@ -17,9 +17,9 @@ from splatdistill import renderer
 from splatdistill.cameras import turntable
 from splatdistill.config import CameraConfig
 from splatdistill.logs import NoLog
+from splatdistill.ops.geometry import SH_C0
 from splatdistill.priors import load
 from splatdistill.renderer import CpuRenderer, GsplatRenderer, make_renderer
-from splatdistill.splats import SH_C0
 from splatdistill.train import Trainer
 from splatdistill.types import RenderOutput
 from tests.test_renderer import scene

@@ -13,8 +13,9 @@ from splatdistill import rng
 from splatdistill.cameras import turntable
 from splatdistill.config import CameraConfig, LightConfig
 from splatdistill.lighting import Lights, centres, sample_lights, shade, sun, surface
+from splatdistill.ops.geometry import SH_C0
 from splatdistill.renderer import CpuRenderer
-from splatdistill.splats import SH_C0, Splats
+from splatdistill.splats import Splats
 from splatdistill.types import Cameras, RenderOutput
 
 RADIUS = 0.6

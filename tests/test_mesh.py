@@ -11,8 +11,9 @@ import torch
 
 from splatdistill import cli, mesh
 from splatdistill.io import formats
+from splatdistill.ops.geometry import SH_C0
 from splatdistill.renderer import CpuRenderer
-from splatdistill.splats import SH_C0, Splats
+from splatdistill.splats import Splats
 
 CENTRE, RADIUS = np.array([0.1, -0.1, 0.2]), 0.5
 

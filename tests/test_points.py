@@ -12,8 +12,9 @@ from plyfile import PlyData, PlyElement
 
 from splatdistill.config import SplatsConfig, TrainConfig
 from splatdistill.io import ply
+from splatdistill.ops.geometry import SH_C0
 from splatdistill.particle import initial_splats
-from splatdistill.splats import SH_C0, init_points
+from splatdistill.splats import init_points
 
 
 def cloud(path: Path, points: Any, colors: Any, *, kind: str = "u1", drop: str = "", text: bool = False) -> Path:

@@ -10,7 +10,7 @@ import torch
 
 from splatdistill.cameras import turntable
 from splatdistill.config import CameraConfig, SplatsConfig
-from splatdistill.ops.reference import sh_basis
+from splatdistill.ops.geometry import sh_basis
 from splatdistill.renderer import CpuRenderer
 from splatdistill.splats import Splats, init_ball
 from splatdistill.types import RenderOutput

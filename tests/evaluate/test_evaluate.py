@@ -15,8 +15,9 @@ from torch import Tensor
 from splatdistill import evaluate
 from splatdistill.config import CameraConfig, SplatsConfig
 from splatdistill.evaluate import Subject, Yardstick, candidates, metrics, report, without_colours
+from splatdistill.ops.geometry import SH_C0
 from splatdistill.renderer import make_renderer
-from splatdistill.splats import SH_C0, Splats, init_ball
+from splatdistill.splats import Splats, init_ball
 
 COLOURS = {"red": (0.8, 0.1, 0.1), "green": (0.1, 0.7, 0.1), "blue": (0.1, 0.2, 0.8)}
 POOL = tuple(f"a {colour} ball" for colour in COLOURS)

@@ -11,7 +11,7 @@ import torch
 from splatdistill.cameras import turntable
 from splatdistill.config import CameraConfig
 from splatdistill.io.frames import concatenate, convert_frame, from_turns, transform
-from splatdistill.ops.reference import rotation_matrices
+from splatdistill.ops.geometry import rotation_matrices
 from splatdistill.renderer import CpuRenderer
 from splatdistill.splats import FIELDS, Splats
 from tests.io.scenes import asymmetric
