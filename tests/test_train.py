@@ -38,6 +38,7 @@ from splatdistill.regularize import regularizer
 from splatdistill.renderer import make_renderer
 from splatdistill.splats import Splats
 from splatdistill.train import Trainer, train
+from tests.priors.oracles import LinearPrior
 
 SMALL = TrainConfig(
     prompt="a red ball",
@@ -172,8 +173,8 @@ def finished(trainer: Trainer) -> dict[str, torch.Tensor]:
         return checkpoint.load(Path(folder))[0]
 
 
-def linear_prior() -> AnalyticPrior:
-    return AnalyticPrior(beach_ball(image_size=8), image_size=8, learned=True)
+def linear_prior() -> LinearPrior:
+    return LinearPrior(beach_ball(image_size=8), image_size=8)
 
 
 def unet_prior() -> MultiViewPrior:

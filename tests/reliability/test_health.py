@@ -17,9 +17,9 @@ from splatdistill.guards import RunFailure
 from splatdistill.health import AMONG, Health
 from splatdistill.logs import NoLog
 from splatdistill.priors.analytic import AnalyticPrior
-from splatdistill.priors.particles import GaussianScore
 from splatdistill.renderer import CpuRenderer
 from splatdistill.train import Trainer
+from tests.priors.oracles import GaussianScore
 from tests.test_train import SMALL, interrupted, linear_prior, run
 from tests.test_train import finished as last
 
