@@ -49,7 +49,7 @@ test-simd: venv
 
 # The same on processors that are not there, by qemu-user (Debian's package): one without AVX-512, one below AVX2. Left
 # out is what starts processes of its own, which would not be emulated, and most of the scenes, which take too long.
-EMULATED := tests/ops/test_library.py tests/ops/test_philox.py tests/ops/test_products.py tests/ops/test_densify.py \
+EMULATED := tests/ops/test_library.py tests/ops/test_products.py tests/ops/test_densify.py \
 	tests/ops/test_residual.py $(foreach scene,one~view-False saturating-True harmonics~of~degree~3-True,\
 	"tests/ops/test_rasterize.py::test_agrees_with_reference[$(subst ~, ,$(scene))]")
 test-emulated: venv

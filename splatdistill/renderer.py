@@ -38,22 +38,20 @@ class CpuRenderer:
         here = Splats(**{name: value.cpu() for name, value in splats.tensors.items()})
         probe = torch.zeros(len(cameras), len(splats), 2, device=device, requires_grad=torch.is_grad_enabled())
         background = background.cpu()
-        drawn = ops.rasterize(
-            here.means,
+        inputs = ops.RasterInputs(
+            means=here.means,
             quats=here.quats,
             scales=torch.exp(here.scales),
             opacities=torch.sigmoid(here.opacities),
             colors=with_normals(here, cameras) if normals else harmonics(here),
-            sh_degree=None if normals else splats.sh_degree,
             viewmats=cameras.viewmats,
             Ks=cameras.Ks,
-            width=cameras.width,
-            height=cameras.height,
             background=pad(background, 3) if normals else background,
             means2d_offset=probe.cpu(),
-            near=NEAR,
-            far=FAR,
-            eps2d=EPS2D,
+        )
+        degree = None if normals else splats.sh_degree
+        drawn = ops.rasterize(
+            inputs, ops.RasterSettings(cameras.width, cameras.height, degree, near=NEAR, far=FAR, eps2d=EPS2D)
         )
         image, alpha, depth, means2d, radii = (x.to(device) for x in drawn)
         normal = image[..., 3:] if normals else None

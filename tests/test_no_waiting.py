@@ -18,7 +18,7 @@ from splatdistill.cameras import turntable
 from splatdistill.config import METHODS, CameraConfig, LightConfig, OutputConfig, RegularizeConfig, TrainConfig
 from splatdistill.device import Readback, send
 from splatdistill.logs import NoLog
-from splatdistill.ops import Raster
+from splatdistill.ops import Raster, RasterInputs, RasterSettings
 from splatdistill.priors import load
 from splatdistill.renderer import CpuRenderer, GsplatRenderer
 from splatdistill.train import Trainer
@@ -53,9 +53,9 @@ class Away(torch.autograd.Function):
         return grads[0].here
 
 
-def draw(means: Tensor, **scene: Any) -> Raster:
-    arguments = {name: Here.apply(x) if isinstance(x, There) else x for name, x in scene.items()}
-    drawn = ops.rasterize(Here.apply(means), **arguments)  # type: ignore[arg-type]
+def draw(inputs: RasterInputs, settings: RasterSettings) -> Raster:
+    here = RasterInputs(*(Here.apply(x) if isinstance(x, There) else x for x in inputs))  # type: ignore[arg-type]
+    drawn = ops.rasterize(here, settings)
     return Raster(*(Away.apply(x) for x in drawn))  # type: ignore[arg-type]
 
 
