@@ -19,8 +19,8 @@ from typing import Any
 
 import common
 
-from splatdistill.cpu import num_cores
 from splatdistill.io.files import write_text
+from splatdistill.utils.cpu import num_cores
 
 COLOURS, THINGS = ("red", "blue", "green"), ("armchair", "car", "teddy bear", "snowman")
 

@@ -24,8 +24,8 @@ import torch
 from common import alternate, cell, parser, progress, record, shown, significant, write
 
 from splatdistill.priors import EMBEDDED
+from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.engine import PackedUNet, Question, ask, installed
-from splatdistill.priors.multiview import MultiViewPrior
 from splatdistill.priors.network import NetworkPrior
 
 # 12 chains hide the latency of two units with 4 to 5 cycles each; a vector is as wide as the processor's registers.

@@ -23,20 +23,21 @@ from common import parser, progress, record, significant, write
 
 CODE = """
 import json, os, sys, time
-from splatdistill import cli, memory
-keep = memory.keep_freed_memory
+from splatdistill import cli
+from splatdistill.utils import malloc
+keep = malloc.keep_freed_memory
 def begin():  # what `train` calls last before its own modules
-    import splatdistill.train as train
-    advance = train.Trainer.advance
+    from splatdistill.training import trainer
+    advance = trainer.Trainer.advance
     def first(self, log):
         begun = time.time()
         advance(self, log)
         facts = {"to_step_0": begun - float(sys.argv[1]), "step_0": time.time() - begun, "modules": len(sys.modules)}
         print(json.dumps(facts | {"cpu": sum(os.times()[:2])}), flush=True)
         os._exit(0)
-    train.Trainer.advance = first
+    trainer.Trainer.advance = first
     return keep()
-memory.keep_freed_memory = begin
+malloc.keep_freed_memory = begin
 sys.exit(cli.main(["train", "--prompt", "a red armchair", *sys.argv[2:]]))
 """
 

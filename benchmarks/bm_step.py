@@ -21,10 +21,10 @@ import torch
 from scenes import Scene, Shape, ball, picture_weights
 
 from splatdistill import ops, priors
-from splatdistill.config import OutputConfig
-from splatdistill.logs import RunLog
-from splatdistill.presets import load
-from splatdistill.train import Trainer
+from splatdistill.config.presets import load
+from splatdistill.config.schema import OutputConfig
+from splatdistill.training.run_log import RunLog
+from splatdistill.training.trainer import Trainer
 
 PROMPT = "a red armchair"
 RASTER = Shape(10000, 4, 64)

@@ -20,8 +20,8 @@ import torch
 from evidence import ROOT as ROOT
 from evidence import command, commit
 
-from splatdistill.cpu import processor
-from splatdistill.memory import keep_freed_memory
+from splatdistill.utils.cpu import processor
+from splatdistill.utils.malloc import keep_freed_memory
 
 MIN_SAMPLE = 20e-3  # seconds: shorter calls are repeated within a sample
 Clock = Callable[[], float]

@@ -27,17 +27,18 @@ from compare_report import SECTION, tables
 from PIL import Image
 
 from splatdistill import priors
-from splatdistill.config import TrainConfig
-from splatdistill.device import pick_device
+from splatdistill.config.presets import load
+from splatdistill.config.schema import TrainConfig
+from splatdistill.config.settings import merge
 from splatdistill.embedded.corpus.splits import held_out_pair
-from splatdistill.embedded.judge import Judge
-from splatdistill.evaluate import Subject, evaluate
+from splatdistill.embedded.judge.networks import EmbeddedJudge
+from splatdistill.evaluate import EvalObject, evaluate
 from splatdistill.io import ply
-from splatdistill.logs import Progress
-from splatdistill.memory import keep_freed_memory
-from splatdistill.presets import load, merge
-from splatdistill.renderer import make_renderer
-from splatdistill.train import train
+from splatdistill.rendering.renderer import make_renderer
+from splatdistill.training.run import train
+from splatdistill.utils.device import pick_device
+from splatdistill.utils.malloc import keep_freed_memory
+from splatdistill.utils.progress import Progress
 
 BUDGET = 3200  # image evaluations of a run
 PER_VIEW = {"sds": 2, "vsd": 4, "esd": 5, "csd": 2, "consistency": 4, "multiview": 2}
@@ -121,8 +122,8 @@ def main() -> None:
     args = parser.parse_args()
     keep_freed_memory()
     begun = time.monotonic()
-    judge = Judge.load()
-    rows = [row for row in plan(judge.yardstick.pool) if not args.suite or row.suite in args.suite]
+    judge = EmbeddedJudge.load()
+    rows = [row for row in plan(judge.reference.pool) if not args.suite or row.suite in args.suite]
     planned = [run for row in rows for run in row.runs()]
     todo = [(name, config) for name, config in planned if not done(args.runs / name, ledger(config))]
     for number, (name, config) in enumerate(todo):
@@ -157,7 +158,7 @@ def prior_hash() -> str:
     return weights.hexdigest()[:16]
 
 
-def record(rows: Sequence[Row], *, judge: Judge, runs: Path, out: Path) -> None:
+def record(rows: Sequence[Row], *, judge: EmbeddedJudge, runs: Path, out: Path) -> None:
     """Judges what is done and writes it; lines of suites that were not asked for stay, if they are of this prior."""
     out.mkdir(parents=True, exist_ok=True)
     made = []
@@ -171,7 +172,7 @@ def record(rows: Sequence[Row], *, judge: Judge, runs: Path, out: Path) -> None:
             [subject(runs / name, config) for name, config in finished],
             judge=judge,
             probe=judge,
-            yardstick=judge.yardstick,
+            reference=judge.reference,
             renderer=renderer,
         )
         line = {
@@ -190,18 +191,18 @@ def record(rows: Sequence[Row], *, judge: Judge, runs: Path, out: Path) -> None:
     before = json.loads(path.read_text()) if path.exists() else {}
     kept = before["rows"] if before.get("prior") == about["prior"] else []
     found = {(line["suite"], line["label"]): line for line in [*kept, *made]}
-    everything = [(row.suite, row.label) for row in plan(judge.yardstick.pool)]
+    everything = [(row.suite, row.label) for row in plan(judge.reference.pool)]
     lines = {key: found[key] for key in everything if key in found}
     path.write_text(json.dumps({**about, "rows": list(lines.values())}, indent=1) + "\n")
     whole = len(lines) == len(everything) and all(len(line["objects"]) == line["planned"] for line in lines.values())
     if whole and out == OUT:
         readme = ROOT / "README.md"
-        readme.write_text(with_section(readme.read_text(), tables(lines, real=judge.yardstick.real), **SECTION))
+        readme.write_text(with_section(readme.read_text(), tables(lines, real=judge.reference.real), **SECTION))
 
 
-def subject(folder: Path, config: TrainConfig) -> Subject:
+def subject(folder: Path, config: TrainConfig) -> EvalObject:
     summary = json.loads((folder / "summary.json").read_text())
-    return Subject(folder.name, config.prompt, ply.read(folder / "splats.ply"), config.camera, summary)
+    return EvalObject(folder.name, config.prompt, ply.read(folder / "splats.ply"), config.camera, summary)
 
 
 def write_strip(path: Path, folders: Sequence[Path]) -> None:

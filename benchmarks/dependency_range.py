@@ -30,7 +30,7 @@ TESTS = (
     "tests/io/test_video.py",
     "tests/cli/test_cli.py",
     "tests/viewer/test_server.py",
-    "tests/test_train.py",
+    "tests/training/test_trainer.py",
 )
 RUNNERS = ("pytest", "pytest-xdist", "hypothesis")
 

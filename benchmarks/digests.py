@@ -19,7 +19,7 @@ from pathlib import Path
 
 from common import commit, machine, progress
 
-from splatdistill.config import METHODS
+from splatdistill.config.schema import METHODS
 
 FIXED = ("--seed", "0", "--threads", "1", "--device", "cpu", "--dtype", "fp32", "--network-engine", "torch")
 

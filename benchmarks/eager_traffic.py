@@ -39,9 +39,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from splatdistill import ops
-from splatdistill.cameras import turntable
 from splatdistill.guidance import make_guidance
 from splatdistill.priors.diffusion import DiffusionPrior, place
+from splatdistill.scene.cameras import turntable
 
 RECORD = Path(__file__).parent / "results" / "eager_traffic.json"
 BAR_GB = 75

@@ -23,20 +23,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from splatdistill.cameras import turntable
-from splatdistill.config import CameraConfig
+from splatdistill.config.schema import CameraConfig
 from splatdistill.embedded.corpus.build import select_models
 from splatdistill.embedded.corpus.furniture import load_mesh
-from splatdistill.embedded.corpus.meshes import Mesh, read_glb
+from splatdistill.embedded.corpus.meshes import ModelMesh, read_glb
 from splatdistill.embedded.corpus.render import Caster
 from splatdistill.evaluate import NUM_VIEWS, external
 from splatdistill.io.video import to_uint8
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, SHADING
+from splatdistill.scene.cameras import turntable
 
 RAYS = 2
 """Rays a pixel are RAYS x RAYS."""
 
-Task = tuple[str, str, Callable[[], Mesh]]  # noun, key of the model, and what reads it
+Task = tuple[str, str, Callable[[], ModelMesh]]  # noun, key of the model, and what reads it
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -106,7 +106,7 @@ def kept_at(work: Path, key: str) -> Path:
     return work / f"{key.replace('/', '-')}.pt"
 
 
-def render(mesh: Mesh, *, size: int) -> tuple[Tensor, Tensor]:
+def render(mesh: ModelMesh, *, size: int) -> tuple[Tensor, Tensor]:
     """The views of `eval` of a model in its own colours: rgb [V,size,size,3] on white, alpha [V,size,size,1]."""
     cameras = turntable(CameraConfig(), num_frames=NUM_VIEWS, size=size)
     none = np.zeros(len(mesh.materials), dtype=bool)

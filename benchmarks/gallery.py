@@ -17,17 +17,17 @@ from common import commit, machine
 from PIL import Image
 from torch import Tensor
 
-from splatdistill.cameras import turntable
+from splatdistill.config.presets import load
 from splatdistill.embedded.corpus.dataset import Corpus
-from splatdistill.embedded.samples import NearestRender
+from splatdistill.embedded.prior.samples import NearestRender
 from splatdistill.io.names import run_name
 from splatdistill.io.video import to_uint8
-from splatdistill.logs import Progress
-from splatdistill.pictures import render_frames
-from splatdistill.presets import load
-from splatdistill.renderer import make_renderer
-from splatdistill.splats import Splats
-from splatdistill.train import train
+from splatdistill.rendering.renderer import make_renderer
+from splatdistill.rendering.turntable import render_frames
+from splatdistill.scene.cameras import turntable
+from splatdistill.scene.gaussians import Splats
+from splatdistill.training.run import train
+from splatdistill.utils.progress import Progress
 
 PROMPTS = ["a red armchair", "a hamburger", "a teddy bear", "a grand piano", "a blue car", "a snowman"]
 TILE = 112  # pixels

@@ -20,7 +20,7 @@ import torch
 from evidence import Record
 from torch import Tensor
 
-from splatdistill.device import pick_device
+from splatdistill.utils.device import pick_device
 
 NO_DEVICE = 77  # exit code: nothing was measured
 ROTATED = 256e6  # bytes of buffers in turn, more than any cache holds

@@ -15,14 +15,14 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from splatdistill.config import TrainConfig
-from splatdistill.presets import load
+from splatdistill.config.presets import load
+from splatdistill.config.schema import TrainConfig
 from splatdistill.priors.codec import Latents
 from splatdistill.priors.diffusion import DiffusionPrior, place
 from splatdistill.priors.network import Text
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.text import TextCache
-from splatdistill.train import Trainer
+from splatdistill.training.trainer import Trainer
 
 PROMPT = "a red lamp"
 METHODS = ("sds", "vsd")

@@ -23,11 +23,12 @@ from gpu_common import Call
 from torch import Tensor
 
 from splatdistill import ops
-from splatdistill.config import DensifyConfig, OptimConfig
-from splatdistill.densify import Densifier
+from splatdistill.config.schema import DensifyConfig, OptimConfig
 from splatdistill.ops import _library, densify
-from splatdistill.optim import MOMENTS, SplatOptimizer
-from splatdistill.splats import Splats
+from splatdistill.scene.gaussians import Splats
+from splatdistill.training.densifier import Densifier
+from splatdistill.training.splat_optimizer import SplatOptimizer
+from splatdistill.utils.adam import MOMENTS
 
 NUM_TERMS = 3
 SHAPES = [(64, 3, 512, 512), (16, 3, 512, 512), (6, 3, 512, 512), (4, 3, 512, 512), (4, 4, 64, 64)]

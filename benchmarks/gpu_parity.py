@@ -13,11 +13,11 @@ import gpu_common
 import torch
 from torch import Tensor
 
-from splatdistill.cameras import turntable
-from splatdistill.config import CameraConfig, SplatsConfig
-from splatdistill.renderer import CpuRenderer, GsplatRenderer, Renderer
-from splatdistill.splats import Splats, init_ball
-from splatdistill.types import RenderOutput
+from splatdistill.config.schema import CameraConfig, SplatsConfig
+from splatdistill.rendering.renderer import CpuRenderer, GsplatRenderer, Renderer
+from splatdistill.scene.cameras import turntable
+from splatdistill.scene.gaussians import Splats, init_ball
+from splatdistill.scene.types import RenderOutput
 
 NUM_VIEWS = 4
 BARS = {"mean_abs": 1e-4, "share_above_2e-3": 1e-3}

@@ -17,11 +17,11 @@ import gpu_common
 import torch
 
 from splatdistill import priors
-from splatdistill.device import Stopwatch
+from splatdistill.config.presets import load
 from splatdistill.guidance.variational import VariationalGuidance
-from splatdistill.logs import NoLog
-from splatdistill.presets import load
-from splatdistill.train import Trainer
+from splatdistill.training.run_log import NoLog
+from splatdistill.training.trainer import Trainer
+from splatdistill.utils.device import Stopwatch
 
 PROMPT = "a red lamp"
 METHODS = ("sds", "vsd")

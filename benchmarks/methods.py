@@ -21,10 +21,10 @@ from typing import Any
 from common import ROOT, machine, with_section
 from PIL import Image, ImageDraw
 
-from splatdistill.config import METHODS
-from splatdistill.logs import Progress
-from splatdistill.presets import load
-from splatdistill.train import train
+from splatdistill.config.presets import load
+from splatdistill.config.schema import METHODS
+from splatdistill.training.run import train
+from splatdistill.utils.progress import Progress
 
 PAPERS = {
     "sds": "DreamFusion, arXiv 2209.14988",

@@ -37,14 +37,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from splatdistill import device, ops, priors
+from splatdistill import ops, priors
+from splatdistill.config.presets import load
 from splatdistill.guidance.variational import VariationalGuidance
-from splatdistill.logs import NoLog
-from splatdistill.presets import load
 from splatdistill.priors.base import Prior
-from splatdistill.priors.multiview import MultiViewPrior
-from splatdistill.renderer import GsplatRenderer
-from splatdistill.train import Trainer
+from splatdistill.priors.embedded import MultiViewPrior
+from splatdistill.rendering.renderer import GsplatRenderer
+from splatdistill.training.run_log import NoLog
+from splatdistill.training.trainer import Trainer
+from splatdistill.utils import device
 
 TABLE = Path(__file__).parent / "results" / "operations.json"
 PROMPT = "a red lamp"

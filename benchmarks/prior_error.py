@@ -15,11 +15,11 @@ import torch
 from common import commit, machine
 from torch import Tensor
 
-from splatdistill import rng
-from splatdistill.embedded.corpus.dataset import Batch, Corpus
+from splatdistill.embedded.corpus.dataset import CaptionedBatch, Corpus
 from splatdistill.priors import EMBEDDED
 from splatdistill.priors.base import Condition
-from splatdistill.priors.multiview import MultiViewPrior, encode_text
+from splatdistill.priors.embedded import MultiViewPrior, encode_text
+from splatdistill.utils import rng
 
 TIMES = (300, 600, 800, 950, 980, 990, 999)
 
@@ -44,7 +44,7 @@ def main() -> None:
     args.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def measure(prior: MultiViewPrior, batch: Batch, t: int, *, seed: int) -> dict[str, float]:
+def measure(prior: MultiViewPrior, batch: CaptionedBatch, t: int, *, seed: int) -> dict[str, float]:
     """One row of the table at timestep t."""
     x0 = prior.encode(batch.rgb)
     signal = prior.alphas_cumprod[t]

@@ -19,11 +19,11 @@ from common import commit, machine
 from torch import Tensor
 
 from splatdistill.embedded.corpus.nouns import NOUNS, split_key
-from splatdistill.embedded.refine import WARM, prepare
-from splatdistill.embedded.refiner import RefineConfig, RefineTrainer
-from splatdistill.embedded.rings import Drawn
+from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer
+from splatdistill.embedded.prior.rings import DrawnRings
+from splatdistill.embedded.prior.train_refiner import WARM, prepare
+from splatdistill.priors.embedded import MultiViewPrior, pixel_unshuffle
 from splatdistill.priors.mixture import MOST, blend, keep_likely
-from splatdistill.priors.multiview import MultiViewPrior, pixel_unshuffle
 from splatdistill.priors.refine import believe
 
 COMMAND = "python benchmarks/prior_refine.py --corpus DIR --features DIR --run DIR --json FILE"
@@ -33,7 +33,9 @@ COLOURS = 3  # of the four channels: errors are of the picture on white
 
 
 @torch.no_grad()
-def errors(trainer: RefineTrainer, rings: list[Drawn], *, t: int, temperature: float, seed: int) -> dict[str, float]:
+def errors(
+    trainer: RefineTrainer, rings: list[DrawnRings], *, t: int, temperature: float, seed: int
+) -> dict[str, float]:
     """Means over the rings. To the picture that is shown; where it blends, also to the mean of the candidates' pictures
     under the very weights, which is what a tempered prior ought to answer.
     """
@@ -64,7 +66,7 @@ def errors(trainer: RefineTrainer, rings: list[Drawn], *, t: int, temperature: f
 
 
 @torch.no_grad()
-def first_prior(trainer: RefineTrainer, chosen: list[tuple[str, Drawn]], *, t: int, seed: int) -> float:
+def first_prior(trainer: RefineTrainer, chosen: list[tuple[str, DrawnRings]], *, t: int, seed: int) -> float:
     """Error of the shipped prior, which is told noun and camera, at the same pictures on white."""
     prior = MultiViewPrior.load(WARM, dtype="fp32")
     draw = torch.Generator().manual_seed(seed)
@@ -93,7 +95,7 @@ def _error(answer: Tensor, shown: Tensor) -> float:
     return float((answer - shown)[:, :COLOURS].square().mean())
 
 
-def test_rings(trainer: RefineTrainer, *, num: int, seed: int) -> list[tuple[str, Drawn]]:
+def test_rings(trainer: RefineTrainer, *, num: int, seed: int) -> list[tuple[str, DrawnRings]]:
     """Models of nouns with several, one ring each that was in no training, in their own look (toys: painted red)."""
     draw = random.Random(seed)  # noqa: S311
     rings = trainer.rings
@@ -111,7 +113,7 @@ def test_rings(trainer: RefineTrainer, *, num: int, seed: int) -> list[tuple[str
     return out
 
 
-def known_rings(trainer: RefineTrainer) -> list[tuple[str, Drawn]]:
+def known_rings(trainer: RefineTrainer) -> list[tuple[str, DrawnRings]]:
     """The models that the first prior knows, as far as they have features."""
     rings, last = trainer.rings, len(trainer.rings.rings) - 1
     of_key = {known.key: n for n, known in enumerate(rings.known)}

@@ -19,15 +19,16 @@ from common import commit, machine
 from PIL import Image
 from torch import Tensor
 
-from splatdistill import presets, priors
-from splatdistill.cameras import turntable
-from splatdistill.config import TrainConfig
+from splatdistill import priors
+from splatdistill.config import presets
+from splatdistill.config.schema import TrainConfig
 from splatdistill.embedded.corpus.captions import dominant_colour
-from splatdistill.logs import NoLog
 from splatdistill.priors.gbuffer import ALPHA, PAINTS
 from splatdistill.priors.known import Candidates, KnownPrior
-from splatdistill.priors.words import Advice
-from splatdistill.train import Trainer
+from splatdistill.priors.vocabulary import Advice
+from splatdistill.scene.cameras import turntable
+from splatdistill.training.run_log import NoLog
+from splatdistill.training.trainer import Trainer
 
 COMMAND = "python benchmarks/prior_words.py --prior FOLDER --json FILE --sheet FILE.png"
 PROMPTS = (

@@ -27,10 +27,10 @@ import common
 import torch
 
 from splatdistill import priors
-from splatdistill.logs import NoLog
-from splatdistill.presets import load
-from splatdistill.ranks import ALONE, Ranks
-from splatdistill.train import Trainer
+from splatdistill.config.presets import load
+from splatdistill.training.run_log import NoLog
+from splatdistill.training.trainer import Trainer
+from splatdistill.utils.distributed import ALONE, Ranks
 
 VIEWS = 4  # the least of a multi-view prior
 WARM_UP, SMALL, LARGE = 3, 1 << 10, 1 << 24  # steps, bytes, bytes

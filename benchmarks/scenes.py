@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from splatdistill.cameras import orbit
 from splatdistill.ops import RasterInputs, RasterSettings
+from splatdistill.scene.cameras import orbit
 
 LEAVES = ("means", "quats", "scales", "opacities", "colors")
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from common import commit, machine
 
-from splatdistill import control
-from splatdistill.config import SplatsConfig, TrainConfig
-from splatdistill.logs import RunLog
-from splatdistill.splats import init_ball
+from splatdistill.config.schema import SplatsConfig, TrainConfig
+from splatdistill.scene.gaussians import init_ball
+from splatdistill.training import remote_control
+from splatdistill.training.run_log import RunLog
 
 
 def main() -> None:
@@ -41,10 +41,10 @@ def measure(num_splats: int, *, rounds: int) -> dict[str, float]:
     splats = init_ball(SplatsConfig(num_init=num_splats), seed=0)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        asked = control.Control(run, RunLog(run, TrainConfig(), command=""))
+        asked = remote_control.Control(run, RunLog(run, TrainConfig(), command=""))
         unwatched = [milliseconds(asked, splats, step) for step in range(rounds)]
         (run / "control" / "watch").touch()
-        control.SNAPSHOT_EVERY = 0.0
+        remote_control.SNAPSHOT_EVERY = 0.0
         watched = [milliseconds(asked, splats, rounds + step) for step in range(rounds)]
         assert (run / "snapshots" / f"{2 * rounds - 1:06d}.splat").stat().st_size == 32 * num_splats
     kinds = {"unwatched": unwatched, "snapshot": watched}
@@ -52,7 +52,7 @@ def measure(num_splats: int, *, rounds: int) -> dict[str, float]:
     return {"num_splats": num_splats, **{name: round(value, 4) for name, value in numbers.items()}}
 
 
-def milliseconds(asked: control.Control, splats: object, step: int) -> float:
+def milliseconds(asked: remote_control.Control, splats: object, step: int) -> float:
     start = time.perf_counter()
     asked.obey(splats, step=step)  # type: ignore[arg-type]
     took = 1e3 * (time.perf_counter() - start)

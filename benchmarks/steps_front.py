@@ -29,18 +29,19 @@ from common import commit, machine
 from compare_methods import ledger, subject
 from PIL import Image
 
-from splatdistill.config import TrainConfig
+from splatdistill.config.presets import load
+from splatdistill.config.schema import TrainConfig
+from splatdistill.config.settings import merge
 from splatdistill.evaluate import draw, external
 from splatdistill.guidance import METHODS
 from splatdistill.guidance.base import Term, evaluate
 from splatdistill.guidance.sds import SDS
-from splatdistill.logs import Progress
-from splatdistill.memory import keep_freed_memory
-from splatdistill.presets import load, merge
 from splatdistill.priors.base import Prior
-from splatdistill.renderer import make_renderer
-from splatdistill.train import train
-from splatdistill.types import NoisyBatch
+from splatdistill.rendering.renderer import make_renderer
+from splatdistill.scene.types import NoisyBatch
+from splatdistill.training.run import train
+from splatdistill.utils.malloc import keep_freed_memory
+from splatdistill.utils.progress import Progress
 
 OUT = Path("benchmarks/results/steps_front")
 BASE = "600"

@@ -1,1 +1,1 @@
-"""Presets as YAML, one per method; installed as `splatdistill.configs` and read by `splatdistill.presets`."""
+"""Presets as YAML, one per method; installed as `splatdistill.configs` and read by `splatdistill.config.presets`."""

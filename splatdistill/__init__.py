@@ -3,7 +3,7 @@
 import os as _os
 import sys as _sys
 
-from splatdistill.cpu import limit_spinning as _limit_spinning
+from splatdistill.utils.cpu import limit_spinning as _limit_spinning
 
 __version__ = "0.1.0"
 

@@ -11,25 +11,25 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import subcommand
 
-from splatdistill.commands import about, batch, objects, train
+from splatdistill.commands import assets, batch, info, train
 from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, parse
-from splatdistill.config import TrainConfig
-from splatdistill.guards import RunFailure
+from splatdistill.config.schema import TrainConfig
+from splatdistill.training.errors import RunFailure
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "USAGE", "main"]
 
 VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (train.Train, train.train),
     "batch": (batch.Batch, batch.batch),
-    "render": (objects.Render, objects.render),
-    "eval": (objects.Eval, objects.evaluate),
-    "export": (objects.Export, objects.export),
-    "compose": (objects.Compose, objects.compose),
-    "view": (objects.View, objects.view),
+    "render": (assets.Render, assets.render),
+    "eval": (assets.Eval, assets.evaluate),
+    "export": (assets.Export, assets.export),
+    "compose": (assets.Compose, assets.compose),
+    "view": (assets.View, assets.view),
     "config": (train.Config, train.config),
-    "vocab": (about.Vocab, about.vocab),
-    "prior": (about.Prior, about.prior),
-    "info": (about.Info, about.info),
+    "vocab": (info.Vocab, info.vocab),
+    "prior": (info.PriorFlags, info.prior),
+    "info": (info.Info, info.info),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from splatdistill.cpu import processor
+from splatdistill.utils.cpu import processor
 
 
 def pin_fp32(folder: Path) -> None:

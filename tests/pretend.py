@@ -116,5 +116,5 @@ class Watch(TorchDispatchMode):
             self.asleep = before
 
     def _note(self, what: str) -> None:
-        ours = [f for f in traceback.extract_stack() if "/splatdistill/" in f.filename or "/tests/test_" in f.filename]
+        ours = [f for f in traceback.extract_stack() if "/splatdistill/" in f.filename or "/test_" in f.filename]
         self.waits.append(f"{what} at {ours[-1].filename.rpartition('/')[2]}:{ours[-1].lineno}" if ours else what)

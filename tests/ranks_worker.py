@@ -12,13 +12,20 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from splatdistill.config import CameraConfig, DensifyConfig, ESDConfig, LightConfig, RegularizeConfig, TrainConfig
-from splatdistill.logs import NoLog
+from splatdistill.config.schema import (
+    CameraConfig,
+    DensifyConfig,
+    ESDConfig,
+    LightConfig,
+    RegularizeConfig,
+    TrainConfig,
+)
 from splatdistill.priors.analytic import AnalyticPrior, beach_ball
-from splatdistill.ranks import Ranks
-from splatdistill.train import Trainer
+from splatdistill.training.run_log import NoLog
+from splatdistill.training.trainer import Trainer
+from splatdistill.utils.distributed import Ranks
 from tests.rounding import neighbours
-from tests.test_train import SMALL
+from tests.training.test_trainer import SMALL
 
 GROW = DensifyConfig(start=0.2, stop=0.8, interval=30, max_splats=320)
 BASE = replace(SMALL, steps=100, densify=GROW, camera=CameraConfig(views_per_group=1))

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 UNIT, DOUBLE, BF16_UNIT = 2.0**-24, 2.0**-53, 2.0**-8  # unit roundoff of float32, float64 and bfloat16
+GRAY = 1 / 255  # the step of a value in 0..1 that is stored in eight bits
 
 # Two for code that does the same sums in another way than the one that was moved, as when a backward pass divides a
 # transmittance back that autograd has kept. Two for the largest of thousands of errors, of which few samples are drawn.
@@ -60,7 +61,11 @@ class _Shaken(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if name in EXACT or (not in_place and any(result.alias_info for result in func._schema.returns)):
             return out
-        return out.copy_(self.move(out)) if in_place else tree_map(self.move, out)
+        if in_place:
+            for x in tree_leaves(args[0] if out is None else out):  # operations on lists return nothing
+                x.copy_(self.move(x))
+            return out
+        return tree_map(self.move, out)
 
     def move(self, x: Any) -> Any:
         if not isinstance(x, Tensor) or not x.is_floating_point() or not x.numel():
@@ -125,8 +130,18 @@ def assert_rounded(
     assert_within(torch.as_tensor(compute()), torch.as_tensor(want), bound(compute, unit=unit) + off)
 
 
-def assert_same(compute: Callable[[], tuple[Tensor, Tensor]]) -> None:
-    """Two ways to one answer of a network differ by rounding only, with one bound for all of their many numbers."""
+def assert_same(compute: Callable[[], tuple[Tensor, Tensor]], *, unit: float = UNIT) -> None:
+    """Two ways to one answer of a network differ by rounding only, with one bound for all of their many numbers. unit:
+    of the type that both are computed in.
+    """
     a, b = compute()
-    found = moved(lambda: {"a": compute()[0], "b": compute()[1]})
-    assert_within(a, b, FACTOR * (found["a"].max() + found["b"].max()))
+    found = moved(lambda: dict(zip("ab", compute(), strict=True)))
+    assert_within(a, b, FACTOR * unit / UNIT * (found["a"].max() + found["b"].max()))
+
+
+def assert_quantised(got: Any, want: Any, *, step: float | Tensor = GRAY) -> None:
+    """`got` is the multiple of `step` that is nearest to `want`: a division, a rounding and a product away from it.
+    Both are numbers, arrays or tensors.
+    """
+    got, want = torch.as_tensor(got), torch.as_tensor(want)
+    assert_within(got, want, 0.5 * step + 4 * UNIT * want.detach().double().abs())

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from splatdistill.runs import Run
+from splatdistill.io.runs import Run
 
 from .server import serve
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from splatdistill.runs import METRICS, SPLATS, Tail
+from splatdistill.io.runs import METRICS, SPLATS, Tail
 
 from .rundir import Item
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from splatdistill.config import TrainConfig
+from splatdistill.config.schema import TrainConfig
 from splatdistill.io.kinds import kind_of
-from splatdistill.logs import REQUESTS
-from splatdistill.runs import COMMAND, CONFIG, EVENTS, METRICS, SPLATS, Run
+from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SPLATS, Run
+from splatdistill.training.run_log import REQUESTS
 
 SIDES = ("front", "side", "back", "top")
 MAX_RUNS = 500

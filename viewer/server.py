@@ -23,10 +23,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from splatdistill.config import TrainConfig
+from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
 from splatdistill.io.kinds import FRAMES, kind_of, ply_up
-from splatdistill.runs import METRICS, SPLATS, Tail
+from splatdistill.io.runs import METRICS, SPLATS, Tail
 
 from . import rundir
 from .export_html import STATIC, page_of
@@ -146,7 +146,7 @@ class _Server:
             name = f"{names.slug(item.name)}.{kind}"
             if kind == "html":
                 return Response(page_of(item), media_type="application/octet-stream", headers=_attached(name))
-            from splatdistill import exports
+            from splatdistill.export import writer as exports
             from splatdistill.io import formats
 
             config = item.run.known_settings()[0] if item.is_run else TrainConfig()

@@ -8,6 +8,7 @@ everywhere; but not in a file whose first line says otherwise, as those of the r
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from pathlib import Path
@@ -72,7 +73,16 @@ def compile_all(build: Path, commands: dict[str, list[str]], todo: list[Job]) ->
         ]
     for source, target, extra in todo:
         lines += [f"build {escaped(target)}: {source.suffix[1:]} {escaped(source)}", f"  extra = {' '.join(extra)}"]
-    (build / "build.ninja").write_text("\n".join(lines) + "\n")
-    workers = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
-    subprocess.run(["ninja", "-C", str(build), "-j", workers], check=True)  # noqa: S603, S607
+    # Two ninjas damage each other's log. The lock passes to ninja, which outlives a caller that is killed.
+    with (build / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (build / "build.ninja").write_text("\n".join(lines) + "\n")
+        ninja = ["ninja", "-C", str(build)]
+        # A log of ninja's that a killed build has damaged makes it compile everything anew at every call.
+        plan = subprocess.run([*ninja, "-n"], check=False, capture_output=True, text=True)  # noqa: S603
+        if "premature end of file" in plan.stderr:
+            for name in (".ninja_log", ".ninja_deps"):
+                (build / name).unlink(missing_ok=True)
+        workers = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
+        subprocess.run([*ninja, "-j", workers], check=True, pass_fds=[lock.fileno()])  # noqa: S603
     return [str(target) for _, target, _ in todo]

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from splatdistill.batch.dispatch import PATIENCE, Outcome, ask_to_stop
+from splatdistill.batch.dispatch import SHUTDOWN_TIMEOUT_S, Outcome, ask_to_stop
 from splatdistill.batch.plan import Job
 from splatdistill.priors.precision import Precision
 
-ANSWER = 10.0  # s that a cluster has to answer
+CONNECT_TIMEOUT_S = 10.0  # s that a cluster has to answer
 OBJECTS = 100 * 2**20  # bytes of shared memory of a Ray started here; only settings and outcomes go through it
 
 
@@ -23,7 +23,7 @@ def check_ray() -> None:
         raise ValueError('engine: Ray is not installed; `pip install "splatdistill[ray]"` adds it.')
 
 
-class RayCrew:
+class RayPool:
     """`count` actors, each with `threads` CPUs and `gpus` GPUs (a fraction shares one).
 
     They get jobs once Ray has found them a place, so a cluster with less room than asked for works with fewer. Ray
@@ -42,14 +42,14 @@ class RayCrew:
         self._coming = {self._hello(actor): actor for actor in self._actors}
         self._jobs: dict[Any, tuple[Any, Job]] = {}
 
-    def __enter__(self) -> RayCrew:
+    def __enter__(self) -> RayPool:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for _, job in self._jobs.values():
             ask_to_stop(self._out, job)
         if self._jobs:
-            self._ray.wait(list(self._jobs), num_returns=len(self._jobs), timeout=PATIENCE)
+            self._ray.wait(list(self._jobs), num_returns=len(self._jobs), timeout=SHUTDOWN_TIMEOUT_S)
         for actor in self._actors:
             self._ray.kill(actor)
         self._ray.shutdown()
@@ -134,7 +134,9 @@ def connect(address: str, *, cpus: int) -> dict[str, float]:
     here: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": OBJECTS, "include_dashboard": False}
     try:
         if port.isdecimal():  # Ray itself would try for minutes
-            socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), timeout=ANSWER).close()
+            socket.create_connection(
+                (host.rpartition("/")[2].strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S
+            ).close()
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else here))
     except (OSError, OverflowError) as error:
         hint = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for tokens, set RAY_AUTH_MODE=token"

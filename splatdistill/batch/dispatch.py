@@ -11,10 +11,10 @@ from typing import Protocol
 
 from splatdistill.batch.ledger import FAILED, WAITING, Ledger
 from splatdistill.batch.plan import Job
-from splatdistill.batch.progress import Board
+from splatdistill.batch.progress import ProgressBoard
 
 TICK = 0.5  # s between looks at the progress
-PATIENCE = 30.0  # s that workers have to save their runs when the command is stopped
+SHUTDOWN_TIMEOUT_S = 30.0  # s that workers have to save their runs when the command is stopped
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Outcome:
     again: bool = False
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Workers, each with one job at most."""
 
     @property
@@ -57,25 +57,27 @@ def ask_to_stop(out: Path, job: Job) -> None:
         (out / job.run / "control" / "stop").touch()
 
 
-def work(jobs: Sequence[Job], crew: Crew, *, ledger: Ledger, retries: int, board: Board) -> dict[str, str]:
+def work(
+    jobs: Sequence[Job], pool: WorkerPool, *, ledger: Ledger, retries: int, progress: ProgressBoard
+) -> dict[str, str]:
     """Makes all the runs; returns what failed for good: the name of the run, and why."""
     waiting, tries, failed = deque(jobs), Counter[str](), dict[str, str]()
-    while waiting or crew.busy:
-        while waiting and crew.idle:
+    while waiting or pool.busy:
+        while waiting and pool.idle:
             job = waiting.popleft()
             tries[job.run] += 1
-            board.started(job)
-            crew.start(job)
-        for job, outcome in crew.wait(TICK):
+            progress.started(job)
+            pool.start(job)
+        for job, outcome in pool.wait(TICK):
             if outcome.error is None:
-                board.done(job, seconds=outcome.seconds)
+                progress.done(job, seconds=outcome.seconds)
                 continue
             again = outcome.again and tries[job.run] <= retries
             ledger.update(job.run, prompt=job.config.prompt, state=WAITING if again else FAILED, error=outcome.error)
-            board.failed(job, error=outcome.error, again=again)
+            progress.failed(job, error=outcome.error, again=again)
             if again:
                 waiting.append(job)
             else:
                 failed[job.run] = outcome.error
-        board.draw()
+        progress.draw()
     return failed

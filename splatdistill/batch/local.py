@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from splatdistill.batch.dispatch import PATIENCE, Outcome, ask_to_stop
+from splatdistill.batch.dispatch import SHUTDOWN_TIMEOUT_S, Outcome, ask_to_stop
 from splatdistill.batch.plan import Job
 from splatdistill.batch.rank import alone
 from splatdistill.priors.precision import Precision
@@ -30,7 +30,7 @@ class _Worker:
     job: Job | None = None
 
 
-class LocalCrew:
+class LocalPool:
     """`count` processes, which start when there is a job for them and end with this one, whatever ends it.
 
     gpus: entries of CUDA_VISIBLE_DEVICES that they take in turn, empty to leave it alone. What they print goes to
@@ -51,7 +51,7 @@ class LocalCrew:
         self._out, self._command, self._gpus, self._label = out, command, gpus, label
         self._precision = precision
 
-    def __enter__(self) -> LocalCrew:
+    def __enter__(self) -> LocalPool:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -60,7 +60,7 @@ class LocalCrew:
             if worker.job is not None:
                 ask_to_stop(self._out, worker.job)
         for worker in filter(None, self._workers):
-            worker.process.join(PATIENCE)
+            worker.process.join(SHUTDOWN_TIMEOUT_S)
             worker.process.kill()
             worker.process.join()
 
@@ -78,9 +78,9 @@ class LocalCrew:
         index = min(free, key=lambda i: self._workers[i] is None)
         worker = self._workers[index]
         if worker is not None and not worker.process.is_alive():
-            worker = self._dismiss(index)
+            worker = self._retire(index)
         if worker is None:
-            worker = self._workers[index] = self._hire(index)
+            worker = self._workers[index] = self._spawn(index)
         worker.job = job
         with suppress(OSError):  # one that dies right now is found out by `wait`
             worker.pipe.send(job)
@@ -99,16 +99,16 @@ class LocalCrew:
                 log = self._log(index)
                 outcome = Outcome(error=f"Its worker {_cause(worker.process.exitcode)}; see {log}.", again=True)
             if outcome.again:
-                self._dismiss(index)
+                self._retire(index)
             ended.append((job, outcome))
         return ended
 
-    def _dismiss(self, index: int) -> None:
+    def _retire(self, index: int) -> None:
         worker, self._workers[index] = self._workers[index], None
         if worker is not None:
             worker.pipe.close()  # it ends by itself then, or with this process
 
-    def _hire(self, index: int) -> _Worker:
+    def _spawn(self, index: int) -> _Worker:
         context = multiprocessing.get_context("spawn")  # a fork would share the state of OpenMP and CUDA
         ours, theirs = context.Pipe()
         gpu = self._gpus[index % len(self._gpus)] if self._gpus else None

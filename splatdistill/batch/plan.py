@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from splatdistill import presets, yamlfile
-from splatdistill.config import METHODS, TrainConfig
+from splatdistill.config import settings, validation
+from splatdistill.config import yaml_reader as yamlfile
+from splatdistill.config.schema import METHODS, TrainConfig
 from splatdistill.io import names
 
 RESERVED = ("ledger", "report.html")  # beside the run folders
@@ -125,14 +126,14 @@ def jobs(file: PromptFile, *, method: str | None, base: Callable[[str | None], T
 def _job(entry: Entry, repeats: Counter[str], *, usual: str | None, base: Callable[[str | None], TrainConfig]) -> Job:
     values = dict(entry.values)
     name = values.pop("name", None)
-    config = presets.merge(base(str(values["method"]) if "method" in values else usual), values, where=entry.where)
+    config = settings.merge(base(str(values["method"]) if "method" in values else usual), values, where=entry.where)
     if foreign := [key for key in values if key in METHODS and key != config.method]:
         raise ValueError(f"method {config.method} does not read {foreign[0]!r}.")
     if "seed" not in values:
         config = replace(config, seed=seed(config.seed, config.prompt, repeats[config.prompt]))
         repeats[config.prompt] += 1
     config = replace(config, threads=config.threads or 1)
-    presets.validate(config)
+    validation.validate(config)
     return Job(names.run_name(config) if name is None else _check_name(str(name)), config, entry.where)
 
 

@@ -10,13 +10,13 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from splatdistill.batch.plan import Job
-from splatdistill.runs import Run
+from splatdistill.io.runs import Run
 
 NARROW = 48  # letters of a prompt in the table
 FAILURES = 5  # rows
 
 
-class Board:
+class ProgressBoard:
     """The state of each of the `jobs` that are left of `total`. Use it as a context manager.
 
     Steps are read from the run folders in `out`, whoever works on them.
@@ -33,7 +33,7 @@ class Board:
         self._begun = time.monotonic()
         self._live: Any = None
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> ProgressBoard:
         if self._stream.isatty():
             from rich.console import Console
             from rich.live import Live

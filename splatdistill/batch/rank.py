@@ -34,7 +34,7 @@ class Rank:
             return failed
         import torch
 
-        from splatdistill.ranks import Ranks
+        from splatdistill.utils.distributed import Ranks
 
         ranks = Ranks.join(torch.device("cpu"))
         found = ranks.any(failed)

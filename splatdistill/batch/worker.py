@@ -13,20 +13,20 @@ from typing import Any
 
 import torch
 
-from splatdistill import presets, priors
+from splatdistill import priors
 from splatdistill.batch.dispatch import Outcome
 from splatdistill.batch.ledger import DONE, RUNNING, WAITING, Ledger
 from splatdistill.batch.plan import Job
-from splatdistill.config import TrainConfig
-from splatdistill.control import Stopped
-from splatdistill.guards import RunFailure
-from splatdistill.logs import Progress
-from splatdistill.memory import keep_freed_memory
+from splatdistill.config import settings
+from splatdistill.config.schema import TrainConfig
+from splatdistill.io.runs import SPLATS, Run
 from splatdistill.priors import engine as engines
 from splatdistill.priors.base import Prior
 from splatdistill.priors.precision import Precision
-from splatdistill.runs import SPLATS, Run
-from splatdistill.train import train
+from splatdistill.training.errors import RunFailure, Stopped
+from splatdistill.training.run import train
+from splatdistill.utils.malloc import keep_freed_memory
+from splatdistill.utils.progress import Progress
 
 ASKED = 128 + SIGINT  # the code of a run that was stopped through its folder, or by Ctrl-C
 
@@ -43,7 +43,7 @@ class Teachers:
 
     def keep_for(self, config: TrainConfig) -> None:
         """Drops the priors that a run will not ask for."""
-        wanted = {stage.prior for _, stage in presets.stages(config)}
+        wanted = {stage.prior for _, stage in settings.stages(config)}
         self._held = {key: prior for key, prior in self._held.items() if key[0] in wanted}
 
     def __call__(self, name: str, *, device: torch.device, dtype: str, engine: str, max_memory: float) -> Prior:

@@ -15,22 +15,22 @@ from typing import Any, Literal
 
 from tyro.conf import Fixed, Suppress
 
-from splatdistill import presets
 from splatdistill.batch import plan
 from splatdistill.batch.dispatch import work
 from splatdistill.batch.ledger import DONE as RUN_DONE
 from splatdistill.batch.ledger import WAITING, Ledger
 from splatdistill.batch.plan import Job
-from splatdistill.batch.progress import Board
+from splatdistill.batch.progress import ProgressBoard
 from splatdistill.batch.rank import Rank
 from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads
-from splatdistill.commands.train import about_priors, check_writable, settings, sources
-from splatdistill.config import TrainConfig
-from splatdistill.cpu import num_cores
-from splatdistill.guards import STOPPING
+from splatdistill.commands.train import about_priors, check_writable, parse_settings, sources
+from splatdistill.config import presets, settings, validation
+from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
+from splatdistill.io.runs import Run
 from splatdistill.priors.precision import Precision, measured
-from splatdistill.runs import Run
+from splatdistill.training.signals import STOPPING
+from splatdistill.utils.cpu import num_cores
 
 MOST_PLACES = 10  # that one sentence names
 
@@ -79,16 +79,16 @@ def batch(args: list[str]) -> int:
     for job in todo:
         ledger.update(job.run, prompt=job.config.prompt, state=WAITING)
     command = shlex.join(["splatdistill", "batch", *args])
-    from splatdistill.batch import report
+    from splatdistill.batch import gallery as report
 
     failed: dict[str, str] = {}
     any_failed = False
     try:
         if todo:
             precision = _precision(todo, ledger)
-            with _crew(flags, todo, rank, out, command, precision) as crew, _stoppable():
-                with Board(todo, total=len(share), out=out) as board:
-                    failed = work(todo, crew, ledger=ledger, retries=flags.retries, board=board)
+            with _worker_pool(flags, todo, rank, out, command, precision) as pool, _stoppable():
+                with ProgressBoard(todo, total=len(share), out=out) as progress:
+                    failed = work(todo, pool, ledger=ledger, retries=flags.retries, progress=progress)
         any_failed = rank.any(bool(failed))
     finally:
         if rank.is_first:
@@ -106,17 +106,17 @@ def batch(args: list[str]) -> int:
 def _plan(args: list[str]) -> tuple[Batch, plan.PromptFile, list[Job]]:
     """Flags, the file of prompts and its runs."""
     if {"-h", "--help"} & set(args):
-        settings(Batch, args, verb="batch")
+        parse_settings(Batch, args, verb="batch")
     asked = sources(args)
     if asked.prompts is None:
-        settings(Batch, args, verb="batch")  # a wrong flag is told first
+        parse_settings(Batch, args, verb="batch")  # a wrong flag is told first
         raise ValueError("prompts: name a file with one prompt a line, for example --prompts prompts.txt.")
     file = plan.read(asked.prompts)
     defaults = (f"{file.path}, defaults", file.defaults)
 
     @functools.cache
     def parsed(method: str | None) -> tuple[Any, TrainConfig, presets.Origins]:
-        return settings(Batch, args, verb="batch", method=method, defaults=defaults)
+        return parse_settings(Batch, args, verb="batch", method=method, defaults=defaults)
 
     try:
         jobs = plan.jobs(file, method=asked.method, base=lambda method: parsed(method)[1])
@@ -143,7 +143,7 @@ def _check_folders(jobs: Sequence[Job], out: Path) -> None:
     """ValueError for a run folder that another run has; those named after their settings cannot be."""
     for job in jobs:
         folder = out / job.run
-        if folder.exists() and (different := presets.differences(job.config, Run(folder).settings())):
+        if folder.exists() and (different := settings.differences(job.config, Run(folder).settings())):
             raise ValueError(
                 f"{job.where}: {folder} is there already, with another {different[0]}; choose another name or --out."
             )
@@ -160,11 +160,11 @@ def _about(jobs: Sequence[Job], *, fetch: bool) -> list[str]:
     found: set[str] = {"embedded", "analytic"}
     for job in jobs:
         try:
-            wanted = {stage.prior for _, stage in presets.stages(job.config)} - found
+            wanted = {stage.prior for _, stage in settings.stages(job.config)} - found
             for name in wanted if fetch else ():
                 find(name)
             found |= wanted
-            said |= dict.fromkeys([*presets.validate(job.config), *about_priors(job.config)])
+            said |= dict.fromkeys([*validation.validate(job.config), *about_priors(job.config)])
         except ValueError as error:
             faults.setdefault(str(error), []).append(job.where)
     if faults:
@@ -192,7 +192,7 @@ def _prepare_renderers(jobs: Sequence[Job]) -> None:
     """What compiles at its first use does so here, once and seen, and what cannot draw is refused before any run."""
     import torch
 
-    from splatdistill.renderer import make_renderer
+    from splatdistill.rendering.renderer import make_renderer
 
     for config in {(job.config.device, job.config.renderer): job.config for job in jobs}.values():
         if config.device != "cpu" and config.renderer != "cpu" and torch.cuda.is_available():
@@ -212,13 +212,15 @@ def _precision(todo: Sequence[Job], ledger: Ledger) -> Precision | None:
     return Precision(**kept)
 
 
-def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str, precision: Precision | None) -> Any:
+def _worker_pool(
+    flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str, precision: Precision | None
+) -> Any:
     """The workers: no more of them than there is to do."""
     threads = max(job.config.threads for job in todo)
     cores = num_cores()
     share = flags.gpus_per_worker
     if flags.engine == "ray":
-        from splatdistill.batch.cluster import RayCrew, connect
+        from splatdistill.batch.cluster import RayPool, connect
 
         has = connect(flags.ray_address, cpus=max(cores, flags.workers * threads))
         num_gpus = 0.0 if flags.device == "cpu" else has.get("GPU", 0.0)
@@ -229,8 +231,8 @@ def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str
         room = int(min(has.get("CPU", 0) / threads, num_gpus / gpus if gpus else count))
         if room < count:
             print(f"Note: Ray has room for {room} of {count} workers now; the others wait.", file=sys.stderr)
-        return RayCrew(count, threads=threads, gpus=gpus, out=out, command=command, precision=precision)
-    from splatdistill.batch.local import LocalCrew
+        return RayPool(count, threads=threads, gpus=gpus, out=out, command=command, precision=precision)
+    from splatdistill.batch.local import LocalPool
 
     gpus = [] if flags.device == "cpu" else _gpus()
     if rank.world > 1:
@@ -240,7 +242,7 @@ def _crew(flags: Batch, todo: Sequence[Job], rank: Rank, out: Path, command: str
     count = min(count, len(todo))
     for sentence in about_threads(threads, runs=count):
         print(f"Note: {sentence}", file=sys.stderr)
-    return LocalCrew(count, out=out, command=command, gpus=gpus, label=str(rank.rank), precision=precision)
+    return LocalPool(count, out=out, command=command, gpus=gpus, label=str(rank.rank), precision=precision)
 
 
 def _how_many(num_gpus: float, share: float, *, cores: int, threads: int) -> int:

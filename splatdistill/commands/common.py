@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import FlagCreatePairsOff, arg
 
-from splatdistill.cpu import num_cores
-from splatdistill.runs import SPLATS
+from splatdistill.io.runs import SPLATS
+from splatdistill.utils.cpu import num_cores
 
 if TYPE_CHECKING:
-    from splatdistill.splats import Splats
+    from splatdistill.scene.gaussians import Splats
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 File = Annotated[Path | None, arg(metavar="FILE")]

@@ -18,13 +18,13 @@ from typing import Any
 import tyro
 from tyro.conf import Fixed, Suppress
 
-from splatdistill import presets
 from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results
-from splatdistill.config import METHODS, TrainConfig
+from splatdistill.config import presets, settings, validation, yaml_reader
+from splatdistill.config.schema import METHODS, TrainConfig
 from splatdistill.io import names
-from splatdistill.logs import Progress
-from splatdistill.memory import no_collections
-from splatdistill.runs import SPLATS, Run
+from splatdistill.io.runs import SPLATS, Run
+from splatdistill.utils.malloc import no_collections
+from splatdistill.utils.progress import Progress
 
 SHORT = {"particles": ("vsd", "esd"), "lambda": ("esd",)}  # flags without a section, and whose they are
 MAY_CHANGE = ("steps", "output.", "max_memory")  # on resume; everything else would make it another run
@@ -58,8 +58,8 @@ class Config(TrainConfig):
 
 def train(args: list[str]) -> int:
     _refuse_loose_words(args)
-    flags, config, _ = settings(Train, args, verb="train")
-    cautions = presets.validate(config)
+    flags, config, _ = parse_settings(Train, args, verb="train")
+    cautions = validation.validate(config)
     first = os.environ.get("RANK", "0") == "0"  # torchrun's; the first process alone looks, writes and talks
     if flags.resume is None:
         folder = _folder(flags, config)
@@ -75,11 +75,11 @@ def train(args: list[str]) -> int:
         if first:
             print(f"Note: {sentence}", file=sys.stderr)
     with no_collections():
-        from splatdistill.device import pick_device
-        from splatdistill.memory import keep_freed_memory
-        from splatdistill.priors.words import Advice
-        from splatdistill.ranks import Ranks
-        from splatdistill.train import train as make
+        from splatdistill.priors.vocabulary import Advice
+        from splatdistill.training.run import train as run_training
+        from splatdistill.utils.device import pick_device
+        from splatdistill.utils.distributed import Ranks
+        from splatdistill.utils.malloc import keep_freed_memory
         from splatdistill.viewer import beside  # pyright: ignore[reportMissingImports]
 
     warnings.simplefilter("ignore", Advice)  # it was said as a note
@@ -90,7 +90,7 @@ def train(args: list[str]) -> int:
         with bar as progress:
             # A run that was stopped before its first checkpoint begins again.
             resume = (folder / "checkpoints" / "latest").is_file()
-            make(
+            run_training(
                 config,
                 folder=folder,
                 progress=progress,
@@ -111,8 +111,8 @@ def train(args: list[str]) -> int:
 
 
 def config(args: list[str]) -> int:
-    _, config, origins = settings(Config, args, verb="config")
-    print(presets.to_yaml(config, origins), end="")
+    _, config, origins = parse_settings(Config, args, verb="config")
+    print(settings.to_yaml(config, origins), end="")
     return DONE
 
 
@@ -131,7 +131,7 @@ def sources(args: list[str]) -> Sources:
     return tyro.cli(Sources, args=args, return_unknown_args=True, add_help=False)[0]
 
 
-def settings(
+def parse_settings(
     kind: type[TrainConfig],
     args: list[str],
     *,
@@ -147,24 +147,24 @@ def settings(
     asked = sources(args)
     if asked.resume is not None and kind is Train:
         base = Run(asked.resume).settings()
-        origins = dict.fromkeys(presets.flatten(base), "run")
+        origins = dict.fromkeys(settings.flatten(base), "run")
         if asked.config is not None:
-            base = presets.merge(base, presets.read(presets.find(asked.config)), where=str(asked.config))
+            base = settings.merge(base, yaml_reader.read(presets.find(asked.config)), where=str(asked.config))
     else:
-        values = presets.read(presets.find(asked.config)) if asked.config is not None else {}
-        from splatdistill.priors.meta import family_of  # NumPy loads here only
+        values = yaml_reader.read(presets.find(asked.config)) if asked.config is not None else {}
+        from splatdistill.priors.metadata import family_of  # NumPy loads here only
 
         prior = asked.prior or values.get("prior", "")
         base, origins = presets.load(
             method or asked.method or values.get("method", "sds"), file=asked.config, family=family_of(prior)
         )
-    base = presets.merge(base, defaults[1], where=defaults[0])
+    base = settings.merge(base, defaults[1], where=defaults[0])
     _refuse_foreign(args, base)
     only = _for_method(kind, base.method)
     flags = parse(only, args, verb=verb, default=only(**vars(base)))
     config = TrainConfig(**{field.name: getattr(flags, field.name) for field in fields(TrainConfig)})
     config = replace(config, method=base.method)
-    return flags, config, origins | dict.fromkeys(presets.differences(config, base), "flag")
+    return flags, config, origins | dict.fromkeys(settings.differences(config, base), "flag")
 
 
 def _for_method(kind: type[TrainConfig], method: str) -> type[Any]:
@@ -195,7 +195,7 @@ def _refuse_foreign(args: list[str], config: TrainConfig) -> None:
         if name in SHORT and config.method not in SHORT[name]:
             methods = " and ".join(SHORT[name])
             raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {methods}.")
-        if name in presets.file_only():
+        if name in settings.file_only():
             raise ValueError(f"{flag}: {name} has no flag; set it in a file and name that with --config.")
 
 
@@ -227,7 +227,7 @@ def check_writable(out: Path) -> None:
 def _check_resume(flags: Train, config: TrainConfig) -> None:
     if flags.name:
         raise ValueError("name: a run that goes on keeps its name; leave out --name or --resume.")
-    before, after = presets.flatten(Run(flags.resume or Path()).settings()), presets.flatten(config)
+    before, after = settings.flatten(Run(flags.resume or Path()).settings()), settings.flatten(config)
     for name in before:
         if before[name] != after[name] and not name.startswith(MAY_CHANGE):
             raise ValueError(
@@ -239,8 +239,8 @@ def _check_resume(flags: Train, config: TrainConfig) -> None:
 def _about_prior(config: TrainConfig) -> list[str]:
     """What the prior will make of the cameras and of the prompt; ValueError when it does not know the object."""
     from splatdistill.priors import EMBEDDED
-    from splatdistill.priors.meta import about_cameras
-    from splatdistill.priors.words import META_FILE, Vocabulary
+    from splatdistill.priors.metadata import about_cameras
+    from splatdistill.priors.vocabulary import META_FILE, Vocabulary
 
     folder = EMBEDDED if config.prior == "embedded" else Path(config.prior)
     if not (folder / META_FILE).is_file():  # a prior without a list of words, or none: then `train` says so
@@ -253,4 +253,4 @@ def _about_prior(config: TrainConfig) -> list[str]:
 
 def about_priors(config: TrainConfig) -> list[str]:
     """The same for every stage, each sentence once."""
-    return list(dict.fromkeys(said for _, stage in presets.stages(config) for said in _about_prior(stage)))
+    return list(dict.fromkeys(said for _, stage in settings.stages(config) for said in _about_prior(stage)))

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from splatdistill.cameras import turntable
-from splatdistill.config import CameraConfig
+from splatdistill.config.schema import CameraConfig
 from splatdistill.evaluate import metrics
-from splatdistill.lighting import Lights, shade, sun
-from splatdistill.renderer import Renderer
-from splatdistill.splats import Splats
+from splatdistill.rendering.renderer import Renderer
+from splatdistill.rendering.shading import Lights, shade, sun
+from splatdistill.scene.cameras import turntable
+from splatdistill.scene.gaussians import Splats
 
 NUM_VIEWS = 8
 SIZE = 64
@@ -51,12 +51,12 @@ class Judge(Protocol):
 
 
 class FrontProbe(Protocol):
-    """Calls views front or not. name: what the report calls it; doubt: why its calls are not to be trusted, one
+    """Calls views front or not. name: what the report calls it; probe_warning: why its calls are not to be trusted, one
     sentence, or nothing.
     """
 
     name: str
-    doubt: str
+    probe_warning: str
 
     def has_front(self, prompt: str) -> bool:
         """Whether the object of a prompt has a front that the probe was shown to tell from its other sides."""
@@ -85,7 +85,7 @@ class Classifier(Protocol):
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class ReferenceStats:
     """What objects are held against.
 
     pool: prompts that join the runs' own. colours: words that name colours; geometry is judged without them. real:
@@ -99,7 +99,7 @@ class Yardstick:
     def kind(self, prompt: str) -> str:
         return "coloured" if self.colours & set(words(prompt)) else "plain"
 
-    def for_another_judge(self) -> Yardstick:
+    def for_another_judge(self) -> ReferenceStats:
         """Without the figures that depend on the judge which measured them."""
         kept = ("saturation", "contrast", "high_frequency")
         real = {kind: {name: figures[name] for name in kept} for kind, figures in self.real.items()}
@@ -107,7 +107,7 @@ class Yardstick:
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvalObject:
     """One object to evaluate. summary: of its run, empty for a file; its `prior_model`, where there is one, is the key
     of the model of the corpus that the prior was asked for.
     """
@@ -131,7 +131,7 @@ class Views:
 
 
 @torch.no_grad()
-def draw(subject: Subject, *, size: int, renderer: Renderer) -> Views:
+def draw(subject: EvalObject, *, size: int, renderer: Renderer) -> Views:
     """The views of an object from the turntable's cameras, on the CPU."""
     cameras = turntable(subject.camera, num_frames=NUM_VIEWS, size=size)
     device = subject.splats.device
@@ -185,11 +185,11 @@ def without_colours(prompt: str, colours: frozenset[str]) -> str:
 
 
 def evaluate(
-    subjects: Sequence[Subject],
+    subjects: Sequence[EvalObject],
     *,
     judge: Judge,
     probe: FrontProbe,
-    yardstick: Yardstick,
+    reference: ReferenceStats,
     renderer: Renderer,
     prompts: Sequence[str] | None = None,
     external: Classifier | None = None,
@@ -201,10 +201,10 @@ def evaluate(
     ValueError, one sentence, for a prompt that the judge cannot read or that `prompts` lacks.
     """
     own = [subject.prompt for subject in subjects]
-    among = list(dict.fromkeys(prompts)) if prompts else candidates(own, yardstick.pool)
+    among = list(dict.fromkeys(prompts)) if prompts else candidates(own, reference.pool)
     if missing := [prompt for prompt in own if prompt not in among]:
         raise ValueError(f"prompts: the list lacks {missing[0]!r}, the prompt of one of the runs; add it.")
-    scorer = _Scorer(judge, among, colours=yardstick.colours)
+    scorer = _Scorer(judge, among, colours=reference.colours)
     rows, pictures, embedded = [], [], []
     for subject in subjects:
         small = draw(subject, size=SIZE, renderer=renderer)
@@ -219,7 +219,7 @@ def evaluate(
                 "view_consistency": metrics.view_consistency(images),
                 **_finite(metrics.appearance(small.rgb, small.alpha)),
                 "front": front,
-                "janus": None if front is None or probe.doubt else metrics.is_janus(front),
+                "janus": None if front is None or probe.probe_warning else metrics.is_janus(front),
                 **_external(external, subject, renderer),
             }
         )
@@ -229,19 +229,19 @@ def evaluate(
         "judge": judge.name,
         "among": among,
         "chance": {"r_precision": 1 / len(among), "geometry_r_precision": 1 / len(scorer.plain)},
-        "real": {kind: dict(figures) for kind, figures in yardstick.real.items()},
-        "janus_probe": {"name": probe.name, "doubt": probe.doubt},
+        "real": {kind: dict(figures) for kind, figures in reference.real.items()},
+        "janus_probe": {"name": probe.name, "warning": probe.probe_warning},
         "overall": _summary(rows),
         "methods": {method: _summary(list(group)) for method, group in _by(rows, "method")},
         "diversity": _diversity(rows, embedded),
-        "objects": [{**row, "kind": yardstick.kind(row["prompt"])} for row in rows],
+        "objects": [{**row, "kind": reference.kind(row["prompt"])} for row in rows],
     }
     if external is not None:
         result["external"] = external.summary([{"prompt": row["prompt"], **row["external"]} for row in rows])
     return result, pictures
 
 
-def _external(classifier: Classifier | None, subject: Subject, renderer: Renderer) -> dict[str, Any]:
+def _external(classifier: Classifier | None, subject: EvalObject, renderer: Renderer) -> dict[str, Any]:
     if classifier is None:
         return {}
     views = draw(subject, size=classifier.image_size, renderer=renderer)
@@ -282,7 +282,7 @@ def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
-def _about(subject: Subject) -> dict[str, Any]:
+def _about(subject: EvalObject) -> dict[str, Any]:
     summary = subject.summary
     return {
         "name": subject.name,

@@ -17,7 +17,7 @@ from PIL import Image
 from splatdistill.evaluate import Views
 from splatdistill.io.files import write_text
 from splatdistill.io.video import to_uint8
-from splatdistill.logs import commit, versions
+from splatdistill.utils.provenance import commit, versions
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }
@@ -74,8 +74,8 @@ def sentence(result: Mapping[str, Any]) -> str:
         f"{_n(chance['geometry_r_precision'])}."
     )
     probe = result["janus_probe"]
-    if probe["doubt"]:
-        return f"{text} No Janus rate: {probe['doubt']}"
+    if probe["warning"]:
+        return f"{text} No Janus rate: {probe['warning']}"
     return text if probe["name"] == result["judge"] else f"{text} Fronts are called by {probe['name']}."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from splatdistill.config import SINGLE_VIEW_METHODS, TrainConfig
+from splatdistill.config.schema import SINGLE_VIEW_METHODS, TrainConfig
 from splatdistill.guidance.base import Guidance
 from splatdistill.guidance.consistency import Consistency
 from splatdistill.guidance.csd import CSD
@@ -12,7 +12,7 @@ from splatdistill.guidance.esd import ESD
 from splatdistill.guidance.multiview import MultiView
 from splatdistill.guidance.sds import SDS
 from splatdistill.guidance.vsd import VSD
-from splatdistill.ranks import ALONE, Ranks
+from splatdistill.utils.distributed import ALONE, Ranks
 
 METHODS: dict[str, type[Guidance]] = {
     "sds": SDS,

@@ -9,15 +9,16 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from splatdistill import ops, rng
-from splatdistill.cameras import view_words
-from splatdistill.config import AnnealedConfig, MethodConfig, ViewsConfig
-from splatdistill.device import send
+from splatdistill import ops
+from splatdistill.config.schema import AnnealedConfig, MethodConfig, ViewsConfig
 from splatdistill.guidance.schedules import anneal, draw_timesteps, timestep_range
 from splatdistill.priors.base import Condition, Prior
 from splatdistill.priors.prompts import seen_from
-from splatdistill.ranks import ALONE, Ranks
-from splatdistill.types import Cameras, NoisyBatch, Residual
+from splatdistill.scene.cameras import view_words
+from splatdistill.scene.types import Cameras, NoisyBatch, Residual
+from splatdistill.utils import rng
+from splatdistill.utils.device import send
+from splatdistill.utils.distributed import ALONE, Ranks
 
 C = TypeVar("C", bound=MethodConfig)
 A = TypeVar("A", bound=AnnealedConfig)

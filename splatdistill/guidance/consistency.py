@@ -10,13 +10,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from splatdistill import rng
-from splatdistill.config import ConsistencyConfig
-from splatdistill.device import send
+from splatdistill.config.schema import ConsistencyConfig
 from splatdistill.guidance.base import Guidance, assemble, draw_noise, evaluate, noisy_batch, per_view, total
 from splatdistill.guidance.schedules import anneal, weights
 from splatdistill.priors.base import Prior
-from splatdistill.types import Cameras, NoisyBatch, Residual
+from splatdistill.scene.types import Cameras, NoisyBatch, Residual
+from splatdistill.utils import rng
+from splatdistill.utils.device import send
 
 
 class Consistency(Guidance[ConsistencyConfig]):

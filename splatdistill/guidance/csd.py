@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from splatdistill.config import CSDConfig
+from splatdistill.config.schema import CSDConfig
 from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate
 from splatdistill.guidance.schedules import anneal, weights
 from splatdistill.priors.base import Prior
-from splatdistill.types import NoisyBatch, Residual
+from splatdistill.scene.types import NoisyBatch, Residual
 
 
 class CSD(AnnealedGuidance[CSDConfig]):

@@ -5,7 +5,7 @@ The part without a camera is the entropy of renders over all views: it pushes th
 
 from __future__ import annotations
 
-from splatdistill.config import ESDConfig
+from splatdistill.config.schema import ESDConfig
 from splatdistill.guidance.variational import VariationalGuidance
 
 

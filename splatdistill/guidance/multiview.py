@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from splatdistill.config import MultiViewConfig
+from splatdistill.config.schema import MultiViewConfig
 from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, deviations, evaluate
 from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior
-from splatdistill.types import NoisyBatch, Residual
+from splatdistill.scene.types import NoisyBatch, Residual
 
 
 class MultiView(AnnealedGuidance[MultiViewConfig]):

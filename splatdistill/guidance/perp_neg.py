@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from splatdistill import ops
-from splatdistill.types import Cameras
+from splatdistill.scene.types import Cameras
 
 NEGATIVE_VIEWS = ("front", "side")
 # threestudio's decays: the strength of a view's negative is a exp(-b r) + c.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splatdistill import rng
-from splatdistill.config import AnnealedConfig, Schedule, Weight
-from splatdistill.device import send
-from splatdistill.types import NoisyBatch
+from splatdistill.config.schema import AnnealedConfig, Schedule, Weight
+from splatdistill.scene.types import NoisyBatch
+from splatdistill.utils import rng
+from splatdistill.utils.device import send
 
 MAX_SIGMA_OVER_ALPHA = 13.0  # SD's value at t = 980; a cosine schedule reaches 34 there
 

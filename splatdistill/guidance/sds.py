@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from splatdistill.config import SDSConfig
-from splatdistill.device import send
+from splatdistill.config.schema import SDSConfig
 from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, deviations, evaluate
 from splatdistill.guidance.perp_neg import NEGATIVE_VIEWS, perp_neg_coefficients, view_weights
 from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior
 from splatdistill.priors.prompts import seen_from
-from splatdistill.types import NoisyBatch, Residual
+from splatdistill.scene.types import NoisyBatch, Residual
+from splatdistill.utils.device import send
 
 
 class SDS(AnnealedGuidance[SDSConfig]):

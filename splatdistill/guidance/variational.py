@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from splatdistill.config import VSDConfig
+from splatdistill.config.schema import VSDConfig
 from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate
 from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior, Variational
-from splatdistill.types import NoisyBatch, Residual
+from splatdistill.scene.types import NoisyBatch, Residual
 
 V = TypeVar("V", bound=VSDConfig)
 

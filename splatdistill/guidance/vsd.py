@@ -5,7 +5,7 @@ eps_phi is the score of the run's own renders: adapters on the prior's network t
 
 from __future__ import annotations
 
-from splatdistill.config import VSDConfig
+from splatdistill.config.schema import VSDConfig
 from splatdistill.guidance.variational import VariationalGuidance
 
 

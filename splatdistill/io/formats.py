@@ -23,7 +23,7 @@ from splatdistill.io.files import replacing
 from splatdistill.io.frames import convert_frame
 from splatdistill.io.kinds import FRAMES, MAX_HEADER, Arrays, FormatError, kind_of, normalized, ply_up
 from splatdistill.ops.geometry import SH_C0
-from splatdistill.splats import FIELDS, Splats
+from splatdistill.scene.gaussians import FIELDS, Splats
 
 MAX_SPLATS = 20_000_000
 MAX_RATIO = 32  # of unpacked to packed bytes of a .spz; positions alone keep it below 8

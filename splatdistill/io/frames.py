@@ -14,7 +14,7 @@ from torch import Tensor
 
 from splatdistill.io.kinds import Up
 from splatdistill.ops.geometry import rotation_matrices, sh_basis
-from splatdistill.splats import FIELDS, Splats, with_sh_degree
+from splatdistill.scene.gaussians import FIELDS, Splats, with_sh_degree
 
 Vector = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from dataclasses import asdict
 
-from splatdistill.config import TrainConfig
+from splatdistill.config.schema import TrainConfig
 
 
 def run_name(config: TrainConfig) -> str:

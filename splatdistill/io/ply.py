@@ -20,7 +20,7 @@ import torch
 from plyfile import PlyData, PlyElement, PlyParseError
 
 from splatdistill.io.files import replacing
-from splatdistill.splats import FIELDS, Splats
+from splatdistill.scene.gaussians import FIELDS, Splats
 
 COMMENT = "splatdistill raster=classic eps2d=0.3 up=+y"  # how training drew the splats, for viewers that match it
 MAX_HEADER = 64 * 1024  # bytes

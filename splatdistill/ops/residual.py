@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from splatdistill.ops import _check, _library, reference
+from splatdistill.ops.gradient import loss_with_gradient
 
 MAX_TERMS = 8
 FLOATS = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
@@ -63,7 +64,7 @@ def residual(
     with torch.no_grad():
         like = x0 if x0.stride() == terms[0].stride() else torch.empty_like(terms[0], dtype=x0.dtype)
         norms, num_nonfinite, grad = _residual(like, terms, coef, weight, clamp, total_views)
-    return ResidualLoss(_Given.apply(x0, (grad,)), norms, num_nonfinite)
+    return ResidualLoss(loss_with_gradient(x0, gradient=grad), norms, num_nonfinite)
 
 
 def noising(x0: Tensor, *, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -80,22 +81,8 @@ def noising(x0: Tensor, *, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     return _Noising.apply(x0.contiguous(), (eps, alpha, sigma))
 
 
-# Functions rather than gradients registered with the operators: those would take longer than the kernels at 64x64. What
+# A function rather than a gradient registered with the operator: that would take longer than the kernel at 64x64. What
 # is constant comes as a tuple, which autograd does not look into.
-class _Given(torch.autograd.Function):
-    """0 on the CPU, with a gradient that is known already."""
-
-    @staticmethod
-    def forward(ctx, x0, constants):
-        ctx.save_for_backward(*constants)
-        return torch.zeros(())
-
-    @staticmethod
-    def backward(ctx, v_loss):
-        (grad,), factor = ctx.saved_tensors, v_loss.item()
-        return grad if factor == 1 else factor * grad, None
-
-
 class _Noising(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x0, constants):

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from splatdistill.priors.base import Choice, Condition, Variational
-from splatdistill.priors.particles import ParticleScore
-from splatdistill.types import Cameras
+from splatdistill.priors.oracles import ParticleScore
+from splatdistill.scene.types import Cameras
 
 COLOURS = {
     "red": (0.85, 0.12, 0.1), "orange": (0.95, 0.5, 0.1), "yellow": (0.95, 0.85, 0.15), "green": (0.15, 0.6, 0.2),

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from splatdistill.types import Cameras, NoisyBatch
+from splatdistill.scene.types import Cameras, NoisyBatch
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Prior(Protocol):
     image_size: its native render side in pixels. dtype: fp32 or bf16, the precision its network runs in.
     knows_cameras: whether conditions can tell it where a view is seen from. lone_cameras: also where a view has no
     others beside it, as it learned. sees_alpha: pictures are in front of white and have alpha. origin: where its
-    weights are from, for the record of a run. network_engine: what computes its predictions: torch, onnx or cuda-graph.
+    weights are from, for the record of a run. network_engine: what computes its predictions, as in `engine.NAMES`.
     """
 
     alphas_cumprod: Tensor

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from splatdistill import priors
-from splatdistill.cameras import orbit
 from splatdistill.priors.codec import Latents
 from splatdistill.priors.diffusion import CodedPrior
 from splatdistill.priors.find import families, is_here
-from splatdistill.priors.memory import GB, estimate
 from splatdistill.priors.network import NetworkPrior
+from splatdistill.priors.offload import GB, estimate
+from splatdistill.scene.cameras import orbit
 
 PROMPT = "a red chair"
 

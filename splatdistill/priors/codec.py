@@ -9,7 +9,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from splatdistill.priors.memory import Chunks, release
+from splatdistill.priors.offload import Chunks, release
 
 
 class Pixels:

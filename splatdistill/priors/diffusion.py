@@ -14,8 +14,8 @@ from splatdistill.priors import mvdream
 from splatdistill.priors.codec import Latents, Pixels
 from splatdistill.priors.find import Source
 from splatdistill.priors.folder import Folder
-from splatdistill.priors.memory import estimate, must_offload
 from splatdistill.priors.network import NetworkPrior, Text, UNetPrior, pick_dtype, resize
+from splatdistill.priors.offload import estimate, must_offload
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.text import Reader, TextCache, fingerprint, read_clip, read_t5, read_two_clips
 

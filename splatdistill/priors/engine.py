@@ -1,4 +1,5 @@
-"""What computes the answers of a frozen UNet on a CPU: torch with its weights packed once, or onnxruntime.
+"""What computes the answers of a frozen network: on a CPU torch with its weights packed once, or onnxruntime; CUDA
+graphs; torch.compile.
 
 An engine is asked for predictions only. What needs a gradient, or has adapters on it, goes through the UNet itself.
 """
@@ -15,16 +16,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from splatdistill.cpu import processor
 from splatdistill.io.files import read_cache, write_cache
-from splatdistill.priors import graph
+from splatdistill.priors import compiler, graph
 from splatdistill.priors.attention import ViewAttention
 from splatdistill.priors.unet import Attention, UNet
+from splatdistill.utils.cpu import processor
 
 if TYPE_CHECKING:
+    from splatdistill.priors.network import NetworkPrior
     from splatdistill.priors.onnx_engine import OnnxUNet
 
-NAMES = ("auto", "torch", "onnx", graph.NAME)
+NAMES = ("auto", "torch", "onnx", graph.NAME, compiler.NAME)
 FILE = "engines.json"  # of the cache
 CLOSE = 1e-5
 """Largest relative difference (L2) of two engines' answers. Both round each of some 100 layers in a row to 6e-8 of its
@@ -64,16 +66,16 @@ def pick(name: str, unet: nn.Module, *, dtype: str, trial: Question) -> Engine |
     auto is onnxruntime where that is installed and answers `trial` as torch does. ValueError, one sentence, for an
     engine that is not installed or cannot be taken.
 
-    A CUDA graph is no engine of its own, see `graphs`.
+    A CUDA graph is no engine of its own, see `graphs`, and neither is torch.compile, see `compiled`.
     """
     if name not in NAMES:
-        raise ValueError(f"network_engine must be auto, torch, onnx or {graph.NAME}, not {name}.")
+        raise ValueError(f"network_engine must be {', '.join(NAMES[:-1])} or {NAMES[-1]}, not {name}.")
     suits = isinstance(unet, UNet) and dtype == "fp32" and trial.seen.device.type == "cpu"
     if name == "onnx" and not suits:
         raise ValueError("network_engine: onnx computes the embedded prior in fp32 on a CPU only; take torch or auto.")
     if name == "onnx" and not installed():
         raise ValueError('network_engine: onnxruntime is not installed; `pip install "splatdistill[onnx]"` adds it.')
-    if not suits:
+    if not suits or name == compiler.NAME:
         return None
     assert isinstance(unet, UNet)
     if name in ("torch", graph.NAME) or not installed():
@@ -109,6 +111,20 @@ def graphs(name: str, device: torch.device) -> graph.Graphs | None:
         return graph.Graphs()
     print("Note: network_engine: there are CUDA graphs on CUDA devices only; torch takes their place.", file=sys.stderr)
     return None
+
+
+def compiled(name: str, prior: NetworkPrior) -> compiler.Compiled | None:
+    """What runs in place of a prior's network, where compile was asked for. ValueError, one sentence, for a network
+    whose layers are sent to the device one by one.
+    """
+    if name != compiler.NAME:
+        return None
+    if prior.offloaded:
+        raise ValueError(
+            "network_engine: compile needs the whole network on the device, and max_memory keeps it in main memory; "
+            "allow more, or take torch."
+        )
+    return compiler.Compiled(prior.network)
 
 
 def installed() -> bool:

@@ -6,6 +6,7 @@ What guidance gets is epsilon, as from any prior. The flow's own residual v_cfg 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,8 +25,8 @@ from splatdistill.priors.diffusion import (
 )
 from splatdistill.priors.find import Source
 from splatdistill.priors.folder import Folder
-from splatdistill.priors.memory import estimate, must_offload
 from splatdistill.priors.network import pick_dtype
+from splatdistill.priors.offload import estimate, must_offload
 from splatdistill.priors.schedule import Schedule, levels
 from splatdistill.priors.text import read_three
 
@@ -87,10 +88,11 @@ class FlowPrior(CodedPrior):
         cameras: Tensor | None,
         pooled: Tensor | None = None,
         joint_rows: int = 0,
+        run: Callable[..., Any] | None = None,
     ) -> Tensor:
         assert pooled is not None
         alpha, sigma = levels(self.alphas_cumprod, t)
-        out = self.network(
+        out = (run or self.network)(
             self._as_read(xt / (alpha + sigma)),  # on the flow's own path
             encoder_hidden_states=self._as_read(text).expand(len(xt), -1, -1),
             pooled_projections=self._as_read(pooled).expand(len(xt), -1),

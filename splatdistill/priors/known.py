@@ -15,21 +15,21 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from splatdistill.cameras import camera_token
-from splatdistill.device import send
 from splatdistill.priors import parts
 from splatdistill.priors.base import Choice, Condition, Variational
 from splatdistill.priors.gbuffer import paint, rgba_white
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.mixture import choose, coarse, keep_likely, seed_logits, weights
 from splatdistill.priors.network import keep_bf16, pick_dtype, resize
+from splatdistill.priors.oracles import ParticleScore
 from splatdistill.priors.paints import GUESSED, Painted, able, assign
-from splatdistill.priors.particles import ParticleScore
 from splatdistill.priors.refine import COARSE, Accuracy, Belief, Refiner, combine, linear_answer
 from splatdistill.priors.schedule import Schedule, levels
-from splatdistill.priors.words import META_FILE, VOLUMES, Advice, Vocabulary
-from splatdistill.rng import key
-from splatdistill.types import Cameras
+from splatdistill.priors.vocabulary import META_FILE, VOLUMES, Advice, Vocabulary
+from splatdistill.scene.cameras import camera_token
+from splatdistill.scene.types import Cameras
+from splatdistill.utils.device import send
+from splatdistill.utils.rng import key
 
 ANYTHING, TOKENS = "anything.safetensors", "tokens.safetensors"
 

@@ -13,8 +13,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from splatdistill import rng
-from splatdistill.priors.variational import LearnedScore
+from splatdistill.priors.learned_score import LearnedScore
+from splatdistill.utils import rng
 
 if TYPE_CHECKING:
     from splatdistill.priors.network import NetworkPrior

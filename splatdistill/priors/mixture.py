@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splatdistill.rng import key
+from splatdistill.utils.rng import key
 
 MOST = 8
 """Candidates of a run at most."""

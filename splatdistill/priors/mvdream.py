@@ -56,7 +56,7 @@ State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Networks:
+class MVDreamNetworks:
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     alphas_cumprod: Tensor
@@ -81,10 +81,10 @@ def read(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def load(path: Path) -> Networks:
+def load(path: Path) -> MVDreamNetworks:
     """UNet and VAE in fp32, and the noise levels. ValueError, one sentence, names a weight that has no place."""
     state = _split(read(path), path)
-    return Networks(make_unet(state["unet"]), make_vae(state["vae"]), state["levels"]["alphas_cumprod"].float())
+    return MVDreamNetworks(make_unet(state["unet"]), make_vae(state["vae"]), state["levels"]["alphas_cumprod"].float())
 
 
 def load_tower(path: Path, *, device: torch.device) -> Tower:

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splatdistill.cameras import camera_token
-from splatdistill.device import send
-from splatdistill.priors import graph
+from splatdistill.priors import compiler, graph
 from splatdistill.priors.attention import install_view_attention
 from splatdistill.priors.base import Choice, Condition, Variational, joined
-from splatdistill.priors.memory import Chunks
+from splatdistill.priors.offload import Chunks
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
-from splatdistill.types import Cameras
+from splatdistill.scene.cameras import camera_token
+from splatdistill.scene.types import Cameras
+from splatdistill.utils.device import send
 
 if TYPE_CHECKING:
     from splatdistill.priors.engine import Engine
@@ -46,6 +46,8 @@ class NetworkPrior(ABC):
     """What computes `answer` in place of the network."""
     graphs: graph.Graphs | None = None
     """What replays predictions and the second score, where they are made of many small kernels."""
+    compiled: compiler.Compiled | None = None
+    """What runs in place of the frozen network for predictions."""
 
     def __init__(
         self,
@@ -102,17 +104,20 @@ class NetworkPrior(ABC):
         cameras: Tensor | None,
         pooled: Tensor | None = None,
         joint_rows: int = 0,
+        run: Callable[..., Any] | None = None,
     ) -> Tensor:
         """The network's own answer in fp32, as `prediction` names it, at R rows xt [R,C,h,w]; differentiable.
 
         text: [R,T,D] or [1,T,D]; pooled: [R,P] or [1,P]. cameras: [R,16], None or zeros for no camera. The first
-        `joint_rows` rows see each other in groups.
+        `joint_rows` rows see each other in groups. run: what is called in place of the network.
         """
 
     @property
     def network_engine(self) -> str:
         if self.graphs is not None and not self.graphs.failed:
             return graph.NAME
+        if self.compiled is not None and not self.compiled.failed:
+            return compiler.NAME
         return self.engine.name if self.engine else "torch"
 
     def _as_read(self, x: Tensor) -> Tensor:
@@ -121,7 +126,7 @@ class NetworkPrior(ABC):
 
     def answer(self, xt: Tensor, t: Tensor, **conditions: Any) -> Tensor:
         """As `denoise`, of the frozen network: without a gradient, and maybe by an engine of its own."""
-        return self.denoise(xt, t, **conditions)
+        return self.denoise(xt, t, run=self.compiled, **conditions)
 
     def embed(
         self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
@@ -239,6 +244,7 @@ class UNetPrior(NetworkPrior):
         cameras: Tensor | None,
         pooled: Tensor | None = None,
         joint_rows: int = 0,
+        run: Callable[..., Any] | None = None,
     ) -> Tensor:
         if self.views is not None:
             self.views.num_views, self.views.joint_rows = self.num_views, joint_rows
@@ -248,7 +254,7 @@ class UNetPrior(NetworkPrior):
         seen = self._as_read(seen).contiguous(memory_format=torch.channels_last)
         text = self._as_read(text).expand(len(xt), -1, -1)
         with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16" and self.mixed):
-            out = self.unet(seen, t, text, return_dict=False, **more)[0].float()
+            out = (run or self.network)(seen, t, text, return_dict=False, **more)[0].float()
         return out[:, : xt.shape[1]]  # DeepFloyd's second half is a variance
 
     def _told(self, xt: Tensor, cameras: Tensor | None, pooled: Tensor | None) -> tuple[Tensor, dict[str, Any]]:

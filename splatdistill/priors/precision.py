@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
-from splatdistill.cpu import processor
 from splatdistill.io.files import read_cache, write_cache
+from splatdistill.utils.cpu import processor
 
 FILE = "precision.json"
 FASTER = 1.2  # times that bf16 must be: it is the less exact of the two

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from splatdistill.io.files import cache_folder, replacing
-from splatdistill.priors.memory import release
 from splatdistill.priors.network import Text
+from splatdistill.priors.offload import release
 from splatdistill.priors.prompts import siblings
 
 CLIP_TOKENS, IF_TOKENS, T5_TOKENS = 77, 77, 256  # what diffusers' pipelines pad to

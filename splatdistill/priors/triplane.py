@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from splatdistill.priors.gbuffer import ALPHA, CHANNELS
-from splatdistill.types import Cameras
+from splatdistill.scene.types import Cameras
 
 _DENSITY_GAIN = 10.0  # an opaque wall between two of 16 samples then needs an output near 4, not 40
 _EMPTY = 1e-3  # alpha below which nothing is seen

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splatdistill.cameras import camera_token, orbit
+from splatdistill.scene.cameras import camera_token, orbit
 
 CELLS = 2
 """Features a side in each of the UNet's pixels, to which they are put as further channels."""

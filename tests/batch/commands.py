@@ -69,7 +69,7 @@ def make_here(prompts: Path, out: Path, **variables: str) -> int:
     """The exit code of the command, carried out by this process alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "keep_freed_memory", lambda: None)  # it would hold for all tests of this process
-        patch.setattr(batch, "_crew", lambda flags, todo, rank, out, *_: nullcontext(Here(out)))
+        patch.setattr(batch, "_worker_pool", lambda flags, todo, rank, out, *_: nullcontext(Here(out)))
         for name, value in variables.items():
             patch.setenv(name, value)
         return cli.main(["batch", "--prompts", str(prompts), "--out", str(out)])

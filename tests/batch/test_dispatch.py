@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from splatdistill.batch.dispatch import Outcome, work
 from splatdistill.batch.ledger import DONE, FAILED, WAITING, Ledger
 from splatdistill.batch.plan import Job
-from splatdistill.batch.progress import Board
-from splatdistill.config import TrainConfig
-from splatdistill.runs import Run
+from splatdistill.batch.progress import ProgressBoard
+from splatdistill.config.schema import TrainConfig
+from splatdistill.io.runs import Run
 
 OUTCOMES = {
     "done": Outcome(2.0),
@@ -66,13 +66,13 @@ def test_every_job_ends_once(script: list[list[str]], count: int, retries: int) 
         ledger = Ledger(out)
         ledger.folder.mkdir()
         jobs = [Job(str(i), TrainConfig(prompt=f"prompt {i}"), "") for i in range(len(script))]
-        crew = Scripted({str(i): words for i, words in enumerate(script)}, ledger=ledger, count=count)
-        with Board(jobs, total=len(jobs), out=out, stream=io.StringIO()) as board:
-            failed = work(jobs, crew, ledger=ledger, retries=retries, board=board)
+        pool = Scripted({str(i): words for i, words in enumerate(script)}, ledger=ledger, count=count)
+        with ProgressBoard(jobs, total=len(jobs), out=out, stream=io.StringIO()) as progress:
+            failed = work(jobs, pool, ledger=ledger, retries=retries, progress=progress)
         for job, words in zip(jobs, script, strict=True):
             tried = [*words, *[words[-1]] * retries][: retries + 1]
             end = next((i for i, word in enumerate(tried) if word != "death"), retries)
-            assert crew.starts[job.run] == end + 1
+            assert pool.starts[job.run] == end + 1
             assert (job.run in failed) == (tried[end] != "done")
             assert ledger.read(job.run)["state"] == (FAILED if job.run in failed else DONE)
 
@@ -80,14 +80,14 @@ def test_every_job_ends_once(script: list[list[str]], count: int, retries: int) 
 def test_a_board_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
     jobs = [Job(name, TrainConfig(prompt=f"{name} [red]", steps=100), "") for name in "abc"]
     stream = io.StringIO()
-    with Board(jobs, total=4, out=tmp_path, stream=stream) as board:
-        assert board.summary() == "1 of 4 done, 3 waiting"
+    with ProgressBoard(jobs, total=4, out=tmp_path, stream=stream) as progress:
+        assert progress.summary() == "1 of 4 done, 3 waiting"
         for job in jobs[:2]:
-            board.started(job)
-        board.done(jobs[0], seconds=140.0)
-        board.failed(jobs[1], error="No.", again=True)
-        board.started(jobs[1])
-        board.failed(jobs[1], error="No.", again=False)
+            progress.started(job)
+        progress.done(jobs[0], seconds=140.0)
+        progress.failed(jobs[1], error="No.", again=True)
+        progress.started(jobs[1])
+        progress.failed(jobs[1], error="No.", again=False)
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("a [red] (a): done, 2 min; 2 of 4 done, 1 waiting, ") and lines[0].endswith(" left")
     assert lines[1].startswith("b [red] (b): to be tried again: No.; 2 of 4 done")
@@ -102,12 +102,12 @@ def test_on_a_terminal_there_is_a_table(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     stream = Terminal()
     jobs = [Job(name, TrainConfig(prompt=f"{name} [red] ball", steps=100), "") for name in "ab"]
-    with Board(jobs, total=2, out=tmp_path, stream=stream) as board:
-        board.started(jobs[0])
+    with ProgressBoard(jobs, total=2, out=tmp_path, stream=stream) as progress:
+        progress.started(jobs[0])
         (tmp_path / "a" / "metrics.jsonl").write_text('{"step": 40}\n{"step": 5')
-        board.draw()
-        board.started(jobs[1])
-        board.failed(jobs[1], error="It broke.", again=False)
+        progress.draw()
+        progress.started(jobs[1])
+        progress.failed(jobs[1], error="It broke.", again=False)
     text = stream.getvalue()
     assert all(part in text for part in ("running", "a [red] ball", "40/100", "b [red] ball", "It broke.", "1 failed"))
 

@@ -14,7 +14,7 @@ from splatdistill import cli
 from splatdistill.batch import plan
 from splatdistill.batch.plan import Entry, Job, PromptFile
 from splatdistill.commands.batch import _plan
-from splatdistill.config import TrainConfig
+from splatdistill.config.schema import TrainConfig
 
 
 def jobs(file: Path, text: str, *flags: str) -> list[Job]:

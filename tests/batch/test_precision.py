@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from splatdistill import ranks, train
 from splatdistill.batch import worker as workers
 from splatdistill.batch.ledger import Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.commands import batch
-from splatdistill.logs import Progress
 from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 from splatdistill.priors.precision import Precision
+from splatdistill.training import run as training
+from splatdistill.utils import distributed
+from splatdistill.utils.progress import Progress
 from tests.batch.test_worker import CONFIG
 
 FAST, SLOW = Precision("bf16", 10.0, 4.0, "one"), Precision("fp32", 10.0, 17.0, "another")
@@ -62,7 +63,7 @@ def test_a_worker_takes_what_it_was_handed(
 
     monkeypatch.setattr(workers, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(workers.priors, "load", load)
-    monkeypatch.setattr(train, "measured", lambda: pytest.fail("it was timed again"))
+    monkeypatch.setattr(training, "measured", lambda: pytest.fail("it was timed again"))
     made = workers.Worker(tmp_path, command="", precision=FAST).run(job(prior="a network", dtype=asked))
     assert made.error is None and loaded == [expected]
     summary = json.loads((tmp_path / "a" / "summary.json").read_text())
@@ -70,12 +71,12 @@ def test_a_worker_takes_what_it_was_handed(
 
 
 def test_bf16_needs_every_rank() -> None:
-    class BesideASlowOne(ranks.Ranks):
+    class BesideASlowOne(distributed.Ranks):
         def any(self, flag: bool) -> bool:
             return True
 
-    assert train._agree(FAST, ranks.ALONE) == FAST
-    assert train._agree(FAST, BesideASlowOne(0, 2)) == replace(FAST, dtype="fp32")
+    assert training._agree(FAST, distributed.ALONE) == FAST
+    assert training._agree(FAST, BesideASlowOne(0, 2)) == replace(FAST, dtype="fp32")
 
 
 def test_a_resumed_run_keeps_its_dtype(tmp_path: Path) -> None:
@@ -90,7 +91,9 @@ def test_a_resumed_run_keeps_its_dtype(tmp_path: Path) -> None:
     for found, steps in ((FAST, 4), (SLOW, 8)):
         config = replace(CONFIG, prior="a network", steps=steps)
         with Progress(total=steps) as progress:
-            train.train(config, folder=tmp_path / "a", progress=progress, resume=steps == 8, load=load, precision=found)
+            training.train(
+                config, folder=tmp_path / "a", progress=progress, resume=steps == 8, load=load, precision=found
+            )
     assert loaded == ["bf16", "bf16"]
     assert json.loads((tmp_path / "a" / "summary.json").read_text())["precision"] == asdict(FAST)
 
@@ -145,7 +148,7 @@ def test_a_worker_that_lacks_the_engine_of_the_others_says_so(ledger: Ledger, mo
     [("onnx", False, ["auto"]), ("onnx", True, ["auto", "torch"]), ("torch", True, ["auto"])],
 )
 def test_ranks_have_one_engine(auto: str, others_torch: bool, loads: list[str]) -> None:
-    class Beside(ranks.Ranks):
+    class Beside(distributed.Ranks):
         def any(self, flag: bool) -> bool:
             return flag or others_torch
 
@@ -155,6 +158,6 @@ def test_ranks_have_one_engine(auto: str, others_torch: bool, loads: list[str]) 
         loaded.append(engine)
         return Made(auto if engine == "auto" else engine)
 
-    assert train._load_alike(load, "auto", Beside(0, 2)).network_engine == loads[-1].replace("auto", auto)
+    assert training._load_alike(load, "auto", Beside(0, 2)).network_engine == loads[-1].replace("auto", auto)
     assert loaded == loads
-    assert train._load_alike(load, "onnx", Beside(0, 2)).network_engine == "onnx"  # asked for, or of a checkpoint
+    assert training._load_alike(load, "onnx", Beside(0, 2)).network_engine == "onnx"  # asked for, or of a checkpoint

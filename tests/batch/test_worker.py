@@ -17,12 +17,11 @@ from splatdistill.batch import worker as workers
 from splatdistill.batch.ledger import Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.batch.worker import Teachers, Worker
-from splatdistill.config import SDSConfig, SplatsConfig, TrainConfig, VSDConfig
-from splatdistill.control import Stopped
-from splatdistill.guards import RunFailure
-from splatdistill.logs import NoLog
-from splatdistill.train import Trainer
-from tests.test_train import SMALL, unet_prior
+from splatdistill.config.schema import SDSConfig, SplatsConfig, TrainConfig, VSDConfig
+from splatdistill.training.errors import RunFailure, Stopped
+from splatdistill.training.run_log import NoLog
+from splatdistill.training.trainer import Trainer
+from tests.training.test_trainer import SMALL, unet_prior
 
 CONFIG = replace(SMALL, steps=4, size=16, splats=SplatsConfig(num_init=30))
 CPU = torch.device("cpu")

@@ -9,8 +9,8 @@ import compare_methods
 import pytest
 from compare_report import tables
 
-from splatdistill.config import METHODS
-from splatdistill.presets import validate
+from splatdistill.config.schema import METHODS
+from splatdistill.config.validation import validate
 
 POOL = [f"a {colour} {noun}" for colour in ("red", "blue", "green", "white") for noun in "abcdefghij"]
 PLAN = compare_methods.plan(POOL)

@@ -9,7 +9,7 @@ from pathlib import Path
 import digests
 import pytest
 
-from splatdistill.config import METHODS
+from splatdistill.config.schema import METHODS
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str, **changed: str) -> None:

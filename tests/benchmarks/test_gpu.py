@@ -129,7 +129,8 @@ def test_a_rehearsal_on_a_bare_tree_without_git_leaves_every_record(tmp_path: Pa
         assert [run["method"] for run in records[stage]["runs"]] == ["sds", "vsd"]
         assert {"second_score", "learning"} <= records[stage]["runs"][1]["parts_ms"].keys()
     for run in records["diffusion"]["runs"]:
-        assert run["outside_share"] == pytest.approx(1 - run["network_share"], abs=1e-3)
+        # It has four decimals.
+        assert run["outside_share"] == pytest.approx(1 - run["network_share"], abs=1e-4)
 
 
 def test_stages_that_share_a_record_keep_each_others_part(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 import steps_front
 import torch
 
-from splatdistill.config import SDSConfig
+from splatdistill.config.schema import SDSConfig
+from splatdistill.config.validation import validate
 from splatdistill.evaluate import external
 from splatdistill.guidance.sds import SDS
-from splatdistill.presets import validate
 from tests.guidance import toys
 
 SETTINGS = (*steps_front.FIRST, *steps_front.LATER)

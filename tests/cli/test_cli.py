@@ -15,10 +15,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from splatdistill import checkpoint, cli, train
-from splatdistill.commands.about import level_in_words
-from splatdistill.config import METHODS
+from splatdistill import cli
+from splatdistill.commands.info import level_in_words
+from splatdistill.config.schema import METHODS
 from splatdistill.io import ply
+from splatdistill.training import checkpoint
+from splatdistill.training import run as training
 from tests.cli.smoke import TINY, said
 from tests.patience import PATIENCE, wait_for
 
@@ -244,13 +246,13 @@ def test_other_failures_are_one_line_unless_debugged(
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("the disk\nis full")
 
-    monkeypatch.setattr(train, "train", fail)
+    monkeypatch.setattr(training, "train", fail)
     arguments = ["train", *TINY, "--prompt", "x", "--out", str(tmp_path)]
     assert cli.main(arguments) == cli.FAILED
     assert "failed with RuntimeError: the disk is full" in said(capsys)
     assert cli.main([*arguments, "--debug"]) == cli.FAILED
     assert "Traceback" in capsys.readouterr().err
-    monkeypatch.setattr(train, "train", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(training, "train", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(arguments) == cli.INTERRUPTED
 
 

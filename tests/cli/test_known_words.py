@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from splatdistill import cli, train
+from splatdistill import cli
+from splatdistill.training import run as training
 from tests.cli.smoke import said
 
 
@@ -38,7 +39,7 @@ def test_unknown_words_are_told_before_training(
     prior: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen = []
-    monkeypatch.setattr(train, "train", lambda config, **rest: seen.append(config.prompt))
+    monkeypatch.setattr(training, "train", lambda config, **rest: seen.append(config.prompt))
     arguments = ["train", "--prior", str(prior), "--out", str(prior.parent / "runs")]
     assert cli.main([*arguments, "--prompt", "a red zyzzyva chair"]) == cli.DONE
     assert "Note: This prior does not know 'zyzzyva'" in capsys.readouterr().err
@@ -66,7 +67,7 @@ def test_cameras_that_the_prior_has_not_seen_are_told(
     meta = json.loads((prior / "splatdistill.json").read_text())
     meta["cameras"] = {"elevation_deg": [0, 40], "elevation_deg_rare": [-10, 60], "fovy_deg": [30, 45]}
     (prior / "splatdistill.json").write_text(json.dumps({**meta, "num_views": 4}))
-    monkeypatch.setattr(train, "train", lambda config, **rest: None)
+    monkeypatch.setattr(training, "train", lambda config, **rest: None)
     base = ["train", "--prior", str(prior), "--prompt", "a red chair", "--out", str(prior.parent / "runs")]
     assert cli.main([*base, *flags]) == cli.DONE
     err = capsys.readouterr().err

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from splatdistill import cli
-from splatdistill.config import METHODS
+from splatdistill.config.schema import METHODS
 from splatdistill.io import ply
 from tests.io.scenes import asymmetric
 

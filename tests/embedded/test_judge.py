@@ -11,21 +11,29 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from splatdistill.embedded import judge as judges
 from splatdistill.embedded.corpus.captions import COLOURS
 from splatdistill.embedded.corpus.nouns import NOUNS
-from splatdistill.embedded.judge import PARTS, WEIGHTS, Judge, create_sides, create_words
-from splatdistill.embedded.judge_losses import Captions, contrastive_loss, side_targets
-from splatdistill.embedded.judge_pictures import UNKNOWN, PictureBook, augment, relight
-from splatdistill.embedded.judge_train import TrainConfig, Trainer, begin_like_words, fresh_config, make_trainer, run
+from splatdistill.embedded.judge import networks as judges
+from splatdistill.embedded.judge.images import UNKNOWN, PictureBook, augment, relight
+from splatdistill.embedded.judge.losses import Captions, contrastive_loss, side_targets
+from splatdistill.embedded.judge.networks import PARTS, WEIGHTS, EmbeddedJudge, create_sides, create_words
+from splatdistill.embedded.judge.optimization import (
+    JudgeConfig,
+    JudgeTrainer,
+    begin_like_words,
+    fresh_config,
+    make_trainer,
+    run,
+)
+from tests.rounding import UNIT, assert_rounded, assert_same, assert_within
 
 SMALL = {**fresh_config(), "widths": [4, 8, 8, 8], "text_width": 8, "embed": 8}
-CONFIG = TrainConfig(batch=8, warmup=2, max_images=400)
+CONFIG = JudgeConfig(batch=8, warmup=2, max_images=400)
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Judge:
-    return Judge.load()
+def shipped() -> EmbeddedJudge:
+    return EmbeddedJudge.load()
 
 
 def blobs(colour: tuple[float, float, float]) -> torch.Tensor:
@@ -52,7 +60,8 @@ def test_the_weights_are_small_fp16_and_safe():
 def test_embeddings_have_unit_length_and_any_size_is_read(shipped):
     rgb = torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(0))
     images, texts = shipped.embed_images(rgb), shipped.embed_texts(["a red car", "the lamp"])
-    torch.testing.assert_close(torch.cat([images, texts]).norm(dim=-1), torch.ones(5))
+    # The squares of D numbers are rounded and added, and the roots and quotients after that: twice, here and there.
+    assert_within(torch.cat([images, texts]).norm(dim=-1), torch.ones(5), (images.shape[-1] + 4) * UNIT)
     large = rgb.repeat_interleave(2, 1).repeat_interleave(2, 2)
     assert ((shipped.embed_images(large) * images).sum(-1) > 0.9).all()
 
@@ -65,9 +74,11 @@ def test_blobs_retrieve_the_name_of_their_colour(shipped, colour):
 
 
 def test_what_surrounds_a_prompt_does_not_change_it(shipped):
-    together = shipped.embed_texts(["a red grand piano", "car", "A photo of a RED car."])
-    torch.testing.assert_close(together[1:2], shipped.embed_texts(["a car"]))
-    torch.testing.assert_close(together[2:], shipped.embed_texts(["a red car"]))
+    def embedded() -> tuple[torch.Tensor, torch.Tensor]:
+        together = shipped.embed_texts(["a red grand piano", "car", "A photo of a RED car."])
+        return together[1:], torch.cat([shipped.embed_texts([text]) for text in ("a car", "a red car")])
+
+    assert_same(embedded)
 
 
 @pytest.mark.parametrize(
@@ -85,12 +96,12 @@ def test_the_longest_noun_is_meant(shipped):
 
 
 def test_the_card_holds_what_eval_needs(shipped):
-    yardstick = shipped.yardstick
-    assert len(set(yardstick.pool)) == 40 and {"red", "crimson"} <= yardstick.colours
-    assert shipped.embed_texts(yardstick.pool).shape == (40, shipped.config["embed"])
+    reference = shipped.reference
+    assert len(set(reference.pool)) == 40 and {"red", "crimson"} <= reference.colours
+    assert shipped.embed_texts(reference.pool).shape == (40, shipped.config["embed"])
     for kind in ("coloured", "plain"):
-        assert {"r_precision", "view_consistency", "saturation"} <= set(yardstick.real[kind])
-    assert shipped.doubt == judges.doubt(shipped.config["measured"])
+        assert {"r_precision", "view_consistency", "saturation"} <= set(reference.real[kind])
+    assert shipped.probe_warning == judges.probe_warning(shipped.config["measured"])
     assert all(shipped.has_front(f"a red {noun}") for noun in shipped.config["measured"]["probe"]["nouns"])
 
 
@@ -104,15 +115,15 @@ def test_a_probe_is_believed_above_both_bars_only():
     def probe(flagged, false, nouns=("car",)):
         return {"probe": {"nouns": list(nouns), "mirrored_flagged": flagged, "real_flagged": false}}
 
-    assert judges.doubt(probe(0.9, 0.05)) == ""
-    assert "flags 89% of mirrored-front objects (90% needed)" in judges.doubt(probe(0.89, 0.0))
-    assert "6% of real ones (5% allowed)" in judges.doubt(probe(1.0, 0.06))
-    assert "was not shown" in judges.doubt(probe(1.0, 0.0, ())) and "was not shown" in judges.doubt({})
+    assert judges.probe_warning(probe(0.9, 0.05)) == ""
+    assert "flags 89% of mirrored-front objects (90% needed)" in judges.probe_warning(probe(0.89, 0.0))
+    assert "6% of real ones (5% allowed)" in judges.probe_warning(probe(1.0, 0.06))
+    assert "was not shown" in judges.probe_warning(probe(1.0, 0.0, ())) and "was not shown" in judges.probe_warning({})
 
 
 def test_a_folder_without_a_judge_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="holds no judge that can be read"):
-        Judge.load(tmp_path)
+        EmbeddedJudge.load(tmp_path)
 
 
 def test_captions_are_true_false_or_unknown():
@@ -133,15 +144,15 @@ def test_the_loss_is_that_of_each_true_caption_against_the_false_ones():
     logits = torch.tensor([[1.0, 2.0, 0.5, -1.0]])
     true, false = torch.tensor([[True, True, False, False]]), torch.tensor([[False, False, True, False]])
     alone = [-math.log(math.exp(x) / (math.exp(x) + math.exp(0.5))) for x in (1.0, 2.0)]
-    assert contrastive_loss(logits, true, false).item() == pytest.approx(sum(alone) / 2, abs=1e-6)
+    assert_rounded(lambda: contrastive_loss(logits, true, false), sum(alone) / 2)
 
 
 def test_sides_are_shared_between_neighbours():
-    targets = side_targets(torch.tensor([0.0, math.pi / 4, math.pi / 8, -math.pi / 8, math.pi]))
+    azimuth = torch.tensor([0.0, math.pi / 4, math.pi / 8, -math.pi / 8, math.pi])
     expected = torch.zeros(5, 8)
     expected[0, 0] = expected[1, 1] = expected[4, 4] = 1
     expected[2, [0, 1]] = expected[3, [0, 7]] = 0.5
-    torch.testing.assert_close(targets, expected, atol=1e-5, rtol=0)
+    assert_rounded(lambda: side_targets(azimuth), expected)
 
 
 def test_held_out_models_and_toys_are_never_drawn(corpus_folder):
@@ -181,12 +192,12 @@ def test_augmentation_keeps_the_hue():
     assert (out[:, 0] > 2 * out[:, 1:].amax(1)).all()
 
 
-def untrained() -> Judge:
+def untrained() -> EmbeddedJudge:
     torch.manual_seed(0)
-    return Judge(create_words(SMALL), create_sides(SMALL), SMALL)
+    return EmbeddedJudge(create_words(SMALL), create_sides(SMALL), SMALL)
 
 
-def trainer(part, corpus_folder, seed=0, config=CONFIG) -> Trainer:
+def trainer(part, corpus_folder, seed=0, config=CONFIG) -> JudgeTrainer:
     torch.manual_seed(seed)
     book = PictureBook(corpus_folder, seed=CONFIG.seed, textureless=0.2)
     return make_trainer(part, config, shape=SMALL, book=Pad(book), bf16=False)
@@ -201,6 +212,11 @@ class Pad:
     def batch(self, step: int, *, num_images: int):
         batch = self.book.batch(step if self.fixed is None else self.fixed, num_images=num_images)
         return dataclasses.replace(batch, rgb=torch.nn.functional.interpolate(batch.rgb, size=64))
+
+
+def stored(value: torch.Tensor) -> torch.Tensor:
+    """As the file keeps it."""
+    return value.half().float() if value.is_floating_point() else value
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -218,8 +234,8 @@ def test_resuming_equals_not_stopping(corpus_folder, tmp_path, part):
         resumed.train_step()
     assert resumed.step == straight.step == 4
     for name, value in straight.network.state_dict().items():
-        torch.testing.assert_close(resumed.network.state_dict()[name], value, atol=1e-6, rtol=1e-4)
-        torch.testing.assert_close(resumed.average[name], straight.average[name], atol=1e-6, rtol=1e-4)
+        assert torch.equal(resumed.network.state_dict()[name], value), name
+        assert torch.equal(resumed.average[name], straight.average[name]), name
 
 
 def test_sides_begin_with_the_eyes_of_the_words(corpus_folder, tmp_path):
@@ -230,7 +246,7 @@ def test_sides_begin_with_the_eyes_of_the_words(corpus_folder, tmp_path):
     head = sides.network.sides.weight.clone()
     begin_like_words(sides, tmp_path / "judge" / "words.safetensors")
     for name, value in words.averaged().image.state_dict().items():
-        torch.testing.assert_close(sides.network.image.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+        assert torch.equal(sides.network.image.state_dict()[name], stored(value))
         assert torch.equal(sides.average[f"image.{name}"], sides.network.image.state_dict()[name])
     assert torch.equal(sides.network.sides.weight, head)
 
@@ -249,16 +265,17 @@ def test_a_run_writes_a_judge_that_loads(corpus_folder, tmp_path):
         run(it, tmp_path, minutes=1)
         (record,) = [json.loads(line) for line in (tmp_path / f"{part}.jsonl").read_text().splitlines()]
         assert it.images == record["images"] == 400 and math.isfinite(record["loss"])
-    loaded = Judge.load(tmp_path / "judge")
+    loaded = EmbeddedJudge.load(tmp_path / "judge")
     averaged = it.averaged()
+    averaged.load_state_dict({name: stored(value) for name, value in averaged.state_dict().items()})
     rgb = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(loaded.sides(rgb), averaged(rgb), atol=2e-2, rtol=1e-2)
-    assert loaded.doubt and not loaded.has_front("a sofa")
+    assert torch.equal(loaded.sides(rgb), averaged(rgb))
+    assert loaded.probe_warning and not loaded.has_front("a sofa")
 
 
 def test_two_fronts_look_alike_from_both_sides():
     pytest.importorskip("embreex")
-    from splatdistill.embedded.judge_measure import with_two_fronts
+    from splatdistill.embedded.judge.calibrate import with_two_fronts
 
     views = torch.rand(8, 4, 4, 3, generator=torch.Generator().manual_seed(0))
     both = with_two_fronts(views)
@@ -269,8 +286,8 @@ def test_two_fronts_look_alike_from_both_sides():
 
 def test_measuring_needs_no_training(library, tmp_path, monkeypatch):
     pytest.importorskip("embreex")
-    from splatdistill.embedded import judge_measure
     from splatdistill.embedded.corpus.furniture import read_catalogue
+    from splatdistill.embedded.judge import calibrate as judge_measure
 
     nouns = {noun.name: noun for noun in NOUNS}
     models = [(nouns[name], m, 0.0) for name, m in zip(("car", "hamburger"), read_catalogue(library), strict=True)]

@@ -13,27 +13,30 @@ import pytest
 import torch
 
 from splatdistill import cli, priors
-from splatdistill.cameras import orbit
-from splatdistill.config import DensifyConfig, SplatsConfig, TrainConfig
-from splatdistill.embedded import export, network
+from splatdistill.config.schema import DensifyConfig, SplatsConfig, TrainConfig
 from splatdistill.embedded.corpus.__main__ import main as corpus_main
 from splatdistill.embedded.corpus.captions import dominant_colour
+from splatdistill.embedded.corpus.fit import FitConfig, pack, run
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
 from splatdistill.embedded.corpus.pack import render_toys
-from splatdistill.embedded.fit import FitConfig, pack, run
-from splatdistill.embedded.refine import prepare
-from splatdistill.embedded.refiner import RefineConfig
-from splatdistill.embedded.rings import render
-from splatdistill.logs import NoLog
-from splatdistill.particle import initial_splats
+from splatdistill.embedded.prior import architecture as network
+from splatdistill.embedded.prior import assemble as export
+from splatdistill.embedded.prior.refiner import RefineConfig
+from splatdistill.embedded.prior.rings import render
+from splatdistill.embedded.prior.train_refiner import prepare
 from splatdistill.priors.base import Choice
 from splatdistill.priors.gbuffer import ALPHA, PAINTS
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.known import KnownPrior
-from splatdistill.priors.refine import believe, linear_answer
+from splatdistill.priors.mixture import coarse, keep_likely, weights
+from splatdistill.priors.refine import COARSE, combine, linear_answer
 from splatdistill.priors.schedule import levels
-from splatdistill.priors.words import Advice, Vocabulary
-from splatdistill.train import Trainer
+from splatdistill.priors.vocabulary import Advice, Vocabulary
+from splatdistill.scene.cameras import orbit
+from splatdistill.training.particle import initial_splats
+from splatdistill.training.run_log import NoLog
+from splatdistill.training.trainer import Trainer
+from tests.rounding import assert_rounded, assert_same
 
 TINY = FitConfig(objects=3, rays=64, depth=8, decoder_objects=6, decoder_steps=80, steps=80)
 CPU = torch.device("cpu")
@@ -79,36 +82,47 @@ def noisy(prior: KnownPrior, shown: torch.Tensor, t: int):
     return xt, rows, alpha, sigma
 
 
-@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
 @pytest.mark.parametrize("t", [100, 500, 950])
 def test_untrained_and_pinned_it_answers_as_the_gaussian_about_the_volume(prior, t):
     prior.begin(Choice("a red house with a blue roof and a green door", instance=2))
     condition = prior.embed(prior.choice.prompt, ring())
     picture = prior.pictures(condition.candidates, 0, ring(), size=SIZE)
     xt, rows, alpha, sigma = noisy(prior, picture, t)
-    (epsilon,) = prior.predict(xt, rows, [condition])
-    answer, _ = linear_answer(xt, picture, alpha=alpha, sigma=sigma, spread=prior.accuracy.variance(picture))
-    torch.testing.assert_close(epsilon, (xt - alpha * answer) / sigma, rtol=1e-4, atol=1e-5)
+
+    def epsilons() -> tuple[torch.Tensor, torch.Tensor]:
+        (epsilon,) = prior.predict(xt, rows, [condition])
+        answer, _ = linear_answer(xt, picture, alpha=alpha, sigma=sigma, spread=prior.accuracy.variance(picture))
+        return epsilon, (xt - alpha * answer) / sigma
+
+    assert_same(epsilons)
 
 
-@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
 def test_an_open_mixture_is_believed_as_its_volumes_are_likely(prior):
     prior.begin(Choice("a red house with a blue roof and a green door", mixture=True))
     condition = prior.embed(prior.choice.prompt, ring())
     known = torch.stack([prior.pictures(condition.candidates, k, ring(), size=SIZE) for k in range(3)])
     assert not condition.candidates.logits.any()
     xt, rows, alpha, sigma = noisy(prior, known[1], 970)
-    (epsilon,) = prior.predict(xt, rows, [condition])
-    found = believe(
-        xt[None], known, accuracy=prior.accuracy, alpha=alpha[0].flatten(), sigma=sigma[0].flatten(),
-        logits=torch.zeros(3), temperature=prior.temperature,
-    )  # fmt: skip
-    answer, _ = linear_answer(xt, found.features[0], alpha=alpha, sigma=sigma, spread=found.spread[0])
-    # The prior weighs pictures that it renders at twice COARSE and makes smaller, so weights differ in the third digit.
-    torch.testing.assert_close((xt - sigma * epsilon) / alpha, answer, rtol=0.02, atol=0.02 / float(alpha[0]))
+    # Candidates are weighed by pictures that are rendered at twice COARSE and made smaller.
+    large = [prior.pictures(condition.candidates, k, ring(), size=2 * COARSE) for k in range(3)]
+    small = coarse(torch.stack(large), 2)
+
+    def answers() -> tuple[torch.Tensor, torch.Tensor]:
+        (epsilon,) = prior.predict(xt, rows, [condition])
+        weight = weights(
+            coarse(xt[None], 1), small[:, None], alpha=alpha[0].flatten(), sigma=sigma[0].flatten(),
+            logits=torch.zeros(3), temperature=prior.temperature, floor=prior.accuracy.coarse,
+        )  # fmt: skip
+        found = combine(weight, keep_likely(weight), known, accuracy=prior.accuracy)
+        answer, _ = linear_answer(xt, found.features[0], alpha=alpha, sigma=sigma, spread=found.spread[0])
+        return (xt - sigma * epsilon) / alpha, answer
+
+    assert_same(answers)
 
 
-@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
 def test_seeds_favour_different_models_and_an_instance_is_pinned(prior):
     favoured = set()
     for seed in range(12):
@@ -157,8 +171,8 @@ def test_nothing_asked_for_is_any_object_and_a_lone_view_is_weighed_by_itself(pr
     assert anything.candidates is None and not told.joint
     xt, rows, _, _ = noisy(prior, torch.zeros(4, 4, SIZE, SIZE), 900)
     both = prior.predict(xt, rows, [anything, told])
-    first = prior.predict(xt[:1], rows[:1], [dataclasses.replace(told, camera=told.camera[:1], cameras=cameras)])
-    torch.testing.assert_close(both[1][:1], first[0])
+    lone = dataclasses.replace(told, camera=told.camera[:1], cameras=cameras)
+    assert_same(lambda: (prior.predict(xt, rows, [anything, told])[1][:1], prior.predict(xt[:1], rows[:1], [lone])[0]))
     assert all(x.isfinite().all() for x in both)
     with pytest.raises(ValueError, match="multiple of 4"):
         prior.predict(xt[:3], rows[:3], [prior.embed("a red cube", cameras)])
@@ -170,7 +184,7 @@ def test_pictures_on_white_with_alpha_come_back(prior):
     rgba = torch.rand(4, SIZE, SIZE, 4, generator=torch.Generator().manual_seed(0))
     x0 = prior.encode(rgba)
     assert x0.shape == (4, 4, SIZE, SIZE)
-    torch.testing.assert_close(prior.decode(x0), rgba[..., :3])
+    assert_rounded(lambda: prior.decode(prior.encode(rgba)), rgba[..., :3])
 
 
 def test_advice_is_a_warning_of_the_run_s_own_prompt(prior):
@@ -182,7 +196,7 @@ def test_advice_is_a_warning_of_the_run_s_own_prompt(prior):
         prior.embed("ugly, blurry", ring())
 
 
-@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
 @pytest.mark.parametrize("method", ["sds", "vsd", "esd", "csd", "consistency", "multiview"])
 def test_every_method_takes_it(prior, folder, method):
     config = TrainConfig(
@@ -227,7 +241,7 @@ def test_its_words_are_those_of_its_models(folder, capsys):
     )
 
 
-@pytest.mark.filterwarnings("ignore::splatdistill.priors.words.Advice")
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
 def test_a_model_of_ones_own_is_known_by_its_name(folder, tmp_path, capsys):
     pytest.importorskip("embreex")
     import trimesh

@@ -12,12 +12,12 @@ from safetensors import safe_open
 
 import splatdistill.embedded
 from splatdistill.embedded.corpus.nouns import NOUNS, read_files
-from splatdistill.embedded.network import EVERYTHING
-from splatdistill.priors.multiview import MultiViewPrior
-from splatdistill.priors.words import META_FILE, Vocabulary
+from splatdistill.embedded.prior.architecture import EVERYTHING
+from splatdistill.priors.embedded import MultiViewPrior
+from splatdistill.priors.vocabulary import META_FILE, Vocabulary
 
 PACKAGE = Path(splatdistill.embedded.__file__).parent
-WEIGHTS = PACKAGE / "weights"
+WEIGHTS = PACKAGE / "prior" / "weights"
 
 
 def test_the_folder_is_at_most_28_megabytes_and_holds_fp16_safetensors_only():

@@ -11,10 +11,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from splatdistill import cli
-from splatdistill.config import SplatsConfig
+from splatdistill.config.schema import SplatsConfig
 from splatdistill.evaluate.clip import Clip
 from splatdistill.io import ply
-from splatdistill.splats import init_ball
+from splatdistill.scene.gaussians import init_ball
 
 WORDS = ["<pad>", "<unk>", "a", "red", "blue", "car", "<s>", "</s>"]
 

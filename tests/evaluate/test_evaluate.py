@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from splatdistill import evaluate
-from splatdistill.config import CameraConfig, SplatsConfig
-from splatdistill.evaluate import Subject, Yardstick, candidates, metrics, report, without_colours
+from splatdistill.config.schema import CameraConfig, SplatsConfig
+from splatdistill.evaluate import EvalObject, ReferenceStats, candidates, metrics, report, without_colours
 from splatdistill.ops.geometry import SH_C0
-from splatdistill.renderer import make_renderer
-from splatdistill.splats import Splats, init_ball
+from splatdistill.rendering.renderer import make_renderer
+from splatdistill.scene.gaussians import Splats, init_ball
+from tests.rounding import UNIT, assert_rounded
 
 COLOURS = {"red": (0.8, 0.1, 0.1), "green": (0.1, 0.7, 0.1), "blue": (0.1, 0.2, 0.8)}
 POOL = tuple(f"a {colour} ball" for colour in COLOURS)
@@ -51,19 +52,26 @@ def test_neighbouring_fronts_are_one_and_two_make_a_janus(ring: str, fronts: int
         assert metrics.is_janus(turned) == (fronts >= 2)
 
 
+def assert_appearance(
+    rgb: Tensor, alpha: Tensor, *, saturation: float = 0.0, contrast: float = 0.0, high_frequency: float = 0.0
+) -> None:
+    wanted = {"saturation": saturation, "contrast": contrast, "high_frequency": high_frequency}
+    assert list(metrics.appearance(rgb, alpha)) == list(wanted)
+    assert_rounded(
+        lambda: torch.tensor(list(metrics.appearance(rgb, alpha).values())), torch.tensor(list(wanted.values()))
+    )
+
+
 def test_appearance_of_known_pictures() -> None:
     alpha = torch.ones(1, 16, 16, 1)
     flat = torch.tensor([0.8, 0.4, 0.2]).expand(1, 16, 16, 3)
-    assert metrics.appearance(flat, alpha) == pytest.approx(
-        {"saturation": 0.75, "contrast": 0.0, "high_frequency": 0.0}, abs=1e-5
-    )
+    assert_appearance(flat, alpha, saturation=0.75)
     i = torch.arange(16)
     checks = ((i[:, None] + i) % 2).float()[None, :, :, None].expand(1, 16, 16, 3)
     # The binomial mean of a checkerboard is 1/2 everywhere but at the rim.
-    expected = {"saturation": 0.0, "contrast": 0.5, "high_frequency": 0.5}
     cut = alpha.clone()
     cut[:, 0], cut[:, -1], cut[:, :, 0], cut[:, :, -1] = 0, 0, 0, 0
-    assert metrics.appearance(checks, cut) == pytest.approx(expected, abs=1e-5)
+    assert_appearance(checks, cut, contrast=0.5, high_frequency=0.5)
     assert all(math.isnan(value) for value in metrics.appearance(flat, 0 * alpha).values())
 
 
@@ -71,9 +79,7 @@ def test_the_ground_and_the_outline_do_not_count() -> None:
     alpha = torch.zeros(1, 16, 16, 1)
     alpha[:, 4:12, 4:12] = 1
     rgb = 0.3 * alpha.expand(-1, -1, -1, 3) + (1 - alpha)
-    assert metrics.appearance(rgb, alpha) == pytest.approx(
-        {"saturation": 0.0, "contrast": 0.0, "high_frequency": 0.0}, abs=1e-5
-    )
+    assert_appearance(rgb, alpha)
 
 
 def test_consistency_and_diversity_of_known_embeddings() -> None:
@@ -106,7 +112,7 @@ def test_prompts_without_their_colours() -> None:
 class ColourJudge:
     """Knows three colours by their nearest mean colour; every shape is the same to it."""
 
-    name, image_size, doubt = "the colour judge", 32, ""
+    name, image_size, probe_warning = "the colour judge", 32, ""
 
     def embed_images(self, rgb: Tensor) -> Tensor:
         covered = (rgb.amin(-1) < 0.95).float()
@@ -130,9 +136,9 @@ def ball(colour: str) -> Splats:
     return splats
 
 
-def subjects(*colours: str) -> list[Subject]:
+def subjects(*colours: str) -> list[EvalObject]:
     return [
-        Subject(
+        EvalObject(
             f"run {i}", f"a {colour} ball", ball(colour), CameraConfig(),
             {"method": "sds", "seed": i, "seconds_total": 2.0 * i, "image_evaluations": 8},
         )
@@ -142,10 +148,10 @@ def subjects(*colours: str) -> list[Subject]:
 
 def judged(*colours: str, prompts: Sequence[str] | None = None, judge: ColourJudge | None = None):
     judge = judge or ColourJudge()
-    yardstick = Yardstick(POOL, frozenset(COLOURS), {"coloured": {"saturation": 0.5}})
+    reference = ReferenceStats(POOL, frozenset(COLOURS), {"coloured": {"saturation": 0.5}})
     renderer = make_renderer(torch.device("cpu"), "cpu")
     return evaluate.evaluate(
-        subjects(*colours), judge=judge, probe=judge, yardstick=yardstick, renderer=renderer, prompts=prompts
+        subjects(*colours), judge=judge, probe=judge, reference=reference, renderer=renderer, prompts=prompts
     )
 
 
@@ -176,7 +182,7 @@ def test_an_object_without_any_front_is_no_janus_and_told() -> None:
 
 def test_a_doubtful_probe_gives_no_rate_and_says_why() -> None:
     judge = ColourJudge()
-    judge.doubt = "the probe flags 50% of <what> it should."
+    judge.probe_warning = "the probe flags 50% of <what> it should."
     result, pictures = judged("red", judge=judge)
     assert result["objects"][0]["janus"] is None and result["overall"]["janus_rate"] is None
     assert "No Janus rate: the probe flags 50%" in report.sentence(result)
@@ -200,7 +206,8 @@ def test_given_prompts_replace_the_pool_and_must_hold_the_own_ones() -> None:
 def test_diversity_needs_two_seeds_of_a_prompt() -> None:
     result, _ = judged("red", "red", "blue")
     assert list(result["diversity"]) == ["sds: a red ball"]
-    assert result["diversity"]["sds: a red ball"] == pytest.approx(0, abs=1e-6)
+    # Three squares and their sum, twice, of vectors whose length has such an error too.
+    assert result["diversity"]["sds: a red ball"] == pytest.approx(0, abs=4 * 6 * UNIT)
 
 
 def test_the_files_hold_everything_and_fetch_nothing(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splatdistill.config import CSDConfig, SDSConfig
+from splatdistill.config.schema import CSDConfig, SDSConfig
 from splatdistill.guidance.csd import CSD
 from splatdistill.guidance.sds import SDS
 from tests.guidance.toys import (

@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill.cameras import turntable
-from splatdistill.config import (
+from splatdistill.config.schema import (
     BackgroundConfig,
     CameraConfig,
     DensifyConfig,
@@ -27,7 +26,8 @@ from splatdistill.config import (
     VSDConfig,
 )
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian
-from splatdistill.train import Trainer
+from splatdistill.scene.cameras import turntable
+from splatdistill.training.trainer import Trainer
 from tests.priors.oracles import LinearPrior, Mixture
 
 LOW: dict[str, Any] = {"t_min": 0.02, "t_max": 0.2, "t_max_final": 0.2, "guidance_scale": 1.0}

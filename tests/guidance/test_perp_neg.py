@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 
-from splatdistill.cameras import view_words
-from splatdistill.config import SDSConfig
+from splatdistill.config.schema import SDSConfig
 from splatdistill.guidance.base import deviations, total
 from splatdistill.guidance.perp_neg import perp_neg_coefficients, view_weights
 from splatdistill.guidance.sds import SDS, rescaled
 from splatdistill.priors.analytic import AnalyticPrior
-from splatdistill.types import Cameras
+from splatdistill.scene.cameras import view_words
+from splatdistill.scene.types import Cameras
 from tests.guidance.toys import (
     Counting,
     assemble,

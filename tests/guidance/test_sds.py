@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from splatdistill import ops
-from splatdistill.config import SDSConfig, TrainConfig
+from splatdistill.config.schema import SDSConfig, TrainConfig
 from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.schedules import anneal, timestep_range

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill.cameras import orbit
-from splatdistill.config import ESDConfig, SDSConfig, VSDConfig
+from splatdistill.config.schema import ESDConfig, SDSConfig, VSDConfig
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.esd import ESD
 from splatdistill.guidance.sds import SDS
 from splatdistill.guidance.vsd import VSD
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian
-from splatdistill.priors.particles import ParticleScore
-from splatdistill.types import NoisyBatch
+from splatdistill.priors.oracles import ParticleScore
+from splatdistill.scene.cameras import orbit
+from splatdistill.scene.types import NoisyBatch
 from tests.guidance.toys import (
     Counting,
     assemble,
@@ -240,6 +240,9 @@ class GaussianV(GaussianScore):
         return (super().forward(xt, t, tokens) - sigma * xt) / alpha
 
 
+KNOWN_TO = 0.02  # three standard errors of what is fitted to one batch; the next docstring counts them
+
+
 @pytest.mark.parametrize("kind", [GaussianScore, GaussianV])
 def test_regression_reaches_its_optimum(kind: type[GaussianScore]) -> None:
     """Renders N(0.3, 0.9^2) at t = 400: slope, bias and left-over error of the best linear network, to 2 %.
@@ -262,15 +265,15 @@ def test_regression_reaches_its_optimum(kind: type[GaussianScore]) -> None:
     out = learned.forward(x, torch.zeros(2, dtype=torch.int64), torch.zeros(2, 16)).flatten()
     bias, slope = out[0].item(), (out[1] - out[0]).item()
     if learned.prediction == "v_prediction":
-        assert slope == pytest.approx(0.10215, rel=0.02)
+        assert slope == pytest.approx(0.10215, rel=KNOWN_TO)
         return
-    assert slope == pytest.approx(0.82518, rel=0.02)
-    assert bias == pytest.approx(-0.16129, rel=0.02)
+    assert slope == pytest.approx(0.82518, rel=KNOWN_TO)
+    assert bias == pytest.approx(-0.16129, rel=KNOWN_TO)
     z, eps = 0.3 + 0.9 * draw(200_000, 1, 1, 1, seed=9).float(), draw(200_000, 1, 1, 1, seed=10).float()
     xt = only.sqrt() * z + (1 - only).sqrt() * eps
     zeros = torch.zeros(len(z), dtype=torch.int64)
     error = (learned.forward(xt, zeros, torch.zeros(len(z), 16)) - eps).square().mean()
-    assert error.item() == pytest.approx(0.37399, rel=0.02)
+    assert error.item() == pytest.approx(0.37399, rel=KNOWN_TO)
 
 
 def test_with_and_without_camera_it_learns_each_and_the_marginal_score() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from splatdistill.config import METHODS, TrainConfig
+from splatdistill.config.schema import METHODS, TrainConfig
+from splatdistill.config.settings import merge
 from splatdistill.guidance import make_guidance
 from splatdistill.guidance.perp_neg import view_weights
-from splatdistill.presets import merge
 from splatdistill.priors.analytic import AnalyticPrior
 from tests.guidance.toys import cameras, draw, gaussian
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splatdistill.cameras import orbit
 from splatdistill.guidance.base import Guidance, noisy_batch, per_view
 from splatdistill.priors.analytic import AnalyticPrior, Density, Gaussian
 from splatdistill.priors.base import Condition
-from splatdistill.types import Cameras, NoisyBatch, Residual
+from splatdistill.scene.cameras import orbit
+from splatdistill.scene.types import Cameras, NoisyBatch, Residual
 from tests.rounding import UNIT, assert_within
 
 

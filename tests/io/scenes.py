@@ -7,7 +7,7 @@ import math
 import torch
 
 from splatdistill.ops.geometry import SH_C0
-from splatdistill.splats import Splats
+from splatdistill.scene.gaussians import Splats
 
 
 def asymmetric(count: int, *, degree: int = 0, seed: int = 0) -> Splats:

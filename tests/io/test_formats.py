@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from splatdistill.io import formats, kinds, ply
 from splatdistill.io.frames import convert_frame
 from splatdistill.ops.geometry import SH_C0, rotation_matrices
-from splatdistill.splats import Splats
+from splatdistill.scene.gaussians import Splats
 from tests.io.scenes import asymmetric
 
 Record = dict[str, Any]

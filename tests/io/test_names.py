@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splatdistill.config import TrainConfig
+from splatdistill.config.schema import TrainConfig
 from splatdistill.io.names import check_name, run_name, slug
 
 HOSTILE = ["../../etc/passwd", "\0", "a" * 10_000, "🪑", "", "..", "/", "a\nb", "-rf", "\ud800", "ﬀ" * 80]

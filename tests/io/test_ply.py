@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plyfile import PlyData
 
 from splatdistill.io import ply
-from splatdistill.splats import FIELDS, Splats
+from splatdistill.scene.gaussians import FIELDS, Splats
 
 
 def some_splats(*, n: int = 7, degree: int = 0, seed: int = 0) -> Splats:

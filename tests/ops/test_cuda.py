@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from splatdistill import ops
-from splatdistill.config import OptimConfig, SplatsConfig
-from splatdistill.health import Health
+from splatdistill.config.schema import OptimConfig, SplatsConfig
 from splatdistill.ops import _library, densify
 from splatdistill.ops.update import Statistics
-from splatdistill.optim import SplatOptimizer, check
-from splatdistill.splats import init_ball
+from splatdistill.scene.gaussians import init_ball
+from splatdistill.training.nonfinite import Health
+from splatdistill.training.splat_optimizer import SplatOptimizer, check
 from tests.ops import cuda_checks as checks
 from tests.ops.test_densify import THRESHOLDS, assert_same, gradients, moments_of, splats
 from tests.ops.test_residual import noise_problem, problem

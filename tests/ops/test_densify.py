@@ -1,4 +1,4 @@
-"""The densify operators against plain torch: equal masks, equal order, moments exact, children to 1e-6."""
+"""The densify operators against plain torch: equal masks, equal order, moments exact, children but for rounding."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from splatdistill.ops import densify, reference
+from tests.ops.children import assert_children, assert_opacities
 from tests.rounding import UNIT
 
 Tensors = dict[str, Tensor]
@@ -66,8 +67,8 @@ def assert_same(got: tuple[Tensors, densify.Moments], want: tuple[Tensors, densi
     assert list(got[0]) == list(want[0])
     for name, value in want[0].items():
         assert got[0][name].dtype == value.dtype
-        close = name in ("means", "scales", "opacities")
-        torch.testing.assert_close(got[0][name], value, rtol=0, atol=1e-6 if close else 0, msg=name)
+        assert name in ("means", "opacities") or torch.equal(got[0][name], value), name
+    assert_children(got[0], want[0])
     assert [list(state) for state in got[1].values()] == [list(state) for state in want[1].values()]
     for name, state in want[1].items():
         for which, value in state.items():
@@ -135,7 +136,7 @@ def test_opacities_of_children_keep_every_digit() -> None:
     plan = plan_of(torch.full((len(logits),), densify.CLONE, dtype=torch.int8))
     out, _ = densify.scatter(tensors, {}, plan=plan, key=0)
     want, _ = reference.densify_scatter(tensors, {}, kind=plan.kind, key=0)
-    torch.testing.assert_close(out["opacities"], want["opacities"], rtol=2e-7, atol=1e-6)
+    assert_opacities(out["opacities"], want["opacities"])
 
 
 def test_strided_inputs_and_parameters() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from splatdistill.ops import densify, reference, update
 from tests.ops.cuda_checks import BAD, BETAS, EPS, learning
 from tests.ops.levels import outputs
-from tests.rounding import UNIT
+from tests.rounding import DOUBLE, UNIT
 
 ROOT = Path(__file__).resolve().parents[2]
 RATES = [0.03, 0.01, 0.02, 0.05, 0.04, 0.002]
@@ -83,8 +83,10 @@ def test_the_verdict(bad: str, found: int) -> None:
     assert skip.dtype == torch.bool and skip == wanted[0] == (found > 0 or bad != "nothing")
     t = 4 if skip else 5
     assert counts[0] == counts[1] == t
+    # A power of at most 1 may be off by two DOUBLE, of which 1 - 0.99^4 is 0.039, and two more follow.
     for got in (correction, wanted[1]):
-        assert got.tolist() == pytest.approx([1 - 0.9**t, math.sqrt(1 - 0.99**t)], rel=1e-14)
+        exact = [1 - 0.9**t, math.sqrt(1 - 0.99**t)]
+        assert got.tolist() == pytest.approx(exact, rel=2 * (2 / 0.039 + 2) * DOUBLE)
 
 
 def test_the_first_step_is_the_learning_rate_whatever_the_gradient() -> None:

@@ -1,7 +1,9 @@
 """Finds in source text what the project forbids. Used by the tests beside it, which also feed it planted faults."""
 
 import ast
+import io
 import subprocess
+import tokenize
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +20,9 @@ UNSAFE_FLAGS = (
     "allow_pickle",
     "trust_remote_code",
 )  # left out or False; None may ask who sits there
+COMPARING_CALLS = {"approx", "allclose", "isclose", "assert_close", "assert_allclose", "assert_within"}
+TOLERANCES = {"abs", "rel", "atol", "rtol", "allowed"}
+SMALL = 1e-3  # what is said to be less than this number is said to be 0
 ASSERTING_CALLS = {"gradcheck", "gradgradcheck", "opcheck", "raises", "warns"}
 
 
@@ -127,3 +132,40 @@ def silent_tests(source: str) -> list[str]:
             break
         helpers = found
     return [f.name for f in functions if f.name.startswith("test") and not _asserts(f, helpers)]
+
+
+def bare_tolerances(source: str) -> list[str]:
+    """Tolerances that are a number alone, neither 0 nor made of a name as bounds of rounding are, as `line: text`.
+
+    A comment on a line of the statement, or on the one before it, can say where the number comes from.
+    """
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    says = {t.start[0] for t in tokens if t.type == tokenize.COMMENT and not t.string.startswith(("# noqa", "# fmt"))}
+    faults: dict[int, str] = {}
+    for statement in ast.walk(ast.parse(source)):
+        if isinstance(statement, ast.Assert | ast.Expr):
+            bounds = [bound for node in ast.walk(statement) for bound in _bounds(node) if _is_number(bound)]
+            lines = range(statement.lineno - 1, (statement.end_lineno or statement.lineno) + 1)
+            if bounds and not says & set(lines):
+                faults[statement.lineno] = ", ".join(map(ast.unparse, bounds))
+    return [f"{line}: {text}" for line, text in sorted(faults.items())]
+
+
+def _bounds(node: ast.AST) -> list[ast.expr]:
+    """The tolerances of a comparison."""
+    if isinstance(node, ast.Call) and _dotted(node.func).rsplit(".", 1)[-1] in COMPARING_CALLS:
+        first = 1 if _dotted(node.func).endswith("approx") else 2  # after what is compared
+        return [*node.args[first:], *(k.value for k in node.keywords if k.arg in TOLERANCES)]
+    if isinstance(node, ast.Compare) and isinstance(node.ops[-1], ast.Lt | ast.LtE):
+        last = node.comparators[-1]
+        small = isinstance(last, ast.Constant) and isinstance(last.value, float) and last.value <= SMALL
+        return [last] if small else []
+    return []
+
+
+def _is_number(node: ast.expr) -> bool:
+    """Whether it is made of numbers alone and is not 0."""
+    parts = [part for part in ast.walk(node) if not isinstance(part, ast.operator | ast.unaryop)]
+    if not all(isinstance(part, ast.BinOp | ast.UnaryOp | ast.Constant) for part in parts):
+        return False
+    return any(isinstance(p.value, int | float) and p.value for p in parts if isinstance(p, ast.Constant))

@@ -1,9 +1,11 @@
-"""Which flags the CPU kernels get on which machine."""
+"""Which flags the CPU kernels get on which machine, and builds that were killed."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -74,3 +76,64 @@ def test_setup_chooses_by_machine(machine, levels):
     code = PRETENDED.format(machine=machine)
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == levels
+
+
+@pytest.fixture
+def compiled(tmp_path, monkeypatch, capfd):
+    """Compiles three files and returns how many of them ninja found to be out of date."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # for ninja
+    for name in "abc":
+        (tmp_path / f"{name}.cpp").write_text(f"#include <cstddef>\nint {name} = 1;\n")
+    jobs = [(tmp_path / f"{name}.cpp", tmp_path / "build" / f"{name}.o", []) for name in "abc"]
+
+    def compile_all(compiler="c++"):
+        build_kernels.compile_all(tmp_path / "build", {".cpp": [compiler]}, jobs)
+        return capfd.readouterr().out.count(" -c ")
+
+    return compile_all
+
+
+def test_a_log_of_two_writers_is_thrown_away_and_all_is_compiled_once(tmp_path, compiled):
+    """Ninja itself reads such a log to the damaged place, and compiles what comes after it, at every call."""
+    assert [compiled(), compiled()] == [3, 0]
+    log = tmp_path / "build" / ".ninja_deps"
+    first, second = ((~number & 0xFFFFFFFF).to_bytes(4, "little") for number in (0, 1))
+    assert log.read_bytes().count(second) == 1
+    log.write_bytes(log.read_bytes().replace(second, first))  # both have given the same number to a file
+    assert [compiled(), compiled()] == [3, 0]
+
+
+@pytest.mark.parametrize("log", [".ninja_deps", ".ninja_log"])
+def test_a_log_that_was_cut_is_made_whole(tmp_path, compiled, log):
+    compiled()
+    path = tmp_path / "build" / log
+    path.write_bytes(path.read_bytes()[:-9])
+    assert compiled() > 0
+    compiled()  # ninja mends .ninja_log in two calls
+    assert compiled() == 0
+
+
+def test_a_compiler_that_fails_ends_the_build(compiled):
+    with pytest.raises(subprocess.CalledProcessError):
+        compiled("false")
+
+
+def test_two_builds_in_one_folder_wait_for_each_other(tmp_path, compiled, monkeypatch):
+    monkeypatch.setenv("MAX_JOBS", "1")
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\nmkdir {tmp_path}/busy && sleep 0.2 && rmdir {tmp_path}/busy && exec c++ "$@"\n')
+    compiler.chmod(0o755)
+    failed = []
+
+    def build():
+        try:
+            compiled(str(compiler))
+        except subprocess.CalledProcessError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=build) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [] and not (tmp_path / "busy").exists()

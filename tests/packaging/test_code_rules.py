@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.packaging.audit import ROOT, oracle_uses, other_readers, silent_tests, tracked, unsafe_code
+from tests.packaging.audit import ROOT, bare_tolerances, oracle_uses, other_readers, silent_tests, tracked, unsafe_code
 
 
 def _relative(path):
@@ -18,7 +18,7 @@ def test_files_of_a_run_have_one_reader_and_yaml_another():
     """A second reader goes without the guards of the first."""
     shipped = [p for p in tracked(".py") if _relative(p).startswith(("splatdistill/", "viewer/"))]
     readers = {_relative(p) for p in shipped if other_readers(p.read_text())}
-    assert readers == {"splatdistill/runs.py", "splatdistill/yamlfile.py"}
+    assert readers == {"splatdistill/io/runs.py", "splatdistill/config/yaml_reader.py"}
     for planted in ('open(run / "config.yaml")', "yaml.safe_load(text)", 'read(run, "summary.json")'):
         assert len(other_readers(planted)) == 1
     assert other_readers("yaml.safe_dump(values)") == []
@@ -40,6 +40,34 @@ def test_every_test_asserts_something():
     assert modules
     silent = [f"{_relative(p)}: {name}" for p in modules for name in silent_tests(p.read_text())]
     assert silent == []
+
+
+def test_every_tolerance_says_where_it_comes_from():
+    tests = [p for p in tracked(".py") if _relative(p).startswith("tests/")]
+    assert tests
+    assert [f"{_relative(p)}:{fault}" for p in tests for fault in bare_tolerances(p.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "bare"),
+    [
+        ("torch.testing.assert_close(a, b, rtol=1e-5, atol=0)", ["1: 1e-05"]),
+        ("assert a == pytest.approx(b, abs=3 * 1e-3)", ["1: 3 * 0.001"]),
+        ("assert a == approx(b, 1e-3)", ["1: 0.001"]),
+        ("assert not np.allclose(a, b, atol=-1e-2)", ["1: -0.01"]),
+        ("assert (a - b).abs().max() < 1e-4  # noqa: X", ["1: 0.0001"]),
+        ("assert 0 <= error <= 1e-4 and name", ["1: 0.0001"]),
+        ("assert_within(\n    a,\n    b,\n    0.5,\n)", ["1: 0.5"]),
+        ("# In eight bits.\nassert a == approx(b, abs=0.002)", []),
+        ("assert a == approx(\n    b,\n    abs=0.002,  # in eight bits\n)", []),
+        ("assert_within(a, b, 2 * UNIT)", []),
+        ("torch.testing.assert_close(a, b, rtol=0, atol=0)", []),
+        ("torch.testing.assert_close(a, b)", []),
+        ("assert share < 0.5 and seconds > 1e-9", []),
+    ],
+)
+def test_the_audit_finds_tolerances_that_are_a_number_alone(source, bare):
+    assert bare_tolerances(source) == bare
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from splatdistill.priors.analytic import AnalyticPrior
-from splatdistill.priors.variational import LearnedScore
+from splatdistill.priors.learned_score import LearnedScore
 
 
 @dataclass(frozen=True)

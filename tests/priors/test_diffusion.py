@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from splatdistill import ops, priors
-from splatdistill.cameras import orbit
-from splatdistill.config import METHODS, CSDConfig, SDSConfig, SplatsConfig, TrainConfig
+from splatdistill.config.schema import METHODS, CSDConfig, SDSConfig, SplatsConfig, TrainConfig
 from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.sds import SDS
 from splatdistill.priors.diffusion import CodedPrior
-from splatdistill.train import Trainer
+from splatdistill.scene.cameras import orbit
+from splatdistill.training.trainer import Trainer
 from tests.priors import families
+from tests.rounding import DOUBLE, FACTOR, UNIT, assert_rounded, assert_same, assert_within, bound, moved
 
 CPU = torch.device("cpu")
 TINY = TrainConfig(prompt="a red chair", steps=10, size=16, num_views=4, splats=SplatsConfig(num_init=60))
@@ -96,7 +97,9 @@ def test_what_a_folder_says_is_taken(folders: dict[str, Path]) -> None:
     ]  # fmt: skip
     assert [p.image_size for p in (sd15, sdxl, deepfloyd, sd3)] == [16, 16, 16, 16]
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    torch.testing.assert_close(sd15.alphas_cumprod.double(), (1 - betas).cumprod(0), rtol=1e-5, atol=0)
+    # Each factor is rounded from 1 and a rounded beta, and so is each product.
+    exact = (1 - betas).cumprod(0)
+    assert_within(sd15.alphas_cumprod, exact, 3 * UNIT * torch.arange(1, 1001) * exact)
     assert (deepfloyd.alphas_cumprod - sd15.alphas_cumprod).abs().max() > 0.1  # squared cosine
     rgb = torch.rand(2, 24, 24, 3)
     shapes = [tuple(p.encode(rgb).shape) for p in (sd15, sdxl, deepfloyd, sd3)]
@@ -108,9 +111,9 @@ def test_what_a_folder_says_is_taken(folders: dict[str, Path]) -> None:
         assert p.decode(x0).shape == (2, 16, 16, 3)
         again = p.codec.encode(p.codec.decode(x0)) if p is deepfloyd else None
         assert again is None or torch.equal(again, x0)
+    codec: Any = sd3.codec
     with torch.no_grad():  # decode undoes scale and shift
-        plain = sd3.codec.vae.decode(raw).sample  # type: ignore[union-attr]
-        torch.testing.assert_close(sd3.codec.decode((raw - 0.0609) * 1.5305), plain, atol=1e-5, rtol=1e-4)
+        assert_same(lambda: (codec.decode((raw - 0.0609) * 1.5305), codec.vae.decode(raw).sample))
     assert all(not p.requires_grad for p in sd15.network.parameters())
     assert sd15.origin == str(folders["sd15"])
 
@@ -152,10 +155,15 @@ def test_eps_v_and_flow_give_the_residual_of_a_float64_reference(folders: dict[s
     z, eps = torch.randn(4, 4, 8, 8, generator=g), torch.randn(4, 4, 8, 8, generator=g)
     t = torch.tensor([60, 300, 600, 950])
     method = SDS(SDSConfig(guidance_scale=7.5, weight="flow"), prompt="a red chair", group=1, steps=10)
-    x0 = z.clone().requires_grad_()
-    batch = noisy_batch(x0, ring(), prior, t=t, eps=eps)
-    residual = method.residual(batch, prior, step=0)
-    ops.residual(x0, terms=residual.terms, coef=residual.coef, weight=residual.weight)[0].backward()
+
+    def gradient() -> Tensor:
+        x0 = z.float().requires_grad_()
+        batch = noisy_batch(x0, ring(), prior, t=t, eps=eps.float())
+        residual = method.residual(batch, prior, step=0)
+        ops.residual(x0, terms=residual.terms, coef=residual.coef, weight=residual.weight)[0].backward()
+        assert x0.grad is not None
+        return x0.grad
+
     # The reference: methods.md 6.8 for flows, 6.1 and 6.2 for the others, in float64.
     z, eps = z.double(), eps.double()
     if family == "sd3":
@@ -173,10 +181,10 @@ def test_eps_v_and_flow_give_the_residual_of_a_float64_reference(folders: dict[s
     if family == "sd3":  # where the cap is not reached this is the velocity's own residual
         velocities = [score - (x - sigma * score) / alpha for score in scores]
         own = velocities[1] + 7.5 * (velocities[0] - velocities[1]) - (eps - z)
-        torch.testing.assert_close(expected[:3], own[:3] / len(z), rtol=1e-9, atol=1e-9)
-    assert x0.grad is not None
-    error = (x0.grad.double() - expected).norm() / expected.norm()
-    assert error < 2e-5
+        # Some ten operations in float64 on numbers of at most the largest velocity, which the guidance multiplies.
+        largest = torch.stack([*velocities, eps, z]).abs().max()
+        assert_within(expected[:3], own[:3] / len(z), 10 * 2 * 7.5 * DOUBLE * largest)
+    assert_rounded(gradient, expected)
 
 
 def test_a_negative_prompt_is_evaluated_once_more(folders: dict[str, Path]) -> None:
@@ -194,7 +202,8 @@ def test_chunks_of_views_give_what_all_at_once_gives(folders: dict[str, Path], f
     conditions = [prior.embed("a red chair", ring(8)), prior.embed("", ring(8))]
     xt = torch.randn(8, *prior.encode(torch.rand(1, 16, 16, 3)).shape[1:])
     t = torch.full((8,), 300)
-    whole = prior.predict(xt, t, conditions)
+    whole = torch.stack(prior.predict(xt, t, conditions))
+    allowed = 2 * bound(lambda: torch.stack(prior.predict(xt, t, conditions)), samples=2).max()
     forward, refused = prior.network.forward, []
 
     def small_device(x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -204,34 +213,37 @@ def test_chunks_of_views_give_what_all_at_once_gives(folders: dict[str, Path], f
         return forward(x, *args, **kwargs)
 
     prior.network.forward = small_device  # type: ignore[method-assign]
-    chunked = prior.predict(xt, t, conditions)
+    chunked = torch.stack(prior.predict(xt, t, conditions))
     assert refused == [16, 8] and prior.chunks.rows == 4
-    for a, b in zip(whole, chunked, strict=True):
-        assert (a - b).norm() / a.norm() < 1e-5
+    assert_within(chunked, whole, allowed)
     refused.clear()
     prior.predict(xt, t, conditions)
     assert refused == []  # it has learned
 
 
 def test_the_second_score_learns_the_same_in_chunks(folders: dict[str, Path]) -> None:
-    states = []
-    for most in (99, 2):
-        prior = load(folders["sd15"])
+    def learned(prior: Any, most: int) -> dict[str, Tensor]:
+        """The gradients, which the first moments of Adam are a tenth of."""
         score = prior.variational("a red chair", particles=1, rank=2, lr=1e-3, dropout=0.5, seed=0)
         forward = prior.network.forward
 
-        def small_device(x: Tensor, *args: Any, _most: int = most, _forward: Any = forward, **kwargs: Any) -> Any:
-            if len(x) > _most:
+        def small_device(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if len(x) > most:
                 raise torch.OutOfMemoryError("out of memory")
-            return _forward(x, *args, **kwargs)
+            return forward(x, *args, **kwargs)
 
         prior.network.forward = small_device  # type: ignore[method-assign]
         z = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(3))
         batch = noisy_batch(z, ring(), prior, t=torch.full((4,), 300), eps=torch.zeros_like(z))
         score.update(batch, seed=0, step=0, measure=True)
-        states.append({k: v for k, v in score.state_dict().items() if k.startswith("exp_avg.")})
-    for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-8)
+        prior.network.forward = forward
+        return {k: v for k, v in score.state_dict().items() if k.startswith("exp_avg.")}
+
+    prior = load(folders["sd15"])
+    whole, chunked = learned(prior, 99), learned(load(folders["sd15"]), 2)
+    off = moved(lambda: learned(prior, 99))
+    for name, value in whole.items():
+        assert_within(chunked[name], value, 2 * FACTOR * off[name].max())
 
 
 def test_views_of_mvdream_see_each_other_in_fours_whatever_the_chunks(folders: dict[str, Path]) -> None:

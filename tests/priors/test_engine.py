@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from splatdistill.embedded import network
+from splatdistill.embedded.prior import architecture as network
 from splatdistill.priors import engine as engines
 from splatdistill.priors import load
+from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.engine import CLOSE, PackedUNet, Question, ask, difference, pick
-from splatdistill.priors.multiview import MultiViewPrior
-from tests.priors.test_multiview import noise, ring, steps
+from tests.priors.test_embedded import noise, ring, steps
 
 CPU = torch.device("cpu")
 needs_onnx = pytest.mark.skipif(not engines.installed(), reason="onnxruntime is not installed")

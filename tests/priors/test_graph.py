@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill.embedded import network
+from splatdistill.embedded.prior import architecture as network
 from splatdistill.priors import engine as engines
 from splatdistill.priors import load
+from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.graph import MOST, NAME, Graph, Graphs, record
-from splatdistill.priors.multiview import MultiViewPrior
+from tests.priors.test_embedded import noise, ring, steps, tiny
 from tests.priors.test_lora import batch_of, learn, score_of
-from tests.priors.test_multiview import noise, ring, steps, tiny
 
 PROMPT = "a red car"
 

@@ -10,15 +10,15 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from splatdistill.config import ESDConfig, VSDConfig
+from splatdistill.config.schema import ESDConfig, VSDConfig
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.esd import ESD
 from splatdistill.guidance.vsd import VSD
 from splatdistill.priors import lora
+from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.lora import ADAPTER, LoRAScore
-from splatdistill.priors.multiview import MultiViewPrior
 from splatdistill.priors.network import keep_bf16
-from tests.priors.test_multiview import noise, ring, steps, tiny
+from tests.priors.test_embedded import noise, ring, steps, tiny
 from tests.rounding import assert_same
 
 PROMPT = "a red car"

@@ -7,7 +7,7 @@ import torch
 
 from splatdistill.priors.analytic import Gaussian, Mixture
 from splatdistill.priors.mixture import LEAST, MOST, blend, choose, coarse, keep_likely, seed_logits, weights
-from splatdistill.priors.refine import Accuracy, believe, linear_answer
+from splatdistill.priors.refine import Accuracy, Belief, believe, linear_answer
 from tests.rounding import assert_rounded
 
 K, VIEWS, SIDE = 5, 4, 8
@@ -115,14 +115,18 @@ def test_with_a_floor_the_answer_is_that_of_a_mixture_of_gaussians(alpha):
     """Whose spread is the floor: at low noise no difference below it decides."""
     xt, candidates, a, sigma = setting(alpha=alpha)
     floor = 0.3
-    w = weights(xt, candidates, alpha=a, sigma=sigma, logits=torch.zeros(K, dtype=torch.float64), floor=floor)
-    mean, _ = blend(w, candidates)
     column = {"alpha": a.view(1, 1, 1, 1), "sigma": sigma.view(1, 1, 1, 1)}
-    answer, _ = linear_answer(xt.flatten(1, 2), mean.flatten(1, 2), **column, spread=floor**2)
+
+    def answered() -> torch.Tensor:
+        w = weights(xt, candidates, alpha=a, sigma=sigma, logits=torch.zeros(K, dtype=torch.float64), floor=floor)
+        mean, _ = blend(w, candidates)
+        answer, _ = linear_answer(xt.flatten(1, 2), mean.flatten(1, 2), **column, spread=floor**2)
+        return (xt.flatten(1, 2) - a * answer) / sigma
+
     exact = Mixture([c.flatten(1, 2) for c in candidates], floor, [1.0] * K).epsilon(
         xt.flatten(1, 2), column["alpha"], column["sigma"]
     )
-    torch.testing.assert_close((xt.flatten(1, 2) - a * answer) / sigma, exact, rtol=1e-6, atol=1e-6)
+    assert_rounded(answered, exact)  # which keeps its weights in fp32
 
 
 def test_each_pixel_has_a_spread_of_its_own():
@@ -164,8 +168,9 @@ def test_candidates_say_together_what_each_of_them_says_alone():
     torch.testing.assert_close(sure.features[0], known[0])
     torch.testing.assert_close(sure.spread[0], accuracy.variance(known[0]))
     assert sure.doubt.abs().max() == 0
-    unsure = believe(xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **{**told, "temperature": 1e9})
-    torch.testing.assert_close(unsure.features[0], known.mean(0), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(
-        unsure.doubt[0], (known[0] - known[1]).square().mean(1, keepdim=True) / 4, rtol=1e-4, atol=1e-4
-    )
+
+    def unsure() -> Belief:
+        return believe(xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **{**told, "temperature": torch.inf})
+
+    assert_rounded(lambda: unsure().features[0], known.double().mean(0))
+    assert_rounded(lambda: unsure().doubt[0], (known[0] - known[1]).double().square().mean(1, keepdim=True) / 4)

@@ -14,20 +14,20 @@ from typing import Any
 import pytest
 import torch
 
-from splatdistill.embedded import network
+from splatdistill.embedded.prior import architecture as network
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.priors import EMBEDDED, parts
-from splatdistill.priors.multiview import MultiViewPrior
+from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.unet import UNet, supports
 from splatdistill.priors.words_encoder import TextEncoder
-from tests.priors.test_multiview import noise, ring, steps
+from tests.priors.test_embedded import noise, ring, steps
 
 PROMPTS = ["a red armchair", "", "Foo, a GREEN car! " + 20 * "a "]
 
 
 @pytest.fixture(scope="module")
-def theirs() -> network.Networks:
+def theirs() -> network.PriorNetworks:
     torch.manual_seed(0)
     made = network.create(channels=(16, 32, 48), text_width=16)
     for part in (made.unet, made.text_encoder, made.volume):
@@ -36,13 +36,13 @@ def theirs() -> network.Networks:
 
 
 @pytest.fixture(scope="module")
-def folder(theirs: network.Networks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(theirs: network.PriorNetworks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("prior") / "prior"
     network.save(theirs, root, image_size=32)
     return root
 
 
-def plain_unet(theirs: network.Networks) -> UNet:
+def plain_unet(theirs: network.PriorNetworks) -> UNet:
     ours = UNet(json.loads(theirs.unet.to_json_string())).eval()
     ours.load_state_dict(theirs.unet.state_dict())
     return ours

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus.rays import camera_rays
 from splatdistill.priors.gbuffer import CHANNELS
 from splatdistill.priors.instances import Instance, Instances, quantise
 from splatdistill.priors.triplane import TriPlanes, chord, pixel_rays
+from splatdistill.scene.cameras import orbit
+from tests.rounding import assert_quantised, assert_rounded, assert_same
 
 
 def cameras(num: int = 2, size: int = 16):
@@ -31,23 +33,28 @@ def constant(density: float) -> TriPlanes:
 
 def test_rays_are_those_of_the_corpus():
     seen = cameras()
-    origins, directions = pixel_rays(seen, size=16)
-    for view in range(2):
-        origin, reference = camera_rays(seen, view, 1)
-        # fp32 against float64: coordinates up to 4 carry 2^-22 each.
-        torch.testing.assert_close(origins[view].double(), torch.from_numpy(origin), rtol=0, atol=2e-6)
-        torch.testing.assert_close(
-            directions[view].reshape(-1, 3).double(), torch.from_numpy(reference), rtol=0, atol=2e-6
-        )
+    references = [torch.from_numpy(np.vstack(camera_rays(seen, view, 1))) for view in range(2)]
+
+    def rays() -> torch.Tensor:
+        origins, directions = pixel_rays(seen, size=16)
+        return torch.cat([origins[:, None], directions.flatten(1, 2)], 1)
+
+    assert_rounded(rays, torch.stack(references))
 
 
 def test_a_chord_begins_and_ends_on_the_ball_and_rays_beside_it_have_none():
     origins, directions = pixel_rays(cameras(), size=16)
-    near, length = chord(origins[:, None, None].expand_as(directions), directions)
-    ends = origins[:, None, None] + (near + length)[..., None] * directions
-    hit = length > 1e-3
+    origins = origins[:, None, None].expand_as(directions)
+    hit = chord(origins, directions)[1] > 1e-3
     assert hit.any() and not hit.all()
-    torch.testing.assert_close(ends[hit].norm(dim=-1), torch.ones(int(hit.sum())), rtol=0, atol=1e-5)
+
+    def ends() -> torch.Tensor:
+        near, length = chord(origins[hit], directions[hit])
+        return torch.stack(
+            [(origins[hit] + at[:, None] * directions[hit]).norm(dim=-1) for at in (near, near + length)]
+        )
+
+    assert_rounded(ends, torch.ones(2, int(hit.sum())))
 
 
 @pytest.mark.parametrize("depth", [3, 16])
@@ -56,20 +63,27 @@ def test_opacity_of_one_density_is_known(depth):
     origins, directions = pixel_rays(cameras(), size=16)
     flat = directions.flatten(1, 2)
     start = origins[:, None].expand_as(flat)
-    seen = model.render(torch.zeros(2, *model.shape), start, flat, depth=depth)
+
+    def seen() -> torch.Tensor:
+        return model.render(torch.zeros(2, *model.shape), start, flat, depth=depth)
+
     density = 10 * math.log1p(math.exp(-2.0))
-    expected = 1 - torch.exp(-density * chord(start, flat)[1])
-    torch.testing.assert_close(seen[..., 5], expected, rtol=1e-4, atol=1e-5)
+    expected = 1 - torch.exp(-density * chord(start.double(), flat.double())[1])
+    assert_rounded(lambda: seen()[..., 5], expected)
     inside = expected > 0.1
-    torch.testing.assert_close(seen[..., 0][inside], torch.full((int(inside.sum()),), 0.5))
+    assert_rounded(lambda: seen()[..., 0][inside], torch.full((int(inside.sum()),), 0.5))
 
 
 def test_rays_that_are_skipped_would_have_met_nothing():
     model = constant(3.0)
     planes = torch.zeros(model.shape)
-    quick = model.picture(planes, cameras(size=32), size=32, skip=4)
-    slow = model.picture(planes, cameras(size=32), size=32, skip=1)
-    torch.testing.assert_close(quick, slow, rtol=1e-5, atol=1e-6)
+    views = cameras(size=32)
+
+    def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+        return model.picture(planes, views, size=32, skip=4), model.picture(planes, views, size=32, skip=1)
+
+    quick, slow = pictures()
+    assert_same(pictures)
     assert quick.shape == (2, 32, 32, CHANNELS) and (slow[..., 5] == 0).any()
 
 
@@ -81,9 +95,8 @@ def test_a_folder_of_volumes_is_read_as_it_was_written(tmp_path):
     Instances(model, quantise(planes, 0.1), step=0.1, known=known).save(tmp_path)
     read = Instances.load(tmp_path)
     assert read.known == known and read.of_noun == {"a": [0, 2], "b": [1]}
-    # Rounded to the nearest multiple: half a step; values beyond 127 steps do not occur here.
-    assert (read.planes([2, 0]) - planes[[2, 0]]).abs().max() <= 0.05 + 1e-6
-    torch.testing.assert_close(read.model.mean, model.mean)
+    assert_quantised(read.planes([2, 0]), planes[[2, 0]], step=0.1)  # values beyond 127 steps do not occur here
+    assert torch.equal(read.model.mean, model.mean)
 
 
 def test_missing_and_damaged_volumes_are_one_sentence(tmp_path):

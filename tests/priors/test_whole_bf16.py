@@ -16,11 +16,11 @@ from eager_traffic import norms_as_on_cuda
 from torch import Tensor
 
 from splatdistill import priors
-from splatdistill.cameras import orbit
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.priors.codec import Latents
 from splatdistill.priors.diffusion import CodedPrior, place
 from splatdistill.priors.network import keep_bf16
+from splatdistill.scene.cameras import orbit
 from tests.priors import families
 from tests.rounding import BF16_UNIT, moved
 

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import torch
 
-from splatdistill import checkpoint, cli, train, viewer
+from splatdistill import cli, viewer
 from splatdistill.priors import analytic
+from splatdistill.training import checkpoint
+from splatdistill.training import run as training
 
-ONCE = (analytic, train, viewer)  # imported here for all children
+ONCE = (analytic, training, viewer)  # imported here for all children
 STEPS = 60
 SETTINGS = [
     "--config", "smoke", "--prompt", "a red ball", "--steps", str(STEPS), "--size", "32", "--splats.num-init", "50",

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from splatdistill import checkpoint
-from splatdistill.guards import RunFailure
 from splatdistill.io import ply
 from splatdistill.io.files import sweep
+from splatdistill.training import checkpoint
+from splatdistill.training.errors import RunFailure
 from tests.io.scenes import knot
 
 KINDS = {"kill": 1, "once": 2, "ever after": 3}

@@ -15,14 +15,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from splatdistill import checkpoint, cli, train
-from splatdistill.control import Control
-from splatdistill.guards import STOPPING, RunFailure, Signals
+from splatdistill import cli
 from splatdistill.io.files import sweep
-from splatdistill.logs import RunLog
+from splatdistill.training import checkpoint
+from splatdistill.training import run as training
+from splatdistill.training.errors import RunFailure
+from splatdistill.training.remote_control import Control
+from splatdistill.training.run_log import RunLog
+from splatdistill.training.signals import STOPPING, Signals
 from tests.io.scenes import knot
 from tests.packaging.audit import ROOT
-from tests.test_train import SMALL
+from tests.training.test_trainer import SMALL
 
 KILLS = 4  # `make soak` has 50
 
@@ -45,7 +48,7 @@ def test_the_first_signal_is_noted_and_the_second_ends_the_process(name: signal.
     code = f"""
 import os, sys
 import signal
-from splatdistill.guards import Signals
+from splatdistill.training.signals import Signals
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with Signals() as signals:
     os.kill(os.getpid(), {int(name)})
@@ -100,7 +103,7 @@ def test_too_little_memory_is_one_line_of_advice(
     def fail(*args: object, **kwargs: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has 79 GiB.")
 
-    monkeypatch.setattr(train, "train", fail)
+    monkeypatch.setattr(training, "train", fail)
     assert cli.main(["train", "--config", "smoke", "--prompt", "a ball", "--out", str(tmp_path)]) == cli.FAILED
     assert capsys.readouterr().err.startswith("splatdistill: memory: there is too little even for the smallest part")
 

@@ -11,17 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill import checkpoint, cli
-from splatdistill.config import METHODS, ESDConfig, SplatsConfig, TrainConfig, VSDConfig
-from splatdistill.guards import RunFailure
-from splatdistill.health import AMONG, Health
-from splatdistill.logs import NoLog
+from splatdistill import cli
+from splatdistill.config.schema import METHODS, ESDConfig, SplatsConfig, TrainConfig, VSDConfig
 from splatdistill.priors.analytic import AnalyticPrior
-from splatdistill.renderer import CpuRenderer
-from splatdistill.train import Trainer
+from splatdistill.rendering.renderer import CpuRenderer
+from splatdistill.training import checkpoint
+from splatdistill.training.errors import RunFailure
+from splatdistill.training.nonfinite import AMONG, Health
+from splatdistill.training.run_log import NoLog
+from splatdistill.training.trainer import Trainer
 from tests.priors.oracles import GaussianScore
-from tests.test_train import SMALL, interrupted, linear_prior, run
-from tests.test_train import finished as last
+from tests.training.test_trainer import SMALL, interrupted, linear_prior, run
+from tests.training.test_trainer import finished as last
 
 SHORT = replace(SMALL, steps=20, size=16, splats=SplatsConfig(num_init=30), output=replace(SMALL.output, log_every=1))
 VALUES = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}

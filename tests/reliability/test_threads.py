@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from splatdistill import checkpoint
-from tests.test_train import SMALL, run
+from splatdistill.training import checkpoint
+from tests.training.test_trainer import SMALL, run
 
 
 @pytest.fixture(autouse=True)

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 
-from splatdistill import presets
 from splatdistill.batch import plan
-from splatdistill.config import TrainConfig
+from splatdistill.config import presets, settings, validation, yaml_reader
+from splatdistill.config.schema import TrainConfig
 from splatdistill.io import formats, names, ply
 from splatdistill.io.kinds import FRAMES
-from splatdistill.splats import FIELDS
+from splatdistill.scene.gaussians import FIELDS
 
 SEEDS = Path(__file__).with_name("seeds")
 Target = Callable[[bytes], bool]
@@ -64,13 +64,13 @@ def config(data: bytes) -> bool:
     """A file of settings, for the method that it names."""
     path = _path(data, "yaml")
     try:
-        method = presets.read(path).get("method", "sds")
-        settings, _ = presets.load(method, file=path)
-        presets.validate(replace(settings, prompt=settings.prompt or "a ball"))
+        method = yaml_reader.read(path).get("method", "sds")
+        config, _ = presets.load(method, file=path)
+        validation.validate(replace(config, prompt=config.prompt or "a ball"))
     except ValueError as error:
         return _refused(error)
-    again = presets.merge(TrainConfig(method=settings.method), _reread(presets.to_yaml(settings)), where="again")
-    assert presets.flatten(again) == presets.flatten(settings)
+    again = settings.merge(TrainConfig(method=config.method), _reread(settings.to_yaml(config)), where="again")
+    assert settings.flatten(again) == settings.flatten(config)
     return True
 
 
@@ -88,22 +88,22 @@ def prompts(data: bytes) -> bool:
 def prompt(data: bytes) -> bool:
     """A prompt, and a name for a run."""
     text = data.decode("utf-8", errors="surrogateescape")
-    settings = TrainConfig(prompt=text)
-    assert re.fullmatch(r"[a-z0-9-]{1,64}-[0-9a-f]{8}", names.run_name(settings))
+    config = TrainConfig(prompt=text)
+    assert re.fullmatch(r"[a-z0-9-]{1,64}-[0-9a-f]{8}", names.run_name(config))
     try:
         assert (Path("/out") / names.check_name(text)).resolve().parent == Path("/out")
     except ValueError as error:
         _refused(error)
     try:
-        presets.validate(settings)
+        validation.validate(config)
     except ValueError as error:
         return _refused(error)
-    assert _reread(presets.to_yaml(settings))["prompt"] == text
+    assert _reread(settings.to_yaml(config))["prompt"] == text
     return True
 
 
 def _reread(text: str) -> dict[str, object]:
-    return presets.read(_path(text.encode(), "again.yaml"))
+    return yaml_reader.read(_path(text.encode(), "again.yaml"))
 
 
 def _refused(error: ValueError, path: Path | None = None) -> bool:
@@ -143,7 +143,16 @@ def main(args: list[str]) -> None:
         if counts["executions"] % 500 == 0 or counts["executions"] == flags.runs:  # the fuzzer ends without a farewell
             (flags.folder / "counts.json").write_text(json.dumps(counts))
 
-    for module in (formats, formats.glb, ply, names, presets, sys.modules["splatdistill.yamlfile"]):
+    for module in (
+        formats,
+        formats.glb,
+        ply,
+        names,
+        presets,
+        settings,
+        validation,
+        sys.modules["splatdistill.config.yaml_reader"],
+    ):
         for name, value in list(vars(module).items()):
             if getattr(value, "__module__", None) == module.__name__ and type(value) is type(main):
                 setattr(module, name, atheris.instrument_func(value))

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splatdistill.config import METHODS, TrainConfig
+from splatdistill.config.schema import METHODS, TrainConfig
 from tests.security import hostile
 from tests.security.fuzz import SEEDS, TARGETS
 

@@ -17,10 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
-from splatdistill.cameras import orbit
-from splatdistill.renderer import CpuRenderer
-from splatdistill.splats import Splats
-from splatdistill.types import Cameras
+from splatdistill.rendering.renderer import CpuRenderer
+from splatdistill.scene.cameras import orbit
+from splatdistill.scene.gaussians import Splats
+from splatdistill.scene.types import Cameras
 from tests.patience import PATIENCE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

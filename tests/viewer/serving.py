@@ -17,10 +17,10 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
-from splatdistill.config import OutputConfig, TrainConfig
+from splatdistill.config.schema import OutputConfig, TrainConfig
 from splatdistill.io import formats
-from splatdistill.logs import RunLog
-from splatdistill.splats import Splats
+from splatdistill.scene.gaussians import Splats
+from splatdistill.training.run_log import RunLog
 from splatdistill.viewer.server import make_app
 from tests.patience import PATIENCE
 

@@ -50,6 +50,7 @@ def test_v9_every_key_does_what_it_says(browser: Any, tmp_path: Path) -> None:
         view = page.evaluate("location.hash")
         page.reload()
         ready(page)
+        # A claim about the page: the view comes back to a thousandth. The address has four decimals.
         assert "view=" in view and page.evaluate("window.splatdistill.view.stage.view")[2] == pytest.approx(
             float(view.split(",")[2]), abs=1e-3
         )

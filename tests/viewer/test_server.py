@@ -17,8 +17,8 @@ import pytest
 from splatdistill import cli
 from splatdistill.io import formats, ply
 from splatdistill.io.kinds import FRAMES
-from splatdistill.logs import RunLog
-from splatdistill.runs import Tail
+from splatdistill.io.runs import Tail
+from splatdistill.training.run_log import RunLog
 from splatdistill.viewer.security import MAX_BODY
 from splatdistill.viewer.server import MAX_STREAMS
 from tests.io.scenes import knot

@@ -68,7 +68,7 @@ def _build(**args: object) -> None:
 
 
 def _fit(*, model: Path, noun: str, front_deg: float, instances: Path, out: Path) -> None:
-    from splatdistill.embedded.fit import FitConfig, add
+    from splatdistill.embedded.corpus.fit import FitConfig, add
 
     try:
         found = add(model, noun=noun, front_deg=front_deg, instances=instances, out=out, config=FitConfig())

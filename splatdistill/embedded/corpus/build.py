@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from splatdistill.cameras import orbit
 from splatdistill.embedded.corpus import pack
 from splatdistill.embedded.corpus.furniture import CC0, Model, check_versions, find_libraries, load_mesh, read_catalogue
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, ring_cameras, write_index
-from splatdistill.embedded.corpus.meshes import Mesh, glb_names, read_glb
+from splatdistill.embedded.corpus.meshes import ModelMesh, glb_names, read_glb
 from splatdistill.embedded.corpus.nouns import NOUNS, File, Noun, read_files, split_key
 from splatdistill.embedded.corpus.render import Caster
 from splatdistill.embedded.corpus.splits import held_out_instances
 from splatdistill.priors.gbuffer import CHANNELS
-from splatdistill.rng import key
-from splatdistill.types import Cameras
+from splatdistill.scene.cameras import orbit
+from splatdistill.scene.types import Cameras
+from splatdistill.utils.rng import key
 
 Chosen = tuple[Noun, Model, float]  # and its yaw in degrees
 
@@ -41,7 +41,7 @@ class Task:
     rings: int
     held_out: bool
 
-    def load(self) -> Mesh:
+    def load(self) -> ModelMesh:
         if isinstance(self.source, Model):
             return load_mesh(self.source, yaw_deg=self.yaw_deg)
         folder, file = self.source
@@ -156,7 +156,7 @@ def _render_model(
 
 
 def render_mesh(
-    mesh: Mesh, *, noun: str, rings: int = 13, size: int = 64, rays: int = 2, seed: int = 0
+    mesh: ModelMesh, *, noun: str, rings: int = 13, size: int = 64, rays: int = 2, seed: int = 0
 ) -> tuple[Cameras, NDArray[np.uint8], list[float], list[str]]:
     """The cameras of a noun, the views of a mesh, the shares of its paints and the materials that each covers."""
     caster = Caster(mesh)

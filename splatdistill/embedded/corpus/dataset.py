@@ -17,8 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from splatdistill.cameras import camera_token, orbit, view_words
-from splatdistill.device import send
 from splatdistill.embedded.corpus import pack
 from splatdistill.embedded.corpus.captions import (
     COLOURS,
@@ -33,7 +31,9 @@ from splatdistill.embedded.corpus.nouns import EVERY_NOUN, Noun
 from splatdistill.embedded.corpus.splits import held_out_pair, held_out_relation
 from splatdistill.embedded.corpus.toys import BY_NAME, FAMILIES, Family
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, CHANNELS, LUMA, PAINTS, paint
-from splatdistill.rng import key
+from splatdistill.scene.cameras import camera_token, orbit, view_words
+from splatdistill.utils.device import send
+from splatdistill.utils.rng import key
 
 Mode = Literal["ring", "camera", "words"]
 Split = Literal["train", "held-out"]
@@ -43,7 +43,7 @@ CORE_WEIGHT = 4.0  # how much more often than others a noun comes that the first
 
 
 @dataclass(frozen=True)
-class Batch:
+class CaptionedBatch:
     """rgb: [B,H,W,3] in 0..1; captions: B strings; camera: [B,16], zero rows for no camera; views: rows per group."""
 
     rgb: Tensor
@@ -53,7 +53,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """A batch before its pictures are painted. rows: [B] of the buffers. tints: [B,3,3] sRGB colours for the three
     paint masks, nan where the object keeps its own. luminance: [B] of the bare painted surface. ground: [B,3]
     behind it.
@@ -136,14 +136,14 @@ class Corpus:
             self.buffers = self.buffers.to(device)
         return self
 
-    def batch(self, step: int, *, mode: Mode, size: int, num_images: int, drop_caption: float = 0.1) -> Batch:
+    def batch(self, step: int, *, mode: Mode, size: int, num_images: int, drop_caption: float = 0.1) -> CaptionedBatch:
         """ring: groups of 4 orthogonal views with cameras; camera: single views with camera; words: view words instead.
 
         A caption is empty with probability `drop_caption`, for classifier-free guidance.
         """
         return self.paint(self.draw(step, mode=mode, num_images=num_images, drop_caption=drop_caption), size=size)
 
-    def draw(self, step: int, *, mode: Mode, num_images: int, drop_caption: float = 0.1) -> Plan:
+    def draw(self, step: int, *, mode: Mode, num_images: int, drop_caption: float = 0.1) -> BatchPlan:
         """What `batch` shows, on the CPU."""
         draw = random.Random(key(self.seed, step, "corpus"))  # noqa: S311 (nothing secret here)
         views = 4 if mode == "ring" else 1
@@ -165,12 +165,12 @@ class Corpus:
             grounds += _backgrounds(views, draw)
             captions += [text] * views
             cameras.append(thing.tokens[mine] * (mode != "words"))
-        return Plan(
+        return BatchPlan(
             rows=torch.tensor(rows), tints=torch.from_numpy(np.stack(tints)), luminance=torch.tensor(luminance),
             ground=torch.tensor(grounds), captions=captions, camera=torch.cat(cameras), views=views,
         )  # fmt: skip
 
-    def paint(self, plan: Plan, *, size: int) -> Batch:
+    def paint(self, plan: BatchPlan, *, size: int) -> CaptionedBatch:
         """The pictures of a plan, size x size pixels, on the device of the buffers."""
         device = self.buffers.device
         buffers = self.buffers[send(plan.rows, device)]
@@ -179,7 +179,7 @@ class Corpus:
         if size != rgb.shape[1]:
             assert rgb.shape[1] % size == 0
             rgb = torch.nn.functional.avg_pool2d(rgb.permute(0, 3, 1, 2), rgb.shape[1] // size).permute(0, 2, 3, 1)
-        return Batch(rgb=rgb, captions=plan.captions, camera=send(plan.camera, device), views=plan.views)
+        return CaptionedBatch(rgb=rgb, captions=plan.captions, camera=send(plan.camera, device), views=plan.views)
 
 
 def choose_colours(thing: Object, draw: random.Random) -> list[str]:

@@ -16,7 +16,7 @@ import trimesh
 from numpy.typing import NDArray
 from trimesh.resolvers import Resolver
 
-from splatdistill.embedded.corpus.meshes import Mesh, to_mesh, yaw
+from splatdistill.embedded.corpus.meshes import ModelMesh, to_mesh, yaw
 
 CATALOGUE = "PluginFurnitureCatalog.properties"
 SEARCH_PATHS = (
@@ -104,7 +104,7 @@ def read_catalogue(archive: Path) -> list[Model]:
         ]
 
 
-def load_mesh(model: Model, *, yaw_deg: float = 0.0) -> Mesh:
+def load_mesh(model: Model, *, yaw_deg: float = 0.0) -> ModelMesh:
     """The model in the unit sphere, turned by `yaw_deg` about +y after the rotation that the catalogue gives."""
     with zipfile.ZipFile(model.archive) as contents:
         resolver = _ZipFolder(contents, posixpath.dirname(model.path))

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from splatdistill.cameras import orbit, sample
-from splatdistill.config import CameraConfig
-from splatdistill.rng import generator
-from splatdistill.types import Cameras
+from splatdistill.config.schema import CameraConfig
+from splatdistill.scene.cameras import orbit, sample
+from splatdistill.scene.types import Cameras
+from splatdistill.utils.rng import generator
 
 ANGLES = ("azimuth", "elevation", "radius", "fovy")
 BUFFERS, INDEX = "gbuffers.npy", "corpus.json"

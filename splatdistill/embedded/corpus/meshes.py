@@ -30,7 +30,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Mesh:
+class ModelMesh:
     """Triangles in the unit sphere. vertices, normals: [N,3]; uv: [N,2]; faces: [F,3]; face_material: [F] indices."""
 
     vertices: NDArray[np.floating]
@@ -41,7 +41,7 @@ class Mesh:
     materials: list[Material]
 
 
-def read_glb(source: Path, name: str | None = None, *, yaw_deg: float = 0.0) -> Mesh:
+def read_glb(source: Path, name: str | None = None, *, yaw_deg: float = 0.0) -> ModelMesh:
     """A GLB file, or `name` in the folder or zip archive `source`, its front turned to +z by `yaw_deg` about +y.
 
     ValueError, one sentence that names the file, where it is missing, broken or holds no triangles.
@@ -70,7 +70,7 @@ def glb_names(source: Path) -> list[str]:
     return sorted(names)
 
 
-def to_mesh(parts: list[Any], *, turn: NDArray[np.floating], label: str) -> Mesh:
+def to_mesh(parts: list[Any], *, turn: NDArray[np.floating], label: str) -> ModelMesh:
     """Trimesh's parts as one mesh in the unit sphere, turned by `turn` [3,3]. ValueError without triangles."""
     parts = [g for g in parts if isinstance(g, trimesh.Trimesh) and len(g.faces)]
     if not parts:
@@ -84,7 +84,7 @@ def to_mesh(parts: list[Any], *, turn: NDArray[np.floating], label: str) -> Mesh
         raise ValueError(f"{label} has no extent.")
     vertices = (vertices - centre) / radius
     faces = np.concatenate([p.faces + o for p, o in zip(parts, offsets, strict=False)])
-    return Mesh(
+    return ModelMesh(
         vertices=vertices,
         normals=_vertex_normals(vertices, faces),
         uv=np.concatenate([_uv(p) for p in parts]),

@@ -25,7 +25,7 @@ from splatdistill.embedded.corpus.solids import gbuffer
 from splatdistill.embedded.corpus.splits import held_out_instances
 from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, make_toy
 from splatdistill.priors.gbuffer import CHANNELS
-from splatdistill.rng import key
+from splatdistill.utils.rng import key
 
 _GROUPS = ([0, 1, 2, 5], [3, 4, 6, 7])  # albedo and alpha; shading and paint
 

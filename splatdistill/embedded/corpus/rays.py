@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from splatdistill.types import Cameras
+from splatdistill.scene.types import Cameras
 
 _KEY = np.array([0.35, 0.75, 0.56])
 _FILL = np.array([-0.75, 0.2, 0.63])

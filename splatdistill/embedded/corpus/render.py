@@ -9,10 +9,10 @@ import trimesh
 from numpy.typing import NDArray
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
-from splatdistill.embedded.corpus.meshes import Mesh
+from splatdistill.embedded.corpus.meshes import ModelMesh
 from splatdistill.embedded.corpus.rays import camera_rays, pixels, shade
 from splatdistill.priors.gbuffer import PAINTS
-from splatdistill.types import Cameras
+from splatdistill.scene.types import Cameras
 
 _MAX_LAYERS = 6  # surfaces a ray may pass through where the material is transparent
 
@@ -23,7 +23,7 @@ class Caster:
     paint [M] int says which of the three paints a material takes, -1 for none; `choose_paint` finds them.
     """
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: ModelMesh) -> None:
         self.mesh = mesh
         surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
         self.face_normals = np.cross(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from splatdistill.embedded.corpus.rays import camera_rays, enclosing_ball, pixels, shade
 from splatdistill.priors.gbuffer import CHANNELS
-from splatdistill.types import Cameras
+from splatdistill.scene.types import Cameras
 
 Kind = Literal["ball", "frustum", "ring", "box", "pyramid", "roof"]
 Colour = tuple[float, float, float]

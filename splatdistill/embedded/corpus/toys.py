@@ -10,7 +10,7 @@ from splatdistill.embedded.corpus.animals import ANIMALS
 from splatdistill.embedded.corpus.family import Family
 from splatdistill.embedded.corpus.solids import Kind, Part, fit, solid
 from splatdistill.embedded.corpus.things import THINGS
-from splatdistill.rng import key
+from splatdistill.utils.rng import key
 
 Make = Callable[[random.Random], list[Part]]
 SHAPES: dict[str, tuple[Kind, float]] = {

@@ -1,0 +1,252 @@
+"""What is done with finished objects: `export`, `compose`, `view`, `render` and `eval`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from splatdistill.commands.common import DONE, File, Folder, print_results, read_splats
+from splatdistill.config import validation
+from splatdistill.config.schema import RendererName, TrainConfig
+from splatdistill.io.runs import Run
+
+if TYPE_CHECKING:
+    from splatdistill.evaluate import EvalObject
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run as a file of its own: splats for other programs, a page, a film or a picture."""
+
+    source: Positional[Path]
+    """Run folder, or file of splats (.ply, .compressed.ply, .splat, .spz, .glb)."""
+    format: Literal["ply", "compressed.ply", "splat", "spz", "glb", "html", "mp4", "gif", "png", "mesh"] = "ply"
+    """Splats (ply in the INRIA layout and glb keep everything), a page, a turntable, the front view, or triangles."""
+    output: File = None
+    """File to write; the name of the run in the current folder if not given."""
+    force: bool = False
+    """Replace the output if it is there."""
+    frames: int = 60
+    """Frames of the turntable."""
+    size: int = 512
+    """Side of film and picture, pixels."""
+
+
+def export(flags: Export) -> int:
+    splats = read_splats(flags.source)
+    name = flags.source.resolve().name.partition(".")[0] if flags.source.is_file() else flags.source.resolve().name
+    suffix = "mesh.glb" if flags.format == "mesh" else flags.format
+    output = _new_file(flags.output or Path(f"{name}.{suffix}"), force=flags.force)
+    config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
+    if flags.format == "html":
+        from splatdistill.viewer.export_html import page_of  # pyright: ignore[reportMissingImports]
+        from splatdistill.viewer.rundir import Item  # pyright: ignore[reportMissingImports]
+
+        output.write_bytes(page_of(Item(flags.source)))
+    else:
+        from splatdistill.export import writer as exports
+
+        output = exports.write(output, splats, kind=flags.format, config=config)
+    print(output)
+    return DONE
+
+
+@dataclass(frozen=True)
+class Compose:
+    """Put several objects into one scene. Each flag takes one value for each source, in their order."""
+
+    sources: Positional[tuple[Path, ...]]
+    """Run folders, or files of splats."""
+    output: Path
+    """File to write; its suffix names the format."""
+    translate: Annotated[tuple[str, ...], arg(metavar="X,Y,Z ...")] = ()
+    """Where each object goes, world units."""
+    rotate: Annotated[tuple[str, ...], arg(metavar="X,Y,Z ...")] = ()
+    """How far each is turned about x, then y, then z, degrees."""
+    scale: Annotated[tuple[float, ...], arg(metavar="S ...")] = ()
+    """How many times larger each becomes."""
+    force: bool = False
+    """Replace the output if it is there."""
+
+
+def compose(flags: Compose) -> int:
+    from splatdistill.export import writer as exports
+    from splatdistill.io import formats, kinds
+
+    kinds.kind_of(flags.output)
+    scene = exports.compose(
+        [read_splats(source) for source in flags.sources],
+        translate=[exports.vector("translate", text) for text in flags.translate],
+        rotate=[exports.vector("rotate", text) for text in flags.rotate],
+        scale=flags.scale,
+    )
+    formats.write(_new_file(flags.output, force=flags.force), scene)
+    print(flags.output)
+    return DONE
+
+
+@dataclass(frozen=True)
+class View:
+    """Show runs and files of splats in the browser, until Ctrl-C."""
+
+    paths: Positional[tuple[Path, ...]]
+    """Run folders, folders of run folders, or files of splats."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Any but this machine's own makes the page readable for who has the printed token."""
+    port: int = 8017
+    """Port to listen on; a taken one gives way to the next free one, and 0 takes any."""
+    no_browser: bool = False
+    """Only print the address."""
+
+
+def view(flags: View) -> int:
+    from splatdistill.viewer.server import serve  # pyright: ignore[reportMissingImports]
+
+    serve(flags.paths, host=flags.host, port=flags.port, browser=not flags.no_browser)
+    return DONE
+
+
+@dataclass(frozen=True)
+class Render:
+    """Draw the turntable and the contact sheet of 8 views."""
+
+    source: Positional[Path]
+    """Run folder, or file of splats."""
+    output: Folder = None
+    """Folder to write to; the run folder, or the file's name without its suffix, if not given."""
+    frames: int = 60
+    """Frames of the turntable."""
+    size: int = 256
+    """Side of the frames and tiles, pixels."""
+    renderer: RendererName = "auto"
+    """What draws: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
+    light: Annotated[str, arg(metavar="AZ,EL")] = ""
+    """Light the splats from this azimuth (0 in front, growing to the right) and elevation, degrees."""
+
+
+def render(flags: Render) -> int:
+    is_run = flags.source.is_dir()
+    config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
+    light = _direction(flags.light) if flags.light else None
+    splats = read_splats(flags.source)
+    folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
+    from splatdistill.rendering.renderer import make_renderer
+    from splatdistill.rendering.turntable import write_views
+    from splatdistill.utils.device import pick_device
+    from splatdistill.utils.progress import Progress
+
+    device = pick_device("auto")
+    renderer = make_renderer(device, flags.renderer)
+    folder.mkdir(parents=True, exist_ok=True)
+    with Progress(total=flags.frames) as progress:
+        write_views(renderer, splats.to(device), config, folder, progress, light=light)
+    print_results(folder, "turntable.mp4", "turntable_frames", "contact.png")
+    return DONE
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Evaluate finished objects: is each prompt read in its object, and how does that compare with real renders?"""
+
+    sources: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    """Run folders, or .ply files with --prompt."""
+    prompt: str = ""
+    """Prompt of the .ply files; run folders have their own."""
+    prompts: File = None
+    """Text file with the prompts to tell the objects' own from, one a line. If not given: the prompts of all runs, and
+    a pool of 40 (10 objects in 4 colours) where these are fewer than 10.
+    """
+    clip: Annotated[str, arg(metavar="FOLDER_OR_ID")] = ""
+    """Judge by this CLIP model, a local folder or an id of the hub, instead of the small judge that is shipped."""
+    external: bool = False
+    """Judge by an ImageNet classifier too, beside real renders of the same things: pip install
+    'splatdistill[external]'."""
+    output: Path = Path("evaluation")
+    """Folder for eval.json and report.html."""
+
+
+def evaluate(flags: Eval) -> int:
+    subjects = [_eval_object(source, flags.prompt) for source in flags.sources]
+    if not subjects:
+        raise ValueError("Name at least one run folder or .ply file to evaluate.")
+    from splatdistill import evaluate as judging
+    from splatdistill.embedded.judge.networks import EmbeddedJudge
+    from splatdistill.evaluate import report
+    from splatdistill.rendering.renderer import make_renderer
+    from splatdistill.utils.device import pick_device
+
+    shipped = EmbeddedJudge.load()
+    judge, reference = shipped, shipped.reference
+    if flags.clip:
+        from splatdistill.evaluate.clip import Clip
+
+        judge, reference = Clip(flags.clip), reference.for_another_judge()
+    classifier = None
+    if flags.external:
+        from splatdistill.evaluate.external import ImageNet
+
+        classifier = ImageNet()
+    device = pick_device("auto")
+    result, pictures = judging.evaluate(
+        [replace(subject, splats=subject.splats.to(device)) for subject in subjects],
+        judge=judge,
+        probe=shipped,
+        reference=reference,
+        renderer=make_renderer(device),
+        prompts=None if flags.prompts is None else judging.read_prompts(flags.prompts),
+        external=classifier,
+    )
+    files = report.write(flags.output, result, pictures)
+    print(report.sentence(result), report.summary_line(result["overall"]), sep="\n")
+    if classifier is not None:
+        print(report.external_sentence(result["external"]), *report.external_lines(result["objects"]), sep="\n")
+    print(*files, sep="\n")
+    return DONE
+
+
+def _new_file(output: Path, *, force: bool) -> Path:
+    if output.exists() and not force:
+        raise ValueError(f"{output} is there already; name another --output, or replace it with --force.")
+    if not output.parent.is_dir():
+        raise ValueError(f"output: there is no folder {output.parent}.")
+    return output
+
+
+def _drawn_as(source: Path, *, frames: int, size: int) -> TrainConfig:
+    """The settings of a run, or the defaults for a file, with films and pictures of this length and size."""
+    config = Run(source).settings() if source.is_dir() else TrainConfig()
+    config = replace(config, output=replace(config.output, frames=frames, size=size))
+    validation.validate(replace(config, prompt=config.prompt or "a file"))
+    return config
+
+
+def _direction(text: str) -> tuple[float, float]:
+    """AZ,EL in degrees as radians."""
+    try:
+        azimuth, elevation = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"light must be AZ,EL in degrees, for example --light -45,30; it is {text!r}.") from error
+    if not math.isfinite(azimuth) or not -90 <= elevation <= 90:
+        raise ValueError(
+            f"light: the elevation must be within -90 and 90 degrees and the azimuth finite; it is {text!r}."
+        )
+    return math.radians(azimuth), math.radians(elevation)
+
+
+def _eval_object(source: Path, prompt: str) -> EvalObject:
+    """The object of a run folder, or of a file together with a prompt."""
+    if not source.exists():
+        raise ValueError(f"There is no run folder or .ply file called {source}.")
+    is_run = source.is_dir()
+    config = Run(source).settings() if is_run else TrainConfig(prompt=prompt)
+    if not config.prompt:
+        raise ValueError(f"{source} is a file and has no prompt of its own; give it with --prompt.")
+    splats = read_splats(source)
+    from splatdistill.evaluate import EvalObject
+
+    summary = Run(source).summary() if is_run else {}
+    return EvalObject(source.resolve().name, config.prompt, splats, config.camera, summary)

@@ -1,0 +1,1 @@
+"""Settings: the schema, presets and their checks. Without torch."""

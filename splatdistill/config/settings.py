@@ -1,0 +1,188 @@
+"""Nested values laid over a TrainConfig, strictly, and a TrainConfig as dotted names, as stages or as YAML."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal
+
+import yaml
+
+from splatdistill.config.schema import METHODS, FileOnly, Stages, TrainConfig, VSDConfig
+
+Origins = dict[str, str]
+"""Dotted field name -> default, preset, prior, file or flag."""
+
+_MAY_CHANGE = {
+    "size", "num_views", "prior", "camera", "optim", "densify", "background", "light", "views", "regularize", *METHODS,
+}  # fmt: skip  # by a stage
+_LEARNED = {"particles", "lora_rank", "lora_lr", "camera_dropout"}  # the second score is made once
+
+
+def merge(config: TrainConfig, values: Mapping[str, Any], *, where: str) -> TrainConfig:
+    """`config` with the nested `values` laid over it. where: what to call their source in errors."""
+    return _merge(config, values, where=where, prefix="", known=list(flatten(config)))
+
+
+def merge_known(config: TrainConfig, values: Mapping[str, Any], *, where: str) -> tuple[TrainConfig, list[str]]:
+    """As `merge`, but what it would refuse is left out; a sentence names that."""
+    left_out: list[str] = []
+
+    def laid_over(node: Any, values: Mapping[str, Any], prefix: str) -> Any:
+        hints = field_types(type(node))
+        for key, value in values.items():
+            name = f"{prefix}{key}"
+            if is_dataclass(hints.get(key)) and isinstance(value, Mapping):
+                node = replace(node, **{key: laid_over(getattr(node, key), value, f"{name}.")})
+                continue
+            try:
+                node = _merge(node, {key: value}, where=where, prefix=prefix, known=[])
+            except ValueError:
+                left_out.append(name)
+        return node
+
+    merged = laid_over(config, values, "")
+    some = ", ".join(name[:40] for name in left_out[:5]) + (" and more" if left_out[5:] else "")
+    return merged, [f"{where} has settings that this version does not know; they are left out: {some}."] * bool(some)
+
+
+def shown(value: Any) -> str:
+    """A value as the user wrote it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _merge(node: Any, values: Mapping[str, Any], *, where: str, prefix: str, known: list[str]) -> Any:
+    hints = field_types(type(node))
+    changes = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            near = difflib.get_close_matches(name[:80], [*known, *hints], n=1)
+            raise ValueError(f"{where}: unknown key {shown(name)}" + (f"; did you mean {near[0]!r}?" if near else "."))
+        if is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{where}: {name} must hold settings as 'key: value'; it is {shown(value)}.")
+            changes[key] = _merge(getattr(node, key), value, where=where, prefix=f"{name}.", known=known)
+        else:
+            changes[key] = _convert(value, hints[key], name=f"{where}: {name}")
+    return replace(node, **changes)
+
+
+def _convert(value: Any, hint: Any, *, name: str) -> Any:
+    """`value` as the type `hint`: bool is not int, int is taken for float, and 1e-3 (text in YAML 1.1) is a number."""
+    options = typing.get_args(hint)
+    if hint == Stages:
+        if not isinstance(value, list | tuple) or not all(isinstance(stage, Mapping) for stage in value):
+            raise ValueError(f"{name} must be a list of settings as 'key: value'; it is {shown(value)}.")
+        return tuple(dict(stage) for stage in value)
+    if typing.get_origin(hint) is Literal:
+        if value not in options:
+            raise ValueError(f"{name} must be one of {', '.join(options)}; it is {shown(value)}.")
+        return value
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(options):
+            raise ValueError(f"{name} must be a list of {len(options)} values; it is {shown(value)}.")
+        return tuple(_convert(item, option, name=name) for item, option in zip(value, options, strict=True))
+    if hint is float and isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", value):
+        value = float(value)
+    if type(value) is int and abs(value) >= 2**63:
+        raise ValueError(f"{name} is larger than any setting can be; it is {shown(value)}.")
+    if hint is float and type(value) is int:
+        value = float(value)
+    if type(value) is not hint:
+        words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+        raise ValueError(f"{name} must be {words[hint]}; it is {shown(value)}.")
+    return value
+
+
+def stages(config: TrainConfig) -> list[tuple[int, TrainConfig]]:
+    """First step and settings of each stage, in order; the first begins at step 0. Each builds on the one before.
+
+    ValueError, one sentence, for a stage that starts too early or changes what a run keeps to its end.
+    """
+    found, start = [(0, config)], 0.0
+    for stage in config.stages:
+        later = stage.get("start")
+        if isinstance(later, bool) or not isinstance(later, int | float) or not start < later < 1:
+            raise ValueError(f"stages: start must be above {start:g} and below 1 here; it is {shown(later)}.")
+        start = float(later)
+        values = {key: value for key, value in stage.items() if key != "start"}
+        for name in keys(values):
+            section, _, last = name.partition(".")
+            if (section in field_types(TrainConfig) and section not in _MAY_CHANGE) or last in _LEARNED:
+                raise ValueError(f"stages: {name} cannot change on the way.")
+            if section in METHODS and section != config.method:
+                raise ValueError(f"stages: --method {config.method} does not read {name}.")
+            if section == "prior" and isinstance(getattr(config, config.method), VSDConfig):
+                raise ValueError(f"stages: prior cannot change on the way, because {config.method} learns on it.")
+        found.append((round(start * config.steps), merge(found[-1][1], values, where="stages")))
+    return found
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of every setting that the run reads, in order: other methods' sections are left out."""
+    out: dict[str, Any] = {}
+    for field in fields(config):
+        if not prefix and field.name in METHODS and field.name != config.method:
+            continue
+        value = getattr(config, field.name)
+        name = prefix + field.name
+        out |= flatten(value, f"{name}.") if is_dataclass(value) else {name: value}
+    return out
+
+
+def differences(config: TrainConfig, other: TrainConfig) -> list[str]:
+    """Dotted names of the settings in which two configurations differ."""
+    values = flatten(other)
+    return [name for name, value in flatten(config).items() if value != values.get(name)]
+
+
+def to_yaml(config: TrainConfig, origins: Origins | None = None) -> str:
+    """Every setting as YAML that `read` and `merge` take back; with `origins`, lines say where values are from."""
+    lines: list[str] = []
+    section = ""
+    for name, value in flatten(config).items():
+        *parents, key = name.split(".")
+        if parents and parents[0] != section:
+            section = parents[0]
+            lines.append(f"{section}:")
+        plain = [_plain(item) for item in value] if isinstance(value, tuple) else value
+        text = yaml.safe_dump(plain, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+        text = text.removesuffix("\n").removesuffix("\n...")  # the mark that ends a lone scalar
+        line = f"{'  ' * len(parents)}{key}: {text}"
+        lines.append(f"{line}  # {origins[name]}" if origins else line)
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Tuples inside a stage as lists: YAML knows no tuples."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def file_only() -> set[str]:
+    """Dotted names of the settings that have no flag."""
+    sections = {name: hint for name, hint in field_types(TrainConfig).items() if is_dataclass(hint)}
+    return {
+        f"{section}.{name}"
+        for section, kind in sections.items()
+        for name, hint in typing.get_type_hints(kind, include_extras=True).items()
+        if typing.get_args(hint)[1:] == typing.get_args(FileOnly[int])[1:]
+    }
+
+
+def keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    out = []
+    for key, value in values.items():
+        out += keys(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}"]
+    return out
+
+
+def field_types(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)

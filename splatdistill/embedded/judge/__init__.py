@@ -1,0 +1,1 @@
+"""The judge that comes with the package, and its training."""

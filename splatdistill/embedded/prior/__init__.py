@@ -1,0 +1,1 @@
+"""Training of the prior that comes with the package."""

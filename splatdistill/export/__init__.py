@@ -1,0 +1,1 @@
+"""What finished objects become: files of splats, meshes, videos."""

@@ -1,0 +1,81 @@
+"""What finished objects become: files of splats, films, a picture, and scenes of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from splatdistill.config.schema import TrainConfig
+from splatdistill.export import mesh
+from splatdistill.io import formats, video
+from splatdistill.io.frames import Vector, concatenate, from_turns, transform
+from splatdistill.io.kinds import FRAMES
+from splatdistill.rendering.renderer import make_renderer
+from splatdistill.rendering.turntable import render_frames
+from splatdistill.scene import cameras as orbits
+from splatdistill.scene.gaussians import Splats
+from splatdistill.utils.device import pick_device
+
+SPLATS = tuple(FRAMES)
+
+
+def write(path: Path, splats: Splats, *, kind: str, config: TrainConfig) -> Path:
+    """Writes one of SPLATS, mp4, gif, png or mesh; returns what was written. Films turn once, on white; the picture
+    shows the front on a transparent ground; the mesh is a .glb of coloured triangles. config: cameras, and size and
+    frames of `output`.
+    """
+    if kind in SPLATS:
+        formats.write(path, splats, kind=kind)
+        return path
+    device = pick_device(config.device)
+    splats, renderer, out = splats.to(device), make_renderer(device), config.output
+    if kind == "mesh":
+        mesh.write(path, mesh.fuse(splats, renderer, radius=config.camera.object_radius))
+        return path
+    if kind == "png":
+        view = orbits.turntable(config.camera, num_frames=1, size=out.size)
+        with torch.no_grad():
+            drawn = renderer.render(splats, view, background=torch.zeros(1, 3))
+        colour = drawn.rgb / drawn.alpha.clamp(min=1e-6)  # over black, so it came multiplied by alpha
+        video.write_image(path, torch.cat([colour, drawn.alpha], -1)[0])
+        return path
+    frames = render_frames(renderer, splats, orbits.turntable(config.camera, num_frames=out.frames, size=out.size))
+    return video.write_gif(path, frames) if kind == "gif" else video.write_turntable(path, frames)
+
+
+def compose(
+    parts: Sequence[Splats], *, translate: Sequence[Vector], rotate: Sequence[Vector], scale: Sequence[float]
+) -> Splats:
+    """One scene of all parts, each scaled, then turned about x, y and z (degrees), then moved (world units). Each list
+    is as long as `parts`, or empty to leave all where they are. ValueError for another length or a scale of 0 or less.
+    """
+    for name, given in (("translate", translate), ("rotate", rotate), ("scale", scale)):
+        if given and len(given) != len(parts):
+            raise ValueError(f"{name}: there are {len(parts)} files, but {len(given)} values; give one for each file.")
+    if not all(0 < factor < math.inf for factor in scale):
+        raise ValueError("scale: every factor must be above 0.")
+    return concatenate(
+        [
+            transform(
+                part,
+                rotation=from_turns(rotate[i]) if rotate else (1, 0, 0, 0),
+                scale=scale[i] if scale else 1.0,
+                translation=translate[i] if translate else (0, 0, 0),
+            )
+            for i, part in enumerate(parts)
+        ]
+    )
+
+
+def vector(name: str, text: str) -> Vector:
+    """X,Y,Z as three finite numbers; `name` is what a sentence about anything else calls it."""
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{name} must be X,Y,Z, for example --{name} 0,1.5,0; it is {text!r}.") from error
+    if not all(map(math.isfinite, (x, y, z))):
+        raise ValueError(f"{name} must be finite numbers; it is {text!r}.")
+    return x, y, z

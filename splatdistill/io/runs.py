@@ -1,0 +1,133 @@
+"""What the files of a run folder say: the one reader of them, for the commands, `batch`, the evaluation and the page.
+
+A run folder may come from a stranger, a later version, or a process that was killed while it wrote. So every read is
+bounded, follows no link out of the folder, and takes a damaged file for an empty one unless its docstring says
+otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from splatdistill.config import settings, yaml_reader
+from splatdistill.config.schema import TrainConfig
+
+CONFIG, SUMMARY, COMMAND = "config.yaml", "summary.json", "command.txt"
+METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
+SPLATS = "splats.ply"
+MAX_TEXT = 1 << 20  # bytes of a summary or a settings file that are read
+TAIL = 1 << 16  # bytes at the end of a log in which its last records are looked for
+
+
+class Run:
+    """A run folder, whether it is complete, still growing, or not there at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def exists(self) -> bool:
+        """Whether the folder is one of a run: it has settings."""
+        return (self.folder / CONFIG).is_file()
+
+    def settings(self) -> TrainConfig:
+        """All settings. ValueError, one sentence, where one is unknown or the file is missing or not YAML."""
+        if not self.exists():
+            raise ValueError(f"{self.folder} is not a run folder: it has no {CONFIG}.")
+        return settings.merge(TrainConfig(), yaml_reader.read(self.folder / CONFIG), where=str(self.folder / CONFIG))
+
+    def known_settings(self) -> tuple[TrainConfig, list[str]]:
+        """The settings that this version knows, to show the run by, and a sentence for what was left out.
+
+        Where the file cannot be read at all, the defaults with the folder's name as prompt.
+        """
+        try:
+            path = self.file(CONFIG)
+            values = yaml_reader.read(path) if path else {}
+        except ValueError as error:
+            return TrainConfig(prompt=self.folder.resolve().name), [str(error)]
+        return settings.merge_known(TrainConfig(), values, where=CONFIG)
+
+    def summary(self) -> dict[str, Any]:
+        """The contents of summary.json."""
+        try:
+            found = json.loads(self.text(SUMMARY))
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def is_done(self, *, steps: int) -> bool:
+        """Whether the last thing that happened in the run was its end, after this many steps or more."""
+        lines = self._last_lines(EVENTS)
+        last = record_of(lines[-1]) if lines else {}  # a line that was cut short is the beginning of something else
+        return last.get("kind") == "done" and last["step"] >= steps
+
+    def last_records(self, name: str) -> Iterator[dict[str, Any]]:
+        """Records of a log, the last one first, as far as they stand in its last TAIL bytes."""
+        yield from (record for line in reversed(self._last_lines(name)) if (record := record_of(line)))
+
+    def last_step(self) -> int:
+        """The last step in metrics.jsonl, 0 where there is none."""
+        return next((record["step"] for record in self.last_records(METRICS)), 0)
+
+    def file(self, name: str) -> Path | None:
+        """The file of that name, unless it is a link that leads out of the run."""
+        path = self.folder / name
+        return path if path.is_file() and path.resolve().is_relative_to(self.folder.resolve()) else None
+
+    def text(self, name: str) -> str:
+        """The beginning of a file, empty where there is none."""
+        file = self.file(name)
+        if file is None:
+            return ""
+        with file.open("rb") as opened:
+            return opened.read(MAX_TEXT).decode("utf-8", "replace")
+
+    def _last_lines(self, name: str) -> list[bytes]:
+        try:
+            with (self.folder / name).open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+                return file.read().splitlines()
+        except OSError:
+            return []
+
+    def names(self, folder: str) -> list[str]:
+        """The names in one of its folders."""
+        try:
+            return os.listdir(self.folder / folder)
+        except OSError:
+            return []
+
+
+class Tail:
+    """Reads the records that a log gets, from the first one on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._place = (0, 0)  # inode and offset
+
+    def read(self) -> tuple[bool, list[dict[str, Any]]]:
+        """Whether the file began anew since the last call, and the records that came."""
+        try:
+            with self._path.open("rb") as file:
+                stat = os.fstat(file.fileno())
+                inode, offset = self._place
+                anew = offset > 0 and (stat.st_ino != inode or stat.st_size < offset)
+                file.seek(0 if anew else offset)
+                whole = file.read().rpartition(b"\n")[0]  # the last line may still be growing
+                self._place = stat.st_ino, (0 if anew else offset) + len(whole) + bool(whole)
+        except FileNotFoundError:
+            return False, []
+        return anew, [record for line in whole.splitlines() if (record := record_of(line))]
+
+
+def record_of(line: bytes | str) -> dict[str, Any]:
+    """A record with a step, or nothing for a line that is something else or was cut short."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) and type(found.get("step")) is int else {}

@@ -1,0 +1,49 @@
+"""What a prior's folder says about the cameras it was trained on. No torch here, so that asking is instant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from splatdistill.config.schema import SINGLE_VIEW_METHODS, TrainConfig
+from splatdistill.priors.vocabulary import META_FILE, VOLUMES
+
+
+def family_of(prior: object) -> str:
+    """The preset of the kind of prior that a name or a folder is, "" for none."""
+    return "known" if isinstance(prior, str) and prior and (Path(prior) / VOLUMES).is_file() else ""
+
+
+def check_group(num_views: int, config: TrainConfig, *, lone_cameras: bool) -> None:
+    """ValueError when a prior that sees `num_views` views jointly gets groups of another size, or single views if it
+    does not know cameras of those.
+    """
+    group = config.camera.views_per_group
+    allowed = (num_views, 1) if lone_cameras else (num_views,)
+    if num_views != 1 and group not in allowed and config.method not in SINGLE_VIEW_METHODS:
+        alone = " (or 1)" if lone_cameras else ""
+        raise ValueError(
+            f"camera.views_per_group must be {num_views}, the number of views that this prior sees at once{alone}; it "
+            f"is {group}."
+        )
+
+
+def about_cameras(folder: Path, config: TrainConfig) -> list[str]:
+    """Plain sentences about cameras that the prior has not seen; ValueError when its views cannot be grouped so."""
+    meta = json.loads((folder / META_FILE).read_text())
+    check_group(meta.get("num_views", 1), config, lone_cameras=True)  # this kind of folder always does
+    trained = meta.get("cameras", {})
+    if config.camera.kind == "inside-out":
+        return ["camera.kind inside-out needs a prior trained on scenes; this one may know objects only."]
+    # Elevations further out were rare in training, but they were there.
+    seen = {"elevation_deg": "elevation_deg_rare", "fovy_deg": "fovy_deg", "fill": "fill"}
+    found = []
+    for name, key in seen.items():
+        low, high = getattr(config.camera, name)
+        if key in trained and not (trained[key][0] <= low and high <= trained[key][1]):
+            first, last = trained[key]
+            found.append(
+                f"camera.{name} ({low:g} to {high:g}) leaves what this prior was trained on ({first:g} to {last:g}); "
+                "it may not know such views."
+            )
+    return found

@@ -1,0 +1,103 @@
+"""Large models on small devices: rows in chunks when memory runs out, a budget, and estimates before anything loads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from splatdistill.utils.device import indexed
+
+GB = 1e9  # bytes
+# Counted on the shapes of SD 1.5 and not measured: bytes per picture and pixel of the native size that autograd keeps
+# of the encoder, and values that the UNet holds at once for one row when attention is not written out.
+_ENCODER_BYTES, _NETWORK_VALUES = {"bf16": 6060, "fp32": 12120}, 130
+_BLOCKWISE = 0.62  # share of the encoder's that is left when its blocks are repeated one by one
+
+
+class Chunks:
+    """How many rows a network takes at once: all of them, until memory runs out; from then on fewer, for good.
+
+    Rows are independent but for groups of views, which stay together, so the result is the same.
+    """
+
+    def __init__(self) -> None:
+        self.rows: int | None = None
+
+    def run(self, call: Callable[[slice], Tensor], num_rows: int, *, group: int = 1) -> Tensor:
+        """The rows of `call` for all slices of range(num_rows), joined. group: rows that must stay together."""
+        while True:
+            size = min(self.rows or num_rows, num_rows)
+            size = max(group, size // group * group)
+            try:
+                parts = [call(slice(i, min(i + size, num_rows))) for i in range(0, num_rows, size)]
+                return parts[0] if len(parts) == 1 else torch.cat(parts)
+            except torch.OutOfMemoryError:
+                if size <= group:
+                    raise
+                self.rows = max(group, size // 2)
+            release()  # outside the handler, which keeps the failed call's tensors alive
+
+
+def release() -> None:
+    """Gives back what is cached on the device."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes: of the weights, exactly; of one view through the encoder and back, and of one network row, about."""
+
+    weights: float
+    view: float
+    row: float
+
+    def total(self, *, num_views: int, rows_per_view: int = 2) -> float:
+        """Bytes of a step without chunks. rows_per_view: scores that a method asks for at once."""
+        return self.weights + num_views * (self.view + rows_per_view * self.row)
+
+    @property
+    def least(self) -> float:
+        """Bytes of one view at a time, with the encoder's blocks repeated one by one."""
+        return self.weights + max(_BLOCKWISE * self.view, self.row)
+
+
+def estimate(num_parameters: int, *, image_size: int, encoder: str, dtype: str) -> Estimate:
+    """Of a model with this native size in pixels. encoder: the precision of what runs forward and backward for each
+    view, fp32 or bf16; "" for a model of pixels.
+    """
+    size = 2 if dtype == "bf16" else 4
+    pixels = image_size**2 * (1 if encoder else 64)  # the UNet of a pixel model works at the full resolution
+    view = float(_ENCODER_BYTES[encoder] * image_size**2) if encoder else 0.0
+    return Estimate(weights=num_parameters * size, view=view, row=_NETWORK_VALUES * pixels * size)
+
+
+def must_offload(need: Estimate, *, device: torch.device, max_memory: float, where: str) -> bool:
+    """Whether the network's weights must stay in main memory. max_memory: GB, 0 for all that the device has.
+
+    On CUDA nothing more than that will be taken: what needs more gets chunks. ValueError, one sentence, when the model
+    cannot run in it at all.
+    """
+    device = indexed(device)
+    room = max_memory * GB or _capacity(device)
+    if device.type == "cuda" and max_memory:
+        torch.cuda.set_per_process_memory_fraction(min(1.0, room / _capacity(device)), device)
+    least = need.least
+    if least <= room:
+        return False
+    if device.type == "cuda" and least - 0.8 * need.weights <= room:  # leaves come one by one, beside what they compute
+        return True
+    raise ValueError(
+        f"max_memory: {where} needs about {least / GB:.2g} GB even one view at a time, but {room / GB:.2g} GB may be "
+        "used; allow more or take a smaller model."
+    )
+
+
+def _capacity(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -1,0 +1,1 @@
+"""The data: Gaussians, cameras and what a render holds."""

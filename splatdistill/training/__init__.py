@@ -1,0 +1,1 @@
+"""The optimisation of one object, and its run on disk."""

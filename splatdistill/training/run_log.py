@@ -1,0 +1,120 @@
+"""The record that a run writes into its folder."""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from splatdistill.config import settings
+from splatdistill.config.schema import TrainConfig
+from splatdistill.io.files import sweep, write_text
+from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SUMMARY, Run, record_of
+from splatdistill.utils.provenance import commit, peak_memory_mb, versions
+
+SUBFOLDERS = ("checkpoints", "control", "preview", "snapshots")
+REQUESTS = ("pause", "stop", "save")  # what the files in control/ ask of the training
+
+
+class RunLog:
+    """Writes the record of a run into its folder: config.yaml, command.txt, summary.json and both logs.
+
+    The folder appears whole. In one that is there already the run goes on from `start_step`: lines of later steps are
+    dropped from the logs, the command is added to command.txt, and config.yaml and summary.json follow `config`.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig, *, command: str, start_step: int = 0) -> None:
+        self.folder = folder
+        self._start = time.time()
+        if not folder.exists():
+            _create(folder, config)
+            self._summary: dict[str, Any] = {}
+        else:
+            sweep(folder)
+            self._summary = Run(folder).summary()  # for readers: the run does not depend on it
+            for name in (METRICS, EVENTS):
+                _truncate(folder / name, step=start_step)
+        write_text(folder / CONFIG, settings.to_yaml(config))
+        with (folder / COMMAND).open("a", encoding="utf-8") as file:
+            file.write(f"{command}\n")
+        self.summary(**_first_summary(config), **({} if self._summary else _NOTHING_YET), step=start_step)
+        if start_step:
+            self.event("resume", step=start_step)
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Appends a line of numbers to metrics.jsonl; `seconds` since this process took up the run is added."""
+        self._append(METRICS, {"step": step, "seconds": round(time.time() - self._start, 3), **values})
+
+    def event(self, kind: str, *, step: int, **values: Any) -> None:
+        """Appends a line to events.jsonl: densify, resume, warning, done; `time` is in seconds since 1970."""
+        self._append(EVENTS, {"kind": kind, "step": step, "time": round(time.time(), 3), **values})
+
+    def summary(self, **fields: Any) -> None:
+        """Sets fields of summary.json and writes it anew, whole; the peak of memory in MB is added."""
+        self._summary |= {**fields, "peak_memory_mb": round(peak_memory_mb(), 1)}
+        write_text(self.folder / SUMMARY, json.dumps(_plain(self._summary), indent=1) + "\n")
+
+    def _append(self, name: str, record: dict[str, Any]) -> None:
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_plain(record)) + "\n")
+
+
+class NoLog:
+    """That of a process which does not write: another one writes the same."""
+
+    def metrics(self, step: int, **values: float) -> None: ...
+
+    def event(self, kind: str, *, step: int, **values: Any) -> None: ...
+
+    def summary(self, **fields: Any) -> None: ...
+
+
+Log = RunLog | NoLog
+
+_NOTHING_YET = {
+    "num_splats": None, "seconds_total": 0.0, "seconds_network": 0.0, "network_share": None, "seconds_cpu": 0.0,
+    "seconds_waiting": None,
+}  # fmt: skip
+
+
+def _create(folder: Path, config: TrainConfig) -> None:
+    """Makes the run folder under another name first, so that it is never seen half made: a run whose settings are
+    missing could not be gone on with.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.[0-9]*.tmp"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        for name in SUBFOLDERS:
+            (temporary / name).mkdir(parents=True)
+        for name in (METRICS, EVENTS):
+            (temporary / name).touch()
+        write_text(temporary / CONFIG, settings.to_yaml(config))
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _first_summary(config: TrainConfig) -> dict[str, Any]:
+    keep = ("prompt", "method", "seed", "steps", "dtype", "network_engine", "threads")
+    return {name: getattr(config, name) for name in keep} | {"versions": versions(), "commit": commit()}
+
+
+def _truncate(path: Path, *, step: int) -> None:
+    """Drops the lines of steps after `step`, and a last line that was cut short."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if (record := record_of(line)) and record["step"] <= step]
+    write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no word for numbers that are not finite; they become null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,38 @@
+"""Signals that end a run, which wait for the step at hand. Without torch."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SIGUSR1: what schedulers send before they end a job
+
+
+class Signals:
+    """While entered, one of STOPPING sets `number` and nothing else; a second one ends the process at once.
+
+    Handlers of before come back at the end. Signals that were ignored stay so. Python tells its main thread alone of
+    signals, so in any other thread nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for name in STOPPING:
+                if signal.getsignal(name) not in (signal.SIG_IGN, None):  # None: not set from Python, so not ours
+                    self._before[name] = signal.signal(name, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        for name in self._before:  # the system's own answer comes at once, even inside a long kernel
+            signal.signal(name, signal.SIG_DFL)

@@ -1,0 +1,1 @@
+"""Devices, random numbers, processes, progress: what is not about Gaussians."""
