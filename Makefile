@@ -51,7 +51,7 @@ test-simd: venv
 # The same on processors that are not there, by qemu-user (Debian's package): one without AVX-512, one below AVX2. Left
 # out is what starts processes of its own, which would not be emulated, what only asks torch's compiler, and most of the
 # scenes, which take too long.
-EMULATED := $(foreach name,library philox products densify residual update,tests/ops/test_$(name).py) \
+EMULATED := $(foreach name,library products densify residual update,tests/ops/test_$(name).py) \
 	$(foreach scene,one~view-False saturating-True harmonics~of~degree~3-True,\
 	"tests/ops/test_rasterize.py::test_agrees_with_reference[$(subst ~, ,$(scene))]")
 test-emulated: venv

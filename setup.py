@@ -100,8 +100,9 @@ BIND_FLAGS = [
     "-g0",
     *(f"-isystem{path}" for path in include_paths()),
 ]
+ALONE = {"build_info.cpp", "cuda.cpp"}  # of another module; for CUDA alone
 SOURCES = [
-    f"csrc/bind/{name}.cpp" for name in ("densify", "module", "philox", "products", "rasterize", "residual", "update")
+    f"csrc/bind/{path.name}" for path in sorted((ROOT / "csrc" / "bind").glob("*.cpp")) if path.name not in ALONE
 ]
 MACROS: list[tuple[str, str | None]] = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)]
 LINK = ["-fopenmp", *SANITIZE]

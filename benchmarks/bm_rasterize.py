@@ -28,7 +28,7 @@ import common
 import plain_tiles
 import torch
 import torch_tiles
-from scenes import LEAVES, Shape, ball, picture_weights
+from scenes import Scene, Shape, ball, picture_weights
 
 from splatdistill import ops
 
@@ -95,16 +95,16 @@ def shape_cell(shape: Shape, level: str, peak: float | None, *, quick: bool) -> 
     scene, weights = ball(shape), picture_weights(shape)
     calls: dict[str, Callable[[], object]] = {
         "ours": lambda: step(ops.rasterize, scene, weights),
-        "ours forward": lambda: ops.rasterize(**scene),
+        "ours forward": lambda: ops.rasterize(*scene),
     }
     for tile in TILES:
         calls[f"torch {tile}"] = lambda tile=tile: step(torch_tiles.rasterize, scene, weights, tile=tile)
-        calls[f"torch {tile} forward"] = lambda tile=tile: torch_tiles.rasterize(**scene, tile=tile)
+        calls[f"torch {tile} forward"] = lambda tile=tile: torch_tiles.rasterize(*scene, tile=tile)
     samples = common.alternate(calls, rounds=3 if quick else 9, budget=12.0)
     tile = min(TILES, key=lambda tile: statistics.median(samples[f"torch {tile}"]))
     forward = common.cell("", samples["ours forward"], samples[f"torch {tile} forward"])
     with torch.no_grad():
-        pairs = plain_tiles.rasterize(**scene, tile=TILES[0]).pairs
+        pairs = plain_tiles.rasterize(*scene, tile=TILES[0]).pairs
     pairs_per_s = pairs / statistics.median(samples["ours"])
     return common.cell(
         f"{shape} {level}",
@@ -122,14 +122,13 @@ def shape_cell(shape: Shape, level: str, peak: float | None, *, quick: bool) -> 
     )
 
 
-def step(rasterize: Picture, scene: dict[str, Any], weights: torch.Tensor, **options: Any) -> None:
+def step(rasterize: Picture, scene: Scene, weights: torch.Tensor, **options: Any) -> None:
     """Forward and backward of <weights, picture>; the product itself is not the rasteriser's work."""
-    for name in LEAVES:
-        scene[name].grad = None
-    rasterize(**scene, **options).rgb.backward(weights)
+    scene.leaves()
+    rasterize(*scene, **options).rgb.backward(weights)
 
 
-def plain_ms(scene: dict[str, Any], weights: torch.Tensor) -> float:
+def plain_ms(scene: Scene, weights: torch.Tensor) -> float:
     """The better tile, once each: this is a side note, and seconds long."""
     times = []
     for tile in TILES:

@@ -18,7 +18,7 @@ from typing import Any
 
 import common
 import torch
-from scenes import LEAVES, Shape, ball, picture_weights
+from scenes import Scene, Shape, ball, picture_weights
 
 from splatdistill import ops, priors
 from splatdistill.config.presets import load
@@ -101,12 +101,11 @@ def bare_network(prior: priors.Prior, num_views: int) -> float:
     return time.perf_counter() - start
 
 
-def raster(scene: dict[str, Any], weights: torch.Tensor) -> float:
+def raster(scene: Scene, weights: torch.Tensor) -> float:
     """Seconds of one picture and its gradients."""
-    for name in LEAVES:
-        scene[name].grad = None
+    scene.leaves()
     start = time.perf_counter()
-    (ops.rasterize(**scene).rgb * weights).sum().backward()
+    (ops.rasterize(*scene).rgb * weights).sum().backward()
     return time.perf_counter() - start
 
 

@@ -156,7 +156,6 @@ def run_workloads(marks: Path) -> None:
 
 
 def workloads() -> dict[str, Callable[[], object]]:
-    import torch
     from bm_densify import event_calls, statistics_calls
     from bm_residual import noising_calls, residual_calls
     from scenes import Shape, ball, picture_weights
@@ -165,17 +164,15 @@ def workloads() -> dict[str, Callable[[], object]]:
 
     shape = Shape(1000, 2, 64)
     scene = ball(shape)
-    loss = (ops.rasterize(**scene).rgb * picture_weights(shape)).sum()
-    ids = torch.arange(1000)
+    loss = (ops.rasterize(*scene).rgb * picture_weights(shape)).sum()
     pictures = (4, 3, 32, 32)
     return {
-        "rasterize forward": lambda: ops.rasterize(**scene),
+        "rasterize forward": lambda: ops.rasterize(*scene),
         "rasterize backward": lambda: loss.backward(retain_graph=True),
         "residual": residual_calls(pictures)["ours"],
         "noising": noising_calls(pictures)["ours"],
         "densify event": event_calls(1000)["ours"],
         "densify statistics": statistics_calls(1000)["ours"],
-        "philox_normal": lambda: ops.philox_normal(1, ids, 6),
     }
 
 

@@ -46,7 +46,6 @@ OPERATORS = (
     "tests/ops/levels.py",
     "tests/ops/test_densify.py",
     "tests/ops/test_library.py",
-    "tests/ops/test_philox.py",
     "tests/ops/test_products.py",
     "tests/ops/test_rasterize.py",
     "tests/ops/test_residual.py",

@@ -99,10 +99,8 @@ def rasterization(*splats: Tensor, backgrounds: Tensor, sh_degree: int | None, *
     means, quats, scales, opacities, colors, viewmats, Ks, width, height = splats
     with _disable_current_modes():
         probe = torch.zeros(len(viewmats), len(means), 2, requires_grad=torch.is_grad_enabled())
-    drawn = ops.rasterize(
-        means, quats=quats, scales=scales, opacities=opacities, colors=colors, viewmats=viewmats, Ks=Ks,
-        width=int(width), height=int(height), background=backgrounds, sh_degree=sh_degree, means2d_offset=probe,
-    )  # fmt: skip
+    inputs = ops.RasterInputs(means, quats, scales, opacities, colors, viewmats, Ks, backgrounds, probe)
+    drawn = ops.rasterize(inputs, ops.RasterSettings(int(width), int(height), sh_degree))
     with _disable_current_modes():
         image = torch.cat([drawn.rgb, drawn.depth], -1)
     return image, drawn.alpha, {"means2d": probe, "radii": drawn.radii}

@@ -11,6 +11,7 @@ import torch
 import torch_tiles
 from torch import Tensor
 
+from splatdistill.ops import RasterInputs, RasterSettings
 from splatdistill.ops.reference import ALPHA_CAP, ALPHA_MIN, TRANSMITTANCE_MIN
 
 
@@ -21,23 +22,10 @@ class PlainImage(NamedTuple):
     pairs: int
 
 
-def rasterize(
-    means: Tensor,
-    *,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    background: Tensor,
-    tile: int,
-) -> PlainImage:
+def rasterize(inputs: RasterInputs, settings: RasterSettings, *, tile: int) -> PlainImage:
     """As `torch_tiles.rasterize`."""
-    num_views = len(viewmats)
-    flat = torch_tiles.project(means, quats, scales, opacities, viewmats, Ks, width, height)
+    num_views, width, height = len(inputs.viewmats), settings.width, settings.height
+    flat = torch_tiles.project(inputs, width, height)
     columns, rows = -(-width // tile), -(-height // tile)
     ids, counts, centres = torch_tiles.tile_entries(flat, num_views, columns, rows, tile)
     place = torch.arange(tile) + 0.5 - tile / 2
@@ -57,6 +45,8 @@ def rasterize(
         before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], 1)
         weight = torch.where(counted, alpha * before, 0.0)
         rest = 1 - weight.sum(1, keepdim=True)
-        tiles.append(weight @ colors[entries % len(means)] + rest * background[index // (rows * columns)])
+        tiles.append(
+            weight @ inputs.colors[entries % len(inputs.means)] + rest * inputs.background[index // (rows * columns)]
+        )
     rgb = torch.stack(tiles).view(num_views, rows, columns, tile, tile, 3).transpose(2, 3)
     return PlainImage(rgb.reshape(num_views, rows * tile, columns * tile, 3)[:, :height, :width], pairs)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from splatdistill.ops import RasterInputs, RasterSettings
 from splatdistill.scene.cameras import orbit
 
 LEAVES = ("means", "quats", "scales", "opacities", "colors")
@@ -25,8 +26,22 @@ class Shape(NamedTuple):
         return f"{self.num_splats // 1000}k {views}{self.size}^2"
 
 
-def ball(shape: Shape, *, seed: int = 0) -> dict[str, Any]:
-    """Keyword arguments of `ops.rasterize`; the tensors of LEAVES require grad.
+class Scene(NamedTuple):
+    """The arguments of `ops.rasterize`."""
+
+    inputs: RasterInputs
+    settings: RasterSettings
+
+    def leaves(self) -> list[Tensor]:
+        """The inputs of LEAVES, without the gradients that they have."""
+        leaves = [getattr(self.inputs, name) for name in LEAVES]
+        for leaf in leaves:
+            leaf.grad = None
+        return leaves
+
+
+def ball(shape: Shape, *, seed: int = 0) -> Scene:
+    """A scene whose inputs of LEAVES require grad.
 
     Means uniform in a ball of radius 0.5, scales log-normal about 0.02, opacities 0.05 to 0.95, random turns and
     colours on white; cameras 2.5 away at 15 degrees elevation with a field of view of 45 degrees.
@@ -42,21 +57,19 @@ def ball(shape: Shape, *, seed: int = 0) -> dict[str, Any]:
         fovy=full * math.radians(45.0),
         size=shape.size,
     )
-    scene: dict[str, Any] = {
-        "means": 0.5 * torch.rand(n, 1, generator=g) ** (1 / 3) * direction,
-        "quats": torch.randn(n, 4, generator=g),
-        "scales": torch.exp(math.log(0.02) + 0.3 * torch.randn(n, 3, generator=g)),
-        "opacities": 0.05 + 0.9 * torch.rand(n, generator=g),
-        "colors": torch.rand(n, 3, generator=g),
-        "viewmats": cameras.viewmats,
-        "Ks": cameras.Ks,
-        "width": shape.size,
-        "height": shape.size,
-        "background": torch.ones(views, 3),
-    }
+    inputs = RasterInputs(
+        means=0.5 * torch.rand(n, 1, generator=g) ** (1 / 3) * direction,
+        quats=torch.randn(n, 4, generator=g),
+        scales=torch.exp(math.log(0.02) + 0.3 * torch.randn(n, 3, generator=g)),
+        opacities=0.05 + 0.9 * torch.rand(n, generator=g),
+        colors=torch.rand(n, 3, generator=g),
+        viewmats=cameras.viewmats,
+        Ks=cameras.Ks,
+        background=torch.ones(views, 3),
+    )
     for name in LEAVES:
-        scene[name].requires_grad_()
-    return scene
+        getattr(inputs, name).requires_grad_()
+    return Scene(inputs, RasterSettings(shape.size, shape.size))
 
 
 def picture_weights(shape: Shape, *, seed: int = 1) -> Tensor:

@@ -22,13 +22,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
+from splatdistill.ops import RasterInputs, RasterSettings
+from splatdistill.ops.geometry import rotation_matrices
 from splatdistill.ops.reference import (
     ALPHA_CAP,
     ALPHA_MIN,
     FOV_MARGIN,
     MAX_EXTENT,
     TRANSMITTANCE_MIN,
-    rotation_matrices,
 )
 
 DEPTH = 32  # entries of a tile blended at a time
@@ -57,46 +58,27 @@ class Flat(NamedTuple):
     seen: Tensor
 
 
-def rasterize(
-    means: Tensor,
-    *,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    background: Tensor,
-    tile: int,
-) -> Image:
-    """As `splatdistill.ops.rasterize` with its default planes and eps2d, classic mode, colors [N,3]. tile: px."""
-    num_views = len(viewmats)
-    flat = project(means, quats, scales, opacities, viewmats, Ks, width, height)
+def rasterize(inputs: RasterInputs, settings: RasterSettings, *, tile: int) -> Image:
+    """As `splatdistill.ops.rasterize` with its default planes and eps2d, and colors [N,3]. tile: px."""
+    num_views, width, height = len(inputs.viewmats), settings.width, settings.height
+    flat = project(inputs, width, height)
     columns, rows = -(-width // tile), -(-height // tile)
     ids, counts, centres = tile_entries(flat, num_views, columns, rows, tile)
-    values = torch.cat([colors.repeat(num_views, 1), flat.depth[:, None], torch.ones_like(flat.depth[:, None])], 1)
+    values = torch.cat(
+        [inputs.colors.repeat(num_views, 1), flat.depth[:, None], torch.ones_like(flat.depth[:, None])], 1
+    )
     blended = blend_tiles(flat, values, ids, counts, centres, tile)
 
     blended = blended.view(num_views, rows, columns, tile, tile, 5).transpose(2, 3)
     blended = blended.reshape(num_views, rows * tile, columns * tile, 5)[:, :height, :width]
     alpha = blended[..., 4:]
-    rgb = blended[..., :3] + (1 - alpha) * background[:, None, None]
+    rgb = blended[..., :3] + (1 - alpha) * inputs.background[:, None, None]
     return Image(rgb, alpha, blended[..., 3:4])
 
 
-def project(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-) -> Flat:
+def project(inputs: RasterInputs, width: int, height: int) -> Flat:
     """Component by component over [V,N]: batches of 3x3 products are slow in torch."""
+    means, quats, scales, opacities, _, viewmats, Ks, *_ = inputs
     near, far, eps2d = 0.01, 1e10, 0.3
     axes = (rotation_matrices(quats) * scales[:, None, :]).unbind(1)  # three rows of R diag(scale), each [N,3]
     x, y, z = (means @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]).unbind(-1)

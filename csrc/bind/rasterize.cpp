@@ -14,6 +14,33 @@ constexpr int64_t kRecordFloats = sizeof(ProjectedSplat) / sizeof(float);
 constexpr int64_t kMaxSide = 16384;  // block coordinates are 13 bits in tile_rows.cpp
 constexpr int64_t kMaxChannels = 1024;
 
+// The arguments of both passes, stated once: their structures, the parameters of the operators and the schemas follow.
+#define SD_INPUTS(X) X(means) X(quats) X(scales) X(opacities) X(colors) X(viewmats) X(Ks)
+#define SD_SETTINGS(X)                         \
+  X(int64_t, "int", width)                     \
+  X(int64_t, "int", height)                    \
+  X(std::optional<int64_t>, "int?", sh_degree) \
+  X(double, "float", near)                     \
+  X(double, "float", far)                      \
+  X(double, "float", eps2d)
+
+#define SD_INPUT_FIELD(name) const Tensor& name;
+#define SD_INPUT_PARAMETER(name) const Tensor &name,
+#define SD_INPUT_VALUE(name) name,
+#define SD_INPUT_SCHEMA(name) "Tensor " #name ", "
+#define SD_SETTING_FIELD(type, schema, name) type name;
+#define SD_SETTING_PARAMETER(type, schema, name) , type name
+#define SD_SETTING_VALUE(type, schema, name) name,
+#define SD_SETTING_SCHEMA(type, schema, name) ", " schema " " #name
+
+struct RasterInputs {
+  SD_INPUTS(SD_INPUT_FIELD)
+};
+
+struct RasterSettings {
+  SD_SETTINGS(SD_SETTING_FIELD)
+};
+
 // The inputs of both passes, checked.
 struct Scene {
   RasterConfig config;
@@ -21,17 +48,17 @@ struct Scene {
   SplatInputs splats;
 };
 
-Scene make_scene(const Tensor& means, const Tensor& quats, const Tensor& scales, const Tensor& opacities,
-                 const Tensor& colors, const Tensor& viewmats, const Tensor& Ks,
-                 const std::optional<Tensor>& means2d_offset, int64_t sh_degree, int64_t width, int64_t height,
-                 double near_plane, double far_plane, double eps2d, bool antialiased) {
+Scene make_scene(const RasterInputs& inputs, const RasterSettings& settings) {
+  const auto& [means, quats, scales, opacities, colors, viewmats, Ks] = inputs;
+  const int64_t width = settings.width, height = settings.height, sh_degree = settings.sh_degree.value_or(-1);
   STD_TORCH_CHECK(means.dim() == 2 && viewmats.dim() == 3, "means must be [N,3] and viewmats [V,4,4]");
   STD_TORCH_CHECK(width > 0 && width <= kMaxSide && height > 0 && height <= kMaxSide, "bad image size");
   const int64_t n = means.size(0), v = viewmats.size(0);
   STD_TORCH_CHECK(n * v < INT32_MAX, "too many splats times views");
   Scene scene;
-  STD_TORCH_CHECK(sh_degree >= -1 && sh_degree <= 3, "sh_degree must be 0..3, or -1 for colours");
-  const bool harmonics = sh_degree >= 0, per_view = !harmonics && colors.dim() == 3;
+  STD_TORCH_CHECK(!settings.sh_degree || (sh_degree >= 0 && sh_degree <= 3),
+                  "sh_degree must be 0..3, or none for colours");
+  const bool harmonics = settings.sh_degree.has_value(), per_view = !harmonics && colors.dim() == 3;
   STD_TORCH_CHECK(colors.dim() == (per_view || harmonics ? 3 : 2), "colors must be [N,D], [V,N,D] or [N,K,3]");
   const int64_t d = colors.size(colors.dim() - 1), rows = harmonics ? colors.size(1) : 0;
   STD_TORCH_CHECK(d > 0 && d <= kMaxChannels && rows <= kMaxChannels, "too many channels");
@@ -40,10 +67,9 @@ Scene make_scene(const Tensor& means, const Tensor& quats, const Tensor& scales,
                   v,
                   static_cast<int>(width),
                   static_cast<int>(height),
-                  static_cast<float>(near_plane),
-                  static_cast<float>(far_plane),
-                  static_cast<float>(eps2d),
-                  antialiased,
+                  static_cast<float>(settings.near),
+                  static_cast<float>(settings.far),
+                  static_cast<float>(settings.eps2d),
                   static_cast<int>(d),
                   per_view,
                   static_cast<int>(sh_degree),
@@ -56,7 +82,7 @@ Scene make_scene(const Tensor& means, const Tensor& quats, const Tensor& scales,
   scene.splats.colors = harmonics  ? checked<float>(colors, "colors", {n, rows, 3})
                         : per_view ? checked<float>(colors, "colors", {v, n, d})
                                    : checked<float>(colors, "colors", {n, d});
-  scene.splats.means2d_offset = means2d_offset ? checked<float>(*means2d_offset, "means2d_offset", {v, n, 2}) : nullptr;
+  scene.splats.means2d_offset = nullptr;
   const float* viewmat = checked<float>(viewmats, "viewmats", {v, 4, 4});
   const float* K = checked<float>(Ks, "Ks", {v, 3, 3});
   for (int64_t i = 0; i < v; ++i)
@@ -66,14 +92,12 @@ Scene make_scene(const Tensor& means, const Tensor& quats, const Tensor& scales,
 
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-Forward rasterize_forward(const Tensor& means, const Tensor& quats, const Tensor& scales, const Tensor& opacities,
-                          const Tensor& colors, const Tensor& viewmats, const Tensor& Ks, const Tensor& background,
-                          const std::optional<Tensor>& means2d_offset, int64_t sh_degree, int64_t width, int64_t height,
-                          double near_plane, double far_plane, double eps2d, bool antialiased) {
-  const Scene scene = make_scene(means, quats, scales, opacities, colors, viewmats, Ks, means2d_offset, sh_degree,
-                                 width, height, near_plane, far_plane, eps2d, antialiased);
+Forward rasterize_forward(SD_INPUTS(SD_INPUT_PARAMETER) const Tensor& background,
+                          const std::optional<Tensor>& means2d_offset SD_SETTINGS(SD_SETTING_PARAMETER)) {
+  Scene scene = make_scene({SD_INPUTS(SD_INPUT_VALUE)}, {SD_SETTINGS(SD_SETTING_VALUE)});
   const RasterConfig& config = scene.config;
   const int64_t n = config.num_splats, v = config.num_views, d = config.num_channels;
+  if (means2d_offset) scene.splats.means2d_offset = checked<float>(*means2d_offset, "means2d_offset", {v, n, 2});
   const float* background_data = checked<float>(background, "background", {v, d});
 
   Tensor means2d = allocate<float>(means, {v, n, 2});
@@ -109,15 +133,12 @@ float* image_gradient(const std::optional<Tensor>& grad, const char* name, std::
 
 Backward rasterize_backward(const Tensor& v_color, const std::optional<Tensor>& v_alpha,
                             const std::optional<Tensor>& v_depth, const std::optional<Tensor>& v_means2d,
-                            const Tensor& means, const Tensor& quats, const Tensor& scales, const Tensor& opacities,
-                            const Tensor& colors, const Tensor& viewmats, const Tensor& Ks, const Tensor& color,
-                            const Tensor& alpha, const Tensor& depth, const Tensor& radii, const Tensor& records_tensor,
-                            const Tensor& tile_offsets, const Tensor& tile_ids, const Tensor& tile_hits,
-                            int64_t sh_degree, double eps2d, bool antialiased, bool cameras) {
-  STD_TORCH_CHECK(color.dim() == 4 && tile_ids.dim() == 1, "color must be [V,H,W,D] and tile_ids [E]");
-  const int64_t height = color.size(1), width = color.size(2);
-  const Scene scene = make_scene(means, quats, scales, opacities, colors, viewmats, Ks, std::nullopt, sh_degree, width,
-                                 height, 0.0, 0.0, eps2d, antialiased);
+                            SD_INPUTS(SD_INPUT_PARAMETER) const Tensor& color, const Tensor& alpha, const Tensor& depth,
+                            const Tensor& radii, const Tensor& records_tensor, const Tensor& tile_offsets,
+                            const Tensor& tile_ids, const Tensor& tile_hits,
+                            bool cameras SD_SETTINGS(SD_SETTING_PARAMETER)) {
+  STD_TORCH_CHECK(tile_ids.dim() == 1, "tile_ids must be [E]");
+  const Scene scene = make_scene({SD_INPUTS(SD_INPUT_VALUE)}, {SD_SETTINGS(SD_SETTING_VALUE)});
   const RasterConfig& config = scene.config;
   const int64_t n = config.num_splats, v = config.num_views, d = config.num_channels, e = tile_ids.size(0);
   check_layout(records_tensor, "records", {v, n, kRecordFloats});
@@ -163,18 +184,14 @@ Backward rasterize_backward(const Tensor& v_color, const std::optional<Tensor>& 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(splatdistill, m) {
-  m.def(
-      "rasterize_forward(Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, "
-      "Tensor Ks, Tensor background, Tensor? means2d_offset, int sh_degree, int width, int height, float near, float "
-      "far, "
-      "float eps2d, bool antialiased) -> (Tensor color, Tensor alpha, Tensor depth, Tensor means2d, Tensor radii, "
-      "Tensor records, Tensor tile_offsets, Tensor tile_ids, Tensor tile_hits)");
-  m.def(
-      "rasterize_backward(Tensor v_color, Tensor? v_alpha, Tensor? v_depth, Tensor? v_means2d, Tensor means, "
-      "Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor Ks, Tensor color, "
-      "Tensor alpha, Tensor depth, Tensor radii, Tensor records, Tensor tile_offsets, Tensor tile_ids, "
-      "Tensor tile_hits, int sh_degree, float eps2d, bool antialiased, bool cameras) -> (Tensor means, Tensor quats, "
-      "Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor background, Tensor means2d_offset)");
+  m.def("rasterize_forward(" SD_INPUTS(SD_INPUT_SCHEMA) "Tensor background, Tensor? means2d_offset" SD_SETTINGS(
+      SD_SETTING_SCHEMA) ") -> (Tensor color, Tensor alpha, Tensor depth, Tensor means2d, Tensor radii, Tensor records, "
+      "Tensor tile_offsets, Tensor tile_ids, Tensor tile_hits)");
+  m.def("rasterize_backward(Tensor v_color, Tensor? v_alpha, Tensor? v_depth, Tensor? v_means2d, " SD_INPUTS(
+      SD_INPUT_SCHEMA) "Tensor color, Tensor alpha, Tensor depth, Tensor radii, Tensor records, Tensor tile_offsets, "
+      "Tensor tile_ids, Tensor tile_hits, bool cameras" SD_SETTINGS(SD_SETTING_SCHEMA) ") -> (Tensor means, "
+      "Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor background, "
+      "Tensor means2d_offset)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(splatdistill, CPU, m) {

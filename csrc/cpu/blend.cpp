@@ -1,3 +1,4 @@
+// Compiled with fused multiply-adds.
 #include "blend.h"
 
 #include "levels.h"

@@ -1,7 +1,9 @@
 """Which CPU kernels there are and how each is compiled; used by setup.py and csrc/cpu/check/run.py.
 
-The kernels know no torch. Each file of KERNELS is compiled once for every instruction-set level of a machine, and the
-level is chosen when the program starts.
+The kernels know no torch. Every .cpp beside this file is one. A file that declares SD_LEVEL is compiled once for every
+instruction-set level of a machine, and the level is chosen when the program starts; any other is compiled once. Results
+are rounded after every operation, as CUDA does it with -fmad=false and torch does it, so that densify masks are equal
+everywhere; but not in a file whose first line says otherwise, as those of the rasteriser.
 """
 
 from __future__ import annotations
@@ -12,11 +14,8 @@ import subprocess
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-KERNELS = ["blend.cpp", "blend_backward.cpp", "products.cpp", "project.cpp", "project_backward.cpp",
-           "residual.cpp", "tile_rows.cpp", "update.cpp"]  # fmt: skip
-COMMON = ["densify.cpp", "levels.cpp", "philox.cpp", "raster.cpp", "tiles.cpp"]
-# Rounded after every operation, as CUDA does it with -fmad=false and torch does it: densify masks are equal everywhere.
-UNFUSED = ["densify.cpp", "products.cpp", "residual.cpp", "update.cpp"]
+_EACH_LEVEL = "\nSD_DECLARE_LEVEL(SD_LEVEL)\n"
+_FUSED = "// Compiled with fused multiply-adds.\n"
 
 # Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.
 OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
@@ -45,10 +44,16 @@ def levels(machine: str) -> dict[str, list[str]]:
 def jobs(build: Path, machine: str) -> list[Job]:
     """Every level of every kernel, and what has no levels."""
     _, define = _family(machine)
-    out = [(FOLDER / name, build / f"{name}.{level}.o", [f"-DSD_LEVEL={level}", *flags])
-           for name in KERNELS for level, flags in levels(machine).items()]  # fmt: skip
-    out += [(FOLDER / name, build / f"{name}.o", [define] if define else []) for name in COMMON]
-    return [(file, to, [*flags, "-ffp-contract=off"] if file.name in UNFUSED else flags) for file, to, flags in out]
+    out = []
+    for file in sorted(FOLDER.glob("*.cpp")):
+        text = file.read_text(encoding="utf-8")
+        rounding = [] if text.startswith(_FUSED) else ["-ffp-contract=off"]
+        if _EACH_LEVEL in text:
+            out += [(file, build / f"{file.name}.{level}.o", [f"-DSD_LEVEL={level}", *flags, *rounding])
+                    for level, flags in levels(machine).items()]  # fmt: skip
+        else:
+            out.append((file, build / f"{file.name}.o", [*([define] if define else []), *rounding]))
+    return out
 
 
 def compile_all(build: Path, commands: dict[str, list[str]], todo: list[Job]) -> list[str]:

@@ -3,29 +3,23 @@
 #include <cstdlib>
 #include <cstring>
 
-SD_DECLARE_LEVEL(generic)
+#define SD_KERNEL_ENTRY(result, name, parameters) , name
+#define SD_LEVEL_TABLE(level)                                      \
+  SD_DECLARE_LEVEL(level)                                          \
+  namespace sd::cpu::level {                                       \
+  constexpr Kernels kTable = {#level SD_KERNELS(SD_KERNEL_ENTRY)}; \
+  }
+
+SD_LEVEL_TABLE(generic)
 #if defined(SD_X86_LEVELS)
-SD_DECLARE_LEVEL(x86_64_v3)
-SD_DECLARE_LEVEL(x86_64_v4)
+SD_LEVEL_TABLE(x86_64_v3)
+SD_LEVEL_TABLE(x86_64_v4)
 #elif defined(SD_ARM_LEVELS)
-SD_DECLARE_LEVEL(neon)
+SD_LEVEL_TABLE(neon)
 #endif
 
 namespace sd::cpu {
 namespace {
-
-#define SD_KERNELS(level)   \
-  {#level,                  \
-   level::project,          \
-   level::fill_tile_row,    \
-   level::blend,            \
-   level::blend_backward,   \
-   level::project_backward, \
-   level::residual,         \
-   level::noising,          \
-   level::products,         \
-   level::usable_gradients, \
-   level::adam}
 
 const Kernels& choose() {
   const Levels all = levels();
@@ -41,12 +35,12 @@ const Kernels& choose() {
 Levels levels() {
   static const Level list[] = {
 #if defined(SD_X86_LEVELS)
-      {SD_KERNELS(x86_64_v4), __builtin_cpu_supports("x86-64-v4") != 0},
-      {SD_KERNELS(x86_64_v3), __builtin_cpu_supports("x86-64-v3") != 0},
+      {x86_64_v4::kTable, __builtin_cpu_supports("x86-64-v4") != 0},
+      {x86_64_v3::kTable, __builtin_cpu_supports("x86-64-v3") != 0},
 #elif defined(SD_ARM_LEVELS)
-      {SD_KERNELS(neon), true},  // every 64-bit ARM has it
+      {neon::kTable, true},  // every 64-bit ARM has it
 #endif
-      {SD_KERNELS(generic), true},
+      {generic::kTable, true},
   };
   return {list, sizeof list / sizeof list[0]};
 }

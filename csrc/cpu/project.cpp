@@ -1,3 +1,4 @@
+// Compiled with fused multiply-adds.
 #include "project.h"
 
 #include "harmonics.h"
@@ -36,7 +37,6 @@ inline vm within(vf low, vf v, vf high) { return both(at_most(low, v), at_most(v
 
 Footprint footprint(const RasterConfig& config, const ViewSplat& p, vf opacity) {
   Footprint f;
-  if (config.antialiased) opacity *= sqrt(max(p.det / p.det_blurred, vf{}));
   f.log2_opacity = log2(opacity);
   // alpha falls to kAlphaMin at sqrt(2 ln(opacity / kAlphaMin)) standard deviations.
   const vf sigmas = min(sqrt(max(2.0f * kLn2 * (f.log2_opacity - kLog2AlphaMin), vf{})), broadcast(kMaxExtent));

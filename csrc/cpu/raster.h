@@ -20,7 +20,6 @@ struct RasterConfig {
   int width, height;  // px
   float near_plane, far_plane;
   float eps2d;           // px^2 added to the diagonal of the projected covariance
-  bool antialiased;      // scale the opacity by what eps2d takes from the peak
   int num_channels;      // D
   bool colors_per_view;  // colors are [V,N,D] instead of [N,D]
   int sh_degree;         // 0..3: colors are harmonics [N,sh_rows,3] and D is 3; -1: colors are colours

@@ -190,6 +190,20 @@ SD_HD vf exp2(vf x) {
 #endif
 }
 
+// a * b + c, rounded once where the level has an instruction for it: whether the compiler would fuse the two depends on
+// the code around them, and so would the last bit of the result.
+SD_HD vf fused(vf a, vf b, vf c) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+  return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(SD_NEON)
+  return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return a * b + c;
+#endif
+}
+
 // log2(x) for normal x > 0, by 2/ln2 * atanh((m - 1) / (m + 1)) with the mantissa m in [sqrt(1/2), sqrt(2)).
 SD_HD vf log2(vf x) {
   const vi exponent = (vi)((vu)x - 0x3f3504f3u) >> 23;
@@ -200,7 +214,7 @@ SD_HD vf log2(vf x) {
   p = p * s2 + 0.577078016f;
   p = p * s2 + 0.961796694f;
   p = p * s2 + 2.885390082f;
-  return s * p + __builtin_convertvector(exponent, vf);
+  return fused(s, p, __builtin_convertvector(exponent, vf));
 }
 
 #if defined(__AVX512F__)

@@ -1,3 +1,4 @@
+// Compiled with fused multiply-adds.
 #include "levels.h"
 #include "raster.h"
 #include "simd.h"

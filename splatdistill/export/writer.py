@@ -20,11 +20,10 @@ from splatdistill.scene.gaussians import Splats
 from splatdistill.utils.device import pick_device
 
 SPLATS = tuple(FRAMES)
-FILMS = ("mp4", "gif")
 
 
 def write(path: Path, splats: Splats, *, kind: str, config: TrainConfig) -> Path:
-    """Writes one of SPLATS, one of FILMS, png or mesh; returns what was written. Films turn once, on white; the picture
+    """Writes one of SPLATS, mp4, gif, png or mesh; returns what was written. Films turn once, on white; the picture
     shows the front on a transparent ground; the mesh is a .glb of coloured triangles. config: cameras, and size and
     frames of `output`.
     """

@@ -22,7 +22,8 @@ from splatdistill.io import glb, ply
 from splatdistill.io.files import replacing
 from splatdistill.io.frames import convert_frame
 from splatdistill.io.kinds import FRAMES, MAX_HEADER, Arrays, FormatError, kind_of, normalized, ply_up
-from splatdistill.scene.gaussians import FIELDS, SH_C0, Splats
+from splatdistill.ops.geometry import SH_C0
+from splatdistill.scene.gaussians import FIELDS, Splats
 
 MAX_SPLATS = 20_000_000
 MAX_RATIO = 32  # of unpacked to packed bytes of a .spz; positions alone keep it below 8

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from splatdistill.io.kinds import Up
-from splatdistill.ops.reference import rotation_matrices, sh_basis
+from splatdistill.ops.geometry import rotation_matrices, sh_basis
 from splatdistill.scene.gaussians import FIELDS, Splats, with_sh_degree
 
 Vector = tuple[float, float, float]

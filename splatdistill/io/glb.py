@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from splatdistill.io.kinds import Arrays, FormatError
-from splatdistill.scene.gaussians import SH_C0
+from splatdistill.ops.geometry import SH_C0
 
 EXTENSION = "KHR_gaussian_splatting"
 MAX_JSON = 1 << 17  # bytes; that of one object has some 3000

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,44 @@ MAX_SIDE = 16384
 MAX_CHANNELS = 1024
 _CPU = torch.device("cpu")
 _RECORD_FLOATS = 16  # sizeof(ProjectedSplat) / sizeof(float) in csrc/cpu/raster.h
+
+
+class RasterInputs(NamedTuple):
+    """What is drawn, and from where: V views of N splats, float32 on the CPU. Gradients reach all but Ks.
+
+    means: [N,3] world units. quats: [N,4] wxyz, any norm but 0. scales: [N,3] standard deviations, world units.
+    opacities: [N] in 0..1. colors: [N,D] with any number of channels, or [V,N,D] when they depend on the view, or
+    spherical harmonics where the settings name their degree. viewmats: [V,4,4] world to camera, OpenCV axes.
+    Ks: [V,3,3] px, pixel centres at +0.5. background: [V,D].
+    means2d_offset: [V,N,2] px, added to the projected means. Pass zeros that require grad: their gradient is the one
+    with respect to means2d, the densify statistic.
+    """
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    colors: Tensor
+    viewmats: Tensor
+    Ks: Tensor
+    background: Tensor
+    means2d_offset: Tensor | None = None
+
+
+class RasterSettings(NamedTuple):
+    """How it is drawn.
+
+    width, height: px. sh_degree: 0..3 makes `colors` spherical harmonics [N,K,3], K >= (sh_degree + 1)^2, in the order
+    of 3DGS: the colour is max(0.5 + their sum in the direction from the camera's centre to the mean, 0), and D is 3.
+    near, far: world units; splats outside are not drawn. eps2d: px^2, added to the projected variances.
+    """
+
+    width: int
+    height: int
+    sh_degree: int | None = None
+    near: float = 0.01
+    far: float = 1e10
+    eps2d: float = 0.3
 
 
 class Raster(NamedTuple):
@@ -31,74 +70,17 @@ class Raster(NamedTuple):
     radii: Tensor
 
 
-def rasterize(
-    means: Tensor,
-    *,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    background: Tensor,
-    means2d_offset: Tensor | None = None,
-    sh_degree: int | None = None,
-    near: float = 0.01,
-    far: float = 1e10,
-    eps2d: float = 0.3,
-    antialiased: bool = False,
-) -> Raster:
-    """Draws N Gaussians into V views, front to back. Everything is float32 on the CPU.
+def rasterize(inputs: RasterInputs, settings: RasterSettings) -> Raster:
+    """Draws N Gaussians into V views, front to back.
 
-    means: [N,3] world units. quats: [N,4] wxyz, any norm but 0. scales: [N,3] standard deviations, world units.
-    opacities: [N] in 0..1. colors: [N,D] with any number of channels, or [V,N,D] when they depend on the view.
-    viewmats: [V,4,4] world to camera, OpenCV axes. Ks: [V,3,3] px, pixel centres at +0.5. background: [V,D].
-    sh_degree: 0..3 makes `colors` spherical harmonics [N,K,3], K >= (sh_degree + 1)^2, in the order of 3DGS: the colour
-    is max(0.5 + their sum in the direction from the camera's centre to the mean, 0), and D is 3.
-    means2d_offset: [V,N,2] px, added to the projected means. Pass zeros that require grad: their gradient is the one
-    with respect to means2d, the densify statistic.
-    near, far: world units; splats outside are not drawn. eps2d: px^2, added to the projected variances.
-    antialiased: scale each opacity by what eps2d takes from its peak.
-
-    Gradients reach every tensor but Ks. They are bitwise the same for any number of threads. A splat that is
-    not finite is not drawn. gsplat's rules: alpha capped at 0.999, pairs below 1/255 skipped, a pixel stops before the
-    splat that would leave a transmittance of 1e-4 or less, ties in depth go by index.
+    Gradients are bitwise the same for any number of threads. A splat that is not finite is not drawn. gsplat's rules:
+    alpha capped at 0.999, pairs below 1/255 skipped, a pixel stops before the splat that would leave a transmittance of
+    1e-4 or less, ties in depth go by index.
     """
-    if not isinstance(means, Tensor) or means.device != _CPU:
+    if not isinstance(inputs.means, Tensor) or inputs.means.device != _CPU:
         raise ValueError("means must be a tensor on the CPU; on a GPU use the gsplat renderer.")
-    _check_numbers(width, height, near, far, eps2d)
-
-    def checked(name: str, value: Tensor, *shape: int | None) -> Tensor:
-        return _check.tensor(name, value, shape=shape, dtype=torch.float32, device=_CPU)
-
-    means = checked("means", means, None, 3)
-    viewmats = checked("viewmats", viewmats, None, 4, 4)
-    num_splats, num_views = means.shape[0], viewmats.shape[0]
-    Ks = checked("Ks", Ks, num_views, 3, 3)
-    _check_cameras(viewmats, Ks)
-    colors = _check_colors(colors, sh_degree, num_views, num_splats)
-    if means2d_offset is not None:
-        means2d_offset = checked("means2d_offset", means2d_offset, num_views, num_splats, 2)
-    arguments = (
-        means,
-        checked("quats", quats, num_splats, 4),
-        checked("scales", scales, num_splats, 3),
-        checked("opacities", opacities, num_splats),
-        colors,
-        viewmats,
-        Ks,
-        checked("background", background, num_views, colors.shape[-1]),
-        means2d_offset,
-        -1 if sh_degree is None else sh_degree,
-        width,
-        height,
-        near,
-        far,
-        eps2d,
-        antialiased,
-    )
+    _check_settings(settings)
+    arguments = (*_checked(inputs, settings), *settings)
     if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
         outputs = _Rasterize.apply(*arguments)
     else:
@@ -106,13 +88,41 @@ def rasterize(
     return Raster(*outputs[:5])
 
 
-def _check_numbers(width: int, height: int, near: float, far: float, eps2d: float) -> None:
-    _check.integer("width", width, low=1, high=MAX_SIDE)
-    _check.integer("height", height, low=1, high=MAX_SIDE)
-    if not 0 < near < far:
-        raise ValueError(f"near and far must satisfy 0 < near < far, got {near} and {far}.")
-    if not 0 <= eps2d < math.inf:
-        raise ValueError(f"eps2d must be finite and at least 0, got {eps2d}.")
+def _checked(inputs: RasterInputs, settings: RasterSettings) -> RasterInputs:
+    def checked(name: str, *shape: int | None) -> Tensor:
+        return _check.tensor(name, getattr(inputs, name), shape=shape, dtype=torch.float32, device=_CPU)
+
+    means, viewmats = checked("means", None, 3), checked("viewmats", None, 4, 4)
+    num_splats, num_views = means.shape[0], viewmats.shape[0]
+    Ks = checked("Ks", num_views, 3, 3)
+    _check_cameras(viewmats, Ks)
+    colors = _check_colors(inputs.colors, settings.sh_degree, num_views, num_splats)
+    return RasterInputs(
+        means,
+        checked("quats", num_splats, 4),
+        checked("scales", num_splats, 3),
+        checked("opacities", num_splats),
+        colors,
+        viewmats,
+        Ks,
+        checked("background", num_views, colors.shape[-1]),
+        None if inputs.means2d_offset is None else checked("means2d_offset", num_views, num_splats, 2),
+    )
+
+
+def _grouped(arguments: Sequence[Any]) -> tuple[RasterInputs, RasterSettings]:
+    """The arguments of the operator, which are the fields of both one after another."""
+    count = len(RasterInputs._fields)
+    return RasterInputs(*arguments[:count]), RasterSettings(*arguments[count:])
+
+
+def _check_settings(settings: RasterSettings) -> None:
+    _check.integer("width", settings.width, low=1, high=MAX_SIDE)
+    _check.integer("height", settings.height, low=1, high=MAX_SIDE)
+    if not 0 < settings.near < settings.far:
+        raise ValueError(f"near and far must satisfy 0 < near < far, got {settings.near} and {settings.far}.")
+    if not 0 <= settings.eps2d < math.inf:
+        raise ValueError(f"eps2d must be finite and at least 0, got {settings.eps2d}.")
 
 
 def _check_colors(colors: Tensor, sh_degree: int | None, num_views: int, num_splats: int) -> Tensor:
@@ -141,14 +151,14 @@ def _check_cameras(viewmats: Tensor, Ks: Tensor) -> None:
 
 
 @torch.library.register_fake("splatdistill::rasterize_forward")
-def _forward_fake(
-    means, quats, scales, opacities, colors, viewmats, Ks, background, means2d_offset, sh_degree, width, height, *_
-) -> tuple[Tensor, ...]:
-    views, splats = viewmats.shape[0], means.shape[0]
+def _forward_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    inputs, settings = _grouped(arguments)
+    means, height, width = inputs.means, settings.height, settings.width
+    views, splats = inputs.viewmats.shape[0], means.shape[0]
     tiles = views * ((width + 15) // 16) * ((height + 15) // 16)
     entries = torch.library.get_ctx().new_dynamic_size()
     return (
-        means.new_empty(views, height, width, colors.shape[-1]),
+        means.new_empty(views, height, width, inputs.colors.shape[-1]),
         means.new_empty(views, height, width, 1),
         means.new_empty(views, height, width, 1),
         means.new_empty(views, splats, 2),
@@ -160,43 +170,44 @@ def _forward_fake(
     )
 
 
+# The operator for gradients takes those of four outputs, the inputs up to this one, what the forward saved, whether
+# gradients of the cameras are asked for, and the settings.
+_DRAWN = RasterInputs._fields.index("background")
+_CAMERAS, _OFFSET = (RasterInputs._fields.index(name) for name in ("viewmats", "means2d_offset"))
+
+
 @torch.library.register_fake("splatdistill::rasterize_backward")
-def _backward_fake(
-    v_color, v_alpha, v_depth, v_means2d, means, quats, scales, opacities, colors, viewmats, *args
-) -> tuple[Tensor, ...]:
-    like = [torch.empty_like(t) for t in (means, quats, scales, opacities, colors)]
-    views, splats, cameras = viewmats.shape[0], means.shape[0], args[-1]
+def _backward_fake(v_color, v_alpha, v_depth, v_means2d, *arguments: Any) -> tuple[Tensor, ...]:
+    means, *_, colors, viewmats, _Ks = arguments[:_DRAWN]
+    cameras = arguments[-len(RasterSettings._fields) - 1]
+    views = viewmats.shape[0]
     return (
-        *like,
+        *(torch.empty_like(t) for t in arguments[:_CAMERAS]),
         means.new_empty(views if cameras else 0, 4, 4),
         means.new_empty(views, colors.shape[-1]),
-        means.new_empty(views, splats, 2),
+        means.new_empty(views, means.shape[0], 2),
     )
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    means, quats, scales, opacities, colors, viewmats, Ks, _background, _offset, sh_degree, *_, eps2d, antialiased = (
-        inputs
-    )
+    inputs, settings = _grouped(inputs)
     color, alpha, depth, _means2d, radii, records, *lists = output
-    ctx.save_for_backward(
-        means, quats, scales, opacities, colors, viewmats, Ks, color, alpha, depth, radii, records, *lists
-    )
-    ctx.settings = sh_degree, eps2d, antialiased
+    ctx.save_for_backward(*inputs[:_DRAWN], color, alpha, depth, radii, records, *lists)
+    ctx.settings = settings
     ctx.mark_non_differentiable(radii, records, *lists)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx, v_color, v_alpha, v_depth, v_means2d, *_):
-    v_color = torch.zeros_like(ctx.saved_tensors[7]) if v_color is None else v_color
+    v_color = torch.zeros_like(ctx.saved_tensors[_DRAWN]) if v_color is None else v_color
     grads = [None if grad is None else grad.contiguous() for grad in (v_color, v_alpha, v_depth, v_means2d)]
-    cameras, has_offset = ctx.needs_input_grad[5], ctx.needs_input_grad[8]
-    means, quats, scales, opacities, colors, viewmats, background, offset = (
-        torch.ops.splatdistill.rasterize_backward.default(*grads, *ctx.saved_tensors, *ctx.settings, cameras)
+    cameras = ctx.needs_input_grad[_CAMERAS]
+    *splats, viewmats, background, offset = torch.ops.splatdistill.rasterize_backward.default(
+        *grads, *ctx.saved_tensors, cameras, *ctx.settings
     )
     viewmats = viewmats if cameras else None
-    offset = offset if has_offset else None
-    return means, quats, scales, opacities, colors, viewmats, None, background, offset, *[None] * 7
+    offset = offset if ctx.needs_input_grad[_OFFSET] else None
+    return *splats, viewmats, None, background, offset, *[None] * len(ctx.settings)
 
 
 class _Rasterize(torch.autograd.Function):

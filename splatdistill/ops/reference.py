@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from splatdistill.ops.geometry import camera_centre, rotation_matrices, sh_basis
+from splatdistill.ops.rasterize import RasterInputs, RasterSettings
+
 ALPHA_CAP = 0.999
 ALPHA_MIN = 1 / 255
 TRANSMITTANCE_MIN = 1e-4
 MAX_EXTENT = 3.33
 FOV_MARGIN = 0.3
-SH_C0 = 0.28209479177387814  # Y_0^0, the constant spherical harmonic
 
 
 class DenseRaster(NamedTuple):
@@ -39,45 +41,25 @@ class Projection(NamedTuple):
     seen: Tensor
 
 
-def rasterize(
-    means: Tensor,
-    *,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    background: Tensor,
-    means2d_offset: Tensor | None = None,
-    sh_degree: int | None = None,
-    near: float = 0.01,
-    far: float = 1e10,
-    eps2d: float = 0.3,
-    antialiased: bool = False,
-    depth_keys: Tensor | None = None,
-) -> DenseRaster:
+def rasterize(inputs: RasterInputs, settings: RasterSettings, *, depth_keys: Tensor | None = None) -> DenseRaster:
     """`splatdistill.ops.rasterize` over every pair of pixel and splat, by autograd; memory is O(N H W).
 
     depth_keys: [V,N] what to sort by (stable, ascending); the depths rounded to float32 when None.
     """
-    shape = rotation_matrices(quats) * scales[:, None, :]
     views = []
-    for view, (viewmat, K) in enumerate(zip(viewmats, Ks, strict=True)):
-        offset = means2d_offset[view] if means2d_offset is not None else means.new_zeros(len(means), 2)
-        p = project(means, shape, opacities, viewmat, K, width, height, offset, near, far, eps2d, antialiased)
+    for view, viewmat in enumerate(inputs.viewmats):
+        p = project(inputs, settings, view)
         keys = p.depth.detach().float() if depth_keys is None else depth_keys[view]
         order = torch.argsort(keys, stable=True)
         order = order[p.seen[order]]
-        if sh_degree is not None:
-            color = harmonic_colors(means, colors, viewmat, sh_degree)
+        colors = inputs.colors
+        if settings.sh_degree is not None:
+            color = harmonic_colors(inputs.means, colors, viewmat, settings.sh_degree)
         else:
             color = colors[view] if colors.dim() == 3 else colors
         values = torch.cat([color, p.depth[:, None]], dim=1)
-        image, transmittance, near_cut = composite(p, values, order, width, height)
-        rgb = image[..., :-1] + transmittance * background[view]
+        image, transmittance, near_cut = composite(p, values, order, settings.width, settings.height)
+        rgb = image[..., :-1] + transmittance * inputs.background[view]
         mean = torch.where(p.seen[:, None], p.mean, 0.0)
         views.append((rgb, 1 - transmittance, image[..., -1:], mean, p.radii, near_cut))
     return DenseRaster(*(torch.stack(part) for part in zip(*views, strict=True)))
@@ -89,77 +71,29 @@ def harmonic_colors(means: Tensor, coefficients: Tensor, viewmat: Tensor, degree
     return torch.relu(0.5 + torch.einsum("ns,nsc->nc", basis, coefficients[:, : basis.shape[-1]]))
 
 
-def camera_centre(viewmat: Tensor) -> Tensor:
-    """[3], in the world, of a camera [4,4]."""
-    return -torch.linalg.solve(viewmat[:3, :3], viewmat[:3, 3])
-
-
-def sh_basis(direction: Tensor, degree: int) -> Tensor:
-    """Real spherical harmonics of unit directions [...,3] up to `degree` 0..3, [..., (degree+1)^2], signs and order
-    of 3DGS.
-    """
-    x, y, z = direction.unbind(-1)
-    xx, yy, zz = x * x, y * y, z * z
-    basis = [torch.full_like(x, SH_C0)]
-    if degree > 0:
-        basis += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
-    if degree > 1:
-        basis += [1.0925484305920792 * x * y, -1.0925484305920792 * y * z, 0.31539156525252005 * (2 * zz - xx - yy)]
-        basis += [-1.0925484305920792 * x * z, 0.5462742152960396 * (xx - yy)]
-    if degree > 2:
-        basis += [-0.5900435899266435 * y * (3 * xx - yy), 2.890611442640554 * x * y * z]
-        basis += [-0.4570457994644658 * y * (4 * zz - xx - yy), 0.3731763325901154 * z * (2 * zz - 3 * xx - 3 * yy)]
-        basis += [-0.4570457994644658 * x * (4 * zz - xx - yy), 1.445305721320277 * z * (xx - yy)]
-        basis += [-0.5900435899266435 * x * (xx - 3 * yy)]
-    return torch.stack(basis, -1)
-
-
-def rotation_matrices(quats: Tensor) -> Tensor:
-    """[N,4] wxyz of any norm to [N,3,3]."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1, eps=0).unbind(-1)
-    rows = [
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
-        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
-        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
-    ]
-    return torch.stack(rows, -2)
-
-
-def project(
-    means: Tensor,
-    shape: Tensor,
-    opacities: Tensor,
-    viewmat: Tensor,
-    K: Tensor,
-    width: int,
-    height: int,
-    offset: Tensor,
-    near: float,
-    far: float,
-    eps2d: float,
-    antialiased: bool,
-) -> Projection:
-    """The 2D Gaussians one camera sees. shape: [N,3,3], rotation times diag(scale)."""
+def project(inputs: RasterInputs, settings: RasterSettings, view: int) -> Projection:
+    """The 2D Gaussians that the camera of number `view` sees."""
+    means, opacities, viewmat, K = inputs.means, inputs.opacities, inputs.viewmats[view], inputs.Ks[view]
+    shape = rotation_matrices(inputs.quats) * inputs.scales[:, None, :]  # [N,3,3]
     rotation = viewmat[:3, :3]
     camera = means @ rotation.T + viewmat[:3, 3]
     z = camera[:, 2]
-    size = means.new_tensor([width, height])
+    size = means.new_tensor([settings.width, settings.height])
     focal, centre = torch.stack([K[0, 0], K[1, 1]]), torch.stack([K[0, 2], K[1, 2]])
     slope = camera[:, :2] / z[:, None]
     margin = FOV_MARGIN * 0.5 * size / focal
     clamped = torch.clamp(slope, min=-(centre / focal + margin), max=(size - centre) / focal + margin)
     jacobian = (focal / z[:, None])[..., None] * (rotation[:2] - clamped[..., None] * rotation[2])  # [N,2,3]
     axes = jacobian @ shape
-    plain = axes @ axes.mT
-    cov = plain + eps2d * torch.eye(2, dtype=means.dtype, device=means.device)
+    cov = axes @ axes.mT + settings.eps2d * torch.eye(2, dtype=means.dtype, device=means.device)
     det = cov[:, 0, 0] * cov[:, 1, 1] - cov[:, 0, 1] ** 2
-    if antialiased:
-        plain_det = plain[:, 0, 0] * plain[:, 1, 1] - plain[:, 0, 1] ** 2
-        opacities = opacities * torch.sqrt(torch.clamp(plain_det / det, min=0.0))
-    mean = focal * slope + centre + offset
+    mean = focal * slope + centre
+    if inputs.means2d_offset is not None:
+        mean = mean + inputs.means2d_offset[view]
     extent = torch.sqrt(2 * torch.log(opacities.clamp(min=ALPHA_MIN) / ALPHA_MIN)).clamp(max=MAX_EXTENT)
     radii = torch.ceil(extent[:, None] * torch.sqrt(torch.stack([cov[:, 0, 0], cov[:, 1, 1]], -1))).detach()
-    seen = (z >= near) & (z <= far) & (det > 0) & torch.isfinite(det) & (opacities >= ALPHA_MIN) & (radii > 0).any(-1)
+    seen = (z >= settings.near) & (z <= settings.far) & (det > 0) & torch.isfinite(det)
+    seen = seen & (opacities >= ALPHA_MIN) & (radii > 0).any(-1)
     seen = seen & (mean + radii > 0).all(-1) & (mean - radii < size).all(-1)
     radii = torch.where(seen[:, None], radii, 0.0).to(torch.int32)
     conic = torch.stack([cov[:, 1, 1], -cov[:, 0, 1], cov[:, 0, 0]], -1) / det[:, None]
@@ -252,7 +186,7 @@ def philox_words(counter: Tensor, key: Tensor) -> Tensor:
 
 
 def philox_normal(key: int, ids: Tensor, num: int) -> Tensor:
-    """`splatdistill.ops.philox_normal`: [N,num] float32, computed in float64."""
+    """[N,num] float32, computed in float64: what `densify.scatter` draws for key and ids [N]."""
     low = 0xFFFFFFFF
     blocks = torch.arange((num + 3) // 4, device=ids.device)
     rows = ids[:, None].expand(-1, len(blocks))

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from splatdistill.priors.base import Choice, Condition, VariationalScore
-from splatdistill.priors.oracles import GaussianScore, ParticleScore
+from splatdistill.priors.oracles import ParticleScore
 from splatdistill.scene.types import Cameras
 
 COLOURS = {
@@ -41,44 +41,6 @@ class Gaussian:
 
     def epsilon(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return sigma * (x - alpha * self.mean) / (alpha**2 * self.std**2 + sigma**2)
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """sum_m weights_m N(means_m, std^2 I) for each view on its own; means: M tensors broadcastable to [V,C,h,w]."""
-
-    means: Sequence[Tensor]
-    std: float
-    weights: Sequence[float]
-
-    def epsilon(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        variance = alpha**2 * self.std**2 + sigma**2
-        centred = torch.stack([x - alpha * mean for mean in self.means])  # [M,V,C,h,w]
-        log_weight = torch.tensor(self.weights, device=x.device).log().view(-1, 1)
-        logits = log_weight - centred.square().sum((2, 3, 4)) / (2 * variance.view(1, -1))
-        responsibility = torch.softmax(logits, 0)[..., None, None, None]
-        return sigma * (responsibility * centred).sum(0) / variance
-
-
-@dataclass(frozen=True)
-class Equicorrelated:
-    """Groups of `views` whose images are jointly Gaussian: covariance std^2 ((1 - rho) I + rho 1 1^T) over the
-    views.
-    """
-
-    mean: Tensor
-    std: float
-    rho: float
-    views: int
-
-    def epsilon(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        d = (x - alpha * self.mean).unflatten(0, (-1, self.views))
-        alpha, sigma = (a.unflatten(0, (-1, self.views)) for a in (alpha, sigma))
-        common = d.mean(1, keepdim=True)
-        var = alpha**2 * self.std**2
-        along = var * (1 + (self.views - 1) * self.rho) + sigma**2
-        across = var * (1 - self.rho) + sigma**2
-        return (sigma * (common / along + (d - common) / across)).flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -114,10 +76,8 @@ class AnalyticPrior:
     network_engine = "torch"
     origin = "analytic"
 
-    def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1, learned: bool = False) -> None:
-        """learned: the second score of VSD and ESD is a linear network that learns, and not the exact one."""
+    def __init__(self, scene: Scene, *, image_size: int, num_views: int = 1) -> None:
         self.scene = scene
-        self.learned = learned
         self.image_size = image_size
         self.num_views = num_views
         betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000, dtype=torch.float64) ** 2
@@ -160,27 +120,8 @@ class AnalyticPrior:
     def variational(
         self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
     ) -> VariationalScore:
-        if not self.learned:
-            return ParticleScore(particles=particles)
-        shape = (3, self.image_size, self.image_size)
-        return GaussianScore(shape, alphas_cumprod=self.alphas_cumprod, lr=lr, dropout=dropout, particles=particles)
-
-
-def two_view(front: Tensor, back: Tensor, *, std: float, told: bool) -> Scene:
-    """An object that looks like `front` from azimuths within 90 degrees of 0 and like `back` from the others
-    ([C,h,w] each).
-
-    `told`: the prior knows the camera. If not, every view is scored by the even mixture of both, which is how Janus
-    begins.
-    """
-
-    def scene(prompt: str, cameras: Cameras | None) -> Density:
-        if not told or cameras is None:
-            return Mixture([front, back], std, [0.5, 0.5])
-        facing = (cameras.azimuth.abs() < math.pi / 2).view(-1, 1, 1, 1)
-        return Gaussian(torch.where(facing, front, back), std)
-
-    return scene
+        """The exact score of the renders at hand."""
+        return ParticleScore(particles=particles)
 
 
 def beach_ball(*, image_size: int, std: float = 0.1) -> Scene:

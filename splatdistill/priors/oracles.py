@@ -1,13 +1,12 @@
-"""The second score of VSD and ESD where it is no network: exact for the renders at hand, or a learned Gaussian."""
+"""The second score of VSD and ESD where it is no network: exact for the renders at hand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from splatdistill.priors.learned_score import LearnedScore
 from splatdistill.scene.types import NoisyBatch
 
 
@@ -47,35 +46,3 @@ class ParticleScore:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         assert not state
-
-
-class GaussianScore(LearnedScore):
-    """A linear network: the score of N(mean, std^2 I), one for all cameras, and one whose mean follows the token."""
-
-    def __init__(
-        self, shape: Sequence[int], *, alphas_cumprod: Tensor, lr: float, dropout: float, particles: int
-    ) -> None:
-        """shape: C, h, w of the renders. It starts as N(0, I)."""
-        self.shape = tuple(shape)
-        self.mean, self.log_std = nn.Parameter(torch.zeros(self.shape)), nn.Parameter(torch.zeros(()))
-        self.camera_mean, self.camera_log_std = nn.Parameter(torch.zeros(self.shape)), nn.Parameter(torch.zeros(()))
-        self.camera_weight = nn.Parameter(torch.zeros(16, self.mean.numel()))
-        names = ("mean", "log_std", "camera_mean", "camera_log_std", "camera_weight")
-        super().__init__(
-            {name: getattr(self, name) for name in names},
-            alphas_cumprod=alphas_cumprod,
-            lr=lr,
-            dropout=dropout,
-            particles=particles,
-        )
-
-    def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        alpha, sigma = self._levels(t)
-        told = (tokens != 0).any(-1).view(-1, 1, 1, 1)
-        by_camera = self.camera_mean + (tokens @ self.camera_weight).view(-1, *self.shape)
-        mean = torch.where(told, by_camera, self.mean)
-        log_std = torch.where(told, self.camera_log_std, self.log_std)
-        return sigma * (xt - alpha * mean) / (alpha**2 * torch.exp(2 * log_std) + sigma**2)
-
-    def frozen(self, xt: Tensor, t: Tensor) -> Tensor:
-        return self._levels(t)[1] * xt

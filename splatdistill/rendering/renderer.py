@@ -16,7 +16,8 @@ from torch import Tensor
 
 from splatdistill import ops
 from splatdistill.config.schema import RendererName
-from splatdistill.scene.gaussians import SH_C0, Splats
+from splatdistill.ops.geometry import SH_C0, camera_centre, rotation_matrices, sh_basis
+from splatdistill.scene.gaussians import Splats
 from splatdistill.scene.types import Cameras, RenderOutput
 from splatdistill.utils.device import send
 
@@ -37,22 +38,20 @@ class CpuRenderer:
         here = Splats(**{name: value.cpu() for name, value in splats.tensors.items()})
         probe = torch.zeros(len(cameras), len(splats), 2, device=device, requires_grad=torch.is_grad_enabled())
         background = background.cpu()
-        drawn = ops.rasterize(
-            here.means,
+        inputs = ops.RasterInputs(
+            means=here.means,
             quats=here.quats,
             scales=torch.exp(here.scales),
             opacities=torch.sigmoid(here.opacities),
             colors=with_normals(here, cameras) if normals else harmonics(here),
-            sh_degree=None if normals else splats.sh_degree,
             viewmats=cameras.viewmats,
             Ks=cameras.Ks,
-            width=cameras.width,
-            height=cameras.height,
             background=pad(background, 3) if normals else background,
             means2d_offset=probe.cpu(),
-            near=NEAR,
-            far=FAR,
-            eps2d=EPS2D,
+        )
+        degree = None if normals else splats.sh_degree
+        drawn = ops.rasterize(
+            inputs, ops.RasterSettings(cameras.width, cameras.height, degree, near=NEAR, far=FAR, eps2d=EPS2D)
         )
         image, alpha, depth, means2d, radii = (x.to(device) for x in drawn)
         normal = image[..., 3:] if normals else None
@@ -156,13 +155,13 @@ def harmonics(splats: Splats) -> Tensor:
 
 def with_normals(splats: Splats, cameras: Cameras) -> Tensor:
     """[V,N,6]: the colour each camera sees, and the shortest axis turned towards it, in the world."""
-    rotations = ops.reference.rotation_matrices(splats.quats)
+    rotations = rotation_matrices(splats.quats)
     shortest = splats.scales.argmin(-1)[:, None, None].expand(-1, 3, 1)
     axis = torch.gather(rotations, 2, shortest)[..., 0]
     # Solved on the CPU, where the cameras are: a solver checks its result, and would wait for the device.
-    centres = torch.stack([ops.reference.camera_centre(viewmat) for viewmat in cameras.viewmats])
+    centres = torch.stack([camera_centre(viewmat) for viewmat in cameras.viewmats])
     outwards = splats.means - send(centres, splats.device)[:, None]
-    basis = ops.reference.sh_basis(torch.nn.functional.normalize(outwards, dim=-1, eps=0), splats.sh_degree)
+    basis = sh_basis(torch.nn.functional.normalize(outwards, dim=-1, eps=0), splats.sh_degree)
     color = torch.relu(0.5 + torch.einsum("vns,nsc->vnc", basis, harmonics(splats)))
     away = (axis * outwards).sum(-1, keepdim=True) > 0
     return torch.cat([color, torch.where(away, -axis, axis)], -1)

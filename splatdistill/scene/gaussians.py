@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from splatdistill.config.schema import SplatsConfig
+from splatdistill.ops.geometry import SH_C0
 from splatdistill.utils import rng
 
 FIELDS = ("means", "quats", "scales", "opacities", "sh0", "shN")
-SH_C0 = 0.28209479177387814  # Y_0^0, the constant spherical harmonic
 
 
 class Splats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -79,10 +79,9 @@ class NoisyBatch:
 class Residual:
     """A distillation gradient as data: dL/dx0_v = weight_v * sum_k coef_kv * terms_kv.
 
-    terms: K detached tensors [V,C,h,w]; coef: [K,V]; weight: [V]; aux: numbers for the log.
+    terms: K detached tensors [V,C,h,w]; coef: [K,V]; weight: [V].
     """
 
     terms: list[Tensor]
     coef: Tensor
     weight: Tensor
-    aux: dict[str, float] = field(default_factory=dict)

@@ -28,26 +28,28 @@ def make(name):
     shape, factors = SCENES[name]
     scene = ball(shape)
     for key, factor in factors.items():
-        scaled = scene[key].detach() * factor
-        scene[key] = (scaled.clamp(max=1.0) if key == "opacities" else scaled).requires_grad_()
-    double = {k: v.detach().double() if isinstance(v, torch.Tensor) else v for k, v in scene.items()}
-    keep = ~ops.reference.rasterize(**double).near_cut[..., None]
+        scaled = getattr(scene.inputs, key).detach() * factor
+        scaled = (scaled.clamp(max=1.0) if key == "opacities" else scaled).requires_grad_()
+        scene = scene._replace(inputs=scene.inputs._replace(**{key: scaled}))
+    inputs = ops.RasterInputs(*(x if x is None else x.detach().double() for x in scene.inputs))
+    double = scene._replace(inputs=inputs)
+    keep = ~ops.reference.rasterize(*double).near_cut[..., None]
     assert keep.float().mean() > 0.99
-    double = {k: v.requires_grad_() if k in LEAVES else v for k, v in double.items()}
+    for leaf in double.leaves():
+        leaf.requires_grad_()
     return scene, double, keep, picture_weights(shape) * keep
 
 
 def results(rasterize, scene, weights, keep, **options):
     """The picture where it is kept, and the gradients of the leaves."""
-    for key in LEAVES:
-        scene[key].grad = None
-    picture = rasterize(**scene, **options)
+    leaves = scene.leaves()
+    picture = rasterize(*scene, **options)
     loss = (picture.rgb * weights).sum()
     if loss.requires_grad:
         loss.backward()
     zero = torch.zeros(())
     images = {k: getattr(picture, k).detach() * keep for k in ("rgb", "alpha", "depth") if hasattr(picture, k)}
-    return images, {k: scene[k].grad if scene[k].grad is not None else zero for k in LEAVES}
+    return images, {k: zero if x.grad is None else x.grad for k, x in zip(LEAVES, leaves, strict=True)}
 
 
 @functools.cache
@@ -97,9 +99,9 @@ def test_the_plain_loop_draws_the_same(name):
 def test_pairs_do_not_depend_on_the_tiles_and_stop_with_the_pixel():
     scene, _, _, _ = make("saturating, alpha capped")
     with torch.no_grad():
-        pairs = [plain_tiles.rasterize(**scene, tile=tile).pairs for tile in (8, 16)]
-        one = {key: scene[key][:1] for key in LEAVES}
-        alpha = ops.rasterize(**(scene | one)).alpha
-        alone = plain_tiles.rasterize(**(scene | one), tile=8).pairs
+        pairs = [plain_tiles.rasterize(*scene, tile=tile).pairs for tile in (8, 16)]
+        one = scene.inputs._replace(**{key: getattr(scene.inputs, key)[:1] for key in LEAVES})
+        alpha = ops.rasterize(one, scene.settings).alpha
+        alone = plain_tiles.rasterize(one, scene.settings, tile=8).pairs
     assert pairs[0] == pairs[1] < 200 * 2 * 32 * 32
     assert alone == int((alpha > 0).sum()) > 0

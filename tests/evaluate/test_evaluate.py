@@ -15,8 +15,9 @@ from torch import Tensor
 from splatdistill import evaluate
 from splatdistill.config.schema import CameraConfig, SplatsConfig
 from splatdistill.evaluate import EvalObject, ReferenceStats, candidates, metrics, report, without_colours
+from splatdistill.ops.geometry import SH_C0
 from splatdistill.rendering.renderer import make_renderer
-from splatdistill.scene.gaussians import SH_C0, Splats, init_ball
+from splatdistill.scene.gaussians import Splats, init_ball
 from tests.rounding import UNIT, assert_rounded
 
 COLOURS = {"red": (0.8, 0.1, 0.1), "green": (0.1, 0.7, 0.1), "blue": (0.1, 0.2, 0.8)}

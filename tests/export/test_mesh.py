@@ -12,8 +12,9 @@ import torch
 from splatdistill import cli
 from splatdistill.export import mesh
 from splatdistill.io import formats
+from splatdistill.ops.geometry import SH_C0
 from splatdistill.rendering.renderer import CpuRenderer
-from splatdistill.scene.gaussians import SH_C0, Splats
+from splatdistill.scene.gaussians import Splats
 
 CENTRE, RADIUS = np.array([0.1, -0.1, 0.2]), 0.5
 

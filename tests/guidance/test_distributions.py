@@ -25,9 +25,10 @@ from splatdistill.config.schema import (
     TrainConfig,
     VSDConfig,
 )
-from splatdistill.priors.analytic import AnalyticPrior, Gaussian, Mixture
+from splatdistill.priors.analytic import AnalyticPrior, Gaussian
 from splatdistill.scene.cameras import turntable
 from splatdistill.training.trainer import Trainer
+from tests.priors.oracles import LinearPrior, Mixture
 
 LOW: dict[str, Any] = {"t_min": 0.02, "t_max": 0.2, "t_max_final": 0.2, "guidance_scale": 1.0}
 STD, MODES = 0.12, (-0.7, 0.7)
@@ -125,7 +126,7 @@ def predicted_spread(prior: AnalyticPrior, *, entropy: float) -> float:
 @pytest.mark.parametrize("seed", range(3))
 def test_esd_spreads_the_views_of_one_object_as_far_as_lambda_says(seed: int) -> None:
     """The learned score must be quicker than the colours, or both overshoot in turns and never settle."""
-    prior = AnalyticPrior(lambda prompt, cameras: Gaussian(torch.zeros(3, 1, 1), WIDTH), image_size=1, learned=True)
+    prior = LinearPrior(lambda prompt, cameras: Gaussian(torch.zeros(3, 1, 1), WIDTH), image_size=1)
     spread = {}
     for entropy in (0.9, 1.0, 1.1):
         settings: dict[str, Any] = {"method": "esd", "esd": ESDConfig(entropy=entropy, lora_lr=0.03, **LOW)}

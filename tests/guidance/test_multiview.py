@@ -10,7 +10,7 @@ from splatdistill.config.schema import MultiViewConfig, SDSConfig
 from splatdistill.guidance.multiview import MultiView
 from splatdistill.guidance.schedules import timestep_range
 from splatdistill.guidance.sds import SDS
-from splatdistill.priors.analytic import AnalyticPrior, Equicorrelated
+from splatdistill.priors.analytic import AnalyticPrior
 from tests.guidance.toys import (
     Counting,
     batch_at,
@@ -22,6 +22,7 @@ from tests.guidance.toys import (
     levels,
     prompt_prior,
 )
+from tests.priors.oracles import Equicorrelated
 from tests.rounding import assert_rounded
 
 

@@ -16,9 +16,10 @@ from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.schedules import anneal, timestep_range
 from splatdistill.guidance.sds import SDS
-from splatdistill.priors.analytic import AnalyticPrior, Gaussian, Mixture
+from splatdistill.priors.analytic import AnalyticPrior, Gaussian
 from tests.guidance import toys
 from tests.guidance.toys import assemble, cameras, gaussian, hermite, prompt_prior, scalar
+from tests.priors.oracles import Mixture
 from tests.rounding import UNIT, assert_rounded, assert_within, bound
 
 

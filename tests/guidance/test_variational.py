@@ -16,7 +16,7 @@ from splatdistill.guidance.esd import ESD
 from splatdistill.guidance.sds import SDS
 from splatdistill.guidance.vsd import VSD
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian
-from splatdistill.priors.oracles import GaussianScore, ParticleScore
+from splatdistill.priors.oracles import ParticleScore
 from splatdistill.scene.cameras import orbit
 from splatdistill.scene.types import NoisyBatch
 from tests.guidance.toys import (
@@ -34,6 +34,7 @@ from tests.guidance.toys import (
     prompt_prior,
     scalar,
 )
+from tests.priors.oracles import GaussianScore
 from tests.rounding import assert_rounded, assert_within, bound
 
 

@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from splatdistill.scene.gaussians import SH_C0, Splats
+from splatdistill.ops.geometry import SH_C0
+from splatdistill.scene.gaussians import Splats
 
 
 def asymmetric(count: int, *, degree: int = 0, seed: int = 0) -> Splats:

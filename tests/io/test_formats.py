@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from splatdistill.io import formats, kinds, ply
 from splatdistill.io.frames import convert_frame
-from splatdistill.ops.reference import rotation_matrices
-from splatdistill.scene.gaussians import SH_C0, Splats
+from splatdistill.ops.geometry import SH_C0, rotation_matrices
+from splatdistill.scene.gaussians import Splats
 from tests.io.scenes import asymmetric
 from tests.rounding import GRAY, UNIT
 

@@ -10,7 +10,7 @@ import torch
 
 from splatdistill.config.schema import CameraConfig
 from splatdistill.io.frames import concatenate, convert_frame, from_turns, transform
-from splatdistill.ops.reference import rotation_matrices
+from splatdistill.ops.geometry import rotation_matrices
 from splatdistill.rendering.renderer import CpuRenderer
 from splatdistill.scene.cameras import turntable
 from splatdistill.scene.gaussians import FIELDS, Splats

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from splatdistill import ops
+from tests.ops.conftest import arguments
 from tests.rounding import FACTOR, moved
 
 INPUTS = ("means", "quats", "scales", "opacities", "colors", "viewmats", "background", "means2d_offset")
@@ -37,30 +38,26 @@ def to_double(scene):
 
 def depth_keys(scene):
     """The float32 depths of the op itself: a tie broken otherwise would be a difference of order, not of arithmetic."""
-    s, sh = scene, scene.get("sh_degree", -1)
-    records = torch.ops.splatdistill.rasterize_forward(
-        s["means"], s["quats"], s["scales"], s["opacities"], s["colors"], s["viewmats"], s["Ks"], s["background"],
-        s["means2d_offset"], sh, s["width"], s["height"], 0.01, 1e10, 0.3, False,
-    )[5]  # fmt: skip
+    inputs, settings = arguments(scene)
+    records = torch.ops.splatdistill.rasterize_forward(*inputs, *settings)[5]
     return records[..., 6]
 
 
-def both(scene, **options):
+def both(scene):
     """The op's result and the reference's, with their leaves."""
     leaves = {k: scene[k].clone().requires_grad_() for k in INPUTS}
     double = to_double(scene)
     double_leaves = {k: double[k].clone().requires_grad_() for k in INPUTS}
-    got = ops.rasterize(**(scene | leaves | options))
-    want = ops.reference.rasterize(**(double | double_leaves | options), depth_keys=depth_keys(scene))
+    got = ops.rasterize(*arguments(scene | leaves))
+    want = ops.reference.rasterize(*arguments(double | double_leaves), depth_keys=depth_keys(scene))
     return got, want, leaves, double_leaves
 
 
-@pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize("name", SCENES)
-def test_agrees_with_reference(make_scene, name, antialiased):
+def test_agrees_with_reference(make_scene, name):
     """Pictures, places and gradients, each as near as rounding in float32 lets the float64 twin be to itself."""
     scene = make_scene(**SCENES[name])
-    got, want, leaves, double_leaves = both(scene, antialiased=antialiased)
+    got, want, leaves, double_leaves = both(scene)
     assert want.near_cut.float().mean() <= 1e-3  # a claim about the scene: next to nothing is left out below
     keep = ~want.near_cut[..., None]
     assert want.alpha.max() > 0.01
@@ -84,8 +81,8 @@ def test_agrees_with_reference(make_scene, name, antialiased):
         return images | {"means2d": raster.means2d.detach()} | grads
 
     def twin():
-        arguments = to_double(scene) | double_leaves | {"antialiased": antialiased}
-        return results(ops.reference.rasterize(**arguments, depth_keys=depth_keys(scene)), double_leaves, torch.float64)
+        double = arguments(to_double(scene) | double_leaves)
+        return results(ops.reference.rasterize(*double, depth_keys=depth_keys(scene)), double_leaves, torch.float64)
 
     found, exact, away = results(got, leaves, torch.float32), twin(), moved(twin)
     for key, value in found.items():

@@ -74,6 +74,21 @@ def other_readers(source: str) -> list[str]:
     return faults
 
 
+def oracle_uses(source: str) -> list[str]:
+    """Every use of `splatdistill.ops.reference`, as `line: what`."""
+    faults = []
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute) and node.attr == "reference":
+            names = [_dotted(node)]
+        faults += [f"{node.lineno}: {name}" for name in names if ".ops.reference." in f".{name}."]
+    return faults
+
+
 def unsafe_code(source: str) -> list[str]:
     """Every way of running code found in data, as `line: what`."""
     faults = []

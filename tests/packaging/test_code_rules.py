@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.packaging.audit import ROOT, bare_tolerances, other_readers, silent_tests, tracked, unsafe_code
+from tests.packaging.audit import ROOT, bare_tolerances, oracle_uses, other_readers, silent_tests, tracked, unsafe_code
 
 
 def _relative(path):
@@ -22,6 +22,17 @@ def test_files_of_a_run_have_one_reader_and_yaml_another():
     for planted in ('open(run / "config.yaml")', "yaml.safe_load(text)", 'read(run, "summary.json")'):
         assert len(other_readers(planted)) == 1
     assert other_readers("yaml.safe_dump(values)") == []
+
+
+def test_the_oracle_has_no_caller_in_the_product():
+    """What tests compare with must not be what runs; the operators alone fall back on it."""
+    shipped = [p for p in tracked(".py") if _relative(p).startswith(("splatdistill/", "viewer/"))]
+    callers = {_relative(p) for p in shipped if oracle_uses(p.read_text())}
+    assert all(path.startswith("splatdistill/ops/") for path in callers), callers
+    for planted in ("from splatdistill.ops import reference", "import splatdistill.ops.reference as r",
+                    "from splatdistill.ops.reference import project", "ops.reference.residual"):  # fmt: skip
+        assert len(oracle_uses(planted)) == 1
+    assert oracle_uses("from splatdistill.ops.geometry import SH_C0") == []
 
 
 def test_every_test_asserts_something():

@@ -6,8 +6,9 @@ import math
 
 import torch
 
-from splatdistill.priors.analytic import AnalyticPrior, Density, Equicorrelated, Gaussian, Mixture, beach_ball, two_view
+from splatdistill.priors.analytic import AnalyticPrior, Density, Gaussian, beach_ball
 from splatdistill.scene.cameras import orbit
+from tests.priors.oracles import Equicorrelated, Mixture
 from tests.rounding import DOUBLE, UNIT, assert_rounded, assert_same, assert_within
 
 
@@ -82,16 +83,6 @@ def test_equicorrelated_without_correlation_is_gaussian() -> None:
     alpha, sigma = (a[::4].repeat_interleave(4, 0) for a in (alpha, sigma))  # one level per group
     joint, plain = Equicorrelated(mean, 0.4, 0.0, 4), Gaussian(mean, 0.4)
     assert_same(lambda: (joint.epsilon(x, alpha, sigma), plain.epsilon(x, alpha, sigma)), unit=DOUBLE)
-
-
-def test_two_view_knows_the_camera_only_when_told() -> None:
-    front, back = torch.ones(1, 2, 2), -torch.ones(1, 2, 2)
-    full = torch.ones(2)
-    cameras = orbit(azimuth=torch.tensor([0.1, 3.0]), elevation=0 * full, radius=3 * full, fovy=full, size=2)
-    told = two_view(front, back, std=0.1, told=True)("x", cameras)
-    assert isinstance(told, Gaussian)
-    assert told.mean[0].eq(1).all() and told.mean[1].eq(-1).all()
-    assert isinstance(two_view(front, back, std=0.1, told=False)("x", cameras), Mixture)
 
 
 def test_beach_ball_turns_with_the_camera_and_takes_the_colour() -> None:

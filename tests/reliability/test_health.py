@@ -14,13 +14,13 @@ from torch import Tensor
 from splatdistill import cli
 from splatdistill.config.schema import METHODS, ESDConfig, SplatsConfig, TrainConfig, VSDConfig
 from splatdistill.priors.analytic import AnalyticPrior
-from splatdistill.priors.oracles import GaussianScore
 from splatdistill.rendering.renderer import CpuRenderer
 from splatdistill.training import checkpoint
 from splatdistill.training.errors import RunFailure
 from splatdistill.training.nonfinite import AMONG, NonfiniteMonitor
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
+from tests.priors.oracles import GaussianScore
 from tests.training.test_trainer import SMALL, interrupted, linear_prior, run
 from tests.training.test_trainer import finished as last
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from splatdistill.config.schema import CameraConfig
+from splatdistill.ops.geometry import SH_C0
 from splatdistill.priors import load
 from splatdistill.rendering import renderer
 from splatdistill.rendering.renderer import CpuRenderer, GsplatRenderer, make_renderer
 from splatdistill.scene.cameras import turntable
-from splatdistill.scene.gaussians import SH_C0
 from splatdistill.scene.types import RenderOutput
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer

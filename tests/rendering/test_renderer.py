@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from splatdistill.config.schema import CameraConfig, SplatsConfig
-from splatdistill.ops.reference import sh_basis
+from splatdistill.ops.geometry import sh_basis
 from splatdistill.rendering.renderer import CpuRenderer
 from splatdistill.scene.cameras import turntable
 from splatdistill.scene.gaussians import Splats, init_ball

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from splatdistill.config.schema import CameraConfig, LightConfig
+from splatdistill.ops.geometry import SH_C0
 from splatdistill.rendering.renderer import CpuRenderer
 from splatdistill.rendering.shading import Lights, centres, sample_lights, shade, sun, surface
 from splatdistill.scene.cameras import turntable
-from splatdistill.scene.gaussians import SH_C0, Splats
+from splatdistill.scene.gaussians import Splats
 from splatdistill.scene.types import Cameras, RenderOutput
 from splatdistill.utils import rng
 from tests.rounding import DOUBLE, assert_rounded, assert_same, assert_within

@@ -12,7 +12,8 @@ from plyfile import PlyData, PlyElement
 
 from splatdistill.config.schema import SplatsConfig, TrainConfig
 from splatdistill.io import ply
-from splatdistill.scene.gaussians import SH_C0, init_points
+from splatdistill.ops.geometry import SH_C0
+from splatdistill.scene.gaussians import init_points
 from splatdistill.training.gaussian_model import initial_splats
 from tests.rounding import UNIT, assert_within
 

@@ -15,7 +15,7 @@ from torch.optim import optimizer
 
 from splatdistill import ops
 from splatdistill.config.schema import METHODS, CameraConfig, LightConfig, OutputConfig, RegularizeConfig, TrainConfig
-from splatdistill.ops import Raster
+from splatdistill.ops import Raster, RasterInputs, RasterSettings
 from splatdistill.priors import load
 from splatdistill.rendering.renderer import CpuRenderer, GsplatRenderer
 from splatdistill.scene.cameras import turntable
@@ -53,9 +53,9 @@ class Away(torch.autograd.Function):
         return grads[0].here
 
 
-def draw(means: Tensor, **scene: Any) -> Raster:
-    arguments = {name: Here.apply(x) if isinstance(x, There) else x for name, x in scene.items()}
-    drawn = ops.rasterize(Here.apply(means), **arguments)  # type: ignore[arg-type]
+def draw(inputs: RasterInputs, settings: RasterSettings) -> Raster:
+    here = RasterInputs(*(Here.apply(x) if isinstance(x, There) else x for x in inputs))  # type: ignore[arg-type]
+    drawn = ops.rasterize(here, settings)
     return Raster(*(Away.apply(x) for x in drawn))  # type: ignore[arg-type]
 
 

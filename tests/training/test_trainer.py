@@ -42,6 +42,7 @@ from splatdistill.training.run_log import NoLog
 from splatdistill.training.step import backward, draw, render, score
 from splatdistill.training.trainer import Trainer
 from splatdistill.utils.progress import Progress
+from tests.priors.oracles import LinearPrior
 
 SMALL = TrainConfig(
     prompt="a red ball",
@@ -176,8 +177,8 @@ def finished(trainer: Trainer) -> dict[str, torch.Tensor]:
         return checkpoint.load(Path(folder))[0]
 
 
-def linear_prior() -> AnalyticPrior:
-    return AnalyticPrior(beach_ball(image_size=8), image_size=8, learned=True)
+def linear_prior() -> LinearPrior:
+    return LinearPrior(beach_ball(image_size=8), image_size=8)
 
 
 def unet_prior() -> MultiViewPrior:

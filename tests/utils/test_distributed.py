@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 STEP_AND_LEAVE = """
 import torch
 from pathlib import Path
-from splatdistill.utils.distributed import Ranks
+from splatdistill.utils.distributed import ProcessGroup
 
-ranks = Ranks.join(torch.device("cpu"))
+ranks = ProcessGroup.join(torch.device("cpu"))
 x = torch.nn.Parameter(torch.ones(2))
 x.grad = torch.ones(2)
 ranks.all_reduce([x.grad])

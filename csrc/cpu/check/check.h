@@ -106,12 +106,19 @@ private:
   bool plants_ = false, knows_plant_ = false;
 };
 
-// Every case at one level; `generic` stands for what has been checked before. Where both are the same, it is checked
-// against arithmetic in double.
-void check_raster(Check& check, const Kernels& level, const Kernels& generic);
-void check_scores(Check& check, const Kernels& level, const Kernels& generic);
-void check_update(Check& check, const Kernels& level, const Kernels& generic);
-// What has no levels, against plain loops.
-void check_common(Check& check);
+// A file's cases, which it registers with a constant: `EachLevel`, to be run at every level, or `Once`, for what has no
+// levels. `generic` stands for what has been checked before; where both are the same, a kernel is checked against
+// arithmetic in double or plain loops.
+template <class... Levels>
+struct Cases {
+  using Run = void (*)(Check&, const Levels&...);
+  explicit Cases(Run run) { all().push_back(run); }
+  static std::vector<Run>& all() {
+    static std::vector<Run> list;
+    return list;
+  }
+};
+using EachLevel = Cases<Kernels, Kernels>;
+using Once = Cases<>;
 
 }  // namespace sd::check

@@ -4,7 +4,6 @@
 
 #include "../../common/densify.h"
 #include "../densify.h"
-#include "../philox.h"
 #include "check.h"
 
 // Densify and the generator: compiled once, so they are held against plain loops and known answers.
@@ -121,34 +120,44 @@ void scatter_case(Check& check, Random& random, const std::vector<int8_t>& kind)
   }
 }
 
-// The known answers of Salmon et al.'s own Random123 for philox4x32 with ten rounds.
+// The known answers of Salmon et al.'s own Random123 for philox4x32 with ten rounds, and normals by their formula.
 void philox_case(Check& check) {
-  const std::vector<int64_t> counters = {0,          0,          0,          0,          0xffffffff, 0xffffffff,
-                                         0xffffffff, 0xffffffff, 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344};
-  const std::vector<int64_t> keys = {0, 0, 0xffffffff, 0xffffffff, 0xa4093822, 0x299f31d0};
-  const std::vector<int64_t> want = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8, 0x408f276d, 0x41c83b0e,
-                                     0xa20bc7c6, 0x6d5451fd, 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1};
-  std::vector<int64_t> got(12);
-  cpu::philox_words(counters.data(), keys.data(), 3, got.data());
+  struct Answer {
+    PhiloxWords counter;
+    uint32_t key[2];
+    std::vector<uint32_t> words;
+  };
+  const Answer answers[] = {
+      {{{0, 0, 0, 0}}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+      {{{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}},
+       {0xffffffff, 0xffffffff},
+       {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+      {{{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}},
+       {0xa4093822, 0x299f31d0},
+       {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+  };
   check.begin("common", "philox");
-  check.equal("known answers", got, want);
-  const std::vector<int64_t> ids = {0, 1, 12345678901};
-  std::vector<float> six(18), wanted(18);
-  cpu::philox_normal(3, ids.data(), 3, 6, six.data());
-  for (size_t i = 0; i < 3; ++i) {
-    for (uint32_t block = 0; block < 2; ++block) {
-      const PhiloxWords w = philox_draw(3, static_cast<uint64_t>(ids[i]), block);
-      for (size_t j = 0; j < (block == 0 ? 4u : 2u); ++j) {
-        const double radius = std::sqrt(-2.0 * std::log(philox_uniform(w.v[j / 2 * 2])));
-        const double angle = 6.283185307179586 * philox_uniform(w.v[j / 2 * 2 + 1]);
-        wanted[6 * i + 4 * block + j] = static_cast<float>(radius * (j % 2 == 0 ? std::cos(angle) : std::sin(angle)));
+  for (const Answer& answer : answers) {
+    const PhiloxWords got = philox4x32(answer.counter, answer.key[0], answer.key[1]);
+    check.equal("known answers", std::vector<uint32_t>(got.v, got.v + 4), answer.words);
+  }
+  for (const uint64_t key : {uint64_t{3}, uint64_t{1} << 63, ~uint64_t{0}}) {
+    for (const uint64_t id : {uint64_t{0}, uint64_t{1}, uint64_t{12345678901}, ~uint64_t{0}}) {
+      std::vector<float> six(6), wanted;
+      philox_normal4(key, id, 0, six.data());
+      philox_normal2(key, id, 1, six.data() + 4);
+      for (uint32_t j = 0; j < 6; ++j) {
+        // The counter is the id and the block, low word first.
+        const PhiloxWords w = philox4x32({{static_cast<uint32_t>(id), static_cast<uint32_t>(id >> 32), j / 4, 0}},
+                                         static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
+        const double radius = std::sqrt(-2.0 * std::log(philox_uniform(w.v[j % 4 / 2 * 2])));
+        const double angle = 6.283185307179586 * philox_uniform(w.v[j % 4 / 2 * 2 + 1]);
+        wanted.push_back(static_cast<float>(radius * (j % 2 == 0 ? std::cos(angle) : std::sin(angle))));
       }
+      check.equal("normals", six, wanted);
     }
   }
-  check.equal("normals", six, wanted);
 }
-
-}  // namespace
 
 void check_common(Check& check) {
   Random random(3);
@@ -160,4 +169,7 @@ void check_common(Check& check) {
   }
 }
 
+const Once registered(check_common);
+
+}  // namespace
 }  // namespace sd::check

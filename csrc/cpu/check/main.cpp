@@ -20,14 +20,12 @@ int main(int argc, char** argv) {
     }
     const int64_t before = check.failures, compared = check.comparisons;
     check.closest = 0.0;
-    check::check_raster(check, level.kernels, generic);
-    check::check_scores(check, level.kernels, generic);
-    check::check_update(check, level.kernels, generic);
+    for (const auto run : check::EachLevel::all()) run(check, level.kernels, generic);
     std::printf("%-10s %lld comparisons, %lld failed, largest error %.2f of its bound\n", level.kernels.name,
                 static_cast<long long>(check.comparisons - compared), static_cast<long long>(check.failures - before),
                 check.closest);
   }
-  check::check_common(check);
+  for (const auto run : check::Once::all()) run(check);
   std::printf("in use: %s; %lld comparisons, %lld failed\n", cpu::kernels().name,
               static_cast<long long>(check.comparisons), static_cast<long long>(check.failures));
   if (!check.knows_plant()) {

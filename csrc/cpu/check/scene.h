@@ -11,7 +11,7 @@ namespace sd::check {
 struct Shape {
   int64_t num_splats, num_views;
   int width, height, num_channels, sh_degree;  // sh_degree -1: colours
-  bool colors_per_view, antialiased, broken;   // broken: some numbers are not finite
+  bool colors_per_view, broken;                // broken: some numbers are not finite
 };
 
 struct Scene {
@@ -27,8 +27,8 @@ struct Scene {
 inline Scene make_scene(Random& random, const Shape& s) {
   Scene scene;
   const int rows = s.sh_degree >= 0 ? (s.sh_degree + 1) * (s.sh_degree + 1) : 0;
-  scene.config = {s.num_splats,  s.num_views,    s.width,           s.height,    0.01f, 1e10f, 0.3f,
-                  s.antialiased, s.num_channels, s.colors_per_view, s.sh_degree, rows,  1};
+  scene.config = {s.num_splats, s.num_views,    s.width,           s.height,    0.01f, 1e10f,
+                  0.3f,         s.num_channels, s.colors_per_view, s.sh_degree, rows,  1};
   for (int64_t view = 0; view < s.num_views; ++view) {
     const double angle = 0.3 + 2.0 * static_cast<double>(view);
     const float c = static_cast<float>(std::cos(angle)), d = static_cast<float>(std::sin(angle));

@@ -199,8 +199,6 @@ void products_case(Check& check, const Kernels& level, const Kernels& generic, R
       }
 }
 
-}  // namespace
-
 void check_scores(Check& check, const Kernels& level, const Kernels& generic) {
   Random random(2);
   for (const int64_t size : kSizes)
@@ -215,4 +213,7 @@ void check_scores(Check& check, const Kernels& level, const Kernels& generic) {
     }
 }
 
+const EachLevel registered(check_scores);
+
+}  // namespace
 }  // namespace sd::check

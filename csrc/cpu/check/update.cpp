@@ -91,8 +91,6 @@ void usable_case(Check& check, const Kernels& level, Random& random, int64_t siz
     }
 }
 
-}  // namespace
-
 void check_update(Check& check, const Kernels& level, const Kernels& generic) {
   Random random(4);
   for (const int64_t size : kSizes) {
@@ -101,4 +99,7 @@ void check_update(Check& check, const Kernels& level, const Kernels& generic) {
   }
 }
 
+const EachLevel registered(check_update);
+
+}  // namespace
 }  // namespace sd::check

@@ -18,7 +18,9 @@ CPU = HERE.parents[1] / "cpu"
 sys.path.insert(0, str(HERE.parent))
 import toolkit  # noqa: E402
 
-TWINS = [CPU / "residual.cpp", CPU / "products.cpp", CPU / "densify.cpp", CPU / "update.cpp"]
+KERNELS = [path for path in toolkit.SOURCES if path.stem != "primitives"]  # that runs on a device alone
+TWINS = [CPU / f"{path.stem}.cpp" for path in KERNELS]
+CASES = sorted(HERE.glob("*.cu"))
 # Rounded after every operation, as the extension's. A program that travels brings its C++ library.
 HOST = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Wno-stringop-overflow",
         "-Wno-array-bounds", "-Wno-restrict"]  # fmt: skip
@@ -35,14 +37,15 @@ def build(out: Path, *, host: bool, extra: tuple[str, ...] = ()) -> None:
     with tempfile.TemporaryDirectory() as folder:
         jobs = [([compiler, *HOST, *extra, *TWIN], source) for source in TWINS]
         if kit is None:
+            jobs += [([compiler, *HOST, *extra, "-x", "c++"], source) for source in [*KERNELS, *CASES]]
             jobs.append(([compiler, *HOST, *extra], HERE / "host.cpp"))
         else:
             nvcc = [kit.nvcc, *toolkit.FLAGS, *toolkit.gencode(toolkit.archs())]
-            jobs += [(nvcc, source) for source in [*toolkit.SOURCES, HERE / "main.cu"]]
+            jobs += [(nvcc, source) for source in [*toolkit.SOURCES, *CASES]]
 
         def compiled(job: tuple[list[str], Path]) -> str:
             command, source = job
-            target = f"{folder}/{source.name}.o"
+            target = f"{folder}/{source.parent.name}.{source.name}.o"
             subprocess.run([*command, "-c", str(source), "-o", target], check=True)  # noqa: S603
             return target
 

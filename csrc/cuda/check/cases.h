@@ -50,7 +50,13 @@ inline bool check_values(bool thorough) {
   check_counts(counts);
   good = check.close() && good;
   good = update.close() && good;
-  return counts.close() && good;
+  good = counts.close() && good;
+  for (const auto& [name, run] : Registered::all()) {
+    Verdict verdict(name);
+    run(thorough, verdict);
+    good = verdict.close() && good;
+  }
+  return good;
 }
 
 }  // namespace sd::check

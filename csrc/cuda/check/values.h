@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "../../cpu/densify.h"
 #include "../../cpu/levels.h"
@@ -37,6 +39,16 @@ public:
 private:
   const char* name_;
   int checks_ = 0, failed_ = 0;
+};
+
+// The cases of a kernel in a .cu file of its own, which registers them with a constant. `thorough`: large sizes too.
+struct Registered {
+  using Run = void (*)(bool thorough, Verdict& verdict);
+  Registered(const char* name, Run run) { all().push_back({name, run}); }
+  static std::vector<std::pair<const char*, Run>>& all() {
+    static std::vector<std::pair<const char*, Run>> list;
+    return list;
+  }
 };
 
 inline void launched(const char* error) {
