@@ -40,7 +40,8 @@ class Compiled:
         except torch.OutOfMemoryError:  # fewer rows may fit
             raise
         except RuntimeError as error:  # those of torch.compile are among them
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            cause = getattr(error, "inner_exception", error)  # what the compiler says, without torch's frame about it
+            reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
         answer = self._network(*inputs, **settings)  # raises what was its own error
         self.failed = True
         print(f"Note: the network runs as it is, because torch cannot compile it ({reason}).", file=sys.stderr)
