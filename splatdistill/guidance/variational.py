@@ -11,6 +11,7 @@ from splatdistill.config.schema import VSDConfig
 from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate
 from splatdistill.guidance.schedules import weights
 from splatdistill.priors.base import Prior, VariationalScore
+from splatdistill.priors.scores import make_score
 from splatdistill.scene.types import NoisyBatch, Residual
 
 V = TypeVar("V", bound=VSDConfig)
@@ -35,7 +36,8 @@ class VariationalGuidance(AnnealedGuidance[V]):
     def bind(self, prior: Prior) -> None:
         c = self.config
         self.cameras_told = prior.supports_single_view_cameras
-        self.score = prior.variational(
+        self.score = make_score(
+            prior,
             self.prompt,
             particles=c.particles,
             rank=c.lora_rank,

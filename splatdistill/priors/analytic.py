@@ -117,9 +117,7 @@ class AnalyticPrior:
             out.append(condition.density.epsilon(xt, alpha, sigma).to(device))
         return out
 
-    def variational(
-        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> VariationalScore:
+    def particle_score(self, *, particles: int, lr: float, dropout: float) -> VariationalScore:
         """The exact score of the renders at hand."""
         return ParticleScore(particles=particles)
 

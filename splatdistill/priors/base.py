@@ -118,11 +118,3 @@ class Prior(Protocol):
         No gradient.
         """
         ...
-
-    def variational(
-        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> VariationalScore:
-        """The score of renders of `particles` objects made for a prompt. rank, lr: of what learns it; dropout: chance
-        of a render to come without its camera.
-        """
-        ...

@@ -150,9 +150,7 @@ class KnownPrior:
         answers = [self._x0(xt, t, condition, alpha=alpha, sigma=sigma) for condition in conditions]
         return [(xt - alpha * x0) / sigma for x0 in answers]
 
-    def variational(
-        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> VariationalScore:
+    def particle_score(self, *, particles: int, lr: float, dropout: float) -> VariationalScore:
         """The exact score of the renders, as smooth as that of the models: with a sharper one VSD would be SDS."""
         return ParticleScore(particles=particles, temperature=self.temperature / self.num_views)
 

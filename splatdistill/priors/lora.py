@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +14,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from splatdistill.priors.learned_score import LearnedScore
+from splatdistill.priors.network import NetworkPrior
 from splatdistill.utils import rng
-
-if TYPE_CHECKING:
-    from splatdistill.priors.network import NetworkPrior
 
 # Small UNets attend at their lowest resolutions only: without the convolutions nothing else could adapt. The first and
 # the last layer, and those that hear the timestep, are next to nothing in size and lower the loss by a tenth.
@@ -73,6 +71,23 @@ class LoRAScore(LearnedScore):
             particles=particles,
         )
         self.chunks = prior.chunks
+
+    @classmethod
+    def attach(cls, prior: NetworkPrior, **settings: Any) -> LoRAScore:
+        """A score on the prior's own network, which `predict` leaves out; it takes the place of the last one. settings:
+        as of `LoRAScore`. ValueError, one sentence, where the network does not fit on its device.
+        """
+        if prior.offloaded:
+            raise ValueError(
+                "max_memory: vsd and esd train on the prior's network, which does not fit; allow more, or take sds."
+            )
+        if prior.graphs is not None:
+            prior.graphs.forget()
+        if prior.adapters is not None:
+            prior.adapters.remove()
+        score = cls(prior, **settings)
+        prior.adapters = score
+        return score
 
     def remove(self) -> None:
         """Leaves the network as it was; this score is of no use then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from splatdistill.priors import compiler, graph
 from splatdistill.priors.attention import install_view_attention
-from splatdistill.priors.base import Choice, Condition, VariationalScore, joined
+from splatdistill.priors.base import Choice, Condition, joined
 from splatdistill.priors.offload import MicroBatches
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
@@ -23,7 +23,6 @@ from splatdistill.utils.device import send
 
 if TYPE_CHECKING:
     from splatdistill.priors.engine import Engine
-    from splatdistill.priors.lora import LoRAScore
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,12 @@ class Text:
 
     tokens: Tensor
     pooled: Tensor | None = None
+
+
+class Adapters(Protocol):
+    """What is on a network beside its own layers, and can be taken off again."""
+
+    def remove(self) -> None: ...
 
 
 class NetworkPrior(ABC):
@@ -68,7 +73,7 @@ class NetworkPrior(ABC):
         self.prediction: Prediction = schedule.prediction
         self.num_views, self.image_size, self.dtype, self.origin = num_views, image_size, dtype, origin
         self.chunks = MicroBatches()
-        self._score: LoRAScore | None = None  # the one whose adapters are on the network
+        self.adapters: Adapters | None = None
         # Of the last call, as it came in and as the device got it.
         self._token: tuple[Tensor | None, Tensor | None] = None, None
         self._asked: list[Any] = []
@@ -197,23 +202,6 @@ class NetworkPrior(ABC):
             text = joined([condition.text.expand(num, -1, -1) for condition in conditions])
             self._asked, self._answered = asked, (text, joined(vectors) if vectors else None)
         return self._answered
-
-    def variational(
-        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> VariationalScore:
-        """Adapters on this prior's own network, which `predict` leaves out. A new score takes the place of the last."""
-        if self.offloaded:
-            raise ValueError(
-                "max_memory: vsd and esd train on the prior's network, which does not fit; allow more, or take sds."
-            )
-        from splatdistill.priors.lora import LoRAScore  # peft loads here only
-
-        if self.graphs is not None:
-            self.graphs.forget()
-        if self._score is not None:
-            self._score.remove()
-        self._score = LoRAScore(self, prompt=prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)
-        return self._score
 
 
 class UNetPrior(NetworkPrior):

@@ -21,15 +21,12 @@ class ProfiledPrior:
     """
 
     def __init__(self, prior: Prior, watch: Stopwatch) -> None:
-        self._prior = prior
+        self.inner = prior
         self.stopwatch = watch
         self.alphas_cumprod, self.num_views = prior.alphas_cumprod, prior.num_views
         self.image_size, self.dtype, self.knows_cameras = prior.image_size, prior.dtype, prior.knows_cameras
-        self.supports_single_view_cameras, self.sees_alpha, self.origin = (
-            prior.supports_single_view_cameras,
-            prior.sees_alpha,
-            prior.origin,
-        )
+        self.supports_single_view_cameras = prior.supports_single_view_cameras
+        self.sees_alpha, self.origin = prior.sees_alpha, prior.origin
         self.begin, self.decode, self.embed = prior.begin, prior.decode, prior.embed
 
     @property
@@ -39,7 +36,7 @@ class ProfiledPrior:
     @property
     def network_engine(self) -> str:
         """A CUDA graph or compiled code may turn out not to be possible."""
-        return self._prior.network_engine
+        return self.inner.network_engine
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -49,18 +46,12 @@ class ProfiledPrior:
 
     def encode(self, rgb: Tensor) -> Tensor:
         with self.running():
-            return self._prior.encode(rgb)
+            return self.inner.encode(rgb)
 
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         self.stopwatch.images += len(xt) * len(conditions)
         with self.running():
-            return self._prior.predict(xt, t, conditions)
-
-    def variational(
-        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> VariationalScore:
-        score = self._prior.variational(prompt, particles=particles, rank=rank, lr=lr, dropout=dropout, seed=seed)
-        return ProfiledScore(score, self, particles=particles)
+            return self.inner.predict(xt, t, conditions)
 
 
 class ProfiledScore:

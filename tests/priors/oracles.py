@@ -85,8 +85,6 @@ class GaussianScore(LearnedScore):
 class LinearPrior(AnalyticPrior):
     """The analytic prior whose second score is a linear network that learns, and not the exact one."""
 
-    def variational(
-        self, prompt: str, *, particles: int, rank: int, lr: float, dropout: float, seed: int
-    ) -> GaussianScore:
+    def particle_score(self, *, particles: int, lr: float, dropout: float) -> GaussianScore:
         shape = (3, self.image_size, self.image_size)
         return GaussianScore(shape, alphas_cumprod=self.alphas_cumprod, lr=lr, dropout=dropout, particles=particles)

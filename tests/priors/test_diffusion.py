@@ -20,6 +20,7 @@ from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.sds import SDS
 from splatdistill.priors.diffusion import CodedPrior
+from splatdistill.priors.scores import make_score
 from splatdistill.scene.cameras import orbit
 from splatdistill.training.trainer import Trainer
 from tests.priors import families
@@ -224,7 +225,7 @@ def test_chunks_of_views_give_what_all_at_once_gives(folders: dict[str, Path], f
 def test_the_second_score_learns_the_same_in_chunks(folders: dict[str, Path]) -> None:
     def learned(prior: Any, most: int) -> dict[str, Tensor]:
         """The gradients, which the first moments of Adam are a tenth of."""
-        score = prior.variational("a red chair", particles=1, rank=2, lr=1e-3, dropout=0.5, seed=0)
+        score = make_score(prior, "a red chair", particles=1, rank=2, lr=1e-3, dropout=0.5, seed=0)
         forward = prior.network.forward
 
         def small_device(x: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -14,6 +14,7 @@ from splatdistill.guidance.base import noisy_batch
 from splatdistill.priors.base import Condition
 from splatdistill.priors.embedded import NUM_MARKS, MultiViewPrior, encode_text, pixel_shuffle, pixel_unshuffle
 from splatdistill.priors.schedule import Schedule
+from splatdistill.priors.scores import make_score
 from splatdistill.priors.vocabulary import META_FILE
 from splatdistill.scene.cameras import orbit
 from tests.guidance.toys import assemble
@@ -260,5 +261,5 @@ def test_weights_kept_in_bf16_answer_as_weights_converted_in_each_call(tmp_path)
         p.predict(noise(), steps(), [p.embed("a red car", cameras), p.embed("", None)]) for p in (kept, converted)
     ]
     assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
-    score = kept.variational("a red car", particles=1, rank=2, lr=1e-3, dropout=0.1, seed=0)
+    score = make_score(kept, "a red car", particles=1, rank=2, lr=1e-3, dropout=0.1, seed=0)
     assert {parameter.dtype for parameter in score.parameters.values()} == {torch.float32}

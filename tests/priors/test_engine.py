@@ -17,6 +17,7 @@ from splatdistill.priors import engine as engines
 from splatdistill.priors import load
 from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.engine import CLOSE, PackedUNet, Question, ask, difference, pick
+from splatdistill.priors.scores import make_score
 from tests.priors.test_embedded import noise, ring, steps
 
 CPU = torch.device("cpu")
@@ -103,7 +104,7 @@ def test_adapters_are_not_heard_by_the_engine(folder: Path) -> None:
     prior = prior_of(folder)
     told = [prior.embed("a red car", ring())]
     before = prior.predict(noise(), steps(), told)[0]
-    score: Any = prior.variational("a red car", particles=1, rank=2, lr=1e-2, dropout=0.5, seed=3)
+    score: Any = make_score(prior, "a red car", particles=1, rank=2, lr=1e-2, dropout=0.5, seed=3)
     with torch.no_grad():
         for parameter in score.parameters.values():
             parameter.add_(0.1)
@@ -118,7 +119,9 @@ def test_what_is_asked_for_is_taken_or_refused(folder: Path, monkeypatch: pytest
     assert prior_of(folder, "auto").network_engine == "torch"
     with pytest.raises(ValueError, match=r"^network_engine: onnxruntime is not installed; `pip install"):
         prior_of(folder, "onnx")
-    with pytest.raises(ValueError, match=r"^network_engine must be auto, torch, onnx, cuda-graph or compile, not jax\.$"):
+    with pytest.raises(
+        ValueError, match=r"^network_engine must be auto, torch, onnx, cuda-graph or compile, not jax\.$"
+    ):
         prior_of(folder, "jax")
     with pytest.raises(ValueError, match=r"^network_engine: onnx computes the embedded prior in fp32 on a CPU only"):
         MultiViewPrior.load(folder, dtype="bf16", engine="onnx")

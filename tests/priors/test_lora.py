@@ -18,6 +18,7 @@ from splatdistill.priors import lora
 from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.lora import ADAPTER, LoRAScore
 from splatdistill.priors.network import keep_bf16
+from splatdistill.priors.scores import make_score
 from tests.priors.test_embedded import noise, ring, steps, tiny
 from tests.rounding import assert_same
 
@@ -25,7 +26,7 @@ PROMPT = "a red car"
 
 
 def score_of(prior: MultiViewPrior, **settings: Any) -> LoRAScore:
-    score = prior.variational(PROMPT, **{"particles": 1, "rank": 4, "lr": 3e-3, "dropout": 0.3, "seed": 0, **settings})
+    score = make_score(prior, PROMPT, **{"particles": 1, "rank": 4, "lr": 3e-3, "dropout": 0.3, "seed": 0, **settings})
     assert isinstance(score, LoRAScore)
     return score
 

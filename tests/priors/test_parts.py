@@ -19,6 +19,7 @@ from splatdistill.guidance.base import noisy_batch
 from splatdistill.priors import EMBEDDED, parts
 from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.schedule import Schedule
+from splatdistill.priors.scores import make_score
 from splatdistill.priors.unet import UNet, supports
 from splatdistill.priors.words_encoder import TextEncoder
 from tests.priors.test_embedded import noise, ring, steps
@@ -150,7 +151,7 @@ def test_a_second_score_learns_the_same_on_either_network(theirs: Any, folder: P
     )  # fmt: skip
     learned = []
     for prior in (other, ours):
-        score: Any = prior.variational("a red car", particles=1, rank=2, lr=1e-2, dropout=0.5, seed=3)
+        score: Any = make_score(prior, "a red car", particles=1, rank=2, lr=1e-2, dropout=0.5, seed=3)
         batch = noisy_batch(noise(), ring(), prior, t=steps(), eps=noise())
         measured = [score.update(batch, seed=1, step=step, measure=True) for step in range(2)]
         learned.append([*score.parameters.values(), *(x for m in measured for x in m.values())])

@@ -20,6 +20,7 @@ from splatdistill.guidance.base import noisy_batch
 from splatdistill.priors.codec import Latents
 from splatdistill.priors.diffusion import CodedPrior, place
 from splatdistill.priors.network import keep_bf16
+from splatdistill.priors.scores import make_score
 from splatdistill.scene.cameras import orbit
 from tests.priors import families
 from tests.rounding import BF16_UNIT, moved
@@ -114,7 +115,7 @@ def test_adapters_stay_in_fp32_and_learn_on_a_network_in_bf16(folders: dict[str,
     t = torch.tensor([60, 300, 600, 900])
 
     def gradients(prior: CodedPrior) -> Tensor:
-        score = prior.variational("a red chair", particles=1, rank=2, lr=1e-3, dropout=0.5, seed=0)
+        score = make_score(prior, "a red chair", particles=1, rank=2, lr=1e-3, dropout=0.5, seed=0)
         batch = noisy_batch(z, ring(), prior, t=t, eps=torch.zeros_like(z))
         score.update(batch, seed=0, step=0, measure=True)
         state = score.state_dict()

@@ -128,8 +128,8 @@ class Recording:
         self.note("predict")
         return self._prior.predict(xt, t, conditions)
 
-    def variational(self, prompt: str, **settings: Any) -> Any:
-        return RecordingScore(self._prior.variational(prompt, **settings), self)
+    def particle_score(self, **settings: Any) -> Any:
+        return RecordingScore(self._prior.particle_score(**settings), self)
 
 
 class RecordingScore:
@@ -152,7 +152,7 @@ def test_in_a_step_they_are_on_for_networks_alone(monkeypatch: pytest.MonkeyPatc
     config = replace(config, splats=replace(config.splats, num_init=50))
     prior: Any = Recording(load("analytic", device=CPU, dtype="fp32"), seen)
     trainer = Trainer(config, prior=prior, device=CPU)
-    trainer.prior.watch.device = CUDA  # its clock stays that of a CPU
+    trainer.prior.stopwatch.device = CUDA  # its clock stays that of a CPU
     trainer.prior.dtype = "bf16"
     draw: Any = trainer.renderer.render
 
