@@ -13,7 +13,7 @@ BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .PHONY: venv demo test test-simd test-emulated test-floor test-newest nightly nightly-check test-slow test-browser soak \
-	viewer viewer-check sanitize check-native check-x86-64 check-aarch64 kernels gpu-carry instructions lint lint-style \
+	viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 kernels gpu-carry instructions lint lint-style \
 	lint-types lint-imports lint-native \
 	lint-sizes format bench clean
 
@@ -52,7 +52,7 @@ test-simd: venv
 # out is what starts processes of its own, which would not be emulated, what only asks torch's compiler, and most of the
 # scenes, which take too long.
 EMULATED := $(foreach name,library products densify residual update,tests/ops/test_$(name).py) \
-	$(foreach scene,one~view-False saturating-True harmonics~of~degree~3-True,\
+	$(foreach scene,one~view saturating harmonics~of~degree~3-True,\
 	"tests/ops/test_rasterize.py::test_agrees_with_reference[$(subst ~, ,$(scene))]")
 test-emulated: venv
 	for pair in Haswell:x86_64_v3 Nehalem:generic; do \
@@ -115,6 +115,10 @@ sanitize: venv
 		SPLATDISTILL_SIMD=$$level $(BIN)/python -m pytest -o pythonpath=$(SANITIZED)/lib -p no:cacheprovider \
 		--capture=sys -m "not slow" $(addprefix --ignore=tests/ops/,test_races.py test_cpu_check.py test_kernels_check.py) tests/ops \
 		|| exit 1; done
+
+# The skeleton of an operator, of which CONTRIBUTING.md says what to put where: make new-op NAME=shrink
+new-op: venv
+	@$(BIN)/python csrc/scaffold/new_operator.py "$(NAME)"
 
 # Every CPU kernel at every instruction-set level against its generic path and against arithmetic in double, in a program
 # without torch: on this processor; as an x86-64 processor with AVX2 alone and as one older than that; as an ARM one.

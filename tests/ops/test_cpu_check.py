@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from splatdistill import ops
+from tests.ops import kernels
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "csrc" / "cpu" / "check" / "run.py"
-KERNELS = ("project", "tiles", "blend", "blend_backward", "project_backward", "residual", "noising", "products",
-           "adam", "usable", "statistics", "classify", "scatter", "philox")  # fmt: skip
 
 pytestmark = pytest.mark.xdist_group("cpu_check")  # one worker compiles, in build/check, where it stays
 
@@ -33,7 +32,7 @@ def test_every_kernel_at_every_level() -> None:
     assert f"in use: {ops.build_info()['simd_level']};" in done.stdout
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", kernels.on_cpu())
 def test_a_wrong_result_is_noticed(kernel: str) -> None:
     done = run("--", "--plant", kernel)
     assert done.returncode == 1, done.stdout + done.stderr
