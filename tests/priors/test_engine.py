@@ -118,7 +118,7 @@ def test_what_is_asked_for_is_taken_or_refused(folder: Path, monkeypatch: pytest
     assert prior_of(folder, "auto").network_engine == "torch"
     with pytest.raises(ValueError, match=r"^network_engine: onnxruntime is not installed; `pip install"):
         prior_of(folder, "onnx")
-    with pytest.raises(ValueError, match=r"^network_engine must be auto, torch, onnx, cuda-graph or compile, not jax\.$"):
+    with pytest.raises(ValueError, match=r"^network_engine must be auto, .* or compile, not jax\.$"):
         prior_of(folder, "jax")
     with pytest.raises(ValueError, match=r"^network_engine: onnx computes the embedded prior in fp32 on a CPU only"):
         MultiViewPrior.load(folder, dtype="bf16", engine="onnx")
