@@ -100,7 +100,7 @@ class TinyEncoder:
         """Frozen, fp32, on the CPU. ValueError, one sentence, for weights that do not fit."""
         diffusers_logging.disable_progress_bar()
         try:
-            model, info = AutoencoderTiny.from_pretrained(
+            found: Any = AutoencoderTiny.from_pretrained(
                 self.source.path,
                 torch_dtype=torch.float32,
                 local_files_only=True,
@@ -109,6 +109,7 @@ class TinyEncoder:
             )
         except _BROKEN as error:
             raise self._broken(error) from error
+        model, info = found
         if info["missing_keys"]:
             raise self._broken(f"its weights lack {sorted(info['missing_keys'])[0]}")
         return model.eval().requires_grad_(False)
