@@ -13,9 +13,8 @@ BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .PHONY: venv demo test test-simd test-emulated test-floor test-newest nightly nightly-check test-slow test-browser soak \
-	viewer viewer-check sanitize check-native check-x86-64 check-aarch64 kernels gpu-carry instructions lint lint-style \
-	lint-types lint-imports lint-native \
-	lint-sizes format bench clean
+	viewer viewer-check sanitize check-native check-x86-64 check-aarch64 kernels gpu-carry gpu-rehearsal instructions \
+	lint lint-style lint-types lint-imports lint-native lint-sizes format bench clean
 
 venv: $(STAMP)
 
@@ -151,6 +150,11 @@ $(NVCC): | venv
 CARRY ?= build/carry
 gpu-carry: venv $(if $(shell command -v nvcc),,$(NVCC))
 	@PATH="$$PATH:$(abspath $(NVCC))/nvidia/cu13/bin" $(BIN)/python benchmarks/gpu_carry.py $(CARRY)
+
+# What of the CUDA half can be tried without a GPU, in build/rehearsal: torch's CUDA build loads the extension, and gsplat
+# links. Downloads 2.5 GB; REHEARSAL=--without-gsplat leaves out the 12 minutes of one core that gsplat takes.
+gpu-rehearsal: venv
+	$(BIN)/python benchmarks/gpu_rehearsal.py $(REHEARSAL)
 
 # Compares with benchmarks/results/instructions.json. Exit code 77: nothing was compared, and the output says why.
 instructions: venv
