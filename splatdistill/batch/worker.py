@@ -47,7 +47,7 @@ class Teachers:
         self._held = {key: prior for key, prior in self._held.items() if key[0] in wanted}
 
     def __call__(
-        self, name: str, *, device: torch.device, dtype: str, engine: str, max_memory: float, encoder: str
+        self, name: str, *, device: torch.device, dtype: str, engine: str, max_memory: float, encoder: str = ""
     ) -> Prior:
         place = (name, str(device), max_memory, encoder)
         for (*where, asked, wanted), prior in self._held.items():
