@@ -46,15 +46,17 @@ class Teachers:
         wanted = {stage.prior for _, stage in settings.stages(config)}
         self._held = {key: prior for key, prior in self._held.items() if key[0] in wanted}
 
-    def __call__(self, name: str, *, device: torch.device, dtype: str, engine: str, max_memory: float) -> Prior:
-        place = (name, str(device), max_memory)
+    def __call__(
+        self, name: str, *, device: torch.device, dtype: str, engine: str, max_memory: float, encoder: str = ""
+    ) -> Prior:
+        place = (name, str(device), max_memory, encoder)
         for (*where, asked, wanted), prior in self._held.items():
             # A resumed run names what auto came to.
             if tuple(where) == place and dtype in (asked, prior.dtype) and engine in (wanted, prior.network_engine):
                 return prior
 
         def load(engine: str) -> Prior:
-            return priors.load(name, device=device, dtype=dtype, engine=engine, max_memory=max_memory)
+            return priors.load(name, device=device, dtype=dtype, engine=engine, max_memory=max_memory, encoder=encoder)
 
         self._held[*place, dtype, engine] = prior = (
             self._settled(load, name, dtype) if engine == "auto" else load(engine)

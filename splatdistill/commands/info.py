@@ -51,6 +51,8 @@ class PriorFlags:
     """Precision of the network; auto takes bf16 on a GPU and where the processor is faster with it."""
     max_memory: float = 0.0
     """Most memory in GB that the model may take on a GPU; 0 is all of it."""
+    encoder: str = ""
+    """With check: what encodes pictures in place of the model's VAE, as --encoder of train."""
 
 
 def prior(flags: PriorFlags) -> int:
@@ -66,7 +68,9 @@ def prior(flags: PriorFlags) -> int:
         return DONE
     from splatdistill.utils.device import pick_device
 
-    found = check.describe(flags.name, device=pick_device(flags.device), dtype=flags.dtype, max_memory=flags.max_memory)
+    device = pick_device(flags.device)
+    settings = {"dtype": flags.dtype, "max_memory": flags.max_memory, "encoder": flags.encoder}
+    found = check.describe(flags.name, device=device, **settings)
     print_table(found)
     return DONE
 

@@ -337,6 +337,11 @@ class TrainConfig:
     """The teacher: embedded, analytic, a folder with a diffusers model, MVDream's checkpoint, a family of `splatdistill
     prior list`, or an id of the Hugging Face hub.
     """
+    encoder: str = ""
+    """What encodes the pictures in place of the prior's VAE: a folder with an AutoencoderTiny of diffusers, or an id of
+    the Hugging Face hub. It must have been made for that VAE, as madebyollin/taesd was for Stable Diffusion 1 and 2:
+    the number of channels cannot tell. Empty takes the VAE.
+    """
     prior_instance: int = 0
     """Which of the models that a prior of known models has of the object, from 1; 0 leaves that to the seed."""
     prior_mixture: bool = False

@@ -37,9 +37,9 @@ def memory_of(facts: dict[str, Any]) -> float:
     return estimate(parameters, image_size=facts["image_size"], encoder=encoder, dtype="bf16").total(num_views=4) / GB
 
 
-def describe(name: str, *, device: torch.device, dtype: str, max_memory: float) -> dict[str, str]:
+def describe(name: str, *, device: torch.device, dtype: str, max_memory: float, encoder: str = "") -> dict[str, str]:
     """Loads the prior `name` and makes one step with it: encode, two scores for each view, backward."""
-    prior = priors.load(name, device=device, dtype=dtype, max_memory=max_memory)
+    prior = priors.load(name, device=device, dtype=dtype, max_memory=max_memory, encoder=encoder)
     facts = {"prior": name, "origin": prior.origin, "kind": type(prior).__name__}
     if isinstance(prior, NetworkPrior):
         weights = sum(p.numel() for p in prior.network.parameters())
@@ -52,11 +52,11 @@ def describe(name: str, *, device: torch.device, dtype: str, max_memory: float) 
         "precision": prior.dtype,
     }
     if isinstance(prior, CodedPrior):
-        encoder = ""
+        precision, tiny = "", False
         if isinstance(prior.codec, Latents):
             weights += sum(p.numel() for p in prior.codec.vae.parameters())
-            encoder = "bf16" if prior.codec.bf16 else "fp32"
-        need = estimate(weights, image_size=prior.image_size, encoder=encoder, dtype=prior.dtype)
+            precision, tiny = "bf16" if prior.codec.bf16 else "fp32", prior.codec.tiny
+        need = estimate(weights, image_size=prior.image_size, encoder=precision, dtype=prior.dtype, tiny=tiny)
         facts["memory"] = (
             f"about {need.total(num_views=4) / GB:.2g} GB for four views, {need.least / GB:.2g} GB at least "
             "(estimated, not measured)"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from splatdistill.priors.offload import MicroBatches, release
@@ -27,15 +26,19 @@ class Latents:
     range holds what fp16 overflows on.
     """
 
-    def __init__(self, vae: AutoencoderKL, *, dtype: str) -> None:
-        config = vae.config
+    tiny = False
+
+    def __init__(self, vae: nn.Module, *, dtype: str) -> None:
+        """vae: one of diffusers' autoencoders."""
+        self.vae: Any
+        config: Any = vae.config
         device = next(vae.parameters()).device
         self.vae, self.bf16 = vae, dtype == "bf16"
         self.chunks = MicroBatches()
         self.recompute = False  # after memory ran out once: nothing is kept for the backward
-        mean, std = config["latents_mean"] or [0.0], config["latents_std"] or [1.0]
+        mean, std = config.get("latents_mean") or [0.0], config.get("latents_std") or [1.0]
         self._mean, self._std = (torch.tensor(x, device=device).view(1, -1, 1, 1) for x in (mean, std))
-        self._mean = self._mean + (config["shift_factor"] or 0.0)
+        self._mean = self._mean + (config.get("shift_factor") or 0.0)
         self._std = self._std / config["scaling_factor"]
 
     def encode(self, images: Tensor) -> Tensor:
@@ -47,9 +50,12 @@ class Latents:
         return self.chunks.run(lambda part: self.latents(images[part]), len(images))
 
     def latents(self, images: Tensor) -> Tensor:
-        """The same without chunks. The mean of the posterior: its spread vanishes beside the noise that is added."""
-        mean = self.vae.encode(self._as_read(images), return_dict=False)[0].mode()
-        return (mean.float() - self._mean) / self._std
+        """The same without chunks."""
+        return (self._encoded(self._as_read(images)).float() - self._mean) / self._std
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        """The mean of the posterior: its spread vanishes beside the noise that is added."""
+        return self.vae.encode(images, return_dict=False)[0].mode()
 
     @torch.no_grad()
     def decode(self, x0: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ from splatdistill.priors.codec import Latents, Pixels
 from splatdistill.priors.find import Source
 from splatdistill.priors.folder import Folder
 from splatdistill.priors.network import NetworkPrior, Text, UNetPrior, pick_dtype, resize
-from splatdistill.priors.offload import estimate, must_offload
+from splatdistill.priors.offload import Estimate, estimate, must_offload
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.text import Reader, TextCache, fingerprint, read_clip, read_t5, read_two_clips
+from splatdistill.priors.tiny_encoder import TinyEncoder, TinyLatents
 
 
 class CodedPrior(NetworkPrior):
@@ -42,9 +43,16 @@ class DiffusionPrior(CodedPrior, UNetPrior):
 
     @classmethod
     def load(
-        cls, source: Source, *, device: torch.device, dtype: str = "auto", max_memory: float = 0.0
+        cls,
+        source: Source,
+        *,
+        device: torch.device,
+        dtype: str = "auto",
+        max_memory: float = 0.0,
+        tiny: TinyEncoder | None = None,
     ) -> DiffusionPrior:
-        """From a diffusers folder. max_memory: GB that the model may take, 0 for all.
+        """From a diffusers folder. max_memory: GB that the model may take, 0 for all. tiny: what encodes in place of
+        the VAE.
 
         ValueError, one sentence, for a folder that is not whole or holds another kind of model.
         """
@@ -55,8 +63,7 @@ class DiffusionPrior(CodedPrior, UNetPrior):
         for tower in folder.towers:
             folder.check(tower)
         side, schedule = native_side(folder, config, vae), read_schedule(folder)
-        encoder = encoder_dtype(folder, dtype)
-        need = estimate(folder.num_parameters("unet", "vae"), image_size=side, encoder=encoder, dtype=dtype)
+        need = read_estimate(folder, "unet", vae, image_size=side, dtype=dtype, tiny=tiny)
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
         if config["_class_name"] == "UNet2DConditionModel":
             unet = folder.load("unet", UNet2DConditionModel)
@@ -64,26 +71,35 @@ class DiffusionPrior(CodedPrior, UNetPrior):
             unet = mvdream.make_unet({k: v for path in folder.check("unet") for k, v in load_file(path).items()})
         return cls(
             place(unet, device=device, dtype=dtype, offload=offload),
-            codec=make_codec(folder, device=device, dtype=dtype),
+            codec=make_codec(folder, device=device, dtype=dtype, tiny=tiny),
             texts=make_texts(folder, read, device=device, dtype=dtype),
             schedule=schedule,
             num_views=mvdream.NUM_VIEWS if unet.config["class_embed_type"] == "projection" else 1,
             image_size=side,
             dtype=dtype,
-            origin=source.origin,
+            origin=origin_of(source, tiny),
             device=device,
             offloaded=offload,
         )
 
     @classmethod
     def load_mvdream(
-        cls, source: Source, *, device: torch.device, dtype: str = "auto", max_memory: float = 0.0
+        cls,
+        source: Source,
+        *,
+        device: torch.device,
+        dtype: str = "auto",
+        max_memory: float = 0.0,
+        tiny: TinyEncoder | None = None,
     ) -> DiffusionPrior:
         """From MVDream's original checkpoint, a file."""
         dtype = pick_dtype(dtype, device=str(device))
         parts = mvdream.load(source.path)
-        weights = sum(p.numel() for part in (parts.unet, parts.vae) for p in part.parameters())
-        need = estimate(weights, image_size=mvdream.IMAGE_SIZE, encoder=dtype, dtype=dtype)
+        if tiny:
+            tiny.check(parts.vae.config, prior=str(source.path))
+        encoder = tiny.load() if tiny else parts.vae
+        weights = sum(p.numel() for part in (parts.unet, encoder) for p in part.parameters())
+        need = estimate(weights, image_size=mvdream.IMAGE_SIZE, encoder=dtype, dtype=dtype, tiny=bool(tiny))
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
         texts = TextCache(
             lambda: {"text_encoder": mvdream.load_tower(source.path, device=device)},
@@ -93,19 +109,41 @@ class DiffusionPrior(CodedPrior, UNetPrior):
         )
         return cls(
             place(parts.unet, device=device, dtype=dtype, offload=offload),
-            codec=Latents(place(parts.vae, device=device, dtype=dtype), dtype=dtype),
+            codec=(TinyLatents if tiny else Latents)(place(encoder, device=device, dtype=dtype), dtype=dtype),
             texts=texts,
             schedule=Schedule.of(parts.alphas_cumprod),
             num_views=mvdream.NUM_VIEWS,
             image_size=mvdream.IMAGE_SIZE,
             dtype=dtype,
-            origin=source.origin,
+            origin=origin_of(source, tiny),
             device=device,
             offloaded=offload,
         )
 
 
-def make_codec(folder: Folder, *, device: torch.device, dtype: str) -> Latents | Pixels:
+def origin_of(source: Source, tiny: TinyEncoder | None) -> str:
+    return f"{source.origin}, encoder {tiny.source.origin}" if tiny else source.origin
+
+
+def read_estimate(
+    folder: Folder, network: str, vae: dict[str, Any] | None, *, image_size: int, dtype: str, tiny: TinyEncoder | None
+) -> Estimate:
+    """What a folder needs with its part `network` and this VAE. ValueError, one sentence, for an encoder that does not
+    fit.
+    """
+    if tiny is None:
+        weights, encoder = folder.num_parameters(network, "vae"), encoder_dtype(folder, dtype)
+        return estimate(weights, image_size=image_size, encoder=encoder, dtype=dtype)
+    tiny.check(vae, prior=str(folder.root))
+    weights = folder.num_parameters(network) + tiny.num_parameters()
+    return estimate(weights, image_size=image_size, encoder=dtype, dtype=dtype, tiny=True)
+
+
+def make_codec(
+    folder: Folder, *, device: torch.device, dtype: str, tiny: TinyEncoder | None = None
+) -> Latents | Pixels:
+    if tiny:
+        return TinyLatents(place(tiny.load(), device=device, dtype=dtype), dtype=dtype)
     encoder = encoder_dtype(folder, dtype)
     if not encoder:
         return Pixels()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ _WEIGHTS = tuple(
     )
     for part in ("", "-0*-of-0*")
 )  # fmt: skip  # of the plain files: no fp16 twins, no pickles
+ENCODER_WEIGHTS = "diffusion_pytorch_model.safetensors"
+"""Of a model that is a folder of its own."""
 
 
 @dataclass(frozen=True)
@@ -66,25 +68,44 @@ def find(name: str) -> Source:
     raise ValueError(_nowhere(name, path, reasons))
 
 
+def find_encoder(name: str) -> Source:
+    """What `--encoder name` means: a folder, or ID[@REVISION] on the Hugging Face hub. ValueError as in `find`."""
+    path = Path(name).expanduser()
+    if os.path.exists(path):
+        return Source(path, str(path))
+    match = _ID.fullmatch(name)
+    if match is None or match["file"] or name.startswith((".", "/", "~")):
+        raise ValueError(f"encoder: there is no folder {name!r}; name one, or an id of the Hugging Face hub.")
+    for here in (True, False):
+        found = _fetch(name, here=here, index="config.json", patterns=("config.json", ENCODER_WEIGHTS))
+        if isinstance(found, Source):
+            return found
+    raise ValueError(_nowhere(name, path, {name: found}, field="encoder"))
+
+
 def is_here(source: str) -> bool:
     """Whether one of the ids that `families` lists lies in the hub's cache."""
     return isinstance(_fetch(source, here=True), Source)
 
 
-def _nowhere(name: str, path: Path, reasons: Mapping[str, str]) -> str:
+def _nowhere(name: str, path: Path, reasons: Mapping[str, str], *, field: str = "prior") -> str:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     repo, _, file = next(iter(reasons)).partition(":")
     tried = "; ".join(f"{source}: {reason}" for source, reason in reasons.items())
     return (
-        f"prior: {name} is not here: there is no {path.absolute()}, and nothing of it in {HF_HUB_CACHE} ({tried}); "
+        f"{field}: {name} is not here: there is no {path.absolute()}, and nothing of it in {HF_HUB_CACHE} ({tried}); "
         f"where there is a network, `hf download {' '.join(part for part in (repo, file) if part)}` fetches it, and "
-        "--prior takes the folder."
+        f"--{field} takes the folder."
     )
 
 
-def _fetch(source: str, *, here: bool) -> Source | str:
-    """The source, or in a few words why not. here: look into the cache only."""
+def _fetch(
+    source: str, *, here: bool, index: str = "model_index.json", patterns: Sequence[str] = (*_PARTS, *_WEIGHTS)
+) -> Source | str:
+    """The source, or in a few words why not. here: look into the cache only. index: the file that every whole copy
+    has.
+    """
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -95,8 +116,7 @@ def _fetch(source: str, *, here: bool) -> Source | str:
         if file:
             got = Path(hf_hub_download(repo, file, revision=revision, local_files_only=here))
             return Source(got, f"{repo}@{_commit(got)}:{file}")
-        patterns = [*_PARTS, *_WEIGHTS]
-        got = Path(snapshot_download(repo, revision=revision, local_files_only=here, allow_patterns=patterns))
+        got = Path(snapshot_download(repo, revision=revision, local_files_only=here, allow_patterns=list(patterns)))
     except GatedRepoError:
         return "its licence must be accepted on the hub first, then `hf auth login`"
     except LocalEntryNotFoundError:
@@ -105,7 +125,7 @@ def _fetch(source: str, *, here: bool) -> Source | str:
         return "the hub has no such id"
     except (OSError, ValueError) as error:
         return str(error).strip().splitlines()[0].rstrip(".")
-    if here and not (got / "model_index.json").is_file():
+    if here and not (got / index).is_file():
         return "only a part of it is in the cache"
     return Source(got, f"{repo}@{_commit(got)}")
 

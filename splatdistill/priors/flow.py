@@ -16,19 +16,21 @@ from torch import Tensor, nn
 
 from splatdistill.priors.diffusion import (
     CodedPrior,
-    encoder_dtype,
     make_codec,
     make_texts,
     native_side,
+    origin_of,
     place,
+    read_estimate,
     read_schedule,
 )
 from splatdistill.priors.find import Source
 from splatdistill.priors.folder import Folder
 from splatdistill.priors.network import pick_dtype
-from splatdistill.priors.offload import estimate, must_offload
+from splatdistill.priors.offload import must_offload
 from splatdistill.priors.schedule import Schedule, levels
 from splatdistill.priors.text import read_three
+from splatdistill.priors.tiny_encoder import TinyEncoder
 
 
 class FlowPrior(CodedPrior):
@@ -39,8 +41,18 @@ class FlowPrior(CodedPrior):
         self._times = schedule.times.to(self.device)
 
     @classmethod
-    def load(cls, source: Source, *, device: torch.device, dtype: str = "auto", max_memory: float = 0.0) -> FlowPrior:
-        """From a diffusers folder; max_memory as in DiffusionPrior. ValueError, one sentence, if it cannot be used."""
+    def load(
+        cls,
+        source: Source,
+        *,
+        device: torch.device,
+        dtype: str = "auto",
+        max_memory: float = 0.0,
+        tiny: TinyEncoder | None = None,
+    ) -> FlowPrior:
+        """From a diffusers folder; max_memory and tiny as in DiffusionPrior. ValueError, one sentence, if it cannot be
+        used.
+        """
         folder, dtype = Folder(source.path), pick_dtype(dtype, device=str(device))
         config, vae = folder.config("transformer"), folder.config("vae")
         if (kind := config.get("_class_name")) != "SD3Transformer2DModel":
@@ -57,19 +69,18 @@ class FlowPrior(CodedPrior):
         schedule, side = read_schedule(folder), native_side(folder, config, vae)
         if schedule.prediction != "flow":
             raise ValueError(f"prior: the scheduler in {folder.root} is not that of a flow.")
-        weights = folder.num_parameters("transformer", "vae")
-        need = estimate(weights, image_size=side, encoder=encoder_dtype(folder, dtype), dtype=dtype)
+        need = read_estimate(folder, "transformer", vae, image_size=side, dtype=dtype, tiny=tiny)
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
         read = partial(read_three, width=config["joint_attention_dim"])
         return cls(
             place(folder.load("transformer", SD3Transformer2DModel), device=device, dtype=dtype, offload=offload),
-            codec=make_codec(folder, device=device, dtype=dtype),
+            codec=make_codec(folder, device=device, dtype=dtype, tiny=tiny),
             texts=make_texts(folder, read, device=device, dtype=dtype),
             schedule=schedule,
             num_views=1,
             image_size=side,
             dtype=dtype,
-            origin=source.origin,
+            origin=origin_of(source, tiny),
             device=device,
             offloaded=offload,
         )

@@ -15,6 +15,7 @@ GB = 1e9  # bytes
 # Counted on the shapes of SD 1.5 and not measured: bytes per picture and pixel of the native size that autograd keeps
 # of the encoder, and values that the UNet holds at once for one row when attention is not written out.
 _ENCODER_BYTES, _NETWORK_VALUES = {"bf16": 6060, "fp32": 12120}, 130
+_TINY_BYTES = {"bf16": 938, "fp32": 1876}  # of an AutoencoderTiny with its default settings
 _BLOCKWISE = 0.62  # share of the encoder's that is left when its blocks are repeated one by one
 
 
@@ -55,6 +56,7 @@ class Estimate:
     weights: float
     view: float
     row: float
+    blockwise: float = _BLOCKWISE
 
     def total(self, *, num_views: int, rows_per_view: int = 2) -> float:
         """Bytes of a step without chunks. rows_per_view: scores that a method asks for at once."""
@@ -62,18 +64,20 @@ class Estimate:
 
     @property
     def least(self) -> float:
-        """Bytes of one view at a time, with the encoder's blocks repeated one by one."""
-        return self.weights + max(_BLOCKWISE * self.view, self.row)
+        """Bytes of one view at a time, with the encoder's blocks repeated one by one where they can be."""
+        return self.weights + max(self.blockwise * self.view, self.row)
 
 
-def estimate(num_parameters: int, *, image_size: int, encoder: str, dtype: str) -> Estimate:
+def estimate(num_parameters: int, *, image_size: int, encoder: str, dtype: str, tiny: bool = False) -> Estimate:
     """Of a model with this native size in pixels. encoder: the precision of what runs forward and backward for each
-    view, fp32 or bf16; "" for a model of pixels.
+    view, fp32 or bf16; "" for a model of pixels. tiny: an AutoencoderTiny takes the place of the VAE.
     """
     size = 2 if dtype == "bf16" else 4
     pixels = image_size**2 * (1 if encoder else 64)  # the UNet of a pixel model works at the full resolution
-    view = float(_ENCODER_BYTES[encoder] * image_size**2) if encoder else 0.0
-    return Estimate(weights=num_parameters * size, view=view, row=_NETWORK_VALUES * pixels * size)
+    kept = _TINY_BYTES if tiny else _ENCODER_BYTES
+    view = float(kept[encoder] * image_size**2) if encoder else 0.0
+    row = float(_NETWORK_VALUES * pixels * size)
+    return Estimate(weights=num_parameters * size, view=view, row=row, blockwise=1.0 if tiny else _BLOCKWISE)
 
 
 def must_offload(need: Estimate, *, device: torch.device, max_memory: float, where: str) -> bool:

@@ -62,7 +62,7 @@ def train(
     load = load or priors.load
     teachers = {}
     for name in names:
-        some = partial(load, name, device=device, dtype=dtype, max_memory=config.max_memory)
+        some = partial(load, name, device=device, dtype=dtype, max_memory=config.max_memory, encoder=config.encoder)
         teachers[name] = _load_alike(some, engine, ranks)
     for _, stage in settings.stages(config):
         check_group(

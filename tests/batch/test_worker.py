@@ -58,8 +58,9 @@ def test_weights_are_loaded_once_and_dropped_when_others_are_wanted(
         for name in {config.prior, "b"}:
             teachers(name, device=CPU, dtype=dtype, engine="torch" if dtype == "bf16" else "auto", max_memory=0.0)
     assert sorted(loaded) == ["a", "a", "b"]  # a was dropped for the third run
-    for number, other in enumerate(({"dtype": "fp32", "engine": "auto"}, {"dtype": "auto", "engine": "onnx"}), 4):
-        teachers("b", device=CPU, max_memory=0.0, **other)
+    asked = {"dtype": "auto", "engine": "auto"}
+    for number, other in enumerate(({"dtype": "fp32"}, {"engine": "onnx"}, {"encoder": "a tiny one"}), 4):
+        teachers("b", device=CPU, max_memory=0.0, **(asked | other))
         assert loaded[-1] == "b" and len(loaded) == number
 
 

@@ -43,6 +43,8 @@ COMMANDS = [
     "train --prompt 'a red chair' --particles 4",
     "train --prompt 'a red chair' --prior nothing",
     "train --prompt 'a zyzzyva'",
+    "train --prompt 'a red chair' --encoder nothing",
+    "train --prompt 'a red ball' --prior analytic --network-engine compile",
     "train --prompt 'a red chair' --config none.yaml",
     "train --prompt 'a red chair' --config typo.yaml",
     "train --prompt 'a red chair' --config broken.yaml",

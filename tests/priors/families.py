@@ -9,7 +9,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, SD3Transformer2DModel, UNet2DConditionModel
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -58,6 +58,12 @@ def vae(**settings: Any) -> AutoencoderKL:
     return AutoencoderKL(
         **kinds, block_out_channels=(8, 16), norm_num_groups=4, latent_channels=4, sample_size=16, **settings
     )
+
+
+def tiny_encoder(**settings: Any) -> AutoencoderTiny:
+    """One that fits `vae`."""
+    two = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    return AutoencoderTiny(**(two | {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)} | settings))
 
 
 def unet(**settings: Any) -> UNet2DConditionModel:

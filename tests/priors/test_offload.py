@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from eager_traffic import CPU, NOWHERE, SIDE, hollow, saved
 from gpu_diffusion import networks
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from splatdistill.priors import offload
 from splatdistill.priors.codec import Latents
+from splatdistill.priors.tiny_encoder import TinyLatents
 
 # The shares and bytes that `memory` holds have two digits, 0.62 and 12,120, so the product may be off by 0.005 / 0.62.
 # An attention of the CPU keeps a little more than one of CUDA: one number for each of its rows, of 512 channels.
@@ -58,3 +60,16 @@ def test_blocks_that_are_repeated_one_by_one_keep_the_largest(kept: tuple[str, f
     dtype, _, repeated = kept
     need = offload.estimate(0, image_size=SIDE, encoder=dtype, dtype=dtype)
     assert need.least == pytest.approx(repeated, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_a_view_through_a_tiny_encoder_is_estimated_as_what_is_kept_of_it(dtype: str) -> None:
+    """That of Stable Diffusion's, which has the default settings."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with torch.device("meta"):
+        model = AutoencoderTiny()
+    codec = TinyLatents(hollow(model, mode, dtype=dtype), dtype=dtype)
+    with mode:
+        whole = saved_bytes(codec, 3)
+    need = offload.estimate(0, image_size=SIDE, encoder=dtype, dtype=dtype, tiny=True)
+    assert need.view == pytest.approx(whole, rel=TOLERANCE) and need.least == need.view
