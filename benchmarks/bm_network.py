@@ -25,8 +25,9 @@ from common import alternate, cell, parser, progress, record, shown, significant
 
 from splatdistill.priors import EMBEDDED
 from splatdistill.priors.embedded import MultiViewPrior
-from splatdistill.priors.engine import PackedUNet, Question, ask, installed
+from splatdistill.priors.engine import installed
 from splatdistill.priors.network import NetworkPrior
+from splatdistill.priors.packed import PackedUNet, Question, ask
 
 # 12 chains hide the latency of two units with 4 to 5 cycles each; a vector is as wide as the processor's registers.
 SOURCE = """

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from splatdistill.priors import engine as engines
 from splatdistill.priors import parts
 from splatdistill.priors.base import Choice
-from splatdistill.priors.engine import Question
 from splatdistill.priors.network import Text, UNetPrior, keep_bf16, pick_dtype, resize
+from splatdistill.priors.packed import Question
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.vocabulary import META_FILE, Advice, Vocabulary
 from splatdistill.priors.volume import FeatureVolume, beside

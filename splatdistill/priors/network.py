@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +15,12 @@ from splatdistill.priors import compiler, graph
 from splatdistill.priors.attention import install_view_attention
 from splatdistill.priors.base import Choice, Condition, joined
 from splatdistill.priors.offload import MicroBatches
+from splatdistill.priors.packed import Engine
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
 from splatdistill.scene.cameras import camera_token
 from splatdistill.scene.types import Cameras
 from splatdistill.utils.device import send
-
-if TYPE_CHECKING:
-    from splatdistill.priors.engine import Engine
 
 
 @dataclass(frozen=True)

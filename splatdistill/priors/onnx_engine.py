@@ -13,7 +13,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from splatdistill.priors.engine import Question, twin
+from splatdistill.priors.packed import Question, twin
 from splatdistill.priors.unet import Block, Embedding, Resnet, Transformer, UNet, sinusoids
 
 OPSET = 20  # the first with Gelu

@@ -16,7 +16,8 @@ from splatdistill.embedded.prior import architecture as network
 from splatdistill.priors import engine as engines
 from splatdistill.priors import load
 from splatdistill.priors.embedded import MultiViewPrior
-from splatdistill.priors.engine import CLOSE, PackedUNet, Question, ask, difference, pick
+from splatdistill.priors.engine import CLOSE, difference, pick
+from splatdistill.priors.packed import PackedUNet, Question, ask
 from splatdistill.priors.scores import make_score
 from tests.priors.test_embedded import noise, ring, steps
 

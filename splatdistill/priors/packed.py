@@ -1,0 +1,103 @@
+"""The plain UNet asked by torch, with its weights packed once for each shape of question."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from splatdistill.priors.attention import ViewAttention
+from splatdistill.priors.unet import Attention, UNet
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a UNet is asked, fp32. seen: [R,C,h,w]; t: [R]; text: [R,T,D]; told: [R,L]. The first `joint_rows` rows see
+    each other in groups of `num_views`.
+    """
+
+    seen: Tensor
+    t: Tensor
+    text: Tensor
+    told: Tensor
+    num_views: int
+    joint_rows: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Questions with equal ones are computed in the same way."""
+        return (*self.seen.shape, self.text.shape[1], self.num_views, self.joint_rows)
+
+
+class Engine(Protocol):
+    name: str
+
+    def __call__(self, question: Question) -> Tensor:
+        """The answer [R,C,h,w]."""
+        ...
+
+
+class PackedUNet:
+    """A UNet whose convolutions hold their weights in the order that oneDNN reads them in; torch reorders them in every
+    call. One set for each shape of question, so that its bits do not depend on what was asked before.
+    """
+
+    name = "torch"
+
+    def __init__(self, unet: UNet) -> None:
+        self._plain = twin(unet)
+        self._packed: dict[tuple[int, ...], UNet] = {}
+
+    @torch.no_grad()
+    def __call__(self, question: Question) -> Tensor:
+        if question.shape not in self._packed:
+            self._packed[question.shape] = self._pack(question)
+        return ask(self._packed[question.shape], question)
+
+    def _pack(self, question: Question) -> UNet:
+        sizes: dict[str, Sequence[int]] = {}
+        hooks = [
+            layer.register_forward_hook(lambda _, seen, out, name=name: sizes.update({name: seen[0].shape}))
+            for name, layer in self._plain.named_modules()
+            if isinstance(layer, nn.Conv2d)
+        ]
+        ask(self._plain, question)
+        for hook in hooks:
+            hook.remove()
+        packed = twin(self._plain)
+        for name, size in sizes.items():
+            layer = packed.get_submodule(name)
+            assert isinstance(layer, nn.Conv2d)
+            packed.set_submodule(name, PackedConv(layer, size))
+        return packed
+
+
+class PackedConv(nn.Module):
+    """A convolution for inputs of one size, with the operators that torch's compiler uses for frozen weights."""
+
+    def __init__(self, conv: nn.Conv2d, size: Sequence[int]) -> None:
+        super().__init__()
+        self.bias = conv.bias
+        self.numbers = [list(x) for x in (conv.padding, conv.stride, conv.dilation)]  # type: ignore[arg-type]
+        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight  # type: ignore[attr-defined]
+        self.weight = reorder(conv.weight.detach().contiguous().to_mkldnn(), *self.numbers, 1, list(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self.numbers, 1, "none", [], "")
+
+
+def twin(unet: UNet) -> UNet:
+    """A copy with modules and view attention of its own and the same parameters."""
+    return copy.deepcopy(unet, {id(parameter): parameter for parameter in unet.parameters()})
+
+
+def ask(unet: UNet, question: Question) -> Tensor:
+    """The answer of a UNet with view attention."""
+    for module in unet.modules():
+        if isinstance(module, Attention) and isinstance(module.processor, ViewAttention):
+            module.processor.num_views, module.processor.joint_rows = question.num_views, question.joint_rows
+    return unet(question.seen, question.t, question.text, question.told)[0]
