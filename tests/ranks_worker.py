@@ -24,6 +24,7 @@ from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
 from splatdistill.utils.distributed import ProcessGroup
+from tests.priors.oracles import LinearPrior
 from tests.rounding import neighbours
 from tests.training.test_trainer import SMALL
 
@@ -47,7 +48,8 @@ def make(case: str, ranks: ProcessGroup, *, shaken: int | None = None) -> dict[s
     """
     config = CASES[case]
     size = 8 if config.method in ("vsd", "esd") else config.size
-    prior = AnalyticPrior(beach_ball(image_size=size), image_size=size, learned=case == "esd")
+    kind = LinearPrior if case == "esd" else AnalyticPrior
+    prior = kind(beach_ball(image_size=size), image_size=size)
     trainer = Trainer(config, prior=prior, device=torch.device("cpu"), ranks=ranks)
     for i, particle in enumerate(trainer.particles):
         # Adam makes a whole step of any gradient: that of a round splat's rotation is nothing but rounding.

@@ -135,5 +135,5 @@ def test_a_prior_that_learned_for_one_run_is_as_new_for_the_next() -> None:
         assert torch.equal(means(shared, "sds"), plain)
         assert hooks(shared) == 1
     names = [name for name, _ in new().network.named_modules()]
-    shared._score.remove()
+    shared.adapters.remove()
     assert hooks(shared) == 0 and [name for name, _ in shared.network.named_modules()] == names

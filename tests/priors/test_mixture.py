@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from splatdistill.priors.analytic import Gaussian, Mixture
+from splatdistill.priors.analytic import Gaussian
 from splatdistill.priors.mixture import LEAST, MOST, blend, choose, coarse, keep_likely, seed_logits, weights
 from splatdistill.priors.refine import Accuracy, Belief, believe, linear_answer
+from tests.priors.oracles import Mixture
 from tests.rounding import assert_rounded
 
 K, VIEWS, SIDE = 5, 4, 8

@@ -108,7 +108,7 @@ class Ends:
             before = step
         self.finish(run)
 
-    def polite(self, name: signal.SignalHandler) -> None:
+    def polite(self, name: signal.Signals) -> None:
         """Ends a run by a signal that is waited for, at a random moment of its loop, and goes on with it."""
         run = self.next_run()
         pid = child(run)

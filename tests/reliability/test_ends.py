@@ -44,13 +44,13 @@ def test_no_end_of_a_training_loses_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", STOPPING)
-def test_the_first_signal_is_noted_and_the_second_ends_the_process(name: signal.SignalHandler) -> None:
+def test_the_first_signal_is_noted_and_the_second_ends_the_process(name: signal.Signals) -> None:
     code = f"""
 import os, sys
 import signal
-from splatdistill.training.signals import Signals
+from splatdistill.training.signals import SignalHandler
 signal.signal(signal.SIGINT, signal.default_int_handler)
-with Signals() as signals:
+with SignalHandler() as signals:
     os.kill(os.getpid(), {int(name)})
     print(signals.number, flush=True)
     os.kill(os.getpid(), {int(signal.SIGTERM)})

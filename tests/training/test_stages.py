@@ -16,6 +16,7 @@ from splatdistill.config.schema import DensifyConfig, LightConfig, SDSConfig, Sp
 from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 from splatdistill.training import checkpoint
 from splatdistill.training.trainer import Trainer
+from tests.priors.oracles import LinearPrior
 
 SMALL = TrainConfig(
     prompt="a red ball",
@@ -51,8 +52,8 @@ class Log:
         self.densified.append((step, num_splats))
 
 
-def make(config: TrainConfig = SMALL) -> Trainer:
-    coarse, fine = (AnalyticPrior(beach_ball(image_size=size), image_size=size) for size in (16, 32))
+def make(config: TrainConfig = SMALL, *, kind: type[AnalyticPrior] = AnalyticPrior) -> Trainer:
+    coarse, fine = (kind(beach_ball(image_size=size), image_size=size) for size in (16, 32))
     return Trainer(config, prior=coarse, device=torch.device("cpu"), others={"fine": fine})
 
 
@@ -119,9 +120,7 @@ def test_stopping_before_at_or_after_a_switch_changes_no_bit(tmp_path: Path, at:
 
 def test_what_a_method_has_learned_lives_through_a_switch() -> None:
     stages = ({"start": 0.5, "esd": {"guidance_scale": 3.0}, "size": 32},)
-    trainer = make(replace(SMALL, method="esd", stages=stages))
-    trainer.priors["analytic"].learned = True  # type: ignore[attr-defined]
-    trainer.guidance.bind(trainer.prior)
+    trainer = make(replace(SMALL, method="esd", stages=stages), kind=LinearPrior)
     advance(trainer, to=10)
     before = trainer.guidance.state_dict()
     trainer._enter(10)

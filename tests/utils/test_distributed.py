@@ -100,9 +100,9 @@ def test_no_thread_outlives_the_group() -> None:
 
 def test_rows_are_shared_by_views_of_each_particle() -> None:
     rows = torch.arange(12)  # two particles of six views
-    parts = [ProcessGroup(rank, 3).share(rows, particles=2).tolist() for rank in range(3)]
+    parts = [ProcessGroup(rank, 3).shard(rows, particles=2).tolist() for rank in range(3)]
     assert parts == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
-    assert SINGLE_PROCESS.share(rows, particles=2) is rows
+    assert SINGLE_PROCESS.shard(rows, particles=2) is rows
 
 
 def test_views_that_cannot_be_shared_are_refused() -> None:
