@@ -3,7 +3,8 @@
 The peak is that of a loop of fused multiply-adds in registers, compiled by the C++ compiler that is found ($CXX or c++)
 for the processor at hand, and measured in the same rounds as the calls. Arithmetic counted: convolutions and linear
 layers. `over_floor` is a call's time times the peak over that arithmetic, the median of the rounds; `best_over_floor`
-takes the quickest call and the quickest loop, which other programs disturb least.
+takes the quickest call and the quickest loop, which other programs disturb least. The row `compile` takes a minute of
+compiling first, which is not counted.
 
     python benchmarks/bm_network.py --json benchmarks/results/cpu_network.json
 """
@@ -24,6 +25,7 @@ import torch
 from common import alternate, cell, parser, progress, record, shown, significant, write
 
 from splatdistill.priors import EMBEDDED
+from splatdistill.priors.compiler import Compiled
 from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.engine import installed
 from splatdistill.priors.network import NetworkPrior
@@ -69,7 +71,11 @@ def main() -> None:
 
         other = OnnxUNet(prior.unet)
         calls["onnx"] = lambda: other(question)
+    code = Compiled(prior.unet)
     with torch.no_grad():
+        ask(prior.unet, question)  # which also says how many views see each other
+        calls["compile"] = lambda: code(question.seen, question.t, question.text, question.told)
+        calls["compile"]()
         samples = alternate(calls, rounds=10 if args.quick else 30)
     peaks = [args.threads * flops / seconds for seconds in samples["peak"]]
     cells = []

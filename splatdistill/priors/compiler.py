@@ -29,13 +29,20 @@ class Compiled:
         self._compiled: Any = None
         self.failed = False
 
+    def _options(self) -> dict[str, Any] | None:
+        """On a CPU the weights become constants, which oneDNN packs once."""
+        on_cpu = all(parameter.device.type == "cpu" for parameter in self._network.parameters())
+        return {"freezing": True} if self._backend == "inductor" and on_cpu else None
+
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
         if self.failed:
             return self._network(*inputs, **settings)
         try:
             if self._compiled is None:
                 print(COST, file=sys.stderr)
-                self._compiled = torch.compile(self._network, dynamic=False, backend=self._backend)
+                self._compiled = torch.compile(
+                    self._network, dynamic=False, backend=self._backend, options=self._options()
+                )
             return self._compiled(*inputs, **settings)
         except torch.OutOfMemoryError:  # fewer rows may fit
             raise
