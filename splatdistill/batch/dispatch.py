@@ -11,7 +11,7 @@ from typing import Protocol
 
 from splatdistill.batch.ledger import FAILED, WAITING, Ledger
 from splatdistill.batch.plan import Job
-from splatdistill.batch.progress import ProgressBoard
+from splatdistill.batch.progress_board import ProgressBoard
 
 TICK = 0.5  # s between looks at the progress
 SHUTDOWN_TIMEOUT_S = 30.0  # s that workers have to save their runs when the command is stopped

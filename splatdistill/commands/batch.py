@@ -20,7 +20,7 @@ from splatdistill.batch.dispatch import work
 from splatdistill.batch.ledger import DONE as RUN_DONE
 from splatdistill.batch.ledger import WAITING, Ledger
 from splatdistill.batch.plan import Job
-from splatdistill.batch.progress import ProgressBoard
+from splatdistill.batch.progress_board import ProgressBoard
 from splatdistill.batch.rank import Rank
 from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads
 from splatdistill.commands.train import about_priors, check_writable, parse_settings, sources

@@ -38,7 +38,7 @@ class OnnxUNet:
     @torch.no_grad()
     def prepare(self, question: Question) -> str:
         """Makes the session for questions of this shape. Returns a hash of its model, weights included."""
-        graph = Graph(self._unet, question, self._arrays(question))
+        graph = OnnxGraph(self._unet, question, self._arrays(question))
         model = graph.model().SerializeToString()
         self._sessions[question.shape] = start(model, graph.weights)
         digest = hashlib.sha256(model)
@@ -67,7 +67,7 @@ def start(model: bytes, weights: Mapping[str, np.ndarray]) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-class Graph:
+class OnnxGraph:
     """Nodes of a UNet for one shape of question, with its weights beside them, by name: in the model they would be
     copied three times. Methods take and return names of values.
     """

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from splatdistill.batch.dispatch import Outcome, work
 from splatdistill.batch.ledger import DONE, FAILED, WAITING, Ledger
 from splatdistill.batch.plan import Job
-from splatdistill.batch.progress import ProgressBoard
+from splatdistill.batch.progress_board import ProgressBoard
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.runs import Run
 

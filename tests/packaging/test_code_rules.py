@@ -1,5 +1,8 @@
 """Rules that hold for every source file: nothing loaded can run code, and every test asserts something."""
 
+import ast
+from collections import Counter
+
 import pytest
 
 from tests.packaging.audit import ROOT, bare_tolerances, oracle_uses, other_readers, silent_tests, tracked, unsafe_code
@@ -33,6 +36,17 @@ def test_the_oracle_has_no_caller_in_the_product():
                     "from splatdistill.ops.reference import project", "ops.reference.residual"):  # fmt: skip
         assert len(oracle_uses(planted)) == 1
     assert oracle_uses("from splatdistill.ops.geometry import SH_C0") == []
+
+
+def test_no_file_and_no_class_of_the_package_has_a_name_twice():
+    """What a stranger looks for by name, he finds in one place; `base` alone is a convention."""
+    shipped = [p for p in tracked(".py") if _relative(p).startswith("splatdistill/")]
+    files = Counter(p.stem for p in shipped if p.stem not in ("__init__", "__main__", "base"))
+    classes = Counter(
+        node.name for p in shipped for node in ast.parse(p.read_text()).body if isinstance(node, ast.ClassDef)
+    )
+    assert len(classes) > 100
+    assert [name for names in (files, classes) for name, count in names.items() if count > 1] == []
 
 
 def test_every_test_asserts_something():
