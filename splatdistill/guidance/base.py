@@ -29,7 +29,7 @@ Term = tuple[float | Tensor, Tensor]
 class Guidance(ABC, Generic[C]):
     """A method: how renders are noised and which combination of scores is their gradient.
 
-    group: views that share a timestep. steps: of the whole run. views: how sides are told in words. ranks: who else
+    group: views that share a timestep. steps: of the whole run. views: of view-dependent prompts. ranks: who else
     draws views of a step. Methods with state override the rest.
     """
 

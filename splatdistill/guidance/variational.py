@@ -18,12 +18,12 @@ V = TypeVar("V", bound=VSDConfig)
 
 
 class VariationalGuidance(AnnealedGuidance[V]):
-    """Every view is scored on its own. The prior is told the camera of a view if it can be told that of a single one,
-    else the side in words; the second score its camera.
+    """Every view is scored on its own. The prior is conditioned on the camera of a view if it supports that of a
+    single one, else on the side in words; the score of the renders on its camera.
     """
 
     score: VariationalScore
-    cameras_told: bool = False
+    conditioned_on_cameras: bool = False
 
     @property
     def particles(self) -> int:
@@ -31,11 +31,11 @@ class VariationalGuidance(AnnealedGuidance[V]):
 
     @property
     def words(self) -> bool:
-        return not (self.views.token and self.cameras_told)
+        return not (self.views.token and self.conditioned_on_cameras)
 
     def bind(self, prior: Prior) -> None:
         c = self.config
-        self.cameras_told = prior.supports_single_view_cameras
+        self.conditioned_on_cameras = prior.supports_single_view_cameras
         self.score = make_score(
             prior,
             self.prompt,
@@ -48,7 +48,7 @@ class VariationalGuidance(AnnealedGuidance[V]):
 
     @abstractmethod
     def row(self) -> list[tuple[float, bool]]:
-        """Coefficients of the second score, each with whether the cameras are told."""
+        """Coefficients of the second score, each with whether the score is conditioned on the cameras."""
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, cameras = self.config.guidance_scale, batch.cameras
@@ -56,8 +56,8 @@ class VariationalGuidance(AnnealedGuidance[V]):
         cond = prior.embed(self.view_dependent_prompts(cameras), cameras, token=token, alone=True)
         uncond = prior.embed(self.config.negative_prompt, cameras, token=token, alone=True)
         guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
-        row = [(c, told) for c, told in self.row() if c != 0.0]
-        second = self.score.predict(batch, [told for _, told in row])
+        row = [(c, with_camera) for c, with_camera in self.row() if c != 0.0]
+        second = self.score.predict(batch, [with_camera for _, with_camera in row])
         terms = [*guided, *((c, eps) for (c, _), eps in zip(row, second, strict=True))]
         return assemble(terms, weight=weights(self.config.weight, batch))
 

@@ -53,8 +53,8 @@ class Choice:
 class VariationalScore(Protocol):
     """The score of a run's own noised renders, which VSD and ESD subtract from the prior's."""
 
-    def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
-        """fp32 epsilon at x_t for each entry of `told`, with the cameras of the batch or without any; no gradient."""
+    def predict(self, batch: NoisyBatch, with_camera: Sequence[bool]) -> list[Tensor]:
+        """fp32 epsilon at x_t for each entry of `with_camera`: with the cameras of the batch or not; no gradient."""
         ...
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
@@ -106,9 +106,8 @@ class Prior(Protocol):
         self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
     ) -> Condition:
         """The condition for a prompt, or one prompt for each view, seen by these cameras; text is encoded once per
-        string. With cameras=None or token=False the network is not told the camera, and views do not see each other.
-        alone: they do not either, and the camera is given only to a prior that
-        `supports_single_view_cameras`.
+        string. With cameras=None or token=False the network is not conditioned on the camera, and views do not see
+        each other. alone: they do not either, and only a prior that `supports_single_view_cameras` gets the camera.
         """
         ...
 

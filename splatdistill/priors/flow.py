@@ -28,7 +28,7 @@ from splatdistill.priors.find import Source
 from splatdistill.priors.folder import Folder
 from splatdistill.priors.network import pick_dtype
 from splatdistill.priors.offload import must_offload
-from splatdistill.priors.schedule import Schedule, levels
+from splatdistill.priors.schedule import Schedule, alpha_sigma
 from splatdistill.priors.text import read_three
 from splatdistill.priors.tiny_encoder import TinyEncoder
 
@@ -102,7 +102,7 @@ class FlowPrior(CodedPrior):
         run: Callable[..., Any] | None = None,
     ) -> Tensor:
         assert pooled is not None
-        alpha, sigma = levels(self.alphas_cumprod, t)
+        alpha, sigma = alpha_sigma(self.alphas_cumprod, t)
         out = (run or self.network)(
             self._as_read(xt / (alpha + sigma)),  # on the flow's own path
             encoder_hidden_states=self._as_read(text).expand(len(xt), -1, -1),

@@ -24,7 +24,7 @@ from splatdistill.priors.network import keep_bf16, pick_dtype, resize
 from splatdistill.priors.oracles import ParticleScore
 from splatdistill.priors.paints import GUESSED, Painted, able, assign
 from splatdistill.priors.refine import COARSE, Accuracy, Belief, Refiner, combine, linear_answer
-from splatdistill.priors.schedule import Schedule, levels
+from splatdistill.priors.schedule import Schedule, alpha_sigma
 from splatdistill.priors.vocabulary import META_FILE, VOLUMES, Advice, Vocabulary
 from splatdistill.scene.cameras import camera_token
 from splatdistill.scene.types import Cameras
@@ -146,7 +146,7 @@ class KnownPrior:
     @torch.no_grad()
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         """fp32 epsilon for each of K conditions; views that see each other have one timestep in a group."""
-        alpha, sigma = levels(self.alphas_cumprod, t)
+        alpha, sigma = alpha_sigma(self.alphas_cumprod, t)
         answers = [self._x0(xt, t, condition, alpha=alpha, sigma=sigma) for condition in conditions]
         return [(xt - alpha * x0) / sigma for x0 in answers]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from splatdistill.priors.offload import MicroBatches
-from splatdistill.priors.schedule import Prediction, levels, target, to_epsilon
+from splatdistill.priors.schedule import Prediction, alpha_sigma, target, to_epsilon
 from splatdistill.scene.cameras import camera_token
 from splatdistill.scene.types import NoisyBatch
 from splatdistill.utils import rng
@@ -60,13 +60,11 @@ class LearnedScore(ABC):
         """What `forward` answered without a camera before anything was learned."""
 
     @torch.no_grad()
-    def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
-        """fp32 epsilon at x_t, one tensor [V,C,h,w] for each entry of `told`: with or without the cameras. One network
-        call.
-        """
+    def predict(self, batch: NoisyBatch, with_camera: Sequence[bool]) -> list[Tensor]:
+        """fp32 epsilon at x_t, one tensor [V,C,h,w] for each entry of `with_camera`, in one network call."""
         tokens = send(camera_token(batch.cameras), batch.xt.device)
-        rows = torch.cat([tokens if tell else torch.zeros_like(tokens) for tell in told])
-        return list(self._run(self._score, batch.xt, batch.t, rows).chunk(len(told)))
+        rows = torch.cat([tokens if given else torch.zeros_like(tokens) for given in with_camera])
+        return list(self._run(self._score, batch.xt, batch.t, rows).chunk(len(with_camera)))
 
     def _score(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         """fp32 epsilon for each row of tokens, in groups of as many as xt has."""
@@ -84,7 +82,7 @@ class LearnedScore(ABC):
         """
         ranks = batch.ranks
         total, *drawn = self._draw(batch, seed=seed, step=step)
-        t, eps, told, tokens, rows = (send(x, batch.xt.device) for x in drawn)
+        t, eps, with_camera, tokens, rows = (send(x, batch.xt.device) for x in drawn)
         x0 = batch.x0.detach()[rows]
         alpha, sigma = self._levels(t)
         xt = alpha * x0 + sigma * eps
@@ -92,7 +90,7 @@ class LearnedScore(ABC):
         numbers = self._measure(xt, t, tokens, wanted) if measure else {}
         for value in numbers.values():  # of all ranks' rows
             ranks.all_reduce([value.mul_(len(xt) / total)])
-        tokens = tokens * told
+        tokens = tokens * with_camera
 
         def learn(part: slice) -> Tensor:
             rows = (xt[part], t[part], tokens[part], wanted[part])
@@ -150,13 +148,13 @@ class LearnedScore(ABC):
         picked = torch.randperm(rows, generator=g)[: rows // self.particles]
         t = torch.randint(0, len(self.alphas_cumprod), (len(picked),), generator=g)
         eps = torch.randn((len(picked), *batch.x0.shape[1:]), generator=g)
-        told = (torch.rand(len(picked), 1, generator=g) >= self.dropout).float()
+        with_camera = (torch.rand(len(picked), 1, generator=g) >= self.dropout).float()
         place = torch.full((rows,), -1)  # of each row among those of this rank
         place[ranks.shard(torch.arange(rows), particles=self.particles)] = torch.arange(len(batch.x0))
         place = place[picked]
         mine = place >= 0
         tokens = camera_token(batch.cameras)[place[mine]]
-        return len(picked), t[mine], eps[mine], told[mine], tokens, place[mine]
+        return len(picked), t[mine], eps[mine], with_camera[mine], tokens, place[mine]
 
     @torch.no_grad()
     def _measure(self, xt: Tensor, t: Tensor, tokens: Tensor, wanted: Tensor) -> dict[str, Tensor]:
@@ -164,11 +162,11 @@ class LearnedScore(ABC):
         if not len(xt):
             return {name: wanted.new_zeros(()) for name in ("lora_loss", "frozen_loss", "camera_ratio")}
         both = self._answers(xt.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([tokens, torch.zeros_like(tokens)]))
-        told, untold = self._epsilon(both, xt.repeat(2, 1, 1, 1), t.repeat(2)).chunk(2)
+        with_camera, without_camera = self._epsilon(both, xt.repeat(2, 1, 1, 1), t.repeat(2)).chunk(2)
         return {
             "lora_loss": (both[: len(xt)] - wanted).square().mean(),
             "frozen_loss": (self._still(xt, t) - wanted).square().mean(),
-            "camera_ratio": (told - untold).norm() / told.norm(),
+            "camera_ratio": (with_camera - without_camera).norm() / with_camera.norm(),
         }
 
     def _answers(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
@@ -182,7 +180,7 @@ class LearnedScore(ABC):
         return to_epsilon(self.prediction, out, xt, alpha=alpha, sigma=sigma)
 
     def _levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return levels(self.alphas_cumprod, t)
+        return alpha_sigma(self.alphas_cumprod, t)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters, moments and the number of updates."""

@@ -109,8 +109,8 @@ class LoRAScore(LearnedScore):
         return self.prior.recorded(call, *inputs, **settings)
 
     def _answer(self, xt: Tensor, t: Tensor, *, cameras: Tensor | None) -> Tensor:
-        told = self.condition
-        return self.prior.denoise(xt, t, text=told.text, pooled=told.pooled, cameras=cameras)
+        text, pooled = self.condition.text, self.condition.pooled
+        return self.prior.denoise(xt, t, text=text, pooled=pooled, cameras=cameras)
 
     @contextmanager
     def _active(self, tokens: Tensor) -> Iterator[None]:
@@ -125,8 +125,8 @@ class LoRAScore(LearnedScore):
     def _add_camera(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
         if self._tokens is None:
             return output
-        told = (self._tokens != 0).any(-1, keepdim=True)
-        return output + (self.camera(self._tokens) * told).to(output.dtype)
+        with_camera = (self._tokens != 0).any(-1, keepdim=True)
+        return output + (self.camera(self._tokens) * with_camera).to(output.dtype)
 
 
 @dataclass

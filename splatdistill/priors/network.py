@@ -17,7 +17,7 @@ from splatdistill.priors.base import Choice, Condition, joined
 from splatdistill.priors.offload import MicroBatches
 from splatdistill.priors.packed import Engine
 from splatdistill.priors.precision import has_fast_bf16
-from splatdistill.priors.schedule import Prediction, Schedule, levels, to_epsilon
+from splatdistill.priors.schedule import Prediction, Schedule, alpha_sigma, to_epsilon
 from splatdistill.scene.cameras import camera_token
 from splatdistill.scene.types import Cameras
 from splatdistill.utils.device import send
@@ -181,7 +181,7 @@ class NetworkPrior(ABC):
             )
 
         out = self.chunks.run(answer, len(x), group=self.num_views if joint else 1)
-        alpha, sigma = levels(self.alphas_cumprod, rows)
+        alpha, sigma = alpha_sigma(self.alphas_cumprod, rows)
         return to_epsilon(self.prediction, out, x, alpha=alpha, sigma=sigma)
 
     def recorded(self, call: Callable[..., Tensor], *inputs: Tensor, **settings: Any) -> Tensor:

@@ -21,16 +21,16 @@ class ParticleScore:
         self.particles, self.temperature = particles, temperature
 
     @torch.no_grad()
-    def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
-        """Epsilon at x_t, one tensor [V,C,h,w] for each entry of `told`."""
-        return [self._score(batch, tell) for tell in told]
+    def predict(self, batch: NoisyBatch, with_camera: Sequence[bool]) -> list[Tensor]:
+        """Epsilon at x_t, one tensor [V,C,h,w] for each entry of `with_camera`."""
+        return [self._score(batch, given) for given in with_camera]
 
-    def _score(self, batch: NoisyBatch, told: bool) -> Tensor:
+    def _score(self, batch: NoisyBatch, with_camera: bool) -> Tensor:
         ranks, alpha, sigma = batch.ranks, batch.alpha.view(-1, 1), batch.sigma.view(-1, 1)
         renders = ranks.gather(batch.x0.detach().flatten(1))
         away = batch.xt.flatten(1)[:, None] - alpha[:, None] * renders  # [row, render, C h w]
         logits = -away.square().sum(2) / (2 * sigma**2 * self.temperature)
-        if told:
+        if with_camera:
             views = len(batch.xt) // self.particles
             camera = ranks.rank * views + torch.arange(len(batch.xt), device=logits.device) % views
             logits = logits.masked_fill(camera[:, None] != ranks.gather(camera), -torch.inf)

@@ -63,10 +63,10 @@ class ProfiledScore:
         self._particles = particles
         self.state_dict, self.load_state_dict = score.state_dict, score.load_state_dict
 
-    def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
-        self._prior.stopwatch.images += len(batch.xt) * len(told)
+    def predict(self, batch: NoisyBatch, with_camera: Sequence[bool]) -> list[Tensor]:
+        self._prior.stopwatch.images += len(batch.xt) * len(with_camera)
         with self._prior.running():
-            return self._score.predict(batch, told)
+            return self._score.predict(batch, with_camera)
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
         self._prior.stopwatch.images += len(batch.xt) // self._particles  # each particle shows one view in turn

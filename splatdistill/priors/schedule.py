@@ -93,7 +93,7 @@ def target(prediction: Prediction, x0: Tensor, eps: Tensor, *, alpha: Tensor, si
     return x0 if prediction == "sample" else eps
 
 
-def levels(alphas_cumprod: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def alpha_sigma(alphas_cumprod: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """alpha and sigma, [R,1,1,1] each, at timesteps t [R] int64."""
     signal = alphas_cumprod.to(t.device)[t].view(-1, 1, 1, 1)
     return signal.sqrt(), (1 - signal).sqrt()

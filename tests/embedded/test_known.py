@@ -30,7 +30,7 @@ from splatdistill.priors.instances import Instances
 from splatdistill.priors.known import KnownPrior
 from splatdistill.priors.mixture import coarse, keep_likely, weights
 from splatdistill.priors.refine import COARSE, combine, linear_answer
-from splatdistill.priors.schedule import levels
+from splatdistill.priors.schedule import alpha_sigma
 from splatdistill.priors.vocabulary import Advice, Vocabulary
 from splatdistill.scene.cameras import orbit
 from splatdistill.training.gaussian_model import initial_splats
@@ -77,7 +77,7 @@ def ring(num: int = 4, *, elevation: float = 0.2):
 
 def noisy(prior: KnownPrior, shown: torch.Tensor, t: int):
     rows = torch.full((len(shown),), t)
-    alpha, sigma = levels(prior.alphas_cumprod, rows)
+    alpha, sigma = alpha_sigma(prior.alphas_cumprod, rows)
     xt = alpha * shown + sigma * torch.randn(shown.shape, generator=torch.Generator().manual_seed(t))
     return xt, rows, alpha, sigma
 

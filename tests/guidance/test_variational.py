@@ -45,9 +45,9 @@ class Told:
         self.answers = {True: with_camera, False: without or with_camera}
         self.asked: list[list[bool]] = []
 
-    def predict(self, batch: NoisyBatch, told: Sequence[bool]) -> list[Tensor]:
-        self.asked.append(list(told))
-        return [self.answers[tell](batch) for tell in told]
+    def predict(self, batch: NoisyBatch, with_camera: Sequence[bool]) -> list[Tensor]:
+        self.asked.append(list(with_camera))
+        return [self.answers[given](batch) for given in with_camera]
 
 
 def sampled(batch: NoisyBatch) -> Tensor:
@@ -115,19 +115,19 @@ def test_golden_draws() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entropy", "calls", "told"),
+    ("entropy", "calls", "with_camera"),
     [(None, [8], [[True]]), (0.0, [8], [[True]]), (1.0, [8], [[False]]), (0.5, [8], [[True, False]])],
 )
 def test_scores_with_coefficient_zero_are_never_evaluated(
-    prior: AnalyticPrior, entropy: float | None, calls: list[int], told: list[list[bool]]
+    prior: AnalyticPrior, entropy: float | None, calls: list[int], with_camera: list[list[bool]]
 ) -> None:
     """Two scores of the prior per view in one call; one (VSD, ESD at 0 or 1) or two of the renders in another."""
     counting, score = Counting(prior), Told(sampled)
     method = vsd(score, guidance_scale=7.5) if entropy is None else esd(score, entropy, guidance_scale=7.5)
     batch = batch_at(prior, z=draw(4, 3, 2, 2), eps=draw(4, 3, 2, 2, seed=1), t=300)
     residual = method.residual(batch, prior, step=0)
-    assert (counting.calls, score.asked) == (calls, told)
-    assert len(residual.terms) == 2 + len(told[0])
+    assert (counting.calls, score.asked) == (calls, with_camera)
+    assert len(residual.terms) == 2 + len(with_camera[0])
     assert_sums_to_zero(residual.coef)
 
 
@@ -147,7 +147,7 @@ def test_the_prior_is_told_the_view_in_words_or_by_its_camera(
     ring = cameras(4, azimuth=[0.1, 1.5, 3.0, -1.5])
     batch = noisy_batch(draw(4, 1, 1, 1), ring, prior, t=torch.full((4,), 300), eps=draw(4, 1, 1, 1, seed=1))
     method = vsd(Told(sampled), guidance_scale=3.0)
-    method.cameras_told = supports_single_view_cameras
+    method.conditioned_on_cameras = supports_single_view_cameras
     method.residual(batch, prior, step=0)
     words = [f"x, {word} view" for word in ("front", "side", "back", "side")]
     assert seen == [("x" if supports_single_view_cameras else words, True), ("", True)]
@@ -188,8 +188,8 @@ def test_without_camera_the_views_of_one_object_repel(prior: AnalyticPrior) -> N
     z = torch.tensor([[0.5, -0.2], [-0.3, 0.4]], dtype=torch.float64).view(2, 2, 1, 1)
     eps = torch.tensor([[0.3, -0.6], [0.1, 0.2]], dtype=torch.float64).view(2, 2, 1, 1)
 
-    def predict(told: bool) -> Tensor:
-        return ParticleScore(particles=1).predict(batch_at(prior, z=z, eps=eps, t=300), [told])[0]
+    def predict(with_camera: bool) -> Tensor:
+        return ParticleScore(particles=1).predict(batch_at(prior, z=z, eps=eps, t=300), [with_camera])[0]
 
     assert_rounded(lambda: predict(False)[0].flatten(), torch.tensor([0.483788, -0.737841]), off=5e-7)
     assert_rounded(lambda: predict(True), eps)
@@ -290,10 +290,10 @@ def test_with_and_without_camera_it_learns_each_and_the_marginal_score() -> None
     assert learned.mean.detach().abs().max() < 0.05
     assert learned.log_std.exp().item() == pytest.approx(0.5, rel=0.1)  # of 192 draws it is known to 1/sqrt(384), 5 %
     assert learned.camera_log_std.exp().item() < 0.15
-    told, untold = learned.predict(batch, [True, False])
-    exact_told, exact_untold = ParticleScore(particles=1).predict(batch, [True, False])
-    assert (told - exact_told).square().mean() < 0.05
-    assert (untold - exact_untold).square().mean() < (untold - exact_told).square().mean()
+    with_camera, without_camera = learned.predict(batch, [True, False])
+    exact_with, exact_without = ParticleScore(particles=1).predict(batch, [True, False])
+    assert (with_camera - exact_with).square().mean() < 0.05
+    assert (without_camera - exact_without).square().mean() < (without_camera - exact_with).square().mean()
     assert numbers["lora_loss"] < 0.5 * numbers["frozen_loss"] and numbers["camera_ratio"] > 0.1
 
 

@@ -72,10 +72,10 @@ class GaussianScore(LearnedScore):
 
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         alpha, sigma = self._levels(t)
-        told = (tokens != 0).any(-1).view(-1, 1, 1, 1)
+        with_camera = (tokens != 0).any(-1).view(-1, 1, 1, 1)
         by_camera = self.camera_mean + (tokens @ self.camera_weight).view(-1, *self.shape)
-        mean = torch.where(told, by_camera, self.mean)
-        log_std = torch.where(told, self.camera_log_std, self.log_std)
+        mean = torch.where(with_camera, by_camera, self.mean)
+        log_std = torch.where(with_camera, self.camera_log_std, self.log_std)
         return sigma * (xt - alpha * mean) / (alpha**2 * torch.exp(2 * log_std) + sigma**2)
 
     def frozen(self, xt: Tensor, t: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from splatdistill.priors.schedule import Prediction, Schedule, levels, target, to_epsilon
+from splatdistill.priors.schedule import Prediction, Schedule, alpha_sigma, target, to_epsilon
 from tests.rounding import DOUBLE, UNIT, assert_rounded, assert_within
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -23,7 +23,9 @@ def numbers(*values: float) -> list[torch.Tensor]:
 def test_what_a_network_should_have_answered_is_read_back_as_the_noise(prediction: Any) -> None:
     g = torch.Generator().manual_seed(0)
     x0, eps = torch.randn(6, 3, 4, 4, generator=g).double(), torch.randn(6, 3, 4, 4, generator=g).double()
-    alpha, sigma = levels(Schedule.from_config(SD).alphas_cumprod.double(), torch.tensor([1, 20, 200, 500, 800, 980]))
+    alpha, sigma = alpha_sigma(
+        Schedule.from_config(SD).alphas_cumprod.double(), torch.tensor([1, 20, 200, 500, 800, 980])
+    )
     answer = target(prediction, x0, eps, alpha=alpha, sigma=sigma)
     xt = alpha * x0 + sigma * eps
     assert_rounded(lambda: to_epsilon(prediction, answer, xt, alpha=alpha, sigma=sigma), eps, unit=DOUBLE)
@@ -31,7 +33,7 @@ def test_what_a_network_should_have_answered_is_read_back_as_the_noise(predictio
 
 def test_golden_draw_of_sds() -> None:
     """Data N(1.3, 0.7^2), z = -0.4, eps = 0.8 at t = 500: eps_hat - eps = -1.011016, whatever is predicted."""
-    alpha, sigma = levels(Schedule.from_config(SD).alphas_cumprod.double(), torch.tensor([500]))
+    alpha, sigma = alpha_sigma(Schedule.from_config(SD).alphas_cumprod.double(), torch.tensor([500]))
     z, eps = numbers(Z, EPS)
     x = alpha * z + sigma * eps
     exact = sigma * (x - alpha * MEAN) / (alpha**2 * STD**2 + sigma**2)
@@ -47,7 +49,7 @@ def test_golden_draw_of_a_flow() -> None:
     """At s = 0.5: v = -1.608054 and its residual v - (eps - z) = -2.808054, which is (eps_hat - eps) / (1 - s)."""
     s = 0.5
     schedule = Schedule.flow(torch.tensor([s, 1.0], dtype=torch.float64))
-    alpha, sigma = levels(schedule.alphas_cumprod.double(), torch.tensor([0]))
+    alpha, sigma = alpha_sigma(schedule.alphas_cumprod.double(), torch.tensor([0]))
     x = (1 - s) * Z + s * EPS
     c = (1 - s) ** 2 * STD**2 + s**2
     v = -MEAN + (s - (1 - s) * STD**2) * (x - (1 - s) * MEAN) / c
@@ -66,7 +68,7 @@ def test_a_flows_levels_are_its_path_scaled() -> None:
     schedule = Schedule.from_config(config)
     s = (torch.arange(1, 1001).double() / 1000) * 3 / (1 + 2 * torch.arange(1, 1001).double() / 1000)
     torch.testing.assert_close(schedule.times.double(), 1000 * s, rtol=6 * UNIT, atol=0)  # six operations
-    alpha, sigma = levels(schedule.alphas_cumprod, torch.arange(1000))
+    alpha, sigma = alpha_sigma(schedule.alphas_cumprod, torch.arange(1000))
     share = (sigma / (alpha + sigma)).flatten().double()
     # What is stored is alpha^2, near 1 where little noise is: an error e of it moves sigma = sqrt(1 - alpha^2), and so
     # the share, by e / (2 sigma^2) of itself. Five operations follow.
