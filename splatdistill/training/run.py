@@ -19,10 +19,10 @@ from splatdistill.priors.metadata import check_group
 from splatdistill.priors.precision import Precision, measured
 from splatdistill.scene.gaussians import Splats
 from splatdistill.training import checkpoint
-from splatdistill.training import signals as guards
 from splatdistill.training.errors import Stopped
 from splatdistill.training.remote_control import RemoteControl
 from splatdistill.training.run_log import NoLog, RunLog
+from splatdistill.training.signals import SignalHandler
 from splatdistill.training.trainer import Trainer
 from splatdistill.utils.device import pick_device
 from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
@@ -79,7 +79,7 @@ def train(
     log.summary(priors={name: teacher.origin for name, teacher in teachers.items()}, **timed)
     progress.update(trainer.step)
     with ExitStack() as stack:
-        signals = stack.enter_context(guards.SignalHandler())
+        signals = stack.enter_context(SignalHandler())
         control = RemoteControl(folder, log, signals=signals) if isinstance(log, RunLog) else None
         trace = stack.enter_context(tracer(folder / "trace.json.gz")) if profile else None
         while trainer.step < config.steps:

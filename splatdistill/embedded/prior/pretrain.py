@@ -8,12 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import signal
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +21,7 @@ from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior.denoiser import DenoiserConfig, DenoiserTrainer, warm_start
 from splatdistill.embedded.prior.optimised import STATE
 from splatdistill.embedded.prior.samples import sample_grid
+from splatdistill.training.signals import SignalHandler
 
 LOG_EVERY = 50  # steps
 
@@ -35,19 +34,15 @@ RECIPES = {
 
 def run(trainer: DenoiserTrainer, *, out: Path, minutes: float, save_minutes: float, sample_minutes: float) -> None:
     """Trains until `max_images`, `minutes` or SIGTERM; saves, exports and draws sample grids on the way."""
-    stop = False
-
-    def ask_to_stop(*_: Any) -> None:
-        nonlocal stop
-        stop = True
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
     begin = saved = sampled = last = time.monotonic()
     logged = trainer.seconds
     losses: list[Tensor] = []
-    with (out / "loss.jsonl").open("a") as log:
-        while trainer.images < trainer.config.max_images and not stop and time.monotonic() - begin < 60 * minutes:
+    with SignalHandler() as signals, (out / "loss.jsonl").open("a") as log:
+        while (
+            trainer.images < trainer.config.max_images
+            and not signals.number
+            and time.monotonic() - begin < 60 * minutes
+        ):
             losses.append(trainer.train_step())
             now = time.monotonic()
             trainer.seconds += now - last
@@ -74,9 +69,9 @@ def run(trainer: DenoiserTrainer, *, out: Path, minutes: float, save_minutes: fl
             if now - sampled > 60 * sample_minutes:
                 draw_samples(trainer, out)
                 sampled = last = time.monotonic()
-    export(trainer, out)
-    if not stop:  # who stops a run wants it to end
-        draw_samples(trainer, out)
+        export(trainer, out)
+        if not signals.number:  # who stops a run wants it to end
+            draw_samples(trainer, out)
 
 
 def export(trainer: DenoiserTrainer, out: Path) -> None:

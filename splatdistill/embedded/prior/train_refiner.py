@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +19,7 @@ from splatdistill.embedded.prior import refiner
 from splatdistill.embedded.prior.optimised import STATE
 from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer
 from splatdistill.embedded.prior.rings import Rings
+from splatdistill.training.signals import SignalHandler
 
 LOG_EVERY = 25  # steps
 WARM = Path(__file__).with_name("weights")
@@ -28,18 +27,14 @@ WARM = Path(__file__).with_name("weights")
 
 def run(trainer: RefineTrainer, *, out: Path, minutes: float, save_minutes: float) -> None:
     """Trains until `max_images`, `minutes` or SIGTERM, and saves on the way."""
-    stop = False
-
-    def ask_to_stop(*_: Any) -> None:
-        nonlocal stop
-        stop = True
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
     begin = saved = last = time.monotonic()
     losses: list[tuple[Tensor, Tensor]] = []
-    with (out / "loss.jsonl").open("a") as log:
-        while trainer.images < trainer.config.max_images and not stop and time.monotonic() - begin < 60 * minutes:
+    with SignalHandler() as signals, (out / "loss.jsonl").open("a") as log:
+        while (
+            trainer.images < trainer.config.max_images
+            and not signals.number
+            and time.monotonic() - begin < 60 * minutes
+        ):
             losses.append(trainer.train_step())
             now = time.monotonic()
             trainer.seconds += now - last
@@ -57,7 +52,7 @@ def run(trainer: RefineTrainer, *, out: Path, minutes: float, save_minutes: floa
             if now - saved > 60 * save_minutes:
                 trainer.save(out)
                 saved = last = time.monotonic()
-    trainer.save(out)
+        trainer.save(out)
 
 
 def prepare(config: RefineConfig, *, corpus: Path, features: Path, out: Path, warm: Path) -> RefineTrainer:
