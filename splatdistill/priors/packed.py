@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -42,8 +43,9 @@ class Engine(Protocol):
 
 
 class PackedUNet:
-    """A UNet whose convolutions hold their weights in the order that oneDNN reads them in; torch reorders them in every
-    call. One set for each shape of question, so that its bits do not depend on what was asked before.
+    """A UNet whose convolutions and linear layers hold their weights in the order that oneDNN reads them in; torch
+    reorders those of convolutions in every call. One set for each shape of question, so that its bits do not depend on
+    what was asked before.
     """
 
     name = "torch"
@@ -63,7 +65,7 @@ class PackedUNet:
         hooks = [
             layer.register_forward_hook(lambda _, seen, out, name=name: sizes.update({name: seen[0].shape}))
             for name, layer in self._plain.named_modules()
-            if isinstance(layer, nn.Conv2d)
+            if isinstance(layer, nn.Conv2d | nn.Linear)
         ]
         ask(self._plain, question)
         for hook in hooks:
@@ -71,8 +73,9 @@ class PackedUNet:
         packed = twin(self._plain)
         for name, size in sizes.items():
             layer = packed.get_submodule(name)
-            assert isinstance(layer, nn.Conv2d)
-            packed.set_submodule(name, PackedConv(layer, size))
+            assert isinstance(layer, nn.Conv2d | nn.Linear)
+            new = PackedConv(layer, size) if isinstance(layer, nn.Conv2d) else PackedLinear(layer, size)
+            packed.set_submodule(name, new)
         return packed
 
 
@@ -88,6 +91,18 @@ class PackedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self.numbers, 1, "none", [], "")
+
+
+class PackedLinear(nn.Module):
+    """The same of a linear layer. Calls of these sizes take half as long as by torch's BLAS on an AMD EPYC."""
+
+    def __init__(self, linear: nn.Linear, size: Sequence[int]) -> None:
+        super().__init__()
+        self.bias = linear.bias
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), math.prod(size[:-1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
 
 def twin(unet: UNet) -> UNet:
