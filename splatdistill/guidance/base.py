@@ -168,14 +168,14 @@ def deviations(rows: Sequence[Sequence[Term]], *, group: int = 1) -> list[Tensor
     """
     tensors = list({id(x): x for row in rows for _, x in row}.values())
     place = {id(x): i for i, x in enumerate(tensors)}
-    sums, products = ops.products(tensors)
+    sums, gram = ops.gram(tensors)
     size, out = group * tensors[0][0].numel(), []
     for row in rows:
         coef = sums.new_zeros(sums.shape)
         for c, x in row:
             coef[:, place[id(x)]] += c
         mean = (coef * sums).sum(1)
-        square = ((coef[:, None] @ products)[:, 0] * coef).sum(1)
+        square = ((coef[:, None] @ gram)[:, 0] * coef).sum(1)
         mean, square = (x.view(-1, group).sum(1) / size for x in (mean, square))
         std = (square - mean**2).clamp(min=0).sqrt()
         out.append(std.repeat_interleave(group).to(tensors[0].dtype))
