@@ -85,9 +85,10 @@ class Guidance(ABC, Generic[C]):
 
     def encode_prompt(self, prior: Prior, prompt: str | Sequence[str], cameras: Cameras) -> Condition:
         """The condition for a prompt, or one for each view; it holds the cameras unless the settings forbid. Groups of
-        one are views that do not see each other.
+        one are views that do not attend to each other.
         """
-        return prior.embed(prompt, cameras, token=self.views.token, alone=self.group == 1)
+        joint = self.group != 1
+        return prior.embed(prompt, cameras, use_camera_embedding=self.views.token, cross_view_attention=joint)
 
     def progress(self, step: int) -> float:
         """How much of the run is done, 0..1."""
