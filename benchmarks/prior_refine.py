@@ -24,6 +24,7 @@ from splatdistill.embedded.prior.rings import DrawnRings
 from splatdistill.embedded.prior.train_refiner import WARM, prepare
 from splatdistill.priors.embedded import MultiViewPrior, pixel_unshuffle
 from splatdistill.priors.mixture import MOST, blend, keep_likely
+from splatdistill.priors.network import DenoiserInput
 from splatdistill.priors.refine import believe
 
 COMMAND = "python benchmarks/prior_refine.py --corpus DIR --features DIR --run DIR --json FILE"
@@ -80,12 +81,7 @@ def first_prior(trainer: RefineTrainer, chosen: list[tuple[str, DrawnRings]], *,
         told = prior.embed(f"a {noun}", None)
         assert told.pooled is not None
         out = prior.denoise(
-            xt,
-            torch.full((4,), t),
-            text=told.text.expand(4, -1, -1),
-            cameras=ring.cameras,
-            pooled=told.pooled,
-            joint_rows=4,
+            DenoiserInput(xt, torch.full((4,), t), told.text.expand(4, -1, -1), ring.cameras, told.pooled, joint_rows=4)
         )
         values.append(float((out - x0).square().mean()))
     return round(sum(values) / len(values), 5)

@@ -9,8 +9,8 @@ if TYPE_CHECKING:  # words.py lies in this package and must come without torch
     import torch
 
     from splatdistill.priors.base import Prior
-    from splatdistill.priors.diffusion import CodedPrior
-    from splatdistill.priors.find import Source
+    from splatdistill.priors.diffusion import LatentPrior
+    from splatdistill.priors.resolve import ModelSource
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "prior" / "weights"
 
@@ -24,10 +24,10 @@ def load(
     max_memory: float = 0.0,
     encoder: str = "",
 ) -> Prior:
-    """The prior called `name`: embedded, analytic, or what `find` makes of it: a folder, a file, a family or an id.
+    """The prior called `name`: embedded, analytic, or what `resolve` makes of it: a folder, a file, a family or an id.
 
     dtype: auto, fp32 or bf16. engine: auto, torch, onnx, cuda-graph or compile, what computes the predictions.
-    max_memory: GB that a model may take, 0 for all. encoder: what takes the place of a VAE, as in `find_encoder`.
+    max_memory: GB that a model may take, 0 for all. encoder: what takes the place of a VAE, as in `resolve_encoder`.
     ValueError, one sentence, when there is no such prior or engine, or its weights are missing, of another kind or too
     large.
     """
@@ -37,10 +37,10 @@ def load(
         from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 
         return AnalyticPrior(beach_ball(image_size=64), image_size=64)
-    from splatdistill.priors.find import Source, find
+    from splatdistill.priors.resolve import ModelSource, resolve
     from splatdistill.priors.vocabulary import META_FILE, VOLUMES
 
-    source = Source(EMBEDDED, name) if name == "embedded" else find(name)
+    source = ModelSource(EMBEDDED, name) if name == "embedded" else resolve(name)
     path = source.path
     # diffusers and transformers load here only
     if name == "embedded" or (path / META_FILE).is_file():
@@ -61,15 +61,15 @@ def load(
     return prior
 
 
-def _load_diffusion(source: Source, *, encoder: str, **settings: Any) -> CodedPrior:
+def _load_diffusion(source: ModelSource, *, encoder: str, **settings: Any) -> LatentPrior:
     from splatdistill.priors.diffusion import DiffusionPrior
     from splatdistill.priors.vocabulary import META_FILE
 
     if encoder:
-        from splatdistill.priors.find import find_encoder
+        from splatdistill.priors.resolve import resolve_encoder
         from splatdistill.priors.tiny_encoder import TinyEncoder
 
-        settings["tiny"] = TinyEncoder.read(find_encoder(encoder))
+        settings["tiny"] = TinyEncoder.read(resolve_encoder(encoder))
     path = source.path
     if path.is_file():
         return DiffusionPrior.load_mvdream(source, **settings)

@@ -129,23 +129,28 @@ class KnownPrior:
         return (x0[:, :3] * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
     def embed(
-        self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
+        self,
+        prompt: str | Sequence[str],
+        cameras: Cameras | None,
+        *,
+        use_camera_embedding: bool = True,
+        cross_view_attention: bool = True,
     ) -> KnownCondition:
         """ValueError without cameras, or where the views are not of one object. View words change nothing."""
-        if cameras is None or not token:
+        if cameras is None or not use_camera_embedding:
             raise ValueError("views.token must be on: this prior shows what it knows from the cameras of the views.")
         read = [self._find(one) for one in ([prompt] if isinstance(prompt, str) else dict.fromkeys(prompt))]
         if any(other is not read[0] and not _same(other, read[0]) for other in read):
             raise ValueError("This prior reads one prompt for all views of an object.")
         tokens = send(camera_token(cameras), self.device)
         return KnownCondition(
-            text=self.refiner.tokens.detach().expand(len(cameras), -1, -1), camera=tokens, joint=not alone,
-            candidates=read[0], cameras=cameras,
+            text=self.refiner.tokens.detach().expand(len(cameras), -1, -1), camera=tokens,
+            cross_view_attention=cross_view_attention, candidates=read[0], cameras=cameras,
         )  # fmt: skip
 
     @torch.no_grad()
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
-        """fp32 epsilon for each of K conditions; views that see each other have one timestep in a group."""
+        """fp32 epsilon for each of K conditions; views that attend to each other have one timestep in a group."""
         alpha, sigma = alpha_sigma(self.alphas_cumprod, t)
         answers = [self._x0(xt, t, condition, alpha=alpha, sigma=sigma) for condition in conditions]
         return [(xt - alpha * x0) / sigma for x0 in answers]
@@ -159,7 +164,7 @@ class KnownPrior:
         if condition.candidates is None:
             mean, spread = self.anything["mean"].expand_as(xt), self.anything["variance"]
             return linear_answer(xt, mean, alpha=alpha, sigma=sigma, spread=spread)[0]
-        views = self.num_views if condition.joint else 1
+        views = self.num_views if condition.cross_view_attention else 1
         if len(xt) % views:
             raise ValueError(f"The number of views ({len(xt)}) must be a multiple of {views} for this prior.")
         seen: dict[bytes, Seen] = {}
@@ -176,7 +181,7 @@ class KnownPrior:
         with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
             out, base, unit = self.refiner(
                 xt, t, features=features, spread=spread, doubt=doubt, cameras=condition.camera, alpha=alpha,
-                sigma=sigma, joint=condition.joint,
+                sigma=sigma, cross_view_attention=condition.cross_view_attention,
             )  # fmt: skip
         return base + unit * out
 

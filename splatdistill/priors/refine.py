@@ -22,7 +22,7 @@ from splatdistill.priors.attention import install_view_attention
 from splatdistill.priors.mixture import blend, coarse, keep_likely, weights
 
 CAMERA = 16
-"""Length of a camera token."""
+"""Length of a camera embedding."""
 COARSE = 16
 """Side of the pictures by which candidates are weighed, pixels."""
 
@@ -113,10 +113,10 @@ def linear_answer(
 
 
 class Refiner(nn.Module):
-    """A UNet on `patch` x `patch` unshuffled RGBA pictures that sees the noisy picture and the features beside it.
+    """A UNet on `patch` x `patch` unshuffled RGBA pictures on the channels of the noisy picture and of the features.
 
-    Pictures are [R,4,H,W] in -1..1: colours on white, then alpha; consecutive rows of `num_views` see each other.
-    tokens: what the UNet's cross-attention hears, the same for every picture, since the features say what is shown.
+    Pictures are [R,4,H,W] in -1..1: colours on white, then alpha; consecutive rows of `num_views` attend to
+    each other. tokens: of the UNet's cross-attention, the same for every picture, since the features say what is shown.
     """
 
     def __init__(self, unet: UNet2DConditionModel, *, tokens: Tensor, patch: int, num_views: int) -> None:
@@ -137,18 +137,20 @@ class Refiner(nn.Module):
         cameras: Tensor,
         alpha: Tensor,
         sigma: Tensor,
-        joint: bool = True,
+        cross_view_attention: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The network's answer, and the answer without it and its unit as `linear_answer` gives them.
 
-        t: [R]; spread, doubt: [R,1,H,W]; alpha, sigma: [R,1,1,1]; cameras: [R,16] tokens. joint: views see
-        each other.
+        t: [R]; spread, doubt: [R,1,H,W]; alpha, sigma: [R,1,1,1]; cameras: [R,16] embeddings.
+        cross_view_attention: views attend to each other.
         """
         base, unit = linear_answer(xt, features, alpha=alpha, sigma=sigma, spread=spread, doubt=doubt)
-        seen = torch.cat([F.pixel_unshuffle(x, self.patch) for x in (xt, features)], 1)
-        told = F.pad(torch.cat([cameras, doubt.flatten(1).mean(1, keepdim=True).sqrt()], 1), (0, self.width - 1))
-        self.views.num_views, self.views.joint_rows = self.num_views, len(xt) if joint else 0
+        sample = torch.cat([F.pixel_unshuffle(x, self.patch) for x in (xt, features)], 1)
+        class_labels = F.pad(
+            torch.cat([cameras, doubt.flatten(1).mean(1, keepdim=True).sqrt()], 1), (0, self.width - 1)
+        )
+        self.views.num_views, self.views.joint_rows = self.num_views, len(xt) if cross_view_attention else 0
         text = self.tokens.expand(len(xt), -1, -1)
-        seen = seen.contiguous(memory_format=torch.channels_last)
-        out = self.unet(seen, t, text, class_labels=told, return_dict=False)[0]
+        sample = sample.contiguous(memory_format=torch.channels_last)
+        out = self.unet(sample, t, text, class_labels=class_labels, return_dict=False)[0]
         return F.pixel_shuffle(out.float(), self.patch), base, unit

@@ -167,8 +167,8 @@ def test_each_part_has_the_colour_that_the_prompt_says(prior, whole, roof, door)
 def test_nothing_asked_for_is_any_object_and_a_lone_view_is_weighed_by_itself(prior):
     prior.begin(Choice("a red cube"))
     cameras = ring()
-    anything, told = prior.embed("", cameras), prior.embed("a red cube", cameras, alone=True)
-    assert anything.candidates is None and not told.joint
+    anything, told = prior.embed("", cameras), prior.embed("a red cube", cameras, cross_view_attention=False)
+    assert anything.candidates is None and not told.cross_view_attention
     xt, rows, _, _ = noisy(prior, torch.zeros(4, 4, SIZE, SIZE), 900)
     both = prior.predict(xt, rows, [anything, told])
     lone = dataclasses.replace(told, camera=told.camera[:1], cameras=cameras)

@@ -84,7 +84,7 @@ def create(
     text_encoder = CLIPTextModel(config)
     # CLIP's 0.02 leaves words so alike after the residual layers that a short training never tells them apart.
     nn.init.normal_(word_embedding(text_encoder), std=0.5)
-    volume.face({word: word_embedding(text_encoder)[words[word]] for word in VIEW_WORDS})
+    volume.align_view_words({word: word_embedding(text_encoder)[words[word]] for word in VIEW_WORDS})
     return PriorNetworks(unet=unet, text_encoder=text_encoder, volume=volume, tokenizer=tokenizer, scheduler=scheduler)
 
 

@@ -22,7 +22,7 @@ from splatdistill.priors.attention import ViewAttention, install_view_attention
 from splatdistill.priors.embedded import MultiViewPrior, pixel_unshuffle, read_words
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Schedule
-from splatdistill.priors.volume import COLOURS, beside
+from splatdistill.priors.volume import COLOURS, concat_features
 from splatdistill.utils.device import send
 from splatdistill.utils.rng import key
 
@@ -134,7 +134,7 @@ class DenoiserTrainer(Optimised):
         assert text.pooled is not None
         words = text.pooled.float()[which]
         features = self.networks.volume(words, batch.camera)
-        seen = beside(alpha * x0 + sigma * noise, features)
+        seen = concat_features(alpha * x0 + sigma * noise, features)
         seen = seen.contiguous(memory_format=torch.channels_last)
         told = torch.cat([batch.camera, words], -1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):

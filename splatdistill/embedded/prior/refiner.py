@@ -200,7 +200,7 @@ class RefineTrainer(Optimised):
         """
         out, base, unit = self.refiner(
             mixed.xt, mixed.t, features=mixed.features, spread=mixed.spread, doubt=mixed.doubt, cameras=mixed.cameras,
-            alpha=mixed.alpha, sigma=mixed.sigma, joint=mixed.joint,
+            alpha=mixed.alpha, sigma=mixed.sigma, cross_view_attention=mixed.joint,
         )  # fmt: skip
         scale = unit.square().mean((1, 2, 3), keepdim=True).sqrt()
         rest, share = ((mixed.target - base) / scale).detach(), unit / scale
