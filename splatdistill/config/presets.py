@@ -24,7 +24,8 @@ def load(method: str, *, file: Path | None = None, family: str = "") -> tuple[Tr
         raise ValueError(f"method: {shown(method)} is unknown; the methods are {', '.join(METHODS)}.")
     config = replace(TrainConfig(), method=method)
     origins = dict.fromkeys(flatten(config), "default")
-    sources = [("preset", shipped(method))] + ([("prior", shipped(family))] if family else [])
+    sources = [("preset", path)] if (path := shipped(method)).exists() else []  # a method is free to have none
+    sources += [("prior", shipped(family))] if family else []
     sources += [("file", find(file))] if file is not None else []
     for origin, path in sources:
         values = read(path)

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill.config.schema import ConsistencyConfig
-from splatdistill.guidance.consistency import Consistency
+from splatdistill.guidance.methods.consistency import Consistency, ConsistencyConfig
 from splatdistill.priors.analytic import AnalyticPrior
 from tests.guidance.toys import (
     Counting,
