@@ -38,6 +38,8 @@ class Guidance(ABC, Generic[C]):
     """The section of the settings that is the method's."""
     paper: ClassVar[str] = ""
     """Short title and arXiv number, for tables."""
+    preset: ClassVar[str] = ""
+    """Name of the shipped file of settings that lies over the defaults, "" for none."""
     evaluations: ClassVar[int]
     """Images through the network for each view and step, those of its own learning included."""
     single_view: ClassVar[bool] = False

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class SDSConfig(AnnealedConfig):
     """Score Distillation Sampling (DreamFusion)."""
 
-    guidance_scale: NonNegative = 7.5
+    # By eye on the embedded prior: at 7 colours turn pure, at 3 surfaces stay smoother.
+    guidance_scale: NonNegative = 4.5
     """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
     rescale: Fraction = 0.0
     """Pulls the guided score's standard deviation towards the conditional one's, 0..1; 0 leaves it alone."""
