@@ -19,14 +19,13 @@ import tyro
 from tyro.conf import Fixed, Suppress
 
 from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results
-from splatdistill.config import presets, settings, validation, yaml_reader
-from splatdistill.config.schema import METHODS, TrainConfig
+from splatdistill.config import presets, registry, settings, validation, yaml_reader
+from splatdistill.config.schema import GUIDANCE, METHODS, TrainConfig
 from splatdistill.io import names
 from splatdistill.io.runs import SPLATS, Run
 from splatdistill.utils.malloc import no_collections
 from splatdistill.utils.progress import Progress
 
-SHORT = {"particles": ("vsd", "esd"), "lambda": ("esd",)}  # flags without a section, and whose they are
 MAY_CHANGE = ("steps", "output.", "max_memory")  # on resume; everything else would make it another run
 
 
@@ -187,15 +186,16 @@ def _refuse_loose_words(args: list[str]) -> None:
 
 def _refuse_foreign(args: list[str], config: TrainConfig) -> None:
     """ValueError for a flag of another method's section, or of a setting that has no flag."""
+    short, fixed = registry.aliases(GUIDANCE), settings.file_only(config)
     for flag in (word.partition("=")[0] for word in args if word.startswith("--")):
         name = flag.removeprefix("--").replace("-", "_")
         section = name.partition(".")[0]
         if "." in name and section in METHODS and section != config.method:
             raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {section}.")
-        if name in SHORT and config.method not in SHORT[name]:
-            methods = " and ".join(SHORT[name])
+        if name in short and config.method not in short[name]:
+            methods = " and ".join(short[name])
             raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {methods}.")
-        if name in settings.file_only():
+        if name in fixed:
             raise ValueError(f"{flag}: {name} has no flag; set it in a file and name that with --config.")
 
 

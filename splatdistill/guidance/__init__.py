@@ -1,43 +1,33 @@
-"""Score-distillation methods, one file each. `make_guidance` is the switch behind --method."""
+"""Score-distillation methods, one file each in `methods`. `make_guidance` is the switch behind --method."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from splatdistill.config.schema import SINGLE_VIEW_METHODS, TrainConfig
-from splatdistill.guidance.base import Guidance
-from splatdistill.guidance.consistency import Consistency
-from splatdistill.guidance.csd import CSD
-from splatdistill.guidance.esd import ESD
-from splatdistill.guidance.multiview import MultiView
-from splatdistill.guidance.sds import SDS
-from splatdistill.guidance.vsd import VSD
-from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
-
-METHODS: dict[str, type[Guidance]] = {
-    "sds": SDS,
-    "vsd": VSD,
-    "esd": ESD,
-    "csd": CSD,
-    "consistency": Consistency,
-    "multiview": MultiView,
-}
+if TYPE_CHECKING:  # settings import the methods, and come without torch
+    from splatdistill.config.schema import TrainConfig
+    from splatdistill.guidance.base import Guidance
+    from splatdistill.utils.distributed import ProcessGroup
 
 
-def make_guidance(config: TrainConfig, *, ranks: ProcessGroup = SINGLE_PROCESS) -> Guidance:
-    return METHODS[config.method](
-        prompt=config.prompt, steps=config.steps, seed=config.seed, ranks=ranks, **_settings(config)
-    )
+def make_guidance(config: TrainConfig, *, ranks: ProcessGroup | None = None) -> Guidance[Any]:
+    """The method of a run. ranks: who else draws views of a step, None for nobody."""
+    from splatdistill.config.schema import GUIDANCE
+
+    kind: Any = GUIDANCE[config.method]
+    return kind(prompt=config.prompt, steps=config.steps, seed=config.seed, ranks=ranks, **_settings(config))
 
 
-def retune(guidance: Guidance, config: TrainConfig) -> None:
+def retune(guidance: Guidance[Any], config: TrainConfig) -> None:
     """Puts the settings of another stage in force; what the method has learned stays."""
     vars(guidance).update(_settings(config))
 
 
 def group_of(config: TrainConfig) -> int:
     """Views that are scored together and share a timestep."""
-    return 1 if config.method in SINGLE_VIEW_METHODS else config.camera.views_per_group
+    from splatdistill.config.schema import GUIDANCE
+
+    return 1 if GUIDANCE[config.method].single_view else config.camera.views_per_group
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from splatdistill.config.schema import SINGLE_VIEW_METHODS, TrainConfig
+from splatdistill.config.schema import GUIDANCE, TrainConfig
 from splatdistill.priors.vocabulary import META_FILE, VOLUMES
 
 
@@ -20,7 +20,7 @@ def check_group(num_views: int, config: TrainConfig, *, supports_single_view_cam
     """
     group = config.camera.views_per_group
     allowed = (num_views, 1) if supports_single_view_cameras else (num_views,)
-    if num_views != 1 and group not in allowed and config.method not in SINGLE_VIEW_METHODS:
+    if num_views != 1 and group not in allowed and not GUIDANCE[config.method].single_view:
         alone = " (or 1)" if supports_single_view_cameras else ""
         raise ValueError(
             f"camera.views_per_group must be {num_views}, the number of views that this prior sees at once{alone}; it "
