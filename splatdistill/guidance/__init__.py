@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from splatdistill.config.schema import SINGLE_VIEW_METHODS, TrainConfig
+from splatdistill.config.schema import SINGLE_VIEW_METHODS, CameraConfig, TrainConfig
 from splatdistill.guidance.base import Guidance
 from splatdistill.guidance.consistency import Consistency
 from splatdistill.guidance.csd import CSD
@@ -26,24 +24,17 @@ METHODS: dict[str, type[Guidance]] = {
 
 def make_guidance(config: TrainConfig, *, ranks: ProcessGroup = SINGLE_PROCESS) -> Guidance:
     return METHODS[config.method](
-        prompt=config.prompt, steps=config.steps, seed=config.seed, ranks=ranks, **_settings(config)
-    )
+        getattr(config, config.method), prompt=config.prompt, group=group_of(config.method, config.camera),
+        steps=config.steps, seed=config.seed, views=config.views, ranks=ranks,
+    )  # fmt: skip
 
 
 def retune(guidance: Guidance, config: TrainConfig) -> None:
     """Puts the settings of another stage in force; what the method has learned stays."""
-    vars(guidance).update(_settings(config))
+    guidance.config, guidance.views = getattr(config, config.method), config.views
+    guidance.group = group_of(config.method, config.camera)
 
 
-def group_of(config: TrainConfig) -> int:
+def group_of(method: str, camera: CameraConfig) -> int:
     """Views that are scored together and share a timestep."""
-    return 1 if config.method in SINGLE_VIEW_METHODS else config.camera.views_per_group
-
-
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    """What a stage may change."""
-    return {
-        "config": getattr(config, config.method),
-        "group": group_of(config),
-        "views": config.views,
-    }
+    return 1 if method in SINGLE_VIEW_METHODS else camera.views_per_group
