@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -46,7 +46,7 @@ def main() -> None:
     rows = []
     for prompt in args.prompts:
         config = replace(load("sds")[0], prompt=prompt, seed=args.seed, network_engine="torch")
-        folder = args.runs / f"gallery-{run_name(config)}"
+        folder = args.runs / f"gallery-{run_name(config.prompt, asdict(config))}"
         with Progress(total=config.steps) as progress:
             splats = train(config, folder=folder, progress=progress, command=f"gallery.py --prompts {prompt!r}")
         summary = json.loads((folder / "summary.json").read_text())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import CameraConfig
 from splatdistill.io.kinds import kind_of
 from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SPLATS, Run
 from splatdistill.training.run_log import REQUESTS
@@ -38,7 +38,7 @@ class Item:
                 "kind": "file",
                 "name": self.name,
                 "bytes": self.path.stat().st_size,
-                "camera": _camera(TrainConfig()),
+                "camera": _camera(CameraConfig()),
             }
         config, notes = self.run.known_settings()
         return {
@@ -48,7 +48,7 @@ class Item:
             "method": config.method,
             "seed": config.seed,
             "steps": config.steps,
-            "camera": _camera(config),
+            "camera": _camera(config.camera),
             "settings": self.run.text(CONFIG),
             "notes": notes,
             "command": self.run.text(COMMAND).strip(),
@@ -127,9 +127,8 @@ def collect(paths: Sequence[Path]) -> dict[str, Item]:
     return {str(index): Item(path) for index, path in enumerate(found[:MAX_RUNS])}
 
 
-def _camera(config: TrainConfig) -> dict[str, float]:
+def _camera(camera: CameraConfig) -> dict[str, float]:
     """Where the turntable stands; degrees and world units."""
-    camera = config.camera
     fovy = sum(camera.fovy_deg) / 2
     radius = camera.object_radius / (math.sin(math.radians(fovy) / 2) * sum(camera.fill) / 2)
     return {"fovy": fovy, "radius": radius, "elevation": 15.0}

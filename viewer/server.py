@@ -148,9 +148,14 @@ class _Server:
                 return Response(page_of(item), media_type="application/octet-stream", headers=_attached(name))
             from splatdistill.export import writer as exports
             from splatdistill.io import formats
+            from splatdistill.rendering.turntable import Turntable
 
             config = item.run.known_settings()[0] if item.is_run else TrainConfig()
-            return _made(lambda path: exports.write(path, formats.read(file), kind=kind, config=config), name)
+            turntable = Turntable(config.camera, frames=config.output.frames, size=config.output.size)
+            splats = formats.read(file)
+            return _made(
+                lambda path: exports.write(path, splats, kind=kind, turntable=turntable, device=config.device), name
+            )
         finally:
             self.busy.release()
 

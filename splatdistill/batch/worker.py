@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
@@ -18,7 +18,6 @@ from splatdistill.batch.dispatch import Outcome
 from splatdistill.batch.ledger import DONE, RUNNING, WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.config import settings
-from splatdistill.config.schema import TrainConfig
 from splatdistill.io.runs import SPLATS, Run
 from splatdistill.priors import engine as engines
 from splatdistill.priors.base import Prior
@@ -41,9 +40,8 @@ class Teachers:
         self._ledger = ledger
         self._held: dict[tuple[Any, ...], Prior] = {}
 
-    def keep_for(self, config: TrainConfig) -> None:
-        """Drops the priors that a run will not ask for."""
-        wanted = {stage.prior for _, stage in settings.stages(config)}
+    def keep(self, wanted: Collection[str]) -> None:
+        """Drops all priors but those of these names."""
         self._held = {key: prior for key, prior in self._held.items() if key[0] in wanted}
 
     def __call__(
@@ -119,7 +117,7 @@ class Worker:
                 return Outcome(error=f"{kind}{_sentence(error)}", again=True)
 
     def _train(self, job: Job, folder: Path) -> None:
-        self.teachers.keep_for(job.config)
+        self.teachers.keep({stage.prior for _, stage in settings.stages(job.config)})
         with open(os.devnull, "w") as nowhere, Progress(total=job.config.steps, stream=nowhere) as progress:
             train(
                 job.config,

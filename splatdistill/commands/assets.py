@@ -49,8 +49,10 @@ def export(flags: Export) -> int:
         output.write_bytes(page_of(Item(flags.source)))
     else:
         from splatdistill.export import writer as exports
+        from splatdistill.rendering.turntable import Turntable
 
-        output = exports.write(output, splats, kind=flags.format, config=config)
+        turntable = Turntable(config.camera, frames=flags.frames, size=flags.size)
+        output = exports.write(output, splats, kind=flags.format, turntable=turntable, device=config.device)
     print(output)
     return DONE
 
@@ -135,15 +137,16 @@ def render(flags: Render) -> int:
     splats = read_splats(flags.source)
     folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
     from splatdistill.rendering.renderer import make_renderer
-    from splatdistill.rendering.turntable import write_views
+    from splatdistill.rendering.turntable import Turntable, write_views
     from splatdistill.utils.device import pick_device
     from splatdistill.utils.progress import Progress
 
     device = pick_device("auto")
     renderer = make_renderer(device, flags.renderer)
+    turntable = Turntable(config.camera, frames=flags.frames, size=flags.size, light=light)
     folder.mkdir(parents=True, exist_ok=True)
     with Progress(total=flags.frames) as progress:
-        write_views(renderer, splats.to(device), config, folder, progress, light=light)
+        write_views(folder, renderer, splats.to(device), turntable, progress)
     print_results(folder, "turntable.mp4", "turntable_frames", "contact.png")
     return DONE
 

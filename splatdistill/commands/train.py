@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, fields, make_dataclass, replace
+from dataclasses import asdict, dataclass, fields, make_dataclass, replace
 from io import StringIO
 from itertools import takewhile
 from pathlib import Path
@@ -61,7 +61,8 @@ def train(args: list[str]) -> int:
     cautions = validation.validate(config)
     first = os.environ.get("RANK", "0") == "0"  # torchrun's; the first process alone looks, writes and talks
     if flags.resume is None:
-        folder = _folder(flags, config)
+        name = names.check_name(flags.name) if flags.name else names.run_name(config.prompt, asdict(config))
+        folder = flags.out / name
         if first:
             _check_new(flags, folder)
     else:
@@ -158,7 +159,7 @@ def parse_settings(
             method or asked.method or values.get("method", "sds"), file=asked.config, family=family_of(prior)
         )
     base = settings.merge(base, defaults[1], where=defaults[0])
-    _refuse_foreign(args, base)
+    _refuse_foreign(args, base.method)
     only = _for_method(kind, base.method)
     flags = parse(only, args, verb=verb, default=only(**vars(base)))
     config = TrainConfig(**{field.name: getattr(flags, field.name) for field in fields(TrainConfig)})
@@ -184,24 +185,19 @@ def _refuse_loose_words(args: list[str]) -> None:
         raise ValueError(f'prompt: give it with its flag and in quotes: --prompt "{wanted}".')
 
 
-def _refuse_foreign(args: list[str], config: TrainConfig) -> None:
+def _refuse_foreign(args: list[str], method: str) -> None:
     """ValueError for a flag of another method's section, or of a setting that has no flag."""
-    short, fixed = registry.aliases(GUIDANCE), settings.file_only(config)
+    short, fixed = registry.aliases(GUIDANCE), settings.file_only(TrainConfig(method=method))
     for flag in (word.partition("=")[0] for word in args if word.startswith("--")):
         name = flag.removeprefix("--").replace("-", "_")
         section = name.partition(".")[0]
-        if "." in name and section in METHODS and section != config.method:
-            raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {section}.")
-        if name in short and config.method not in short[name]:
+        if "." in name and section in METHODS and section != method:
+            raise ValueError(f"{flag}: --method {method} does not read it; it is for --method {section}.")
+        if name in short and method not in short[name]:
             methods = " and ".join(short[name])
-            raise ValueError(f"{flag}: --method {config.method} does not read it; it is for --method {methods}.")
+            raise ValueError(f"{flag}: --method {method} does not read it; it is for --method {methods}.")
         if name in fixed:
             raise ValueError(f"{flag}: {name} has no flag; set it in a file and name that with --config.")
-
-
-def _folder(flags: Train, config: TrainConfig) -> Path:
-    """Where a new run goes."""
-    return flags.out / (names.check_name(flags.name) if flags.name else names.run_name(config))
 
 
 def _check_new(flags: Train, folder: Path) -> None:
@@ -236,21 +232,22 @@ def _check_resume(flags: Train, config: TrainConfig) -> None:
             )
 
 
-def _about_prior(config: TrainConfig) -> list[str]:
-    """What the prior will make of the cameras and of the prompt; ValueError when it does not know the object."""
+def about_priors(config: TrainConfig) -> list[str]:
+    """What the priors of all stages will make of the cameras and of the prompt, each sentence once; ValueError when
+    one does not know the object.
+    """
     from splatdistill.priors import EMBEDDED
     from splatdistill.priors.metadata import about_cameras
     from splatdistill.priors.vocabulary import META_FILE, Vocabulary
 
-    folder = EMBEDDED if config.prior == "embedded" else Path(config.prior)
-    if not (folder / META_FILE).is_file():  # a prior without a list of words, or none: then `train` says so
-        return []
-    vocabulary = Vocabulary.load(folder)
-    if refusal := vocabulary.refusal(config.prompt, nearest=config.nearest):
-        raise ValueError(f"prompt: {refusal}")
-    return [*about_cameras(folder, config), *vocabulary.check(config.prompt, nearest=config.nearest)]
-
-
-def about_priors(config: TrainConfig) -> list[str]:
-    """The same for every stage, each sentence once."""
-    return list(dict.fromkeys(said for _, stage in settings.stages(config) for said in _about_prior(stage)))
+    said: list[str] = []
+    for _, stage in settings.stages(config):
+        folder = EMBEDDED if stage.prior == "embedded" else Path(stage.prior)
+        if not (folder / META_FILE).is_file():  # a prior without a list of words, or none: then `train` says so
+            continue
+        vocabulary = Vocabulary.load(folder)
+        if refusal := vocabulary.refusal(config.prompt, nearest=config.nearest):
+            raise ValueError(f"prompt: {refusal}")
+        said += about_cameras(folder, stage.camera, grouped=not GUIDANCE[stage.method].single_view)
+        said += vocabulary.check(config.prompt, nearest=config.nearest)
+    return list(dict.fromkeys(said))

@@ -4,45 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from splatdistill.config.schema import TrainConfig
 from splatdistill.export import mesh
 from splatdistill.io import formats, video
 from splatdistill.io.frames import Vector, concatenate, from_turns, transform
 from splatdistill.io.kinds import FRAMES
 from splatdistill.rendering.renderer import make_renderer
-from splatdistill.rendering.turntable import render_frames
-from splatdistill.scene import cameras as orbits
+from splatdistill.rendering.turntable import Turntable
 from splatdistill.scene.gaussians import Splats
 from splatdistill.utils.device import pick_device
 
 SPLATS = tuple(FRAMES)
 
 
-def write(path: Path, splats: Splats, *, kind: str, config: TrainConfig) -> Path:
+def write(path: Path, splats: Splats, *, kind: str, turntable: Turntable, device: str = "auto") -> Path:
     """Writes one of SPLATS, mp4, gif, png or mesh; returns what was written. Films turn once, on white; the picture
-    shows the front on a transparent ground; the mesh is a .glb of coloured triangles. config: cameras, and size and
-    frames of `output`.
+    shows the front on a transparent ground; the mesh is a .glb of coloured triangles. device: what draws, as
+    `pick_device` takes it.
     """
     if kind in SPLATS:
         formats.write(path, splats, kind=kind)
         return path
-    device = pick_device(config.device)
-    splats, renderer, out = splats.to(device), make_renderer(device), config.output
+    where = pick_device(device)
+    splats, renderer = splats.to(where), make_renderer(where)
     if kind == "mesh":
-        mesh.write(path, mesh.fuse(splats, renderer, radius=config.camera.object_radius))
+        mesh.write(path, mesh.fuse(splats, renderer, radius=turntable.camera.object_radius))
         return path
     if kind == "png":
-        view = orbits.turntable(config.camera, num_frames=1, size=out.size)
         with torch.no_grad():
-            drawn = renderer.render(splats, view, background=torch.zeros(1, 3))
+            drawn = renderer.render(splats, replace(turntable, frames=1).cameras(), background=torch.zeros(1, 3))
         colour = drawn.rgb / drawn.alpha.clamp(min=1e-6)  # over black, so it came multiplied by alpha
         video.write_image(path, torch.cat([colour, drawn.alpha], -1)[0])
         return path
-    frames = render_frames(renderer, splats, orbits.turntable(config.camera, num_frames=out.frames, size=out.size))
+    frames = turntable.images(renderer, splats)
     return video.write_gif(path, frames) if kind == "gif" else video.write_turntable(path, frames)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # settings import the methods, and come without torch
-    from splatdistill.config.schema import TrainConfig
+    from splatdistill.config.schema import CameraConfig, TrainConfig
     from splatdistill.guidance.base import Guidance
     from splatdistill.utils.distributed import ProcessGroup
 
@@ -15,25 +15,20 @@ def make_guidance(config: TrainConfig, *, ranks: ProcessGroup | None = None) -> 
     from splatdistill.config.schema import GUIDANCE
 
     kind: Any = GUIDANCE[config.method]
-    return kind(prompt=config.prompt, steps=config.steps, seed=config.seed, ranks=ranks, **_settings(config))
+    return kind(
+        getattr(config, config.method), prompt=config.prompt, group=group_of(config.method, config.camera),
+        steps=config.steps, seed=config.seed, views=config.views, ranks=ranks,
+    )  # fmt: skip
 
 
 def retune(guidance: Guidance[Any], config: TrainConfig) -> None:
     """Puts the settings of another stage in force; what the method has learned stays."""
-    vars(guidance).update(_settings(config))
+    guidance.config, guidance.views = getattr(config, config.method), config.views
+    guidance.group = group_of(config.method, config.camera)
 
 
-def group_of(config: TrainConfig) -> int:
+def group_of(method: str, camera: CameraConfig) -> int:
     """Views that are scored together and share a timestep."""
     from splatdistill.config.schema import GUIDANCE
 
-    return 1 if GUIDANCE[config.method].single_view else config.camera.views_per_group
-
-
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    """What a stage may change."""
-    return {
-        "config": getattr(config, config.method),
-        "group": group_of(config),
-        "views": config.views,
-    }
+    return 1 if GUIDANCE[method].single_view else camera.views_per_group

@@ -6,15 +6,13 @@ import hashlib
 import json
 import re
 import unicodedata
-from dataclasses import asdict
-
-from splatdistill.config.schema import TrainConfig
+from collections.abc import Mapping
 
 
-def run_name(config: TrainConfig) -> str:
-    """`<slug of the prompt>-<8 hex digits>`; the digits cover every setting, so the same command has the same name."""
-    text = json.dumps(asdict(config), sort_keys=True)
-    return f"{slug(config.prompt)}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+def run_name(prompt: str, settings: Mapping[str, object]) -> str:
+    """`<slug of the prompt>-<8 hex digits>`; the digits cover all settings, so the same command has the same name."""
+    text = json.dumps(settings, sort_keys=True)
+    return f"{slug(prompt)}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def slug(text: str) -> str:

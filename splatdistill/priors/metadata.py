@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from splatdistill.config.schema import GUIDANCE, TrainConfig
+from splatdistill.config.schema import CameraConfig
 from splatdistill.priors.vocabulary import META_FILE, VOLUMES
 
 
@@ -14,13 +14,12 @@ def family_of(prior: object) -> str:
     return "known" if isinstance(prior, str) and prior and (Path(prior) / VOLUMES).is_file() else ""
 
 
-def check_group(num_views: int, config: TrainConfig, *, supports_single_view_cameras: bool) -> None:
+def check_group(num_views: int, *, group: int, supports_single_view_cameras: bool) -> None:
     """ValueError when a prior that sees `num_views` views jointly gets groups of another size, or single views if it
-    does not know cameras of those.
+    does not know cameras of those. group: camera.views_per_group, of a method that scores groups.
     """
-    group = config.camera.views_per_group
     allowed = (num_views, 1) if supports_single_view_cameras else (num_views,)
-    if num_views != 1 and group not in allowed and not GUIDANCE[config.method].single_view:
+    if num_views != 1 and group not in allowed:
         alone = " (or 1)" if supports_single_view_cameras else ""
         raise ValueError(
             f"camera.views_per_group must be {num_views}, the number of views that this prior sees at once{alone}; it "
@@ -28,18 +27,21 @@ def check_group(num_views: int, config: TrainConfig, *, supports_single_view_cam
         )
 
 
-def about_cameras(folder: Path, config: TrainConfig) -> list[str]:
-    """Plain sentences about cameras that the prior has not seen; ValueError when its views cannot be grouped so."""
+def about_cameras(folder: Path, camera: CameraConfig, *, grouped: bool) -> list[str]:
+    """Plain sentences about cameras that the prior has not seen; ValueError when its views cannot be grouped so.
+    grouped: whether the method scores views in groups, or each on its own.
+    """
     meta = json.loads((folder / META_FILE).read_text())
-    check_group(meta.get("num_views", 1), config, supports_single_view_cameras=True)  # this kind of folder always does
+    if grouped:  # this kind of folder always supports single views
+        check_group(meta.get("num_views", 1), group=camera.views_per_group, supports_single_view_cameras=True)
     trained = meta.get("cameras", {})
-    if config.camera.kind == "inside-out":
+    if camera.kind == "inside-out":
         return ["camera.kind inside-out needs a prior trained on scenes; this one may know objects only."]
     # Elevations further out were rare in training, but they were there.
     seen = {"elevation_deg": "elevation_deg_rare", "fovy_deg": "fovy_deg", "fill": "fill"}
     found = []
     for name, key in seen.items():
-        low, high = getattr(config.camera, name)
+        low, high = getattr(camera, name)
         if key in trained and not (trained[key][0] <= low and high <= trained[key][1]):
             first, last = trained[key]
             found.append(

@@ -1,14 +1,15 @@
-"""Pictures of finished splats: frames, the turntable, the contact sheet."""
+"""Images of finished splats: frames, the turntable, the contact sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import CameraConfig
 from splatdistill.io import video
 from splatdistill.rendering.renderer import Renderer
 from splatdistill.rendering.shading import Lights, shade, sun
@@ -18,11 +19,33 @@ from splatdistill.scene.types import Cameras
 from splatdistill.utils.progress import Progress
 
 
+@dataclass(frozen=True)
+class Turntable:
+    """`frames` square images once round an object, `size` pixels a side, by the middle of the cameras that it was
+    trained with. light: azimuth and elevation (rad) of a far light; None shows plain colours.
+    """
+
+    camera: CameraConfig
+    frames: int
+    size: int
+    light: tuple[float, float] | None = None
+
+    def cameras(self) -> Cameras:
+        return orbits.turntable(self.camera, num_frames=self.frames, size=self.size)
+
+    def images(self, renderer: Renderer, splats: Splats) -> Iterator[Tensor]:
+        """[size,size,3] in 0..1 on white, one for each frame."""
+        lights = None
+        if self.light is not None:
+            lights = sun(azimuth=self.light[0], elevation=self.light[1], num_views=self.frames)
+        return render_frames(renderer, splats, self.cameras(), lights=lights)
+
+
 @torch.no_grad()
 def render_frames(
     renderer: Renderer, splats: Splats, views: Cameras, *, lights: Lights | None = None
 ) -> Iterator[Tensor]:
-    """One picture [H,W,3] in 0..1 per camera on white, a few cameras at a time. lights: one for each camera."""
+    """One image [H,W,3] in 0..1 per camera on white, a few cameras at a time. lights: one for each camera."""
     for i in range(0, len(views), 4):
         index = slice(i, i + 4)
         some = views.select(index)
@@ -32,38 +55,13 @@ def render_frames(
         yield from lit.clamp(0, 1).cpu()
 
 
-def write_views(
-    renderer: Renderer,
-    splats: Splats,
-    config: TrainConfig,
-    folder: Path,
-    progress: Progress,
-    *,
-    light: tuple[float, float] | None = None,
-) -> None:
-    """turntable.mp4 and contact.png of `splats` into `folder`. light: azimuth and elevation (rad) of a far light; None
-    shows plain colours.
-    """
-    out = config.output
-    views = orbits.turntable(config.camera, num_frames=out.frames, size=out.size)
-    frames = render_frames(renderer, splats, views, lights=_sun(light, len(views)))
-    frames = progress.track(frames, total=out.frames, label="turntable")
+def write_views(folder: Path, renderer: Renderer, splats: Splats, turntable: Turntable, progress: Progress) -> None:
+    """turntable.mp4 and contact.png of `splats` into `folder`."""
+    frames = progress.track(turntable.images(renderer, splats), total=turntable.frames, label="turntable")
     video.write_turntable(folder / "turntable.mp4", frames)
-    write_contact_sheet(folder / "contact.png", renderer, splats, config, light=light)
+    write_contact_sheet(folder / "contact.png", renderer, splats, turntable)
 
 
-def write_contact_sheet(
-    path: Path,
-    renderer: Renderer,
-    splats: Splats,
-    config: TrainConfig,
-    *,
-    light: tuple[float, float] | None = None,
-) -> None:
-    """A picture of 8 views of `splats`."""
-    views = orbits.turntable(config.camera, num_frames=8, size=config.output.size)
-    video.write_contact_sheet(path, list(render_frames(renderer, splats, views, lights=_sun(light, len(views)))))
-
-
-def _sun(light: tuple[float, float] | None, num_views: int) -> Lights | None:
-    return None if light is None else sun(azimuth=light[0], elevation=light[1], num_views=num_views)
+def write_contact_sheet(path: Path, renderer: Renderer, splats: Splats, turntable: Turntable) -> None:
+    """An image of 8 views of `splats`, evenly spaced once round."""
+    video.write_contact_sheet(path, list(replace(turntable, frames=8).images(renderer, splats)))

@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import DensifyConfig, OptimConfig, RegularizeConfig, SplatsConfig
 from splatdistill.io import ply
 from splatdistill.ops.update import Verdict
 from splatdistill.scene.gaussians import INITS, Splats, init_points, with_sh_degree
 from splatdistill.scene.types import RenderOutput
 from splatdistill.training.densifier import Densifier
+from splatdistill.training.regularizers import regularizer
 from splatdistill.training.splat_optimizer import SplatOptimizer
-from splatdistill.utils import rng
 from splatdistill.utils.adam import MOMENTS
 from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 
 
-class GaussianModel:
-    """One object of a run: its splats with their optimiser and the statistics of densify."""
+@dataclass(frozen=True)
+class Learning:
+    """How an object learns: its learning rates, the densify policy and the regularizers, over `steps` of the run."""
 
-    def __init__(
-        self, config: TrainConfig, *, index: int, device: torch.device, ranks: ProcessGroup = SINGLE_PROCESS
-    ) -> None:
-        self.config = config
-        self.device = device
+    optim: OptimConfig
+    densify: DensifyConfig
+    regularize: RegularizeConfig
+    steps: int
+
+
+class GaussianModel:
+    """One object of a run: its splats with their optimiser and the statistics of densify. seed: of the splits."""
+
+    def __init__(self, splats: Splats, learning: Learning, *, seed: int, ranks: ProcessGroup = SINGLE_PROCESS) -> None:
+        self.learning = learning
+        self.device = splats.device
         self.ranks = ranks
-        self.seed = rng.key(config.seed, index, "init") if index else config.seed
-        self.optimizer = SplatOptimizer(
-            initial_splats(config, seed=self.seed).to(device), config.optim, steps=config.steps
-        )
+        self.seed = seed
+        self.optimizer = SplatOptimizer(splats, learning.optim, steps=learning.steps)
         self.densifier = self._densifier()
 
     @property
     def splats(self) -> Splats:
         return self.optimizer.splats
 
-    def enter(self, stage: TrainConfig) -> None:
+    def enter(self, learning: Learning) -> None:
         """Goes on under other settings; what densify measured under the old ones is dropped."""
-        self.config = stage
-        self.optimizer.config = stage.optim
+        self.learning = learning
+        self.optimizer.config = learning.optim
         self.densifier = self._densifier()
+
+    def regularization(self, output: RenderOutput) -> Tensor | None:
+        """[] loss of a render of these splats beside the distillation gradient; None where no regularizer is on."""
+        c = self.learning
+        return regularizer(c.regularize, output, self.splats, largest=c.densify.split_scale)
 
     def update(self, output: RenderOutput, *, step: int, verdict: Verdict) -> dict[str, int] | None:
         """One step along the gradients, unless the verdict is to skip it, then densify if it is due: returns what that
@@ -61,7 +73,8 @@ class GaussianModel:
         return counts
 
     def _densifier(self) -> Densifier:
-        return Densifier(self.config.densify, num_splats=len(self.splats), steps=self.config.steps, device=self.device)
+        c = self.learning
+        return Densifier(c.densify, num_splats=len(self.splats), steps=c.steps, device=self.device)
 
     def state_dict(self) -> dict[str, Tensor]:
         """For all ranks to call: their statistics are added up."""
@@ -88,14 +101,16 @@ class GaussianModel:
             self.densifier.grad_sum, self.densifier.count = tensors["densify.grad_sum"], tensors["densify.count"]
 
 
-def initial_splats(config: TrainConfig, *, seed: int) -> Splats:
-    """The splats of step 0: the ball, the shell, or those or the points of a file."""
-    kind, _, path = config.init.partition(":")
-    if config.init in INITS:
-        return INITS[config.init](config.splats, seed=seed)
+def initial_splats(init: str, config: SplatsConfig, *, seed: int) -> Splats:
+    """The splats of step 0. init: `ball`, `shell`, or `ply:FILE` or `points:FILE` for the splats or the points of a
+    file. ValueError for anything else, and for a file that holds none.
+    """
+    kind, _, path = init.partition(":")
+    if init in INITS:
+        return INITS[init](config, seed=seed)
     if kind == "points" and path:
         points, colors = ply.read_points(Path(path))
-        return init_points(config.splats, points=points, colors=colors, seed=seed)
+        return init_points(config, points=points, colors=colors, seed=seed)
     if kind != "ply" or not path:
-        raise ValueError(f"init: {config.init!r} is neither 'ball' nor 'shell' nor 'ply:FILE' nor 'points:FILE'.")
-    return with_sh_degree(ply.read(Path(path)), config.splats.sh_degree)
+        raise ValueError(f"init: {init!r} is neither 'ball' nor 'shell' nor 'ply:FILE' nor 'points:FILE'.")
+    return with_sh_degree(ply.read(Path(path)), config.sh_degree)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from splatdistill import priors
 from splatdistill.config import settings
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import GUIDANCE, TrainConfig
 from splatdistill.guidance import group_of
 from splatdistill.priors.base import Prior
 from splatdistill.priors.metadata import check_group
@@ -21,7 +22,7 @@ from splatdistill.scene.gaussians import Splats
 from splatdistill.training import checkpoint
 from splatdistill.training.errors import Stopped
 from splatdistill.training.remote_control import RemoteControl
-from splatdistill.training.run_log import NoLog, RunLog
+from splatdistill.training.run_log import Log, NoLog, RunLog
 from splatdistill.training.signals import SignalHandler
 from splatdistill.training.trainer import Trainer
 from splatdistill.utils.device import pick_device
@@ -50,39 +51,52 @@ def train(
     comes to on a CPU, where that is settled already; else it is timed here.
     """
     tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
-    # Bits depend on these three, so a resumed run takes them from its checkpoint.
+    trainer, settled = _prepare(config, meta, load=load or priors.load, precision=precision, ranks=ranks)
+    if resume:
+        trainer.restore(tensors, meta)
+    log = RunLog(folder, config, command=command, start_step=trainer.step) if ranks.is_main else NoLog()
+    timed = {"precision": asdict(settled)} if settled else {}
+    log.summary(priors={name: teacher.origin for name, teacher in trainer.priors.items()}, **timed)
+    _loop(trainer, log, folder=folder, progress=progress, profile=profile)
+    if ranks.is_main:
+        trainer.finish(folder, log, progress)
+    return trainer.splats
+
+
+def _prepare(
+    config: TrainConfig, meta: Mapping[str, Any], *, load: Callable[..., Prior], precision: Precision | None,
+    ranks: ProcessGroup,
+) -> tuple[Trainer, Precision | None]:  # fmt: skip
+    """The state of step 0, and what dtype auto came to where it was timed. meta: of a checkpoint. Bits depend on
+    threads, engine and dtype, so a resumed run takes these from there.
+    """
     torch.set_num_threads(meta.get("threads") or config.threads or torch.get_num_threads())
-    device = pick_device(config.device)
-    names = dict.fromkeys(stage.prior for _, stage in settings.stages(config))  # all now: a missing one is told at once
+    device, stages = pick_device(config.device), [stage for _, stage in settings.stages(config)]
+    names = dict.fromkeys(stage.prior for stage in stages)  # all now: a missing one is told at once
     engine = meta.get("network_engine", "torch") if meta else config.network_engine
     dtype, settled = meta.get("dtype", config.dtype), None
     if dtype == "auto" and device.type == "cpu" and set(names) != {"analytic"}:
         settled = _agree(precision or measured(), ranks)
         dtype = settled.dtype
-    load = load or priors.load
-    teachers = {}
-    for name in names:
-        some = partial(load, name, device=device, dtype=dtype, max_memory=config.max_memory, encoder=config.encoder)
-        teachers[name] = _load_alike(some, engine, ranks)
-    for _, stage in settings.stages(config):
-        check_group(
-            teachers[stage.prior].num_views,
-            stage,
-            supports_single_view_cameras=teachers[stage.prior].supports_single_view_cameras,
-        )
-        ranks.check(stage.num_views, group=group_of(stage))
-    trainer = Trainer(config, prior=teachers[config.prior], device=device, others=teachers, ranks=ranks)
-    if resume:
-        trainer.restore(tensors, meta)
-    log = RunLog(folder, config, command=command, start_step=trainer.step) if ranks.is_main else NoLog()
-    timed = {"precision": asdict(settled)} if settled else {}
-    log.summary(priors={name: teacher.origin for name, teacher in teachers.items()}, **timed)
+    some = partial(load, device=device, dtype=dtype, max_memory=config.max_memory, encoder=config.encoder)
+    teachers = {name: _load_alike(partial(some, name), engine, ranks) for name in names}
+    for stage in stages:
+        teacher, group = teachers[stage.prior], stage.camera.views_per_group
+        if not GUIDANCE[stage.method].single_view:
+            single = teacher.supports_single_view_cameras
+            check_group(teacher.num_views, group=group, supports_single_view_cameras=single)
+        ranks.check(stage.num_views, group=group_of(stage.method, stage.camera))
+    return Trainer(config, prior=teachers[config.prior], device=device, others=teachers, ranks=ranks), settled
+
+
+def _loop(trainer: Trainer, log: Log, *, folder: Path, progress: Progress, profile: bool) -> None:
+    """Steps until the last one, with a log, previews and checkpoints on the way."""
+    output, last, ranks = trainer.config.output, trainer.config.steps, trainer.ranks
     progress.update(trainer.step)
-    with ExitStack() as stack:
-        signals = stack.enter_context(SignalHandler())
+    tracing = tracer(folder / "trace.json.gz") if profile else nullcontext()
+    with SignalHandler() as signals, tracing as trace:
         control = RemoteControl(folder, log, signals=signals) if isinstance(log, RunLog) else None
-        trace = stack.enter_context(tracer(folder / "trace.json.gz")) if profile else None
-        while trainer.step < config.steps:
+        while trainer.step < last:
             numbers = trainer.advance(log)
             if numbers:
                 progress.update(trainer.step, **numbers)
@@ -92,18 +106,15 @@ def train(
             failure = trainer.nonfinite.verdict(numbers, step=trainer.step)
             asked = control.obey(trainer.splats, step=trainer.step) if control else signals.number > 0
             stop = ranks.any(asked) or failure is not None
-            if stop or trainer.step % config.output.save_every == 0 or trainer.step == config.steps:
+            if stop or trainer.step % output.save_every == 0 or trainer.step == last:
                 trainer.report(log)
                 trainer.save(folder / "checkpoints")
-            if ranks.is_main and trainer.step % config.output.preview_every == 0:
+            if ranks.is_main and trainer.step % output.preview_every == 0:
                 trainer.preview(folder / "preview")
             if stop:
                 raise failure or Stopped(folder, step=trainer.step, signal=signals.number)
             if trace is not None:
                 trace.step()
-    if ranks.is_main:
-        trainer.finish(folder, log, progress)
-    return trainer.splats
 
 
 def _agree(found: Precision, ranks: ProcessGroup) -> Precision:

@@ -32,7 +32,7 @@ class RunLog:
         self.folder = folder
         self._start = time.time()
         if not folder.exists():
-            _create(folder, config)
+            _create(folder, settings.to_yaml(config))
             self._summary: dict[str, Any] = {}
         else:
             sweep(folder)
@@ -42,7 +42,8 @@ class RunLog:
         write_text(folder / CONFIG, settings.to_yaml(config))
         with (folder / COMMAND).open("a", encoding="utf-8") as file:
             file.write(f"{command}\n")
-        self.summary(**_first_summary(config), **({} if self._summary else _NOTHING_YET), step=start_step)
+        about = {name: getattr(config, name) for name in _OF_THE_RUN} | {"versions": versions(), "commit": commit()}
+        self.summary(**about, **({} if self._summary else _NOTHING_YET), step=start_step)
         if start_step:
             self.event("resume", step=start_step)
 
@@ -76,13 +77,14 @@ class NoLog:
 
 Log = RunLog | NoLog
 
+_OF_THE_RUN = ("prompt", "method", "seed", "steps", "dtype", "network_engine", "threads")
 _NOTHING_YET = {
     "num_splats": None, "seconds_total": 0.0, "seconds_network": 0.0, "network_share": None, "seconds_cpu": 0.0,
     "seconds_waiting": None,
 }  # fmt: skip
 
 
-def _create(folder: Path, config: TrainConfig) -> None:
+def _create(folder: Path, config: str) -> None:
     """Makes the run folder under another name first, so that it is never seen half made: a run whose settings are
     missing could not be gone on with.
     """
@@ -95,15 +97,10 @@ def _create(folder: Path, config: TrainConfig) -> None:
             (temporary / name).mkdir(parents=True)
         for name in (METRICS, EVENTS):
             (temporary / name).touch()
-        write_text(temporary / CONFIG, settings.to_yaml(config))
+        write_text(temporary / CONFIG, config)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _first_summary(config: TrainConfig) -> dict[str, Any]:
-    keep = ("prompt", "method", "seed", "steps", "dtype", "network_engine", "threads")
-    return {name: getattr(config, name) for name in keep} | {"versions": versions(), "commit": commit()}
 
 
 def _truncate(path: Path, *, step: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from splatdistill import ops
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import BackgroundConfig, CameraConfig, LightConfig
 from splatdistill.guidance.base import Guidance
 from splatdistill.ops.update import Verdict
 from splatdistill.priors.base import joined
@@ -20,11 +20,24 @@ from splatdistill.scene import cameras as orbits
 from splatdistill.scene.gaussians import Splats
 from splatdistill.scene.types import Cameras, NoisyBatch, RenderOutput
 from splatdistill.training.gaussian_model import GaussianModel
-from splatdistill.training.regularizers import regularizer
 from splatdistill.training.splat_optimizer import check
 from splatdistill.utils import rng
 from splatdistill.utils.device import send
 from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What the random part of a step is drawn from: num_views of size x size pixels. steps: of the whole run, over
+    which the lights change.
+    """
+
+    camera: CameraConfig
+    background: BackgroundConfig
+    light: LightConfig
+    num_views: int
+    size: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class Scored:
 
 
 def draw(
-    config: TrainConfig,
+    sampling: Sampling,
     *,
     seed: int,
     step: int,
@@ -73,20 +86,20 @@ def draw(
     """Cameras, background and lights of a step, this process's share. on_white: whatever the settings say, because the
     prior sees alpha.
     """
-    group = config.camera.views_per_group
+    num_views, group, progress = sampling.num_views, sampling.camera.views_per_group, step / sampling.steps
 
     def stream(name: str) -> torch.Generator:
         return rng.generator(seed, step, name)
 
-    cameras = orbits.sample(config.camera, num_views=config.num_views, size=config.size, generator=stream("camera"))
+    cameras = orbits.sample(sampling.camera, num_views=num_views, size=sampling.size, generator=stream("camera"))
     background = sample_background(
-        config.background, num_views=config.num_views, group=group, generator=stream("background")
+        sampling.background, num_views=num_views, group=group, generator=stream("background")
     )
-    lights = sample_lights(config.light, cameras, group=group, progress=step / config.steps, generator=stream("light"))
+    lights = sample_lights(sampling.light, cameras, group=group, progress=progress, generator=stream("light"))
     if on_white:
         background = torch.ones_like(background)
     if ranks.world > 1:
-        mine = ranks.shard(torch.arange(config.num_views))
+        mine = ranks.shard(torch.arange(num_views))
         cameras, background = cameras.select(mine), background[mine]
         lights = lights.select(mine) if lights is not None else None
     return Drawn(cameras, send(background, device), lights)
@@ -141,14 +154,13 @@ def backward(
     rendered: Sequence[Rendered],
     scored: Scored,
     *,
-    config: TrainConfig,
     ranks: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Takes the gradient of the images, and that of the regularizers, back to the splats; sums over the processes."""
     shares = scored.gradient.chunk(len(models))
-    for model, (output, image), gradient in zip(models, ((r.output, r.image) for r in rendered), shares, strict=True):
-        extra = regularizer(config.regularize, output, model.splats, largest=config.densify.split_scale)
-        losses = [ops.loss_with_gradient(image, gradient=gradient)]
+    for model, one, gradient in zip(models, rendered, shares, strict=True):
+        extra = model.regularization(one.output)
+        losses = [ops.loss_with_gradient(one.image, gradient=gradient)]
         if extra is not None:  # a mean over this process's views, and the processes are summed
             losses.append(extra / ranks.world if ranks.world > 1 else extra)
         torch.autograd.backward(losses)
@@ -161,14 +173,13 @@ def apply(
     rendered: Sequence[Rendered],
     scored: Scored,
     *,
-    config: TrainConfig,
     step: int,
     ranks: ProcessGroup = SINGLE_PROCESS,
 ) -> tuple[Verdict, list[dict[str, int] | None]]:
     """Updates the splats of all objects, or of none where a gradient is not finite, and densifies where that is due:
     the verdict, and what densify did to each object.
     """
-    backward(models, rendered, scored, config=config, ranks=ranks)
+    backward(models, rendered, scored, ranks=ranks)
     verdict = check([model.optimizer for model in models], num_nonfinite=scored.num_nonfinite)
     return verdict, [
         model.update(one.output, step=step, verdict=verdict) for model, one in zip(models, rendered, strict=True)

@@ -18,26 +18,19 @@ from splatdistill.io.runs import SPLATS
 from splatdistill.priors.base import Choice, Prior
 from splatdistill.priors.profiled import ProfiledPrior
 from splatdistill.rendering.renderer import make_renderer
-from splatdistill.rendering.turntable import render_frames, write_contact_sheet, write_views
+from splatdistill.rendering.turntable import Turntable, render_frames, write_contact_sheet, write_views
 from splatdistill.scene import cameras as orbits
 from splatdistill.scene.gaussians import Splats
 from splatdistill.training import checkpoint
-from splatdistill.training.gaussian_model import GaussianModel
+from splatdistill.training.gaussian_model import GaussianModel, Learning, initial_splats
 from splatdistill.training.nonfinite import NonfiniteMonitor
 from splatdistill.training.run_log import Log
-from splatdistill.training.step import apply, draw, render, score
+from splatdistill.training.step import Sampling, apply, draw, render, score
+from splatdistill.utils import rng
 from splatdistill.utils.cpu import Usage
 from splatdistill.utils.device import AsyncScalars, Stopwatch, network_settings
 from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from splatdistill.utils.progress import Progress
-
-
-def choice_of(config: TrainConfig) -> Choice:
-    """What a run asks of its priors."""
-    return Choice(
-        config.prompt, seed=config.seed, instance=config.prior_instance, mixture=config.prior_mixture,
-        nearest=config.nearest,
-    )  # fmt: skip
 
 
 class Trainer:
@@ -60,21 +53,43 @@ class Trainer:
         self.stages = settings.stages(config)
         self.stage = config
         self.priors = {config.prior: prior, **(others or {})}
+        choice = Choice(
+            config.prompt, seed=config.seed, instance=config.prior_instance, mixture=config.prior_mixture,
+            nearest=config.nearest,
+        )  # fmt: skip
         for teacher in self.priors.values():
-            teacher.begin(choice_of(config))
+            teacher.begin(choice)
         self.prior = ProfiledPrior(prior, Stopwatch(device))
         self.renderer = make_renderer(device, config.renderer)
         self.ranks = ranks
         self.guidance = make_guidance(config, ranks=self.ranks)
         self.guidance.bind(self.prior)
-        count = self.guidance.particles
-        self.particles = [GaussianModel(config, index=i, device=device, ranks=self.ranks) for i in range(count)]
+        self.particles = [self._model(index) for index in range(self.guidance.particles)]
         self.nonfinite = NonfiniteMonitor(device)
         self.step = 0
         self.seconds = 0.0
         self._begun, self._earlier = Usage.now(), Usage(0.0, 0.0)  # of this process, and of those before a resume
         self._told_starved = False
         self._measured: tuple[int, AsyncScalars] | None = None  # of a logged step, not yet in the log
+
+    def _model(self, index: int) -> GaussianModel:
+        """An object of the run at step 0; the first has the seed of the run."""
+        config = self.config
+        seed = rng.key(config.seed, index, "init") if index else config.seed
+        splats = initial_splats(config.init, config.splats, seed=seed).to(self.device)
+        return GaussianModel(splats, self.learning, seed=seed, ranks=self.ranks)
+
+    @property
+    def sampling(self) -> Sampling:
+        """What the steps of this stage are drawn from."""
+        c = self.stage
+        return Sampling(c.camera, c.background, c.light, num_views=c.num_views, size=c.size, steps=c.steps)
+
+    @property
+    def learning(self) -> Learning:
+        """How the objects learn in this stage."""
+        c = self.stage
+        return Learning(c.optim, c.densify, c.regularize, steps=c.steps)
 
     @property
     def splats(self) -> Splats:
@@ -90,13 +105,13 @@ class Trainer:
         self._enter(step)
         logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
         seed, ranks, alpha = config.seed, self.ranks, self.prior.sees_alpha
-        drawn = draw(self.stage, seed=seed, step=step, device=self.device, on_white=alpha, ranks=ranks)
+        drawn = draw(self.sampling, seed=seed, step=step, device=self.device, on_white=alpha, ranks=ranks)
         rendered = [render(p.splats, drawn, renderer=self.renderer, with_alpha=alpha) for p in self.particles]
         images = [one.image for one in rendered]
         scored = score(
             images, drawn.cameras, guidance=self.guidance, prior=self.prior, seed=seed, step=step, ranks=ranks
         )
-        verdict, changes = apply(self.particles, rendered, scored, config=self.stage, step=step, ranks=ranks)
+        verdict, changes = apply(self.particles, rendered, scored, step=step, ranks=ranks)
         for particle, counts in zip(self.particles, changes, strict=True):
             if counts is not None:
                 log.event("densify", step=step + 1, num_splats=len(particle.splats), **counts)
@@ -151,7 +166,7 @@ class Trainer:
         self.stage = stage
         retune(self.guidance, stage)
         for particle in self.particles:
-            particle.enter(stage)
+            particle.enter(self.learning)
 
     @property
     def num_splats(self) -> int:
@@ -224,8 +239,10 @@ class Trainer:
     def finish(self, folder: Path, log: Log, progress: Progress) -> None:
         """The result: splats.ply, turntable.mp4 and contact.png; splats-N.ply and contact-N.png of more particles."""
         ply.write(folder / SPLATS, self.splats.detach())
-        write_views(self.renderer, self.splats, self.config, folder, progress)
+        out = self.config.output
+        turntable = Turntable(self.config.camera, frames=out.frames, size=out.size)
+        write_views(folder, self.renderer, self.splats, turntable, progress)
         for index, particle in enumerate(self.particles[1:], 1):
             ply.write(folder / f"splats-{index}.ply", particle.splats.detach())
-            write_contact_sheet(folder / f"contact-{index}.png", self.renderer, particle.splats, self.config)
+            write_contact_sheet(folder / f"contact-{index}.png", self.renderer, particle.splats, turntable)
         log.event("done", step=self.step, num_splats=self.num_splats)

@@ -17,6 +17,7 @@ from splatdistill.batch import worker as workers
 from splatdistill.batch.ledger import Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.batch.worker import Teachers, Worker
+from splatdistill.config import settings
 from splatdistill.config.schema import SplatsConfig, TrainConfig
 from splatdistill.guidance.methods.sds import SDSConfig
 from splatdistill.guidance.methods.vsd import VSDConfig
@@ -56,7 +57,7 @@ def test_weights_are_loaded_once_and_dropped_when_others_are_wanted(
     teachers = Teachers(worker.ledger)
     first = replace(CONFIG, prior="a", stages=({"start": 0.5, "prior": "b"},))
     for config, dtype in ((first, "auto"), (first, "bf16"), (replace(CONFIG, prior="b"), "auto"), (first, "auto")):
-        teachers.keep_for(config)
+        teachers.keep({stage.prior for _, stage in settings.stages(config)})
         for name in {config.prior, "b"}:
             teachers(name, device=CPU, dtype=dtype, engine="torch" if dtype == "bf16" else "auto", max_memory=0.0)
     assert sorted(loaded) == ["a", "a", "b"]  # a was dropped for the third run

@@ -206,7 +206,7 @@ def test_every_method_takes_it(prior, folder, method):
     )  # fmt: skip
     trainer = Trainer(config, prior=prior, device=CPU)
     trainer.advance(NoLog())
-    moved = trainer.splats.sh0 - initial_splats(config, seed=0).sh0
+    moved = trainer.splats.sh0 - initial_splats(config.init, config.splats, seed=0).sh0
     assert moved.isfinite().all() and moved.abs().max() > 0 and prior.choice.mixture
 
 

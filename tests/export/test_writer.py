@@ -10,23 +10,24 @@ import torch
 from PIL import Image
 
 from splatdistill import cli
-from splatdistill.config.schema import OutputConfig, TrainConfig
+from splatdistill.config.schema import CameraConfig
 from splatdistill.export import writer as exports
 from splatdistill.io import formats
 from splatdistill.rendering.renderer import CpuRenderer
-from splatdistill.scene.cameras import turntable
+from splatdistill.rendering.turntable import Turntable
+from splatdistill.scene import cameras as orbits
 from tests.io.scenes import AXES, axes, knot
 from tests.rounding import GRAY, UNIT
 
-CONFIG = TrainConfig(output=OutputConfig(size=48, frames=4))
+TURNTABLE = Turntable(CameraConfig(), frames=4, size=48)
 
 
 def test_the_picture_laid_on_any_ground_is_the_render_there(tmp_path: Path) -> None:
     splats = knot(300)
-    exports.write(tmp_path / "a.png", splats, kind="png", config=CONFIG)
+    exports.write(tmp_path / "a.png", splats, kind="png", turntable=TURNTABLE)
     pixels = np.asarray(Image.open(tmp_path / "a.png")).astype(float) / 255
     assert pixels.shape == (48, 48, 4) and pixels[0, 0, 3] == 0 and pixels[..., 3].max() > 0.9
-    view = turntable(CONFIG.camera, num_frames=1, size=48)
+    view = orbits.turntable(CameraConfig(), num_frames=1, size=48)
     for ground in ((1.0, 1.0, 1.0), (0.2, 0.9, 0.1)):
         drawn = CpuRenderer().render(splats, view, background=torch.tensor([ground])).rgb[0].detach().numpy().clip(0, 1)
         laid = pixels[..., :3] * pixels[..., 3:] + np.array(ground) * (1 - pixels[..., 3:])
@@ -35,7 +36,7 @@ def test_the_picture_laid_on_any_ground_is_the_render_there(tmp_path: Path) -> N
 
 
 def test_films_turn_once(tmp_path: Path) -> None:
-    exports.write(tmp_path / "a.gif", axes(), kind="gif", config=CONFIG)
+    exports.write(tmp_path / "a.gif", axes(), kind="gif", turntable=TURNTABLE)
     film = Image.open(tmp_path / "a.gif")
     assert (film.n_frames, film.size, film.info["loop"]) == (4, (48, 48), 0)
     frames = []

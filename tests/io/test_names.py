@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,17 +18,21 @@ HOSTILE = ["../../etc/passwd", "\0", "a" * 10_000, "🪑", "", "..", "/", "a\nb"
 
 @given(st.text() | st.sampled_from(HOSTILE))
 def test_any_prompt_gives_a_plain_name(prompt: str) -> None:
-    name = run_name(TrainConfig(prompt=prompt))
+    name = run_name(prompt, {"prompt": prompt})
     assert re.fullmatch(r"[a-z0-9-]{1,64}-[0-9a-f]{8}", name)
     assert (Path("/out") / name).resolve().parent == Path("/out")
+
+
+def name_of(config: TrainConfig) -> str:
+    return run_name(config.prompt, asdict(config))
 
 
 def test_the_same_settings_have_the_same_name() -> None:
     config = TrainConfig(prompt="A red  Armchair!")
     assert slug(config.prompt) == "a-red-armchair"
-    assert run_name(config) == run_name(replace(config))
+    assert name_of(config) == name_of(replace(config))
     others = [replace(config, prompt="a red armchair"), replace(config, seed=1), replace(config, steps=7)]
-    assert len({run_name(c) for c in [config, *others]}) == 4
+    assert len({name_of(c) for c in [config, *others]}) == 4
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-2026.11.21_0400", "A", "x" * 100])

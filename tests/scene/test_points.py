@@ -10,7 +10,7 @@ import pytest
 import torch
 from plyfile import PlyData, PlyElement
 
-from splatdistill.config.schema import SplatsConfig, TrainConfig
+from splatdistill.config.schema import SplatsConfig
 from splatdistill.io import ply
 from splatdistill.ops.geometry import SH_C0
 from splatdistill.scene.gaussians import init_points
@@ -38,7 +38,7 @@ def test_the_cloud_is_turned_centred_scaled_and_coloured(tmp_path: Path) -> None
     colors = np.zeros((101, 3))
     colors[-1] = (255, 0, 0)
     path = cloud(tmp_path / "pole.ply", points, colors)
-    splats = initial_splats(TrainConfig(init=f"points:{path}", splats=SplatsConfig(radius=0.6)), seed=0)
+    splats = initial_splats(f"points:{path}", SplatsConfig(radius=0.6), seed=0)
     assert len(splats) == 101 and splats.sh_degree == 0
     few = 4 * UNIT  # operations that round, each by at most a UNIT of numbers up to 1
     assert_within(splats.means.aminmax(dim=0).min, torch.tensor([0.0, -0.6, 0.0]), few)
@@ -90,6 +90,6 @@ def test_files_that_are_no_clouds(tmp_path: Path) -> None:
         ply.read_points(tmp_path / "c.ply")
     same = cloud(tmp_path / "d.ply", np.zeros((9, 3)), colors)
     with pytest.raises(ValueError, match="a cloud needs 4 points or more that lie apart; this one has 9"):
-        initial_splats(TrainConfig(init=f"points:{same}"), seed=0)
+        initial_splats(f"points:{same}", SplatsConfig(), seed=0)
     with pytest.raises(ply.PlyError, match=r"has no property f_dc_0"):
         ply.read(same)

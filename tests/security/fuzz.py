@@ -89,7 +89,7 @@ def prompt(data: bytes) -> bool:
     """A prompt, and a name for a run."""
     text = data.decode("utf-8", errors="surrogateescape")
     config = TrainConfig(prompt=text)
-    assert re.fullmatch(r"[a-z0-9-]{1,64}-[0-9a-f]{8}", names.run_name(config))
+    assert re.fullmatch(r"[a-z0-9-]{1,64}-[0-9a-f]{8}", names.run_name(text, {"prompt": text}))
     try:
         assert (Path("/out") / names.check_name(text)).resolve().parent == Path("/out")
     except ValueError as error:

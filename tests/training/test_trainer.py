@@ -140,7 +140,7 @@ def test_a_short_run_with_the_embedded_prior_learns_logs_and_resumes(tmp_path: P
     assert 0 < json.loads((folder / "summary.json").read_text())["network_share"] < 1
     views = turntable(config.camera, num_frames=4, size=64)
     renderer, white = make_renderer(torch.device(device)), torch.ones(4, 3)
-    start = initial_splats(config, seed=config.seed).to(device)
+    start = initial_splats(config.init, config.splats, seed=config.seed).to(device)
     with torch.no_grad():
         before, after = (renderer.render(x, views, background=white).rgb for x in (start, splats))
     assert (before - after).abs().mean() > 0.01
@@ -229,11 +229,11 @@ def test_every_particle_is_exported_and_what_is_learned_is_logged(
 
 def gradients(trainer: Trainer) -> torch.Tensor:
     """Those of step 0, in the splats; returns the norms of the views [P*V]."""
-    drawn = draw(trainer.config, seed=0, step=0, device=trainer.device)
+    drawn = draw(trainer.sampling, seed=0, step=0, device=trainer.device)
     rendered = [render(p.splats, drawn, renderer=trainer.renderer) for p in trainer.particles]
     images = [one.image for one in rendered]
     scored = score(images, drawn.cameras, guidance=trainer.guidance, prior=trainer.prior, seed=0, step=0)
-    backward(trainer.particles, rendered, scored, config=trainer.config)
+    backward(trainer.particles, rendered, scored)
     return scored.norms
 
 
