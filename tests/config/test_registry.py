@@ -12,7 +12,7 @@ import pytest
 
 import splatdistill
 from splatdistill.config import registry
-from splatdistill.config.schema import GUIDANCE, METHODS, TrainConfig
+from splatdistill.config.schema import GUIDANCE, METHODS, CameraConfig, TrainConfig
 from splatdistill.guidance import group_of, make_guidance
 from splatdistill.guidance.base import Guidance
 
@@ -72,7 +72,7 @@ def test_every_file_of_the_folder_is_a_method() -> None:
         assert method.__module__ == f"splatdistill.guidance.methods.{name}"
         assert isinstance(make_guidance(TrainConfig(prompt="x", method=name)), Guidance)
         assert method.evaluations > 0 and "arXiv" in method.paper
-        assert group_of(TrainConfig(method=name)) == (1 if method.single_view else 4)
+        assert group_of(name, CameraConfig()) == (1 if method.single_view else 4)
 
 
 def test_no_other_module_knows_a_method() -> None:
