@@ -23,7 +23,7 @@ from splatdistill.priors.mixture import choose, coarse, keep_likely, seed_logits
 from splatdistill.priors.network import keep_bf16, pick_dtype, resize
 from splatdistill.priors.oracles import ParticleScore
 from splatdistill.priors.paints import GUESSED, Painted, able, assign
-from splatdistill.priors.refine import COARSE, Accuracy, Belief, Refiner, combine, linear_answer
+from splatdistill.priors.refine import COARSE, Accuracy, Posterior, Refiner, combine, linear_answer
 from splatdistill.priors.schedule import Schedule, alpha_sigma
 from splatdistill.priors.vocabulary import META_FILE, VOLUMES, Advice, Vocabulary
 from splatdistill.scene.cameras import camera_token
@@ -167,20 +167,21 @@ class KnownPrior:
         views = self.num_views if condition.cross_view_attention else 1
         if len(xt) % views:
             raise ValueError(f"The number of views ({len(xt)}) must be a multiple of {views} for this prior.")
-        seen: dict[bytes, Seen] = {}
+        seen: dict[bytes, RenderedCandidates] = {}
         found = []
         for first in range(0, len(xt), views):
             rows = slice(first, first + views)
             cameras = self._here(condition.cameras, rows)
             name = cameras.viewmats.cpu().numpy().tobytes() + cameras.Ks.cpu().numpy().tobytes()
-            seen.setdefault(name, Seen(self, condition.candidates, cameras))
-            found.append(seen[name].belief(xt[rows], alpha=alpha[first].flatten(), sigma=sigma[first].flatten()))
-        features, spread, doubt = (
-            torch.cat([getattr(belief, part)[0] for belief in found]) for part in ("features", "spread", "doubt")
+            seen.setdefault(name, RenderedCandidates(self, condition.candidates, cameras))
+            found.append(seen[name].posterior(xt[rows], alpha=alpha[first].flatten(), sigma=sigma[first].flatten()))
+        features, spread, between = (
+            torch.cat([getattr(posterior, part)[0] for posterior in found])
+            for part in ("features", "spread", "between")
         )
         with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
             out, base, unit = self.refiner(
-                xt, t, features=features, spread=spread, doubt=doubt, cameras=condition.camera, alpha=alpha,
+                xt, t, features=features, spread=spread, between=between, cameras=condition.camera, alpha=alpha,
                 sigma=sigma, cross_view_attention=condition.cross_view_attention,
             )  # fmt: skip
         return base + unit * out
@@ -245,7 +246,7 @@ class KnownPrior:
         return rgba_white(*paint(seen, tints, luminance=bare))
 
 
-class Seen:
+class RenderedCandidates:
     """What the candidates show to some cameras: small pictures of all, and full ones of those that were likely."""
 
     def __init__(self, prior: KnownPrior, candidates: Candidates, cameras: Cameras) -> None:
@@ -253,7 +254,7 @@ class Seen:
         self._full: dict[int, Tensor] = {}
         self._small: Tensor | None = None
 
-    def belief(self, xt: Tensor, *, alpha: Tensor, sigma: Tensor) -> Belief:
+    def posterior(self, xt: Tensor, *, alpha: Tensor, sigma: Tensor) -> Posterior:
         """Of one ring xt [V,4,H,W]; alpha, sigma: [1]."""
         prior, few = self.prior, len(self.candidates.numbers)
         if few == 1:

@@ -1,4 +1,4 @@
-"""The feature volume against cameras and closed forms: where rays pass, how dense a plain ball is, what it hears."""
+"""The feature volume against cameras and closed forms: where rays pass, how dense a plain ball is, its conditioning."""
 
 from __future__ import annotations
 
