@@ -46,10 +46,10 @@ def load(
     if name == "embedded" or (path / META_FILE).is_file():
         _refuse_encoder(encoder, name)
         if (path / VOLUMES).is_file():
-            _refuse(engine, name, "onnx", "compile")
+            _refuse(engine, name, "compile")
             from splatdistill.priors.known import KnownPrior
 
-            return KnownPrior.load(path, device=str(device), dtype=dtype, origin=source.origin)
+            return KnownPrior.load(path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)
         from splatdistill.priors.embedded import MultiViewPrior
 
         return MultiViewPrior.load(path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)

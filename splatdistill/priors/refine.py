@@ -12,14 +12,15 @@ rest in units of its root, so an untrained one, which says 0, is already the bes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from splatdistill.priors.attention import install_view_attention
 from splatdistill.priors.mixture import blend, coarse, keep_likely, weights
+from splatdistill.priors.packed import Engine, Question
 
 CAMERA = 16
 """Length of a camera token."""
@@ -119,12 +120,17 @@ class Refiner(nn.Module):
     tokens: what the UNet's cross-attention hears, the same for every picture, since the features say what is shown.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, *, tokens: Tensor, patch: int, num_views: int) -> None:
+    engine: Engine | None = None
+    """What computes the answers in place of the UNet, which then is frozen."""
+
+    def __init__(self, unet: nn.Module, *, tokens: Tensor, patch: int, num_views: int) -> None:
+        """unet: of diffusers, or the one of `unet.py`, which is asked in the same way."""
         super().__init__()
-        self.unet, self.tokens = unet, nn.Parameter(tokens)
+        self.unet: Any = unet
+        self.tokens = nn.Parameter(tokens)
         self.patch, self.num_views = patch, num_views
         self.views = install_view_attention(unet)
-        self.width: int = unet.config["projection_class_embeddings_input_dim"] - CAMERA
+        self.width: int = self.unet.config["projection_class_embeddings_input_dim"] - CAMERA
 
     def forward(
         self,
@@ -145,10 +151,29 @@ class Refiner(nn.Module):
         each other.
         """
         base, unit = linear_answer(xt, features, alpha=alpha, sigma=sigma, spread=spread, doubt=doubt)
+        question = self.question(xt, t, features=features, doubt=doubt, cameras=cameras, joint=joint)
+        out = self.engine(question) if self.engine else self._ask(question)
+        return F.pixel_shuffle(out.float(), self.patch), base, unit
+
+    def question(
+        self, xt: Tensor, t: Tensor, *, features: Tensor, doubt: Tensor, cameras: Tensor, joint: bool
+    ) -> Question:
+        """What the UNet is asked; the arguments are those of `forward`."""
         seen = torch.cat([F.pixel_unshuffle(x, self.patch) for x in (xt, features)], 1)
         told = F.pad(torch.cat([cameras, doubt.flatten(1).mean(1, keepdim=True).sqrt()], 1), (0, self.width - 1))
-        self.views.num_views, self.views.joint_rows = self.num_views, len(xt) if joint else 0
-        text = self.tokens.expand(len(xt), -1, -1)
         seen = seen.contiguous(memory_format=torch.channels_last)
-        out = self.unet(seen, t, text, class_labels=told, return_dict=False)[0]
-        return F.pixel_shuffle(out.float(), self.patch), base, unit
+        text = self.tokens.expand(len(xt), -1, -1)
+        return Question(seen, t, text, told, num_views=self.num_views, joint_rows=len(xt) if joint else 0)
+
+    def trial(self, size: int) -> Question:
+        """A question of the shape that distillation asks most: one group of views of size x size pixels."""
+        draw = torch.Generator().manual_seed(0)
+        xt, features = (torch.randn(self.num_views, 4, size, size, generator=draw) for _ in range(2))
+        cameras = torch.randn(self.num_views, CAMERA, generator=draw)
+        xt, features, cameras = (x.to(self.tokens.device) for x in (xt, features, cameras))
+        t = torch.full((self.num_views,), 500, device=xt.device)
+        return self.question(xt, t, features=features, doubt=torch.zeros_like(xt[:, :1]), cameras=cameras, joint=True)
+
+    def _ask(self, question: Question) -> Tensor:
+        self.views.num_views, self.views.joint_rows = question.num_views, question.joint_rows
+        return self.unet(question.seen, question.t, question.text, class_labels=question.told, return_dict=False)[0]
