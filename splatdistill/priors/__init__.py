@@ -113,10 +113,10 @@ def _load_own(
 
     _refuse_encoder(encoder, name)
     if (source.path / VOLUMES).is_file():
-        _refuse(engine, name, "onnx", "compile")
+        _refuse(engine, name, "compile")
         from splatdistill.priors.known import KnownPrior
 
-        return KnownPrior.load(source.path, device=str(device), dtype=dtype, origin=source.origin)
+        return KnownPrior.load(source.path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)
     from splatdistill.priors.embedded import MultiViewPrior  # diffusers and transformers load here only
 
     return MultiViewPrior.load(source.path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from splatdistill.priors import engine as engines
 from splatdistill.priors import parts
 from splatdistill.priors.base import Choice, Condition, VariationalScore
 from splatdistill.priors.gbuffer import paint, rgba_white
@@ -60,7 +61,6 @@ class KnownPrior:
     """
 
     knows_cameras = supports_single_view_cameras = sees_alpha = True
-    network_engine = "torch"
 
     def __init__(
         self,
@@ -88,9 +88,18 @@ class KnownPrior:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, device: str = "cpu", dtype: str = "auto", origin: str | None = None
+        cls,
+        folder: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "auto",
+        engine: str = "torch",
+        origin: str | None = None,
     ) -> KnownPrior:
-        """Reads a local folder of safetensors and volumes. ValueError, one sentence, where it is not whole."""
+        """Reads a local folder of safetensors and volumes. engine: auto, torch or onnx, as in `engine.pick`.
+
+        ValueError, one sentence, where the folder is not whole or the engine is not there.
+        """
         folder = Path(folder)
         meta = json.loads((folder / META_FILE).read_text())
         dtype = pick_dtype(dtype, device=device)
@@ -105,10 +114,16 @@ class KnownPrior:
         unet = unet.to(memory_format=torch.channels_last)
         refiner = Refiner(unet, tokens=tokens.float(), patch=meta["patch"], num_views=meta["num_views"])
         instances.model.to(device)
+        refiner.to(device).eval().requires_grad_(False)
+        refiner.engine = engines.pick(engine, refiner.unet, dtype=dtype, trial=refiner.trial(meta["image_size"]))
         return cls(
-            refiner.to(device).eval().requires_grad_(False), instances=instances, anything=anything, schedule=schedule,
-            meta=meta, dtype=dtype, origin=origin or str(folder),
+            refiner, instances=instances, anything=anything, schedule=schedule, meta=meta, dtype=dtype,
+            origin=origin or str(folder),
         )  # fmt: skip
+
+    @property
+    def network_engine(self) -> str:
+        return self.refiner.engine.name if self.refiner.engine else "torch"
 
     def begin(self, choice: Choice) -> None:
         """ValueError, one sentence, for an object that it does not know, or a model that this has not."""

@@ -12,14 +12,15 @@ rest in units of its root, so an untrained one, which says 0, is already the bes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from splatdistill.priors.attention import install_view_attention
 from splatdistill.priors.mixture import blend, coarse, keep_likely, weights
+from splatdistill.priors.packed import Engine, UNetInput
 
 CAMERA = 16
 """Length of a camera embedding."""
@@ -125,12 +126,17 @@ class Refiner(nn.Module):
     each other. tokens: of the UNet's cross-attention, the same for every picture, since the features say what is shown.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, *, tokens: Tensor, patch: int, num_views: int) -> None:
+    engine: Engine | None = None
+    """What computes the answers in place of the UNet, which then is frozen."""
+
+    def __init__(self, unet: nn.Module, *, tokens: Tensor, patch: int, num_views: int) -> None:
+        """unet: of diffusers, or the one of `unet.py`, which is asked in the same way."""
         super().__init__()
-        self.unet, self.tokens = unet, nn.Parameter(tokens)
+        self.unet: Any = unet
+        self.tokens = nn.Parameter(tokens)
         self.patch, self.num_views = patch, num_views
         self.views = install_view_attention(unet)
-        self.width: int = unet.config["projection_class_embeddings_input_dim"] - CAMERA
+        self.width: int = self.unet.config["projection_class_embeddings_input_dim"] - CAMERA
 
     def forward(
         self,
@@ -151,12 +157,33 @@ class Refiner(nn.Module):
         cross_view_attention: views attend to each other.
         """
         base, unit = linear_answer(xt, features, alpha=alpha, sigma=sigma, spread=spread, between=between)
+        joint = cross_view_attention
+        inputs = self.inputs(xt, t, features=features, between=between, cameras=cameras, cross_view_attention=joint)
+        out = self.engine(inputs) if self.engine else self._call(inputs)
+        return F.pixel_shuffle(out.float(), self.patch), base, unit
+
+    def inputs(
+        self, xt: Tensor, t: Tensor, *, features: Tensor, between: Tensor, cameras: Tensor, cross_view_attention: bool
+    ) -> UNetInput:
+        """Of the UNet, for R rows; the arguments are those of `forward`."""
         sample = torch.cat([F.pixel_unshuffle(x, self.patch) for x in (xt, features)], 1)
         class_labels = F.pad(
             torch.cat([cameras, between.flatten(1).mean(1, keepdim=True).sqrt()], 1), (0, self.width - 1)
         )
-        self.views.num_views, self.views.joint_rows = self.num_views, len(xt) if cross_view_attention else 0
-        text = self.tokens.expand(len(xt), -1, -1)
         sample = sample.contiguous(memory_format=torch.channels_last)
-        out = self.unet(sample, t, text, class_labels=class_labels, return_dict=False)[0]
-        return F.pixel_shuffle(out.float(), self.patch), base, unit
+        joint_rows = len(xt) if cross_view_attention else 0
+        text = self.tokens.expand(len(xt), -1, -1)
+        return UNetInput(sample, t, text, class_labels, num_views=self.num_views, joint_rows=joint_rows)
+
+    def trial(self, size: int) -> UNetInput:
+        """Inputs of the shape that distillation asks for most: one group of views of size x size pixels."""
+        draw = torch.Generator().manual_seed(0)
+        xt, features = (torch.randn(self.num_views, 4, size, size, generator=draw) for _ in range(2))
+        cameras = torch.randn(self.num_views, CAMERA, generator=draw)
+        xt, features, cameras = (x.to(self.tokens.device) for x in (xt, features, cameras))
+        t, same = torch.full((self.num_views,), 500, device=xt.device), torch.zeros_like(xt[:, :1])
+        return self.inputs(xt, t, features=features, between=same, cameras=cameras, cross_view_attention=True)
+
+    def _call(self, inputs: UNetInput) -> Tensor:
+        self.views.num_views, self.views.joint_rows = inputs.num_views, inputs.joint_rows
+        return self.unet(inputs.sample, inputs.t, inputs.text, class_labels=inputs.class_labels, return_dict=False)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -25,10 +26,12 @@ from splatdistill.embedded.prior.refiner import RefineConfig
 from splatdistill.embedded.prior.rings import render
 from splatdistill.embedded.prior.train_refiner import prepare
 from splatdistill.priors.base import Choice
+from splatdistill.priors.engine import installed, pick
 from splatdistill.priors.gbuffer import ALPHA, PAINTS
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.known import KnownPrior
 from splatdistill.priors.mixture import coarse, keep_likely, weights
+from splatdistill.priors.packed import ask
 from splatdistill.priors.refine import COARSE, combine, linear_answer
 from splatdistill.priors.schedule import alpha_sigma
 from splatdistill.priors.vocabulary import Advice, Vocabulary
@@ -40,6 +43,7 @@ from tests.rounding import assert_rounded, assert_same
 
 TINY = FitConfig(objects=3, rays=64, depth=8, decoder_objects=6, decoder_steps=80, steps=80)
 CPU = torch.device("cpu")
+needs_onnx = pytest.mark.skipif(not installed(), reason="onnxruntime is not installed")
 SIZE = 16
 
 
@@ -285,3 +289,22 @@ def test_a_damaged_folder_is_one_sentence(folder, tmp_path, capsys):
         == 1
     )
     assert "holds no state.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("engine", ["torch", pytest.param("onnx", marks=needs_onnx)])
+@pytest.mark.parametrize("joint", [True, False])
+def test_an_engine_is_as_exact_as_the_network(folder, engine, joint):
+    """Sums in another order: neither is more than a few times farther from float64 than the other. Asked at 64 pixels:
+    at 16 the deepest level has one, and its norms of two equal values multiply every rounding.
+    """
+    with_engine = KnownPrior.load(folder, dtype="fp32", engine=engine)
+    assert with_engine.network_engine == engine
+    refiner = with_engine.refiner
+    torch.nn.init.normal_(refiner.unet.conv_out.weight)  # untrained, it would answer 0
+    refiner.engine = pick(engine, refiner.unet, dtype="fp32", trial=refiner.trial(SIZE))
+    asked = refiner.trial(64)
+    asked = dataclasses.replace(asked, joint_rows=asked.joint_rows * joint)
+    wide = {key: getattr(asked, key).double() for key in ("sample", "text", "class_labels")}
+    exact = ask(copy.deepcopy(refiner.unet).double(), dataclasses.replace(asked, **wide))
+    plain_error, error = (float((x - exact).norm()) for x in (ask(refiner.unet, asked), refiner.engine(asked)))
+    assert 0 < plain_error and error < 4 * plain_error

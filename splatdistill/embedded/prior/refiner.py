@@ -18,6 +18,7 @@ from splatdistill.embedded.prior.rings import VIEWS, DrawnRings, Rings
 from splatdistill.priors import refine
 from splatdistill.priors.embedded import MultiViewPrior, encode_text
 from splatdistill.priors.mixture import keep_likely
+from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.refine import Accuracy, Refiner, infer_posterior, statistics
 from splatdistill.priors.volume import CELLS
 from splatdistill.utils.rng import key
@@ -165,6 +166,7 @@ class RefineTrainer(Optimised):
         self.accuracy = measure_accuracy(rings)
         refiner.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.signal_power = schedule().alphas_cumprod
+        self.bf16 = has_fast_bf16()
         self.optimise(refiner, config)
 
     def batch(self, step: int) -> Mixed:
@@ -198,10 +200,11 @@ class RefineTrainer(Optimised):
         Not in the units of each pixel: where a volume is wrong about a pixel that it seems sure of, that one alone
         would be the loss.
         """
-        out, base, unit = self.refiner(
-            mixed.xt, mixed.t, features=mixed.features, spread=mixed.spread, between=mixed.between,
-            cameras=mixed.cameras, alpha=mixed.alpha, sigma=mixed.sigma, cross_view_attention=mixed.joint,
-        )  # fmt: skip
+        with torch.autocast(mixed.xt.device.type, torch.bfloat16, enabled=self.bf16):
+            out, base, unit = self.refiner(
+                mixed.xt, mixed.t, features=mixed.features, spread=mixed.spread, between=mixed.between,
+                cameras=mixed.cameras, alpha=mixed.alpha, sigma=mixed.sigma, cross_view_attention=mixed.joint,
+            )  # fmt: skip
         scale = unit.square().mean((1, 2, 3), keepdim=True).sqrt()
         rest, share = ((mixed.target - base) / scale).detach(), unit / scale
         return F.mse_loss(share * out, rest), rest.square().mean()
