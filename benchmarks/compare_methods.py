@@ -17,7 +17,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from PIL import Image
 
 from splatdistill import priors
 from splatdistill.config.presets import load
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import GUIDANCE, TrainConfig
 from splatdistill.config.settings import merge
 from splatdistill.embedded.corpus.splits import held_out_pair
 from splatdistill.embedded.judge.networks import EmbeddedJudge
@@ -41,11 +41,11 @@ from splatdistill.utils.malloc import keep_freed_memory
 from splatdistill.utils.progress import Progress
 
 BUDGET = 3200  # image evaluations of a run
-PER_VIEW = {"sds": 2, "vsd": 4, "esd": 5, "csd": 2, "consistency": 4, "multiview": 2}
 LEDGER = "ledger.json"
 OUT = Path("benchmarks/results/compare")
 VIEW = 96  # pixels of a picture in a strip
 SCALE = 7.5  # where all have the same guidance
+GUIDED = ("guidance_scale", "guidance_scale_final")
 WORDS = {"views": {"words": "on", "token": False}}
 PROMPTS = (
     "a hamburger", "a red lamp", "a blue lamp", "a christmas tree", "a cactus", "a traffic cone", "a red fire hydrant",
@@ -75,7 +75,7 @@ class Row:
     def runs(self) -> Iterator[tuple[str, TrainConfig]]:
         """Name and settings of each run."""
         base = merge(load(self.method)[0], self.settings, where=self.label)
-        steps = self.budget // (PER_VIEW[self.method] * base.num_views)
+        steps = self.budget // (GUIDANCE[self.method].evaluations * base.num_views)
         for prompt in self.prompts:
             for seed in self.seeds:
                 name = f"{self.suite}-{self.label}-{prompt}-{seed}".replace(" ", "-")
@@ -86,11 +86,11 @@ class Row:
 
 def plan(pool: Sequence[str]) -> list[Row]:
     """Every row. pool: the 40 prompts of R-Precision."""
-    told = {m: {} if m == "multiview" else WORDS for m in PER_VIEW}
-    same_scale = {m: {m: {"guidance_scale": SCALE}} for m in ("sds", "vsd", "esd", "multiview")}
-    same_scale["consistency"] = {"consistency": {"guidance_scale": SCALE, "guidance_scale_final": SCALE}}
+    told = {m: {} if m == "multiview" else WORDS for m in GUIDANCE}
+    guided = {m: {f.name for f in fields(kind.Settings)} & set(GUIDED) for m, kind in GUIDANCE.items()}
+    same_scale = {m: {m: dict.fromkeys(sorted(names), SCALE)} for m, names in guided.items() if names}
     rows = [Row("methods", m, m, PROMPTS, settings) for m, settings in told.items()]
-    lone = [m for m in PER_VIEW if m != "multiview"]
+    lone = [m for m in GUIDANCE if m != "multiview"]
     rows += [Row("methods", f"{m} with camera token", m, PROMPTS) for m in lone]
     rows += [Row("scale", m, m, PROMPTS, told[m] | scale) for m, scale in same_scale.items()]
     rows += [Row("janus", m, m, FRONTED, settings, seeds=(0, 1)) for m, settings in told.items()]

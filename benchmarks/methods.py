@@ -22,18 +22,10 @@ from common import ROOT, machine, with_section
 from PIL import Image, ImageDraw
 
 from splatdistill.config.presets import load
-from splatdistill.config.schema import METHODS
+from splatdistill.config.schema import GUIDANCE, METHODS
 from splatdistill.training.run import train
 from splatdistill.utils.progress import Progress
 
-PAPERS = {
-    "sds": "DreamFusion, arXiv 2209.14988",
-    "vsd": "ProlificDreamer, arXiv 2305.16213",
-    "esd": "Taming Mode Collapse in Score Distillation, arXiv 2401.00909",
-    "csd": "Classifier Score Distillation, arXiv 2310.19415",
-    "consistency": "Consistent3D, arXiv 2401.09050",
-    "multiview": "MVDream, arXiv 2308.16512",
-}
 SECTION = {"name": "methods", "script": "methods.py"}
 PROMPTS = ["a red armchair", "a teddy bear"]
 VIEW, LABEL = 112, 96  # pixels
@@ -97,11 +89,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         "| `--method` | paper | pictures through the network, a view and step | seconds |",
         "| --- | --- | ---: | ---: |",
     ]
-    for method, paper in PAPERS.items():
+    for method, kind in GUIDANCE.items():
         mine = [row for row in rows if row["method"] == method]
         pictures = mean(row["image_evaluations"] / (row["steps"] * load(method)[0].num_views) for row in mine)
         seconds = mean(row["seconds_total"] for row in mine)
-        lines.append(f"| `{method}` | {paper} | {pictures:.0f} | {seconds:.0f} |")
+        lines.append(f"| `{method}` | {kind.paper} | {pictures:.0f} | {seconds:.0f} |")
     return "\n".join(lines)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from common import commit, machine
@@ -30,12 +30,11 @@ from compare_methods import ledger, subject
 from PIL import Image
 
 from splatdistill.config.presets import load
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import GUIDANCE, TrainConfig
 from splatdistill.config.settings import merge
 from splatdistill.evaluate import draw, external
-from splatdistill.guidance import METHODS
 from splatdistill.guidance.base import Term, evaluate
-from splatdistill.guidance.sds import SDS
+from splatdistill.guidance.methods.sds import SDS
 from splatdistill.priors.base import Prior
 from splatdistill.rendering.renderer import make_renderer
 from splatdistill.scene.types import NoisyBatch
@@ -148,7 +147,7 @@ def make(runs: Path, setting: Setting, prompt: str, seed: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # half done, or made with another prior
     begun = time.process_time()
     GuidedAbove.above = setting.guided_above
-    METHODS["sds"] = GuidedAbove if setting.guided_above else SDS
+    GUIDANCE["sds"] = cast(Any, GuidedAbove if setting.guided_above else SDS)
     with Progress(total=config.steps) as progress:
         train(config, folder=folder, progress=progress, command=f"steps_front.py: {setting.name}")
     seconds = time.process_time() - begun

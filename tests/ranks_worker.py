@@ -12,14 +12,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from splatdistill.config.schema import (
-    CameraConfig,
-    DensifyConfig,
-    ESDConfig,
-    LightConfig,
-    RegularizeConfig,
-    TrainConfig,
-)
+from splatdistill.config.schema import CameraConfig, DensifyConfig, LightConfig, RegularizeConfig, TrainConfig
+from splatdistill.guidance.methods.esd import ESDConfig
 from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer

@@ -7,7 +7,7 @@ import shlex
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, make_dataclass, replace
 from io import StringIO
@@ -19,14 +19,13 @@ import tyro
 from tyro.conf import Fixed, Suppress
 
 from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results
-from splatdistill.config import presets, settings, validation, yaml_reader
-from splatdistill.config.schema import METHODS, SINGLE_VIEW_METHODS, TrainConfig
+from splatdistill.config import presets, registry, settings, validation, yaml_reader
+from splatdistill.config.schema import GUIDANCE, METHODS, TrainConfig
 from splatdistill.io import names
 from splatdistill.io.runs import SPLATS, Run
 from splatdistill.utils.malloc import no_collections
 from splatdistill.utils.progress import Progress
 
-SHORT = {"particles": ("vsd", "esd"), "lambda": ("esd",)}  # flags without a section, and whose they are
 MAY_CHANGE = ("steps", "output.", "max_memory")  # on resume; everything else would make it another run
 
 
@@ -160,7 +159,7 @@ def parse_settings(
             method or asked.method or values.get("method", "sds"), file=asked.config, family=family_of(prior)
         )
     base = settings.merge(base, defaults[1], where=defaults[0])
-    _refuse_foreign(args, base.method)
+    _refuse_foreign(args, base.method, fixed=settings.file_only(base))
     only = _for_method(kind, base.method)
     flags = parse(only, args, verb=verb, default=only(**vars(base)))
     config = TrainConfig(**{field.name: getattr(flags, field.name) for field in fields(TrainConfig)})
@@ -186,17 +185,18 @@ def _refuse_loose_words(args: list[str]) -> None:
         raise ValueError(f'prompt: give it with its flag and in quotes: --prompt "{wanted}".')
 
 
-def _refuse_foreign(args: list[str], method: str) -> None:
-    """ValueError for a flag of another method's section, or of a setting that has no flag."""
+def _refuse_foreign(args: list[str], method: str, *, fixed: Container[str]) -> None:
+    """ValueError for a flag of another method's section, or of one of `fixed`, the settings without a flag."""
+    short = registry.aliases(GUIDANCE)
     for flag in (word.partition("=")[0] for word in args if word.startswith("--")):
         name = flag.removeprefix("--").replace("-", "_")
         section = name.partition(".")[0]
         if "." in name and section in METHODS and section != method:
             raise ValueError(f"{flag}: --method {method} does not read it; it is for --method {section}.")
-        if name in SHORT and method not in SHORT[name]:
-            methods = " and ".join(SHORT[name])
+        if name in short and method not in short[name]:
+            methods = " and ".join(short[name])
             raise ValueError(f"{flag}: --method {method} does not read it; it is for --method {methods}.")
-        if name in settings.file_only():
+        if name in fixed:
             raise ValueError(f"{flag}: {name} has no flag; set it in a file and name that with --config.")
 
 
@@ -248,6 +248,6 @@ def about_priors(config: TrainConfig) -> list[str]:
         vocabulary = Vocabulary.load(folder)
         if refusal := vocabulary.refusal(config.prompt, nearest=config.nearest):
             raise ValueError(f"prompt: {refusal}")
-        said += about_cameras(folder, stage.camera, grouped=stage.method not in SINGLE_VIEW_METHODS)
+        said += about_cameras(folder, stage.camera, grouped=not GUIDANCE[stage.method].single_view)
         said += vocabulary.check(config.prompt, nearest=config.nearest)
     return list(dict.fromkeys(said))

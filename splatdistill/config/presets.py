@@ -1,5 +1,5 @@
-"""The settings of a method before flags. Later sources win: defaults < configs/METHOD.yaml < the preset of a kind of
-prior < a file.
+"""The settings of a method before flags. Later sources win: defaults < the preset that the method names < the preset
+of a kind of prior < a file.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import importlib.resources
 from dataclasses import replace
 from pathlib import Path
 
-from splatdistill.config.schema import METHODS, TrainConfig
+from splatdistill.config.schema import GUIDANCE, METHODS, TrainConfig
 from splatdistill.config.settings import Origins, flatten, keys, merge, shown
 from splatdistill.config.yaml_reader import read
 
@@ -24,7 +24,8 @@ def load(method: str, *, file: Path | None = None, family: str = "") -> tuple[Tr
         raise ValueError(f"method: {shown(method)} is unknown; the methods are {', '.join(METHODS)}.")
     config = replace(TrainConfig(), method=method)
     origins = dict.fromkeys(flatten(config), "default")
-    sources = [("preset", shipped(method))] + ([("prior", shipped(family))] if family else [])
+    named = {"preset": GUIDANCE[method].preset, "prior": family}
+    sources = [(origin, shipped(name)) for origin, name in named.items() if name]
     sources += [("file", find(file))] if file is not None else []
     for origin, path in sources:
         values = read(path)

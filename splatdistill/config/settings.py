@@ -6,13 +6,14 @@ import difflib
 import math
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal
 
 import yaml
 
-from splatdistill.config.schema import METHODS, FileOnly, Stages, TrainConfig, VSDConfig
+from splatdistill.config.base import FileOnly
+from splatdistill.config.schema import GUIDANCE, METHODS, Stages, TrainConfig
 
 Origins = dict[str, str]
 """Dotted field name -> default, preset, prior, file or flag."""
@@ -20,7 +21,7 @@ Origins = dict[str, str]
 _MAY_CHANGE = {
     "size", "num_views", "prior", "camera", "optim", "densify", "background", "light", "views", "regularize", *METHODS,
 }  # fmt: skip  # by a stage
-_LEARNED = {"particles", "lora_rank", "lora_lr", "camera_dropout"}  # the second score is made once
+_FILE_ONLY = typing.get_args(FileOnly[int])[1]
 
 
 def merge(config: TrainConfig, values: Mapping[str, Any], *, where: str) -> TrainConfig:
@@ -114,26 +115,34 @@ def stages(config: TrainConfig) -> list[tuple[int, TrainConfig]]:
         values = {key: value for key, value in stage.items() if key != "start"}
         for name in keys(values):
             section, _, last = name.partition(".")
-            if (section in field_types(TrainConfig) and section not in _MAY_CHANGE) or last in _LEARNED:
+            known = section in field_types(TrainConfig)
+            if (known and section not in _MAY_CHANGE) or (section in METHODS and last in GUIDANCE[section].learned):
                 raise ValueError(f"stages: {name} cannot change on the way.")
             if section in METHODS and section != config.method:
                 raise ValueError(f"stages: --method {config.method} does not read {name}.")
-            if section == "prior" and isinstance(getattr(config, config.method), VSDConfig):
+            if section == "prior" and GUIDANCE[config.method].learned:
                 raise ValueError(f"stages: prior cannot change on the way, because {config.method} learns on it.")
         found.append((round(start * config.steps), merge(found[-1][1], values, where="stages")))
     return found
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: TrainConfig) -> dict[str, Any]:
     """Dotted name -> value of every setting that the run reads, in order: other methods' sections are left out."""
-    out: dict[str, Any] = {}
-    for field in fields(config):
-        if not prefix and field.name in METHODS and field.name != config.method:
-            continue
-        value = getattr(config, field.name)
-        name = prefix + field.name
-        out |= flatten(value, f"{name}.") if is_dataclass(value) else {name: value}
-    return out
+    return {name: value for name, _, value in walk(config)}
+
+
+def walk(config: TrainConfig) -> Iterator[tuple[str, Any, Any]]:
+    """The same as (dotted name, type with its metadata, value)."""
+    for name, hint, value in _fields(config):
+        if is_dataclass(value) and (name not in METHODS or name == config.method):
+            yield from ((f"{name}.{key}", *rest) for key, *rest in _fields(value))
+        elif not is_dataclass(value):
+            yield name, hint, value
+
+
+def _fields(node: Any) -> Iterator[tuple[str, Any, Any]]:
+    hints = typing.get_type_hints(type(node), include_extras=True)
+    return ((field.name, hints[field.name], getattr(node, field.name)) for field in fields(node))
 
 
 def differences(config: TrainConfig, other: TrainConfig) -> list[str]:
@@ -166,15 +175,9 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def file_only() -> set[str]:
+def file_only(config: TrainConfig) -> set[str]:
     """Dotted names of the settings that have no flag."""
-    sections = {name: hint for name, hint in field_types(TrainConfig).items() if is_dataclass(hint)}
-    return {
-        f"{section}.{name}"
-        for section, kind in sections.items()
-        for name, hint in typing.get_type_hints(kind, include_extras=True).items()
-        if typing.get_args(hint)[1:] == typing.get_args(FileOnly[int])[1:]
-    }
+    return {name for name, hint, _ in walk(config) if "." in name and _FILE_ONLY in typing.get_args(hint)[1:]}
 
 
 def keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -1,35 +1,27 @@
-"""Score-distillation methods, one file each. `make_guidance` is the switch behind --method."""
+"""Score-distillation methods, one file each in `methods`. `make_guidance` is the switch behind --method."""
 
 from __future__ import annotations
 
-from splatdistill.config.schema import SINGLE_VIEW_METHODS, CameraConfig, TrainConfig
-from splatdistill.guidance.base import Guidance
-from splatdistill.guidance.consistency import Consistency
-from splatdistill.guidance.csd import CSD
-from splatdistill.guidance.esd import ESD
-from splatdistill.guidance.multiview import MultiView
-from splatdistill.guidance.sds import SDS
-from splatdistill.guidance.vsd import VSD
-from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
+from typing import TYPE_CHECKING, Any
 
-METHODS: dict[str, type[Guidance]] = {
-    "sds": SDS,
-    "vsd": VSD,
-    "esd": ESD,
-    "csd": CSD,
-    "consistency": Consistency,
-    "multiview": MultiView,
-}
+if TYPE_CHECKING:  # settings import the methods, and come without torch
+    from splatdistill.config.schema import CameraConfig, TrainConfig
+    from splatdistill.guidance.base import Guidance
+    from splatdistill.utils.distributed import ProcessGroup
 
 
-def make_guidance(config: TrainConfig, *, ranks: ProcessGroup = SINGLE_PROCESS) -> Guidance:
-    return METHODS[config.method](
+def make_guidance(config: TrainConfig, *, ranks: ProcessGroup | None = None) -> Guidance[Any]:
+    """The method of a run. ranks: who else draws views of a step, None for nobody."""
+    from splatdistill.config.schema import GUIDANCE
+
+    kind: Any = GUIDANCE[config.method]
+    return kind(
         getattr(config, config.method), prompt=config.prompt, group=group_of(config.method, config.camera),
         steps=config.steps, seed=config.seed, views=config.views, ranks=ranks,
     )  # fmt: skip
 
 
-def retune(guidance: Guidance, config: TrainConfig) -> None:
+def retune(guidance: Guidance[Any], config: TrainConfig) -> None:
     """Puts the settings of another stage in force; what the method has learned stays."""
     guidance.config, guidance.views = getattr(config, config.method), config.views
     guidance.group = group_of(config.method, config.camera)
@@ -37,4 +29,6 @@ def retune(guidance: Guidance, config: TrainConfig) -> None:
 
 def group_of(method: str, camera: CameraConfig) -> int:
     """Views that are scored together and share a timestep."""
-    return 1 if method in SINGLE_VIEW_METHODS else camera.views_per_group
+    from splatdistill.config.schema import GUIDANCE
+
+    return 1 if GUIDANCE[method].single_view else camera.views_per_group

@@ -1,28 +1,29 @@
-"""What every guidance method shares: its contract, noising, and rows of coefficients over scores."""
+"""What every guidance method shares: its contract, noising, and rows of coefficients over scores.
+
+A method's file holds its settings too, and these must be known without torch: whatever needs torch imports it when it
+runs, here and in the files of the methods.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypeVar
 
-import torch
-from torch import Tensor
-
-from splatdistill import ops
-from splatdistill.config.schema import AnnealedConfig, MethodConfig, ViewsConfig
+from splatdistill.config.base import AnnealedConfig, MethodConfig, ViewsConfig
 from splatdistill.guidance.schedules import anneal, draw_timesteps, timestep_range
-from splatdistill.priors.base import Condition, Prior
 from splatdistill.priors.prompts import seen_from
-from splatdistill.scene.cameras import view_words
-from splatdistill.scene.types import Cameras, NoisyBatch, Residual
-from splatdistill.utils import rng
-from splatdistill.utils.device import send
-from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from splatdistill.priors.base import Condition, Prior
+    from splatdistill.scene.types import Cameras, NoisyBatch, Residual
+    from splatdistill.utils.distributed import ProcessGroup
 
 C = TypeVar("C", bound=MethodConfig)
 A = TypeVar("A", bound=AnnealedConfig)
-Term = tuple[float | Tensor, Tensor]
+Term: TypeAlias = "tuple[float | Tensor, Tensor]"
 """A coefficient, one number or [V], and the tensor [V,C,h,w] that it multiplies."""
 
 
@@ -30,8 +31,23 @@ class Guidance(ABC, Generic[C]):
     """A method: how renders are noised and which combination of scores is their gradient.
 
     group: views that share a timestep. steps: of the whole run. views: of view-dependent prompts. ranks: who else
-    draws views of a step. Methods with state override the rest.
+    draws views of a step; None for nobody. Methods with state override the rest.
     """
+
+    Settings: ClassVar[type[MethodConfig]]
+    """The section of the settings that is the method's."""
+    paper: ClassVar[str] = ""
+    """Short title and arXiv number, for tables."""
+    preset: ClassVar[str] = ""
+    """Name of the shipped file of settings that lies over the defaults, "" for none."""
+    evaluations: ClassVar[int]
+    """Images through the network for each view and step, those of its own learning included."""
+    single_view: ClassVar[bool] = False
+    """Every view is scored on its own, whatever the prior can see at once."""
+    learned: ClassVar[frozenset[str]] = frozenset()
+    """Settings of what the method learns on the prior. A stage can change neither these nor the prior."""
+    order: ClassVar[int] = 100
+    """Place in lists of methods, where equal ones stand by name."""
 
     particles = 1  # objects that learn at once
 
@@ -44,13 +60,15 @@ class Guidance(ABC, Generic[C]):
         steps: int,
         seed: int = 0,
         views: ViewsConfig | None = None,
-        ranks: ProcessGroup = SINGLE_PROCESS,
+        ranks: ProcessGroup | None = None,
     ) -> None:
+        from splatdistill.utils.distributed import SINGLE_PROCESS
+
         self.config = config
         self.prompt = prompt
         self.group = group
         self.views = views or ViewsConfig()
-        self.ranks = ranks
+        self.ranks = ranks or SINGLE_PROCESS
         self.steps = steps
         self.seed = seed
 
@@ -80,6 +98,8 @@ class Guidance(ABC, Generic[C]):
         views = self.views
         if views.words == "off" or (views.words == "auto" and not self.words):
             return self.prompt
+        from splatdistill.scene.cameras import view_words
+
         words = view_words(cameras, front_deg=views.front_deg, overhead_deg=views.overhead_deg)
         return [seen_from(self.prompt, word) for word in words]
 
@@ -110,6 +130,8 @@ class AnnealedGuidance(Guidance[A]):
     """Methods whose timesteps are drawn from a range that narrows, with fresh noise for every view and step."""
 
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
+        from splatdistill.utils.device import send
+
         low, high = timestep_range(self.config, progress=self.progress(step))
         ranks, rows = self.ranks, self.ranks.world * len(x0)
         t = draw_timesteps(
@@ -122,17 +144,25 @@ class AnnealedGuidance(Guidance[A]):
 
 
 def noisy_batch(
-    x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: Tensor, ranks: ProcessGroup = SINGLE_PROCESS
+    x0: Tensor, cameras: Cameras, prior: Prior, *, t: Tensor, eps: Tensor, ranks: ProcessGroup | None = None
 ) -> NoisyBatch:
-    """Noise x0 [V,C,h,w] to timesteps t [V] with eps like x0."""
+    """Noise x0 [V,C,h,w] to timesteps t [V] with eps like x0. ranks: None for this process alone."""
+    from splatdistill import ops
+    from splatdistill.scene.types import NoisyBatch
+    from splatdistill.utils.distributed import SINGLE_PROCESS
+
     alphas_cumprod = prior.alphas_cumprod.to(x0.device)[t]
     alpha, sigma = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
     xt = ops.noising(x0.detach(), eps=eps, alpha=alpha, sigma=sigma)
-    return NoisyBatch(x0, t, eps, xt, alpha, sigma, cameras, ranks)
+    return NoisyBatch(x0, t, eps, xt, alpha, sigma, cameras, ranks or SINGLE_PROCESS)
 
 
 def draw_noise(shape: Sequence[int], *, seed: int, step: int) -> Tensor:
     """Standard normal noise on the CPU, the same numbers for every device."""
+    import torch
+
+    from splatdistill.utils import rng
+
     return torch.randn(tuple(shape), generator=rng.generator(seed, step, "noise"))
 
 
@@ -140,13 +170,19 @@ def evaluate(batch: NoisyBatch, prior: Prior, scores: Sequence[tuple[float | Ten
     """The prior's scores at x_t, each with its coefficient, in one network call; those with coefficient 0 are left
     out and never evaluated.
     """
-    used = [(c, condition) for c, condition in scores if isinstance(c, Tensor) or c != 0.0]
+    used = [(c, condition) for c, condition in scores if not isinstance(c, float | int) or c != 0]
     predicted = prior.predict(batch.xt, batch.t, [condition for _, condition in used]) if used else []
     return [(c, eps) for (c, _), eps in zip(used, predicted, strict=True)]
 
 
 def assemble(terms: Sequence[Term], *, weight: Tensor) -> Residual:
     """The residual weight * (sum of coefficient x tensor)."""
+    import torch
+    from torch import Tensor
+
+    from splatdistill.scene.types import Residual
+    from splatdistill.utils.device import send
+
     numbers, views = [c for c, _ in terms if not isinstance(c, Tensor)], len(weight)
     if len(numbers) == len(terms):
         coef = send(torch.tensor([[c] * views for c in numbers], dtype=weight.dtype), weight.device)
@@ -159,6 +195,9 @@ def assemble(terms: Sequence[Term], *, weight: Tensor) -> Residual:
 
 def total(terms: Sequence[Term]) -> Tensor:
     """[V,C,h,w] sum of coefficient x tensor, for methods that measure a score before they use it."""
+    import torch
+    from torch import Tensor
+
     return torch.stack([per_view(c) * x if isinstance(c, Tensor) else c * x for c, x in terms]).sum(0)
 
 
@@ -166,6 +205,8 @@ def deviations(rows: Sequence[Sequence[Term]], *, group: int = 1) -> list[Tensor
     """[V] standard deviation of the sum of each row of coefficient x tensor, over the elements of a view, or over all
     those of its `group`. The tensors are read once, and the sums themselves never made.
     """
+    from splatdistill import ops
+
     tensors = list({id(x): x for row in rows for _, x in row}.values())
     place = {id(x): i for i, x in enumerate(tensors)}
     sums, products = ops.products(tensors)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from splatdistill import ops
-from splatdistill.scene.types import Cameras
+    from splatdistill.scene.types import Cameras
 
 NEGATIVE_VIEWS = ("front", "side")
 # threestudio's decays: the strength of a view's negative is a exp(-b r) + c.
@@ -24,6 +24,8 @@ def view_weights(cameras: Cameras, *, overhead_deg: float = 60.0) -> Tensor:
     """[2,V] weights, at most 0, of the words in NEGATIVE_VIEWS: the further a view is from them, the stronger; 0 from
     overhead.
     """
+    import torch
+
     away = torch.rad2deg(cameras.azimuth.abs()) / 90
     r = torch.where(away < 1, 1 - away, 2 - away)
     front = torch.where(away < 1, _strength(_FRONT, r), _strength(_FRONT_BEHIND, r))
@@ -36,6 +38,8 @@ def perp_neg_coefficients(scores: Sequence[Tensor], *, scale: float, weights: Te
     """Coefficients [V] that make the guided score out of `scores` = prompt, unconditional, then the negatives
     [V,C,h,w]; weights: one row [V] for each negative. Products are over each view alone.
     """
+    from splatdistill import ops
+
     products = ops.products(scores).products
     along = products[:, 0] - products[:, 1]  # <e_k, e>, with e the prompt's direction and every e_k whole
     norm = (along[:, 0] - along[:, 1]).clamp(min=1e-6)
@@ -47,4 +51,4 @@ def perp_neg_coefficients(scores: Sequence[Tensor], *, scale: float, weights: Te
 
 def _strength(decay: tuple[float, float, float], r: Tensor) -> Tensor:
     a, b, c = decay
-    return a * torch.exp(-b * r) + c
+    return a * (-b * r).exp() + c

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from splatdistill.config.schema import AnnealedConfig, Schedule, Weight
-from splatdistill.scene.types import NoisyBatch
-from splatdistill.utils import rng
-from splatdistill.utils.device import send
+from splatdistill.config.base import AnnealedConfig, Schedule, Weight
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from splatdistill.scene.types import NoisyBatch
 
 MAX_SIGMA_OVER_ALPHA = 13.0  # SD's value at t = 980; a cosine schedule reaches 34 there
 
@@ -39,6 +41,11 @@ def draw_timesteps(
     *, num_views: int, group: int, num_train: int, low: float, high: float, seed: int, step: int, device: torch.device
 ) -> Tensor:
     """[num_views] int64 uniform in [low, high] x num_train, inclusive; views of a group share one."""
+    import torch
+
+    from splatdistill.utils import rng
+    from splatdistill.utils.device import send
+
     first, last = int(low * num_train), int(high * num_train)
     g = rng.generator(seed, step, "timestep")
     t = torch.randint(first, last + 1, (num_views // group,), generator=g)
@@ -53,7 +60,7 @@ def weights(name: Weight, batch: NoisyBatch) -> Tensor:
     if name == "sigma2":
         return sigma**2
     if name == "one":
-        return torch.ones_like(sigma)
+        return sigma.new_ones(sigma.shape)
     if name == "sigma_over_alpha":
         return (sigma / alpha).clamp(max=MAX_SIGMA_OVER_ALPHA)
     if name == "flow":

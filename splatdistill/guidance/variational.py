@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from torch import Tensor
+from annotated_types import Ge
+from tyro.conf import arg
 
-from splatdistill.config.schema import VSDConfig
+from splatdistill.config.base import AnnealedConfig, Fraction, NonNegative
 from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate
 from splatdistill.guidance.schedules import weights
-from splatdistill.priors.base import Prior, VariationalScore
-from splatdistill.priors.scores import make_score
-from splatdistill.scene.types import NoisyBatch, Residual
 
-V = TypeVar("V", bound=VSDConfig)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from splatdistill.priors.base import Prior, VariationalScore
+    from splatdistill.scene.types import NoisyBatch, Residual
+
+
+@dataclass(frozen=True)
+class VariationalConfig(AnnealedConfig):
+    """Settings of a method that learns the score of the run's own renders."""
+
+    guidance_scale: NonNegative = 4.0
+    """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
+    particles: Annotated[int, Ge(1), arg(aliases=("--particles",))] = 1
+    """Objects that are made at once and share the learned score; each is rendered in every step."""
+    lora_rank: Annotated[int, Ge(1)] = 16
+    """Rank of the adapters that turn the prior into the score of the renders."""
+    lora_lr: NonNegative = 1e-3
+    """Learning rate of the adapters and of their camera."""
+    camera_dropout: Fraction = 0.1
+    """Chance of a render to come without its camera when the adapters learn, 0..1."""
+
+
+V = TypeVar("V", bound=VariationalConfig)
 
 
 class VariationalGuidance(AnnealedGuidance[V]):
@@ -22,6 +44,9 @@ class VariationalGuidance(AnnealedGuidance[V]):
     single one, else on the side in words; the score of the renders on its camera.
     """
 
+    single_view = True
+    preset = "long"
+    learned = frozenset({"particles", "lora_rank", "lora_lr", "camera_dropout"})
     score: VariationalScore
     conditioned_on_cameras: bool = False
 
@@ -34,6 +59,8 @@ class VariationalGuidance(AnnealedGuidance[V]):
         return not (self.views.token and self.conditioned_on_cameras)
 
     def bind(self, prior: Prior) -> None:
+        from splatdistill.priors.scores import make_score
+
         c = self.config
         self.conditioned_on_cameras = prior.supports_single_view_cameras
         self.score = make_score(

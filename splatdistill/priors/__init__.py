@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # words.py lies in this package and must come without torch
+from splatdistill.config import plugins
+
+if TYPE_CHECKING:  # the vocabulary lies in this package and must come without torch
     import torch
 
     from splatdistill.priors.base import Prior
@@ -13,6 +17,8 @@ if TYPE_CHECKING:  # words.py lies in this package and must come without torch
     from splatdistill.priors.find import Source
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "prior" / "weights"
+GROUP = "splatdistill.priors"
+Loader = Callable[..., "Prior"]
 
 
 def load(
@@ -24,41 +30,96 @@ def load(
     max_memory: float = 0.0,
     encoder: str = "",
 ) -> Prior:
-    """The prior called `name`: embedded, analytic, or what `find` makes of it: a folder, a file, a family or an id.
+    """The prior called `name`: embedded, analytic, one of another package, or what `find` makes of it: a folder, a
+    file, a family or an id.
 
     dtype: auto, fp32 or bf16. engine: auto, torch, onnx, cuda-graph or compile, what computes the predictions.
     max_memory: GB that a model may take, 0 for all. encoder: what takes the place of a VAE, as in `find_encoder`.
     ValueError, one sentence, when there is no such prior or engine, or its weights are missing, of another kind or too
     large.
     """
-    if name == "analytic":
-        _refuse_encoder(encoder, name)
-        _refuse(engine, name, "onnx", "compile")
-        from splatdistill.priors.analytic import AnalyticPrior, beach_ball
+    loader = LOADERS.get(name) or _of_another_package(name) or _load_found
+    return loader(name, device=device, dtype=dtype, engine=engine, max_memory=max_memory, encoder=encoder)
 
-        return AnalyticPrior(beach_ball(image_size=64), image_size=64)
-    from splatdistill.priors.find import Source, find
-    from splatdistill.priors.vocabulary import META_FILE, VOLUMES
 
-    source = Source(EMBEDDED, name) if name == "embedded" else find(name)
-    path = source.path
-    # diffusers and transformers load here only
-    if name == "embedded" or (path / META_FILE).is_file():
-        _refuse_encoder(encoder, name)
-        if (path / VOLUMES).is_file():
-            _refuse(engine, name, "onnx", "compile")
-            from splatdistill.priors.known import KnownPrior
+def offered() -> dict[str, EntryPoint]:
+    """Loaders that other packages offer, by the name of the prior; none of them is imported."""
+    from splatdistill.priors.find import families
 
-            return KnownPrior.load(path, device=str(device), dtype=dtype, origin=source.origin)
-        from splatdistill.priors.embedded import MultiViewPrior
+    return plugins.offered(GROUP, taken={*LOADERS, *families()})
 
-        return MultiViewPrior.load(path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)
+
+def _of_another_package(name: str) -> Loader | None:
+    """A loader with the signature of `load`. ValueError, one sentence, where it or what it loads is no such thing."""
+    point = offered().get(name)
+    if point is None:
+        return None
+    whose = f"prior: {name} of the package {plugins.package_of(point)!r}"
+    made = plugins.load(point, fault=lambda _, made: "" if callable(made) else "it is not a function")
+    if made is None:
+        raise ValueError(f"{whose} cannot be loaded.")
+
+    def loader(name: str, **settings: Any) -> Prior:
+        prior = made(name, **settings)
+        if missing := _missing(prior):
+            raise ValueError(f"{whose} is none: it has no {missing[0]}, as splatdistill.priors.base.Prior has.")
+        return prior
+
+    return loader
+
+
+def _missing(prior: object) -> list[str]:
+    """What an object lacks that every prior has."""
+    from splatdistill.priors.base import Prior
+
+    wanted = [*Prior.__annotations__, *(name for name in vars(Prior) if not name.startswith("_"))]
+    return [name for name in wanted if not hasattr(prior, name)]
+
+
+def _load_analytic(name: str, *, engine: str, encoder: str, **_: Any) -> Prior:
+    _refuse_encoder(encoder, name)
+    _refuse(engine, name, "onnx", "compile")
+    from splatdistill.priors.analytic import AnalyticPrior, beach_ball
+
+    return AnalyticPrior(beach_ball(image_size=64), image_size=64)
+
+
+def _load_embedded(name: str, **settings: Any) -> Prior:
+    from splatdistill.priors.find import Source
+
+    return _load_own(name, Source(EMBEDDED, name), **settings)
+
+
+def _load_found(name: str, *, engine: str, encoder: str, max_memory: float, device: torch.device, dtype: str) -> Prior:
+    from splatdistill.priors.find import find
+    from splatdistill.priors.vocabulary import META_FILE
+
+    source = find(name)
+    if (source.path / META_FILE).is_file():
+        return _load_own(name, source, engine=engine, encoder=encoder, device=device, dtype=dtype)
     _refuse(engine, name, "onnx")
     prior = _load_diffusion(source, device=device, dtype=dtype, max_memory=max_memory, encoder=encoder)
     from splatdistill.priors import engine as engines
 
     prior.compiled = engines.compiled(engine, prior)
     return prior
+
+
+def _load_own(
+    name: str, source: Source, *, engine: str, encoder: str, device: torch.device, dtype: str, **_: Any
+) -> Prior:
+    """A prior of the kind that we train."""
+    from splatdistill.priors.vocabulary import VOLUMES
+
+    _refuse_encoder(encoder, name)
+    if (source.path / VOLUMES).is_file():
+        _refuse(engine, name, "onnx", "compile")
+        from splatdistill.priors.known import KnownPrior
+
+        return KnownPrior.load(source.path, device=str(device), dtype=dtype, origin=source.origin)
+    from splatdistill.priors.embedded import MultiViewPrior  # diffusers and transformers load here only
+
+    return MultiViewPrior.load(source.path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)
 
 
 def _load_diffusion(source: Source, *, encoder: str, **settings: Any) -> CodedPrior:
@@ -96,3 +157,7 @@ def _refuse(engine: str, name: str, *refused: str) -> None:
         raise ValueError(f"network_engine: onnx computes the embedded kind of prior only, not {name}; take torch.")
     if engine in refused:
         raise ValueError(f"network_engine: {engine} is for priors that are one network, and {name} is not; take torch.")
+
+
+LOADERS: dict[str, Loader] = {"embedded": _load_embedded, "analytic": _load_analytic}
+"""Of the priors that have a name of their own."""

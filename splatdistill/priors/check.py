@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from splatdistill import priors
+from splatdistill.config.plugins import package_of
 from splatdistill.priors.codec import Latents
 from splatdistill.priors.diffusion import CodedPrior
 from splatdistill.priors.find import families, is_here
@@ -20,12 +21,16 @@ PROMPT = "a red chair"
 
 
 def table() -> list[str]:
-    """A line for each family: name, what it is, where it comes from, memory for four views."""
+    """A line for each family, and each prior of another package: name, what it is, where it comes from, memory for four
+    views.
+    """
     rows = [("name", "what", "pixels", "GB", "from")]
     for name, facts in families().items():
         sources = [f"{source} (here)" if is_here(source) else source for source in facts["sources"]]
         need = f"{memory_of(facts):.2g}"
         rows.append((name, facts["what"], str(facts["image_size"]), need, ", ".join(sources)))
+    for name, point in priors.offered().items():
+        rows.append((name, "a prior of another package", "", "", package_of(point)))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
 

@@ -13,7 +13,7 @@ import torch
 
 from splatdistill import priors
 from splatdistill.config import settings
-from splatdistill.config.schema import SINGLE_VIEW_METHODS, TrainConfig
+from splatdistill.config.schema import GUIDANCE, TrainConfig
 from splatdistill.guidance import group_of
 from splatdistill.priors.base import Prior
 from splatdistill.priors.metadata import check_group
@@ -82,7 +82,7 @@ def _prepare(
     teachers = {name: _load_alike(partial(some, name), engine, ranks) for name in names}
     for stage in stages:
         teacher, group = teachers[stage.prior], stage.camera.views_per_group
-        if stage.method not in SINGLE_VIEW_METHODS:
+        if not GUIDANCE[stage.method].single_view:
             single = teacher.supports_single_view_cameras
             check_group(teacher.num_views, group=group, supports_single_view_cameras=single)
         ranks.check(stage.num_views, group=group_of(stage.method, stage.camera))

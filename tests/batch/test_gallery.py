@@ -11,7 +11,8 @@ from splatdistill import cli
 from splatdistill.batch import gallery as report
 from splatdistill.batch.ledger import Ledger
 from splatdistill.batch.plan import Job
-from splatdistill.config.schema import TrainConfig, VSDConfig
+from splatdistill.config.schema import TrainConfig
+from splatdistill.guidance.methods.vsd import VSDConfig
 from tests.batch.commands import make_here
 
 EVIL = "</h2><script>alert('1')</script> & \"b\""

@@ -18,7 +18,9 @@ from splatdistill.batch.ledger import Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.batch.worker import Teachers, Worker
 from splatdistill.config import settings
-from splatdistill.config.schema import SDSConfig, SplatsConfig, TrainConfig, VSDConfig
+from splatdistill.config.schema import SplatsConfig, TrainConfig
+from splatdistill.guidance.methods.sds import SDSConfig
+from splatdistill.guidance.methods.vsd import VSDConfig
 from splatdistill.training.errors import RunFailure, Stopped
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer

@@ -9,7 +9,7 @@ import compare_methods
 import pytest
 from compare_report import tables
 
-from splatdistill.config.schema import METHODS
+from splatdistill.config.schema import GUIDANCE, METHODS
 from splatdistill.config.validation import validate
 
 POOL = [f"a {colour} {noun}" for colour in ("red", "blue", "green", "white") for noun in "abcdefghij"]
@@ -20,7 +20,7 @@ PLAN = compare_methods.plan(POOL)
 def test_runs_are_allowed_and_cost_the_budget(row: compare_methods.Row) -> None:
     for _, config in row.runs():
         validate(config)
-        step = compare_methods.PER_VIEW[config.method] * config.num_views
+        step = GUIDANCE[config.method].evaluations * config.num_views
         assert 0 <= row.budget - config.steps * step < step
 
 

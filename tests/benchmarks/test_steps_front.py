@@ -12,10 +12,9 @@ import pytest
 import steps_front
 import torch
 
-from splatdistill.config.schema import SDSConfig
 from splatdistill.config.validation import validate
 from splatdistill.evaluate import external
-from splatdistill.guidance.sds import SDS
+from splatdistill.guidance.methods.sds import SDS, SDSConfig
 from tests.guidance import toys
 
 SETTINGS = (*steps_front.FIRST, *steps_front.LATER)

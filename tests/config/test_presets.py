@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from splatdistill import cli
 from splatdistill.config import presets, settings, validation, yaml_reader
-from splatdistill.config.schema import METHODS, CameraConfig, DensifyConfig, TrainConfig
+from splatdistill.config.schema import GUIDANCE, METHODS, CameraConfig, DensifyConfig, TrainConfig
 
 RECIPES = ("dreamfusion", "magic3d", "prolificdreamer")  # they name their method
 GOOD = TrainConfig(prompt="a red armchair")
@@ -21,24 +22,36 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
+def shipped() -> set[str]:
+    return {path.stem for path in presets.shipped("long").parent.glob("*.yaml")}
+
+
 def test_every_shipped_preset_loads_and_is_valid() -> None:
-    names = sorted(path.stem for path in presets.shipped("sds").parent.glob("*.yaml"))
-    assert {*METHODS, *RECIPES, "known", "scene", "smoke"} == set(names)
-    for name in names:
+    of_methods = {method.preset for method in GUIDANCE.values()} - {""}
+    assert shipped() == {*of_methods, *RECIPES, "known", "scene", "smoke"}
+    for name in shipped():
         for method in [yaml_reader.read(presets.shipped(name)).get("method")] if name in RECIPES else METHODS:
             config, origins = presets.load(method, file=Path(name))
             assert validation.validate(replace(config, prompt="a red ball")) == []
             assert set(origins.values()) <= {"default", "preset", "file"}
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in presets.shipped("sds").parent.glob("*.yaml")))
+def test_the_defaults_are_what_the_command_line_uses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "--method", "sds", "--prompt", "a red armchair"]) == cli.DONE
+    assert settings.merge(TrainConfig(), yaml.safe_load(capsys.readouterr().out), where="config") == GOOD
+    for method in METHODS:
+        assert getattr(presets.load(method)[0], method) == GUIDANCE[method].Settings()
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
 def test_presets_state_only_differences(name: str) -> None:
-    """Those of a method against the defaults, the others against the preset of their method, or of each whose section
+    """Those of methods against the defaults, the others against the preset of their method, or of each whose section
     they hold.
     """
     values = yaml_reader.read(presets.shipped(name))
-    for method in {values.get("method", "sds"), *(values.keys() & set(METHODS))} if name not in METHODS else {name}:
-        default = replace(TrainConfig(), method=method) if name in METHODS else presets.load(method)[0]
+    mine = [method for method, kind in GUIDANCE.items() if kind.preset == name]
+    for method in mine or {values.get("method", "sds"), *(values.keys() & set(METHODS))}:
+        default = replace(TrainConfig(), method=method) if mine else presets.load(method)[0]
         before, after = (settings.flatten(c) for c in (default, settings.merge(default, values, where=name)))
         named = {key for key in _named(values) - {"method"} if key in before}
         assert [key for key in named if before[key] == after[key]] == []
@@ -65,8 +78,9 @@ def test_a_run_holds_the_section_of_its_method_alone(tmp_path: Path) -> None:
 
 
 def test_later_sources_win_and_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sds.yaml").write_text("steps: 10\nsize: 32\noptim: {means: 1}\n")
+    (tmp_path / "mine.yaml").write_text("steps: 10\nsize: 32\noptim: {means: 1}\n")
     monkeypatch.setattr(presets, "shipped", lambda name: tmp_path / f"{name}.yaml")
+    monkeypatch.setattr(GUIDANCE["sds"], "preset", "mine")
     file = write(tmp_path, "steps: 20\nsds:\n  t_min: 1e-3\ncamera:\n  fill: [0.5, 1]\n")
     config, origins = presets.load("sds", file=file)
     assert (config.steps, config.size, config.num_views) == (20, 32, TrainConfig().num_views)
@@ -158,23 +172,26 @@ def test_the_dump_reads_back() -> None:
         ({"sds.t_min_first": 0.99}, "sds.t_min_first must not exceed sds.t_max."),
         ({"sds.clamp": (0.0, 2.0)}, "sds.clamp must be above 0 at both ends, or 0 0 for none."),
         ({"method": "vsd", "vsd.particles": 0}, "vsd.particles must be at least 1; it is 0."),
-        ({"method": "esd", "esd.entropy": 1.6}, "esd.entropy (lambda) must be within 0 and 1.5; it is 1.6."),
+        ({"method": "esd", "esd.entropy": 1.6}, "esd.entropy must be within 0 and 1.5; it is 1.6."),
         ({"method": "esd", "esd.entropy": -0.1}, "esd.entropy must not be negative; it is -0.1."),
         ({"method": "esd", "esd.camera_dropout": 0.0}, "esd.camera_dropout must be above 0"),
         ({"sds.rescale": 1.5}, "sds.rescale must be within 0 and 1; it is 1.5."),
-        ({"method": "consistency", "consistency.t_min": 0.9}, "consistency.t_max must be at least consistency.t_min +"),
+        (
+            {"method": "consistency", "consistency.t_min": 0.95},
+            "consistency.t_max must be at least consistency.t_min +",
+        ),
         (
             {"camera.elevation_deg": (-100.0, 0.0)},
             "camera.elevation_deg must be within -90 and 90 degrees",
         ),
         ({"camera.fovy_deg": (45.0, 30.0)}, "camera.fovy_deg must be the lower value, then the higher"),
-        ({"camera.fovy_deg": (45.0, 180.0)}, "camera.fovy_deg must be below 180 degrees"),
+        ({"camera.fovy_deg": (45.0, 180.0)}, "camera.fovy_deg must be above 0 and below 180 degrees"),
         ({"background.white": 0.8}, "together they must not exceed 1"),
         ({"light.albedo": 0.8, "light.textureless": 0.3}, "light.albedo and light.textureless are probabilities"),
         ({"light.distance": (1.5, 0.8)}, "light.distance must be the lower value, then the higher"),
         ({"sds.perp_neg": True, "views.words": "off"}, "views.words must not be off with sds.perp_neg"),
         ({"splats.opacity": 1.0}, "splats.opacity must be above 0 and below 1"),
-        ({"splats.sh_degree": 4}, "splats.sh_degree must be 0, 1, 2 or 3; it is 4."),
+        ({"splats.sh_degree": 4}, "splats.sh_degree must be within 0 and 3; it is 4."),
         ({"output.size": 33}, "output.size must be even"),
         ({"output.frames": 0}, "output.frames must be above 0"),
     ],

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from splatdistill import cli, priors
-from splatdistill.config.schema import DensifyConfig, SplatsConfig, TrainConfig
+from splatdistill.config.schema import METHODS, DensifyConfig, SplatsConfig, TrainConfig
 from splatdistill.embedded.corpus.__main__ import main as corpus_main
 from splatdistill.embedded.corpus.captions import dominant_colour
 from splatdistill.embedded.corpus.fit import FitConfig, pack, run
@@ -197,7 +197,7 @@ def test_advice_is_a_warning_of_the_run_s_own_prompt(prior):
 
 
 @pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
-@pytest.mark.parametrize("method", ["sds", "vsd", "esd", "csd", "consistency", "multiview"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_takes_it(prior, folder, method):
     config = TrainConfig(
         prompt="a red house", method=method, prior=str(folder), steps=4, size=SIZE, splats=SplatsConfig(num_init=100),

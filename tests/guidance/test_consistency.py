@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill.config.schema import ConsistencyConfig
-from splatdistill.guidance.consistency import Consistency
+from splatdistill.guidance.methods.consistency import Consistency, ConsistencyConfig
 from splatdistill.priors.analytic import AnalyticPrior
 from tests.guidance.toys import (
     Counting,
@@ -24,11 +23,12 @@ from tests.rounding import assert_rounded, assert_within, bound
 
 
 def cds(*, at: int | None = None, steps: int = 3000, **settings) -> Consistency:
-    """`at`: t' for the whole run."""
+    """Consistent3D's own settings. `at`: t' for the whole run."""
     if at is not None:
         settings |= {"target": at / 1000, "target_final": at / 1000}
+    published = {"target": 0.7, "target_final": 0.1, "gap": 0.1, "gap_spread": 0.2, "schedule": "sqrt"}
     scales = {"guidance_scale": 1.0, "guidance_scale_final": 1.0}
-    return Consistency(ConsistencyConfig(**{**scales, **settings}), prompt="x", group=1, steps=steps)
+    return Consistency(ConsistencyConfig(**{**published, **scales, **settings}), prompt="x", group=1, steps=steps)
 
 
 def gradient(method: Consistency, prior: AnalyticPrior, *, z: Tensor, eps: Tensor, t: int) -> Tensor:
@@ -93,7 +93,7 @@ def test_equal_timesteps_and_data_at_one_point_push_nothing(prior: AnalyticPrior
 
 
 def test_timesteps_fall_as_published(prior: AnalyticPrior) -> None:
-    method = cds(target=0.7, target_final=0.1)
+    method = cds()
     assert [method.target(step, 1000) for step in (100, 750, 1500, 3000)] == [590, 400, 275, 100]
     linear = cds(schedule="linear")
     assert linear.target(1500, 1000) == 400

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splatdistill.config.schema import CSDConfig, SDSConfig
-from splatdistill.guidance.csd import CSD
-from splatdistill.guidance.sds import SDS
+from splatdistill.guidance.methods.csd import CSD, CSDConfig
+from splatdistill.guidance.methods.sds import SDS, SDSConfig
 from tests.guidance.toys import (
     Counting,
     assemble,

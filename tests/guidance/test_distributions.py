@@ -18,13 +18,13 @@ from splatdistill.config.schema import (
     BackgroundConfig,
     CameraConfig,
     DensifyConfig,
-    ESDConfig,
     OptimConfig,
-    SDSConfig,
     SplatsConfig,
     TrainConfig,
-    VSDConfig,
 )
+from splatdistill.guidance.methods.esd import ESDConfig
+from splatdistill.guidance.methods.sds import SDSConfig
+from splatdistill.guidance.methods.vsd import VSDConfig
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian
 from splatdistill.scene.cameras import turntable
 from splatdistill.training.trainer import Trainer

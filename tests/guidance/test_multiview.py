@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill.config.schema import MultiViewConfig, SDSConfig
-from splatdistill.guidance.multiview import MultiView
+from splatdistill.guidance.methods.multiview import MultiView, MultiViewConfig
+from splatdistill.guidance.methods.sds import SDS, SDSConfig
 from splatdistill.guidance.schedules import timestep_range
-from splatdistill.guidance.sds import SDS
 from splatdistill.priors.analytic import AnalyticPrior
 from tests.guidance.toys import (
     Counting,

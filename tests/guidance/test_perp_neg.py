@@ -7,10 +7,9 @@ import math
 import pytest
 import torch
 
-from splatdistill.config.schema import SDSConfig
 from splatdistill.guidance.base import deviations, total
+from splatdistill.guidance.methods.sds import SDS, SDSConfig, rescaled
 from splatdistill.guidance.perp_neg import perp_neg_coefficients, view_weights
-from splatdistill.guidance.sds import SDS, rescaled
 from splatdistill.priors.analytic import AnalyticPrior
 from splatdistill.scene.cameras import view_words
 from splatdistill.scene.types import Cameras

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from splatdistill import ops
-from splatdistill.config.schema import SDSConfig, TrainConfig
+from splatdistill.config.schema import TrainConfig
 from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch
+from splatdistill.guidance.methods.sds import SDS, SDSConfig
 from splatdistill.guidance.schedules import anneal, timestep_range
-from splatdistill.guidance.sds import SDS
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian
 from tests.guidance import toys
 from tests.guidance.toys import assemble, cameras, gaussian, hermite, prompt_prior, scalar

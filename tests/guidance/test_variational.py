@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill.config.schema import ESDConfig, SDSConfig, VSDConfig
 from splatdistill.guidance.base import noisy_batch
-from splatdistill.guidance.esd import ESD
-from splatdistill.guidance.sds import SDS
-from splatdistill.guidance.vsd import VSD
+from splatdistill.guidance.methods.esd import ESD, ESDConfig
+from splatdistill.guidance.methods.sds import SDS, SDSConfig
+from splatdistill.guidance.methods.vsd import VSD, VSDConfig
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian
 from splatdistill.priors.oracles import ParticleScore
 from splatdistill.scene.cameras import orbit

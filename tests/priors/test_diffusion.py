@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from splatdistill import ops, priors
-from splatdistill.config.schema import METHODS, CSDConfig, SDSConfig, SplatsConfig, TrainConfig
+from splatdistill.config.schema import GUIDANCE, METHODS, SplatsConfig, TrainConfig
 from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch
-from splatdistill.guidance.sds import SDS
+from splatdistill.guidance.methods.csd import CSDConfig
+from splatdistill.guidance.methods.sds import SDS, SDSConfig
 from splatdistill.priors.diffusion import CodedPrior
 from splatdistill.priors.scores import make_score
 from splatdistill.scene.cameras import orbit
@@ -69,10 +70,6 @@ def counted(prior: CodedPrior) -> Iterator[list[int]]:
     prior.network.forward = forward  # type: ignore[method-assign]
 
 
-EVALUATIONS = {"sds": 2, "vsd": 3, "esd": 4, "csd": 2, "consistency": 4, "multiview": 2}
-"""Pictures that the network sees for each view, without those that the second score learns from."""
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_one_step_of_every_method_on_every_family(folders: dict[str, Path], family: str, method: Any) -> None:
@@ -86,7 +83,7 @@ def test_one_step_of_every_method_on_every_family(folders: dict[str, Path], fami
     before = trainer.splats.sh0.detach().clone()
     with counted(prior) as rows:
         trainer.advance(Silent())  # type: ignore[arg-type]
-    assert sum(rows) == 4 * (EVALUATIONS[method] + (method in ("vsd", "esd")))
+    assert sum(rows) == 4 * GUIDANCE[method].evaluations
     assert torch.isfinite(trainer.splats.sh0).all()
     assert not torch.equal(trainer.splats.sh0, before)
 

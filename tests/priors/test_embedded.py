@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from splatdistill.config.schema import METHODS, SINGLE_VIEW_METHODS, CameraConfig, TrainConfig
+from splatdistill.config.schema import GUIDANCE, METHODS, CameraConfig, TrainConfig
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch
@@ -225,7 +225,7 @@ def test_views_that_are_alone_hear_their_cameras_and_not_each_other(prior):
 
 
 @pytest.mark.parametrize("group", [1, 4])
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in SINGLE_VIEW_METHODS])
+@pytest.mark.parametrize("method", [name for name in METHODS if not GUIDANCE[name].single_view])
 def test_a_method_shows_a_view_to_those_of_its_group_alone(prior, method, group):
     config = TrainConfig(method=method, prompt="a red sofa", camera=CameraConfig(views_per_group=group))
     guidance = make_guidance(config)

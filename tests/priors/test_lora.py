@@ -10,10 +10,9 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from splatdistill.config.schema import ESDConfig, VSDConfig
 from splatdistill.guidance.base import noisy_batch
-from splatdistill.guidance.esd import ESD
-from splatdistill.guidance.vsd import VSD
+from splatdistill.guidance.methods.esd import ESD, ESDConfig
+from splatdistill.guidance.methods.vsd import VSD, VSDConfig
 from splatdistill.priors import lora
 from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.lora import ADAPTER, LoRAScore

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from splatdistill import cli
-from splatdistill.config.schema import METHODS, ESDConfig, SplatsConfig, TrainConfig, VSDConfig
+from splatdistill.config.schema import METHODS, SplatsConfig, TrainConfig
+from splatdistill.guidance.methods.esd import ESDConfig
+from splatdistill.guidance.methods.vsd import VSDConfig
 from splatdistill.priors.analytic import AnalyticPrior
 from splatdistill.rendering.renderer import CpuRenderer
 from splatdistill.training import checkpoint

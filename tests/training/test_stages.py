@@ -12,7 +12,8 @@ import torch
 
 from splatdistill import cli
 from splatdistill.config import settings, validation
-from splatdistill.config.schema import DensifyConfig, LightConfig, SDSConfig, SplatsConfig, TrainConfig
+from splatdistill.config.schema import DensifyConfig, LightConfig, SplatsConfig, TrainConfig
+from splatdistill.guidance.methods.sds import SDSConfig
 from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 from splatdistill.training import checkpoint
 from splatdistill.training.trainer import Trainer

@@ -18,15 +18,15 @@ from splatdistill.config.schema import (
     BackgroundConfig,
     CameraConfig,
     DensifyConfig,
-    ESDConfig,
     OutputConfig,
     RegularizeConfig,
-    SDSConfig,
     SplatsConfig,
     TrainConfig,
-    VSDConfig,
 )
 from splatdistill.embedded.prior import architecture as network
+from splatdistill.guidance.methods.esd import ESDConfig
+from splatdistill.guidance.methods.sds import SDSConfig
+from splatdistill.guidance.methods.vsd import VSDConfig
 from splatdistill.priors import load
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian, beach_ball
 from splatdistill.priors.embedded import MultiViewPrior

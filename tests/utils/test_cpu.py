@@ -142,4 +142,4 @@ def test_more_threads_than_cores_is_a_note(capsys: pytest.CaptureFixture[str]) -
     assert f"{cores} runs with 2 threads each" in about_threads(2, runs=cores)[0] or cores == 1
     words = ["train", "--prompt", "a red ball", "--threads", "1025"]
     assert cli.main(words) == cli.USAGE
-    assert capsys.readouterr().err == "splatdistill: threads must be at most 1024; it is 1025.\n"
+    assert capsys.readouterr().err == "splatdistill: threads must be within 0 and 1024; it is 1025.\n"

@@ -6,17 +6,44 @@ g = w (k (eps_cfg - eps) + (1 - k) (alpha / sigma) x_0).
 
 from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from splatdistill.config.schema import MultiViewConfig
+from splatdistill.config.base import AnnealedConfig, FileOnly, Fraction, NonNegative, Weight
 from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, deviations, evaluate
 from splatdistill.guidance.schedules import weights
-from splatdistill.priors.base import Prior
-from splatdistill.scene.types import NoisyBatch, Residual
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from splatdistill.priors.base import Prior
+    from splatdistill.scene.types import NoisyBatch, Residual
+
+
+@dataclass(frozen=True)
+class MultiViewConfig(AnnealedConfig):
+    """Multi-view score distillation with MVDream's reconstruction loss."""
+
+    weight: Weight = "sigma_over_alpha"
+    """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13, MVDream's) or alpha sigma^2 (fantasia)."""
+    t_min_first: FileOnly[Fraction] = 0.98
+    """Lowest timestep at the first step, from which it falls to t_min; 0 is t_min all along."""
+    anneal: Fraction = 0.8
+    """Fraction of the steps over which the range moves, 0..1; 0 starts with the final range."""
+    guidance_scale: NonNegative = 4.0
+    """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
+    rescale: Fraction = 0.5
+    """Pulls the reconstruction's standard deviation over a group towards the unguided one's, 0..1."""
 
 
 class MultiView(AnnealedGuidance[MultiViewConfig]):
     """Views of a group are scored together. k keeps guidance from stretching their common contrast."""
+
+    Settings = MultiViewConfig
+    paper = "MVDream, arXiv 2308.16512"
+    evaluations = 2
+    preset = "long"
+    order = 6
 
     def bind(self, prior: Prior) -> None:
         if not prior.knows_cameras:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from splatdistill.config.schema import CSDConfig
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from splatdistill.config.base import AnnealedConfig, Fraction
 from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate
 from splatdistill.guidance.schedules import anneal, weights
-from splatdistill.priors.base import Prior
-from splatdistill.scene.types import NoisyBatch, Residual
+
+if TYPE_CHECKING:
+    from splatdistill.priors.base import Prior
+    from splatdistill.scene.types import NoisyBatch, Residual
+
+
+@dataclass(frozen=True)
+class CSDConfig(AnnealedConfig):
+    """Classifier Score Distillation."""
+
+    negative_weight: Fraction = 0.0
+    """Share of the negative prompt against the empty one at the first step, 0..1; without a negative prompt unused."""
+    negative_weight_final: Fraction = 1.0
+    """Share of the negative prompt at the last step, 0..1."""
 
 
 class CSD(AnnealedGuidance[CSDConfig]):
     """The classifier part of guidance alone. Its share `a` of the negative prompt moves over the run."""
+
+    Settings = CSDConfig
+    paper = "Classifier Score Distillation, arXiv 2310.19415"
+    evaluations = 2
+    preset = "long"
+    order = 4
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         c = self.config
