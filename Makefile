@@ -38,7 +38,7 @@ test: venv
 
 # The operators' tests at each instruction-set level that the processor has: of the kernels that are compiled for each.
 # Three CPU minutes. Left out are tests that compare the levels themselves.
-OPERATORS := $(foreach name,library products rasterize rasterize_contract residual,tests/ops/test_$(name).py) \
+OPERATORS := $(foreach name,library gram rasterize rasterize_contract residual,tests/ops/test_$(name).py) \
 	tests/benchmarks/test_torch_tiles.py
 LEVEL_IN_USE := $(BIN)/python -c "from splatdistill import ops; print(ops.build_info()['simd_level'])" 2>/dev/null
 test-simd: venv
@@ -50,7 +50,7 @@ test-simd: venv
 # The same on processors that are not there, by qemu-user (Debian's package): one without AVX-512, one below AVX2. Left
 # out is what starts processes of its own, which would not be emulated, what only asks torch's compiler, and most of the
 # scenes, which take too long.
-EMULATED := $(foreach name,library products densify residual update,tests/ops/test_$(name).py) \
+EMULATED := $(foreach name,library gram densify residual update,tests/ops/test_$(name).py) \
 	$(foreach scene,one~view saturating harmonics~of~degree~3,\
 	"tests/ops/test_rasterize.py::test_agrees_with_reference[$(subst ~, ,$(scene))]")
 test-emulated: venv

@@ -34,7 +34,7 @@ if os.environ.get("SPLATDISTILL_SANITIZE") == "1":
     SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
     CHECKED = [*SANITIZE, "-O1", "-g1", "-fno-omit-frame-pointer"]
 KERNEL_FLAGS = [*build_kernels.FLAGS, *CHECKED]
-LEVELS = build_kernels.levels(platform.machine())
+LEVELS = build_kernels.simd_levels(platform.machine())
 
 
 def kernel_objects(build: Path, compiler: str) -> list[str]:

@@ -29,7 +29,7 @@ from splatdistill.priors.compiler import Compiled
 from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.engine import installed
 from splatdistill.priors.network import NetworkPrior
-from splatdistill.priors.packed import PackedUNet, Question, ask
+from splatdistill.priors.packed import PackedUNet, UNetInput, ask
 
 # 12 chains hide the latency of two units with 4 to 5 cycles each; a vector is as wide as the processor's registers.
 SOURCE = """
@@ -74,7 +74,7 @@ def main() -> None:
     code = Compiled(prior.unet)
     with torch.no_grad():
         ask(prior.unet, question)  # which also says how many views see each other
-        calls["compile"] = lambda: code(question.seen, question.t, question.text, question.told)
+        calls["compile"] = lambda: code(question.sample, question.t, question.text, question.class_labels)
         calls["compile"]()
         samples = alternate(calls, rounds=10 if args.quick else 30)
     peaks = [args.threads * flops / seconds for seconds in samples["peak"]]
@@ -86,7 +86,7 @@ def main() -> None:
         cells.append(cell(name, samples[name], samples["unet"], best_ms=significant(1e3 * min(samples[name])), **more))
         progress(f"{shown(cells[-1])}   over the floor: {more['over_floor']:.3g}, best {best:.3g}")
     facts = {
-        "rows": len(question.seen), "threads": args.threads, "gflop": significant(work / 1e9),
+        "rows": len(question.sample), "threads": args.threads, "gflop": significant(work / 1e9),
         "peak_gflops": significant(statistics.median(peaks) / 1e9), "best_peak_gflops": significant(max(peaks) / 1e9),
         "floor_ms": significant(1e3 * work / max(peaks)), "clock": "CPU seconds of the process",
     }  # fmt: skip
@@ -94,7 +94,7 @@ def main() -> None:
     write(record("network", cells, quick=args.quick, **facts), args.json)
 
 
-def arithmetic(prior: NetworkPrior, question: Question) -> float:
+def arithmetic(prior: NetworkPrior, question: UNetInput) -> float:
     """Floating-point operations of a call: two for each product of its convolutions and linear layers."""
     total = 0.0
 

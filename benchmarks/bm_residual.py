@@ -1,4 +1,4 @@
-"""The residual, noising and products operators against the same in eager torch: forward and backward.
+"""The residual, noising and gram operators against the same in eager torch: forward and backward.
 
 Three float32 terms, one thread each, taken in turn. The gradient of the residual reaches x0, as in a training step.
 """
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def calls_of(shape: tuple[int, ...]) -> list[tuple[str, dict[str, Callable[[], object]]]]:
-    made = {"residual": residual_calls, "noising": noising_calls, "products": products_calls}
+    made = {"residual": residual_calls, "noising": noising_calls, "gram": gram_calls}
     return [(name, calls(shape)) for name, calls in made.items()]
 
 
@@ -71,8 +71,8 @@ def noising_calls(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
     }
 
 
-def products_calls(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
-    """Sums and products of the terms; in torch one stack and one batched product, in float32."""
+def gram_calls(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
+    """Sums and Gram matrix of the terms; in torch one stack and one batched product, in float32."""
     g = torch.Generator().manual_seed(0)
     terms = [torch.randn(shape, generator=g) for _ in range(NUM_TERMS)]
 
@@ -80,7 +80,7 @@ def products_calls(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
         rows = torch.stack([term.flatten(1) for term in terms], 1)
         return rows.sum(-1), rows @ rows.mT
 
-    return {"ours": lambda: ops.products(terms), "eager": eager}
+    return {"ours": lambda: ops.gram(terms), "eager": eager}
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ TESTS = (
     "tests/ops/test_densify.py",
     "tests/priors/test_diffusion.py",
     "tests/priors/test_lora.py",
-    "tests/priors/test_text.py",
+    "tests/priors/test_text_encoders.py",
     "tests/io/test_ply.py",
     "tests/io/test_video.py",
     "tests/cli/test_cli.py",

@@ -17,11 +17,11 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from splatdistill.config.presets import load
 from splatdistill.config.schema import TrainConfig
-from splatdistill.priors.codec import Latents
 from splatdistill.priors.diffusion import DiffusionPrior, place
+from splatdistill.priors.latent_space import LatentSpace
 from splatdistill.priors.network import Text
 from splatdistill.priors.schedule import Schedule
-from splatdistill.priors.text import TextCache
+from splatdistill.priors.text_encoders import TextCache
 from splatdistill.training.trainer import Trainer
 
 PROMPT = "a red lamp"
@@ -105,7 +105,7 @@ def prior_of(unet: Any, vae: Any, *, device: torch.device, dtype: str) -> Diffus
     levels = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     return DiffusionPrior(
         place(unet, device=device, dtype=dtype),
-        codec=Latents(place(vae, device=device, dtype=dtype), dtype=dtype),
+        latent_space=LatentSpace(place(vae, device=device, dtype=dtype), dtype=dtype),
         texts=NoText(unet.config["cross_attention_dim"], device),
         schedule=Schedule.from_config(levels),
         num_views=1,

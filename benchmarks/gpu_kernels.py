@@ -1,4 +1,4 @@
-"""The fused operators on the GPU: residual, noising and products against eager torch, densify against gsplat's
+"""The fused operators on the GPU: residual, noising and gram against eager torch, densify against gsplat's
 DefaultStrategy.
 
 Cells of the first three: `ours_ms` and `baseline_ms` are the device's own time, the queue being full; `wall_*` is what
@@ -61,7 +61,7 @@ def _cells(device: torch.device, *, quick: bool) -> Iterator[Callable[[], dict[s
         yield partial(statistics_cell, size, device)
     for shape in [(2, 4, 16, 16)] if cpu else SHAPES[-2:] if quick else SHAPES:
         for dtype in (torch.float32, torch.bfloat16):
-            for make in (residual_cell, noising_cell, products_cell):
+            for make in (residual_cell, noising_cell, gram_cell):
                 yield partial(make, shape, dtype, device)
 
 
@@ -111,7 +111,7 @@ def noising_cell(shape: tuple[int, ...], dtype: torch.dtype, device: torch.devic
         return _operator_cell("noising", shape, dtype, moved, {"ours": ours, "eager": eager}, device)
 
 
-def products_cell(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+def gram_cell(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
     """Against one stack of the terms and one batched product in float32."""
     moved = math.prod(shape) * NUM_TERMS * dtype.itemsize
     buffers = gpu_common.rotating(
@@ -123,9 +123,7 @@ def products_cell(shape: tuple[int, ...], dtype: torch.dtype, device: torch.devi
         torch.sum(rows, -1)
         torch.bmm(rows, rows.mT)
 
-    return _operator_cell(
-        "products", shape, dtype, moved, {"ours": lambda: ops.products(buffers()), "eager": eager}, device
-    )
+    return _operator_cell("gram", shape, dtype, moved, {"ours": lambda: ops.gram(buffers()), "eager": eager}, device)
 
 
 def _operator_cell(

@@ -34,7 +34,7 @@ COMPILER = (
     "nvidia-cuda-cccl==13.0.85",
 )
 OTHERS = ("gsplat==1.5.3", "ninja", "setuptools<82", "numpy", "pytest", "hypothesis")
-TESTS = [f"tests/ops/test_{name}.py" for name in ("residual", "gradient", "densify", "products", "update")]
+TESTS = [f"tests/ops/test_{name}.py" for name in ("residual", "gradient", "densify", "gram", "update")]
 PYTEST = ("-n", "0", "-m", "not slow and not gpu", "-p", "no:cacheprovider")
 FACTS = (
     "import torch; from splatdistill import ops; info = ops.build_info(); "

@@ -1,8 +1,8 @@
-"""How well the embedded prior hears words and cameras: its error on training rings, told the truth and told lies.
+"""Conditioning ablation of the embedded prior: its error on training rings with right and wrong captions and cameras.
 
 `python benchmarks/prior_error.py --corpus DIR` (a corpus of `python -m splatdistill.embedded.corpus build`) prints and
 writes the mean squared error of x0 per timestep: with the right caption and cameras, with another ring's caption, with
-the cameras turned by a quarter, and with the caption left out. What tells nothing apart has not been learned.
+the cameras turned by a quarter, and with the caption left out. A condition that changes nothing was not learned.
 """
 
 from __future__ import annotations

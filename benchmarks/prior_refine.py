@@ -24,7 +24,8 @@ from splatdistill.embedded.prior.rings import DrawnRings
 from splatdistill.embedded.prior.train_refiner import WARM, prepare
 from splatdistill.priors.embedded import MultiViewPrior, pixel_unshuffle
 from splatdistill.priors.mixture import MOST, blend, keep_likely
-from splatdistill.priors.refine import believe
+from splatdistill.priors.network import DenoiserInput
+from splatdistill.priors.refine import infer_posterior
 
 COMMAND = "python benchmarks/prior_refine.py --corpus DIR --features DIR --run DIR --json FILE"
 TIMES = (999, 990, 980, 970, 950, 900, 800, 600, 400, 200, 100)
@@ -46,14 +47,14 @@ def errors(
     for ring in rings:
         shown = ring.truth[ring.target]
         xt = alpha * shown + sigma * torch.randn(shown.shape, generator=draw)
-        found = believe(
+        found = infer_posterior(
             xt[None], ring.known, accuracy=trainer.accuracy, alpha=alpha[None], sigma=sigma[None], logits=ring.logits,
             temperature=temperature,
         )  # fmt: skip
         weight, features = found.weight, found.features
         ought, _ = blend(keep_likely(weight), ring.truth[:, None])
         out, base, unit = trainer.refiner(
-            xt, torch.full((len(xt),), t), features=features[0], spread=found.spread[0], doubt=found.doubt[0],
+            xt, torch.full((len(xt),), t), features=features[0], spread=found.spread[0], between=found.between[0],
             cameras=ring.cameras, alpha=alpha, sigma=sigma,
         )  # fmt: skip
         refined = base + unit * out
@@ -80,12 +81,7 @@ def first_prior(trainer: RefineTrainer, chosen: list[tuple[str, DrawnRings]], *,
         told = prior.embed(f"a {noun}", None)
         assert told.pooled is not None
         out = prior.denoise(
-            xt,
-            torch.full((4,), t),
-            text=told.text.expand(4, -1, -1),
-            cameras=ring.cameras,
-            pooled=told.pooled,
-            joint_rows=4,
+            DenoiserInput(xt, torch.full((4,), t), told.text.expand(4, -1, -1), ring.cameras, told.pooled, joint_rows=4)
         )
         values.append(float((out - x0).square().mean()))
     return round(sum(values) / len(values), 5)
@@ -96,7 +92,9 @@ def _error(answer: Tensor, shown: Tensor) -> float:
 
 
 def test_rings(trainer: RefineTrainer, *, num: int, seed: int) -> list[tuple[str, DrawnRings]]:
-    """Models of nouns with several, one ring each that was in no training, in their own look (toys: painted red)."""
+    """Models of nouns with several, one ring each that was in no training, in their own colours;
+    procedural objects are painted red.
+    """
     draw = random.Random(seed)  # noqa: S311
     rings = trainer.rings
     several = [n for noun in rings.of_noun.values() if len(noun) > 1 for n in noun]

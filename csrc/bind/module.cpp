@@ -1,6 +1,6 @@
 #include <Python.h>
 
-#include "../cpu/levels.h"
+#include "../cpu/dispatch.h"
 #if defined(SD_WITH_CUDA)
 #include "../cuda/densify.h"
 #endif

@@ -1,7 +1,7 @@
 #include <tuple>
 #include <vector>
 
-#include "../cpu/levels.h"
+#include "../cpu/dispatch.h"
 #include "../cpu/tiles.h"
 #include "tensors.h"
 

@@ -3,7 +3,7 @@
 #include <tuple>
 #include <vector>
 
-#include "../cpu/levels.h"
+#include "../cpu/dispatch.h"
 #include "../cuda/residual.h"
 #include "operator.h"
 #include "sources.h"

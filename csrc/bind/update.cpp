@@ -3,7 +3,7 @@
 
 #include "../common/update.h"
 #include "../cpu/densify.h"
-#include "../cpu/levels.h"
+#include "../cpu/dispatch.h"
 #include "../cuda/update.h"
 #include "operator.h"
 #include "statistics.h"

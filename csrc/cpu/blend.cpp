@@ -1,11 +1,11 @@
 // Compiled with fused multiply-adds.
 #include "blend.h"
 
-#include "levels.h"
+#include "dispatch.h"
 
-SD_DECLARE_LEVEL(SD_LEVEL)
+SD_DECLARE_SIMD_LEVEL(SD_SIMD_LEVEL)
 
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 namespace {
 
 constexpr int kPairs = kLanes == 8 ? 2 : 4;  // drawn at a time: as many as the registers hold
@@ -175,4 +175,4 @@ void blend(const RasterConfig& config, const BlendInputs& in, const Images& out)
   }
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

@@ -5,7 +5,7 @@
 #include "transpose.h"
 
 // What the forward and the backward blending of one level share.
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 
 constexpr int kBlocks = kTileBlocks * kTileBlocks;  // in a tile
 constexpr int kParts = kBlock * kBlock / kLanes;    // vectors that hold a block's pixels
@@ -104,4 +104,4 @@ SD_HD ChannelPass channel_pass(int first, int num_channels) {
   return {first, left % 4 == 0 ? 4 : left >= 3 ? 3 : 1};
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

@@ -1,11 +1,11 @@
 // Compiled with fused multiply-adds.
 #include "blend.h"
 
-#include "levels.h"
+#include "dispatch.h"
 
-SD_DECLARE_LEVEL(SD_LEVEL)
+SD_DECLARE_SIMD_LEVEL(SD_SIMD_LEVEL)
 
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 namespace {
 
 constexpr int kBlockPixels = kBlock * kBlock;
@@ -218,4 +218,4 @@ void blend_backward(const RasterConfig& config, const BlendInputs& in, const Ima
   }
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

@@ -1,9 +1,9 @@
 """Which CPU kernels there are and how each is compiled; used by setup.py and csrc/cpu/check/run.py.
 
-The kernels know no torch. Every .cpp beside this file is one. A file that declares SD_LEVEL is compiled once for every
-instruction-set level of a machine, and the level is chosen when the program starts; any other is compiled once. Results
-are rounded after every operation, as CUDA does it with -fmad=false and torch does it, so that densify masks are equal
-everywhere; but not in a file whose first line says otherwise, as those of the rasteriser.
+The kernels know no torch. Every .cpp beside this file is one. A file that declares SD_SIMD_LEVEL is compiled once for
+every instruction-set level of a machine, and the level is chosen when the program starts; any other is compiled once.
+Results are rounded after every operation, as CUDA does it with -fmad=false and torch does it, so that densify masks are
+equal everywhere; but not in a file whose first line says otherwise, as those of the rasteriser.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-_EACH_LEVEL = "\nSD_DECLARE_LEVEL(SD_LEVEL)\n"
+_EACH_SIMD_LEVEL = "\nSD_DECLARE_SIMD_LEVEL(SD_SIMD_LEVEL)\n"
 _FUSED = "// Compiled with fused multiply-adds.\n"
 
 # Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.
@@ -22,7 +22,7 @@ OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"
 WARNINGS = ["-Wall", "-Wextra"]
 FLAGS = ["-std=c++17", *OPTIMISE, *WARNINGS, "-fopenmp", "-fPIC", "-fvisibility=hidden"]
 
-# The levels of a family of processors beside `generic`, worst first, and what tells levels.cpp that they are there.
+# The levels of a family of processors beside `generic`, worst first, and what tells dispatch.cpp that they are there.
 _X86 = {"x86_64_v3": ["-march=x86-64-v3"], "x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
 _ARM = {"neon": ["-DSD_NEON"]}  # every 64-bit ARM processor has NEON, so the compiler need not be asked for it
 _FAMILIES = {"x86_64": (_X86, "-DSD_X86_LEVELS"), "aarch64": (_ARM, "-DSD_ARM_LEVELS")}
@@ -36,7 +36,7 @@ def _family(machine: str) -> tuple[dict[str, list[str]], str | None]:
     return _FAMILIES.get(_SAME.get(name, name), ({}, None))
 
 
-def levels(machine: str) -> dict[str, list[str]]:
+def simd_levels(machine: str) -> dict[str, list[str]]:
     """Flags of each level of `machine`, as platform.machine() names it. `generic` runs on any processor of the kind."""
     return {"generic": [], **_family(machine)[0]}
 
@@ -48,9 +48,9 @@ def jobs(build: Path, machine: str) -> list[Job]:
     for file in sorted(FOLDER.glob("*.cpp")):
         text = file.read_text(encoding="utf-8")
         rounding = [] if text.startswith(_FUSED) else ["-ffp-contract=off"]
-        if _EACH_LEVEL in text:
-            out += [(file, build / f"{file.name}.{level}.o", [f"-DSD_LEVEL={level}", *flags, *rounding])
-                    for level, flags in levels(machine).items()]  # fmt: skip
+        if _EACH_SIMD_LEVEL in text:
+            out += [(file, build / f"{file.name}.{level}.o", [f"-DSD_SIMD_LEVEL={level}", *flags, *rounding])
+                    for level, flags in simd_levels(machine).items()]  # fmt: skip
         else:
             out.append((file, build / f"{file.name}.o", [*([define] if define else []), *rounding]))
     return out

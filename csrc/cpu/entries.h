@@ -3,7 +3,7 @@
 #include "raster.h"
 #include "simd.h"
 
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 
 constexpr int kChunk = 128;   // entries listed at a time
 constexpr int kPrefetch = 4;  // entries ahead
@@ -48,4 +48,4 @@ SD_HD int list_entries(const uint16_t* masks, int32_t begin, int count, unsigned
   return n;
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

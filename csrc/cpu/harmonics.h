@@ -5,7 +5,7 @@
 
 // Real spherical harmonics up to degree 3 in the order and with the signs of 3DGS, for kLanes splats seen by one
 // camera.
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 
 constexpr int kMaxBases = 16;
 constexpr float kSh0 = 0.28209479177387814f, kSh1 = 0.4886025119029199f;
@@ -151,4 +151,4 @@ SD_HD void sh_backward(const RasterConfig& config, const Camera& camera, const v
   v_mean[2] = select(seen, (v_direction[2] - along * d.z) * d.inverse_length, vf{});
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

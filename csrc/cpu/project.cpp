@@ -1,12 +1,12 @@
 // Compiled with fused multiply-adds.
 #include "project.h"
 
+#include "dispatch.h"
 #include "harmonics.h"
-#include "levels.h"
 
-SD_DECLARE_LEVEL(SD_LEVEL)
+SD_DECLARE_SIMD_LEVEL(SD_SIMD_LEVEL)
 
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 namespace {
 
 // Everything one view stores of kLanes splats, before it is scattered to the records.
@@ -160,4 +160,4 @@ void project(const RasterConfig& config, const Camera* cameras, const SplatInput
   }
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

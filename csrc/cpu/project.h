@@ -5,7 +5,7 @@
 #include "transpose.h"
 
 // The projection of kLanes splats at once, shared by the forward and the backward pass of one level.
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 
 // A splat in the world, before any camera. `shape` is rotation times diag(scale), so covariance = shape shape^T.
 struct WorldSplat {
@@ -89,4 +89,4 @@ SD_HD ViewSplat project_lanes(const Camera& c, const WorldSplat& s, float eps2d)
   return p;
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

@@ -1,12 +1,12 @@
 // Compiled with fused multiply-adds.
+#include "dispatch.h"
 #include "entries.h"
 #include "harmonics.h"
-#include "levels.h"
 #include "project.h"
 
-SD_DECLARE_LEVEL(SD_LEVEL)
+SD_DECLARE_SIMD_LEVEL(SD_SIMD_LEVEL)
 
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 namespace {
 
 constexpr int kRowChannels = kRow - kColorSums;  // that fit in a row of sums
@@ -261,4 +261,4 @@ void project_backward(const RasterConfig& config, const Camera* cameras, const S
   if (grads.viewmats) sum_cameras(config, cameras, grads);
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

@@ -1,11 +1,11 @@
 #include "../common/residual.h"
 
-#include "levels.h"
+#include "dispatch.h"
 #include "residual_convert.h"
 
-SD_DECLARE_LEVEL(SD_LEVEL)
+SD_DECLARE_SIMD_LEVEL(SD_SIMD_LEVEL)
 
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 namespace {
 
 constexpr int64_t kBlock = 512;  // elements converted at a time: nine buffers stay in the first cache
@@ -114,4 +114,4 @@ void noising(const NoisingArgs& a, int num_threads) {
   (a.x0.dtype == Dtype::kDouble ? noise_views<double> : noise_views<float>)(a, num_threads);
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

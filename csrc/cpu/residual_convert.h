@@ -6,7 +6,7 @@
 #include "../common/residual.h"
 
 // Pieces of a tensor of any type, read and written as the type computed in.
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 
 template <class T>
 bool is_native(Dtype dtype) {
@@ -53,4 +53,4 @@ void narrow(const T* values, void* data, Dtype dtype, int64_t offset, int64_t si
   }
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

@@ -24,7 +24,7 @@
 // Vectors of the width the compiler may use, in the portable form GCC and Clang share. Included only by files compiled
 // once for each level; those files use no standard library templates, whose copies the linker would merge across
 // levels.
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 
 #if defined(__AVX512F__)
 constexpr int kLanes = 16;
@@ -271,4 +271,4 @@ SD_HD void horizontal_sums(const vf* v, float* out) {
 }
 #endif
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

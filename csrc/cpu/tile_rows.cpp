@@ -1,11 +1,11 @@
 // Compiled with fused multiply-adds.
-#include "levels.h"
+#include "dispatch.h"
 #include "raster.h"
 #include "simd.h"
 
-SD_DECLARE_LEVEL(SD_LEVEL)
+SD_DECLARE_SIMD_LEVEL(SD_SIMD_LEVEL)
 
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 namespace {
 
 // Columns of blocks in a row's list: `first | end << kColumnBits | rows << 2 kColumnBits`, with a bit for each row of
@@ -91,4 +91,4 @@ void fill_tile_row(const TileRowJob& job) {
   }
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

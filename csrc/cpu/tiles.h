@@ -3,7 +3,7 @@
 #include <memory>
 #include <vector>
 
-#include "levels.h"
+#include "dispatch.h"
 
 namespace sd::cpu {
 

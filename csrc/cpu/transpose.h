@@ -3,7 +3,7 @@
 #include "simd.h"
 
 // Between arrays of structures in memory and one vector for each component.
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 
 constexpr int kRow = 16;  // floats in a row of the transposes below
 
@@ -157,4 +157,4 @@ SD_HD void store_columns(float* base, const vf columns[W], int64_t first, int64_
     memcpy(base + first * W, rows, sizeof(float) * W * static_cast<size_t>(count - first));
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

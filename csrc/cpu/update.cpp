@@ -1,10 +1,10 @@
 #include "../common/update.h"
 
-#include "levels.h"
+#include "dispatch.h"
 
-SD_DECLARE_LEVEL(SD_LEVEL)
+SD_DECLARE_SIMD_LEVEL(SD_SIMD_LEVEL)
 
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 namespace {
 
 constexpr int64_t kChunk = 4096;  // elements that a thread takes at a time, a multiple of kAdamEight
@@ -46,4 +46,4 @@ void adam(const UpdateArgs& a, [[maybe_unused]] int num_threads) {
   }
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

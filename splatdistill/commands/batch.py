@@ -153,7 +153,7 @@ def _about(jobs: Sequence[Job], *, fetch: bool) -> list[str]:
     """What the priors will make of the prompts, each sentence once. fetch: look for the priors too, and get those that
     come from a hub: once, and not by every worker. BadLines for prompts that they cannot take.
     """
-    from splatdistill.priors.find import find
+    from splatdistill.priors.resolve import resolve
 
     said: dict[str, None] = {}
     faults: dict[str, list[str]] = {}  # each once, with the entries that have it
@@ -162,7 +162,7 @@ def _about(jobs: Sequence[Job], *, fetch: bool) -> list[str]:
         try:
             wanted = {stage.prior for _, stage in settings.stages(job.config)} - found
             for name in wanted if fetch else ():
-                find(name)
+                resolve(name)
             found |= wanted
             said |= dict.fromkeys([*validation.validate(job.config), *about_priors(job.config)])
         except ValueError as error:

@@ -105,9 +105,10 @@ class Guidance(ABC, Generic[C]):
 
     def encode_prompt(self, prior: Prior, prompt: str | Sequence[str], cameras: Cameras) -> Condition:
         """The condition for a prompt, or one for each view; it holds the cameras unless the settings forbid. Groups of
-        one are views that do not see each other.
+        one are views that do not attend to each other.
         """
-        return prior.embed(prompt, cameras, token=self.views.token, alone=self.group == 1)
+        joint = self.group != 1
+        return prior.embed(prompt, cameras, use_camera_embedding=self.views.token, cross_view_attention=joint)
 
     def progress(self, step: int) -> float:
         """How much of the run is done, 0..1."""
@@ -209,14 +210,14 @@ def deviations(rows: Sequence[Sequence[Term]], *, group: int = 1) -> list[Tensor
 
     tensors = list({id(x): x for row in rows for _, x in row}.values())
     place = {id(x): i for i, x in enumerate(tensors)}
-    sums, products = ops.products(tensors)
+    sums, gram = ops.gram(tensors)
     size, out = group * tensors[0][0].numel(), []
     for row in rows:
         coef = sums.new_zeros(sums.shape)
         for c, x in row:
             coef[:, place[id(x)]] += c
         mean = (coef * sums).sum(1)
-        square = ((coef[:, None] @ products)[:, 0] * coef).sum(1)
+        square = ((coef[:, None] @ gram)[:, 0] * coef).sum(1)
         mean, square = (x.view(-1, group).sum(1) / size for x in (mean, square))
         std = (square - mean**2).clamp(min=0).sqrt()
         out.append(std.repeat_interleave(group).to(tensors[0].dtype))

@@ -36,12 +36,12 @@ def view_weights(cameras: Cameras, *, overhead_deg: float = 60.0) -> Tensor:
 
 def perp_neg_coefficients(scores: Sequence[Tensor], *, scale: float, weights: Tensor) -> list[Tensor]:
     """Coefficients [V] that make the guided score out of `scores` = prompt, unconditional, then the negatives
-    [V,C,h,w]; weights: one row [V] for each negative. Products are over each view alone.
+    [V,C,h,w]; weights: one row [V] for each negative. Inner products are those of each view.
     """
     from splatdistill import ops
 
-    products = ops.products(scores).products
-    along = products[:, 0] - products[:, 1]  # <e_k, e>, with e the prompt's direction and every e_k whole
+    gram = ops.gram(scores).matrix
+    along = gram[:, 0] - gram[:, 1]  # <e_k, e>, with e the prompt's direction and every e_k whole
     norm = (along[:, 0] - along[:, 1]).clamp(min=1e-6)
     parallel = ((along[:, 2:] - along[:, 1:2]) / norm[:, None]).T.to(weights.dtype)
     cond = scale * (1 - (weights * parallel).sum(0))

@@ -79,9 +79,9 @@ class VariationalGuidance(AnnealedGuidance[V]):
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, cameras = self.config.guidance_scale, batch.cameras
-        token = self.views.token
-        cond = prior.embed(self.view_dependent_prompts(cameras), cameras, token=token, alone=True)
-        uncond = prior.embed(self.config.negative_prompt, cameras, token=token, alone=True)
+        single_view = {"use_camera_embedding": self.views.token, "cross_view_attention": False}
+        cond = prior.embed(self.view_dependent_prompts(cameras), cameras, **single_view)
+        uncond = prior.embed(self.config.negative_prompt, cameras, **single_view)
         guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         row = [(c, with_camera) for c, with_camera in self.row() if c != 0.0]
         second = self.score.predict(batch, [with_camera for _, with_camera in row])

@@ -3,11 +3,11 @@
 from splatdistill.ops import reference
 from splatdistill.ops._library import build_info
 from splatdistill.ops.gradient import loss_with_gradient
-from splatdistill.ops.products import Products, products
+from splatdistill.ops.gram import Gram, gram
 from splatdistill.ops.rasterize import Raster, RasterInputs, RasterSettings, rasterize
 from splatdistill.ops.residual import ResidualLoss, noising, residual
 
 __all__ = [
-    "Products", "Raster", "RasterInputs", "RasterSettings", "ResidualLoss", "build_info", "loss_with_gradient",
-    "noising", "products", "rasterize", "reference", "residual",
+    "Gram", "Raster", "RasterInputs", "RasterSettings", "ResidualLoss", "build_info", "gram", "loss_with_gradient",
+    "noising", "rasterize", "reference", "residual",
 ]  # fmt: skip

@@ -148,8 +148,8 @@ def residual(
     return (x0 * g).sum() / total_views, norms, (~finite).sum()
 
 
-def products(terms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """`splatdistill.ops.products`: sums [V,K] and products [V,K,K], in float64."""
+def gram(terms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """`splatdistill.ops.gram`: sums [V,K] and Gram matrix [V,K,K], in float64."""
     flat = [term.flatten(1) if term.dim() > 1 else term[:, None] for term in terms]
     rows = torch.stack([term.detach().to(torch.float64) for term in flat], 1)
     return rows.sum(-1), rows @ rows.mT

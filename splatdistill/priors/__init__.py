@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # the vocabulary lies in this package and must come without t
     import torch
 
     from splatdistill.priors.base import Prior
-    from splatdistill.priors.diffusion import CodedPrior
-    from splatdistill.priors.find import Source
+    from splatdistill.priors.diffusion import LatentPrior
+    from splatdistill.priors.resolve import ModelSource
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "prior" / "weights"
 GROUP = "splatdistill.priors"
@@ -30,11 +30,11 @@ def load(
     max_memory: float = 0.0,
     encoder: str = "",
 ) -> Prior:
-    """The prior called `name`: embedded, analytic, one of another package, or what `find` makes of it: a folder, a
+    """The prior called `name`: embedded, analytic, one of another package, or what `resolve` makes of it: a folder, a
     file, a family or an id.
 
     dtype: auto, fp32 or bf16. engine: auto, torch, onnx, cuda-graph or compile, what computes the predictions.
-    max_memory: GB that a model may take, 0 for all. encoder: what takes the place of a VAE, as in `find_encoder`.
+    max_memory: GB that a model may take, 0 for all. encoder: what takes the place of a VAE, as in `resolve_encoder`.
     ValueError, one sentence, when there is no such prior or engine, or its weights are missing, of another kind or too
     large.
     """
@@ -44,9 +44,9 @@ def load(
 
 def offered() -> dict[str, EntryPoint]:
     """Loaders that other packages offer, by the name of the prior; none of them is imported."""
-    from splatdistill.priors.find import families
+    from splatdistill.priors.resolve import model_families
 
-    return plugins.offered(GROUP, taken={*LOADERS, *families()})
+    return plugins.offered(GROUP, taken={*LOADERS, *model_families()})
 
 
 def _of_another_package(name: str) -> Loader | None:
@@ -85,16 +85,16 @@ def _load_analytic(name: str, *, engine: str, encoder: str, **_: Any) -> Prior:
 
 
 def _load_embedded(name: str, **settings: Any) -> Prior:
-    from splatdistill.priors.find import Source
+    from splatdistill.priors.resolve import ModelSource
 
-    return _load_own(name, Source(EMBEDDED, name), **settings)
+    return _load_own(name, ModelSource(EMBEDDED, name), **settings)
 
 
 def _load_found(name: str, *, engine: str, encoder: str, max_memory: float, device: torch.device, dtype: str) -> Prior:
-    from splatdistill.priors.find import find
+    from splatdistill.priors.resolve import resolve
     from splatdistill.priors.vocabulary import META_FILE
 
-    source = find(name)
+    source = resolve(name)
     if (source.path / META_FILE).is_file():
         return _load_own(name, source, engine=engine, encoder=encoder, device=device, dtype=dtype)
     _refuse(engine, name, "onnx")
@@ -106,7 +106,7 @@ def _load_found(name: str, *, engine: str, encoder: str, max_memory: float, devi
 
 
 def _load_own(
-    name: str, source: Source, *, engine: str, encoder: str, device: torch.device, dtype: str, **_: Any
+    name: str, source: ModelSource, *, engine: str, encoder: str, device: torch.device, dtype: str, **_: Any
 ) -> Prior:
     """A prior of the kind that we train."""
     from splatdistill.priors.vocabulary import VOLUMES
@@ -122,15 +122,15 @@ def _load_own(
     return MultiViewPrior.load(source.path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)
 
 
-def _load_diffusion(source: Source, *, encoder: str, **settings: Any) -> CodedPrior:
+def _load_diffusion(source: ModelSource, *, encoder: str, **settings: Any) -> LatentPrior:
     from splatdistill.priors.diffusion import DiffusionPrior
     from splatdistill.priors.vocabulary import META_FILE
 
     if encoder:
-        from splatdistill.priors.find import find_encoder
+        from splatdistill.priors.resolve import resolve_encoder
         from splatdistill.priors.tiny_encoder import TinyEncoder
 
-        settings["tiny"] = TinyEncoder.read(find_encoder(encoder))
+        settings["tiny"] = TinyEncoder.read(resolve_encoder(encoder))
     path = source.path
     if path.is_file():
         return DiffusionPrior.load_mvdream(source, **settings)

@@ -96,9 +96,14 @@ class AnalyticPrior:
         return (0.5 * x0 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
     def embed(
-        self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
+        self,
+        prompt: str | Sequence[str],
+        cameras: Cameras | None,
+        *,
+        use_camera_embedding: bool = True,
+        cross_view_attention: bool = True,
     ) -> AnalyticCondition:
-        """`token` and `alone` change nothing: a density is given for each camera."""
+        """The last two change nothing: a density is given for each camera."""
         views = 1 if cameras is None else len(cameras)
         if isinstance(prompt, str):
             density = self.scene(prompt, cameras)

@@ -15,10 +15,10 @@ def attend(attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | Non
     attn: a module with heads, to_q, to_k, to_v and to_out. This is AttnProcessor2_0 of diffusers, to the bit, for
     attentions without norms of their own, as UNets have them.
     """
-    seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+    context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
     query, key, value = (
         x.view(len(x), -1, attn.heads, x.shape[-1] // attn.heads).transpose(1, 2)
-        for x in (attn.to_q(hidden_states), attn.to_k(seen), attn.to_v(seen))
+        for x in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
     )
     out = F.scaled_dot_product_attention(query, key, value)
     return attn.to_out[0](out.transpose(1, 2).flatten(2))
@@ -27,7 +27,7 @@ def attend(attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | Non
 class ViewAttention:
     """Self-attention over the tokens of `num_views` consecutive rows at once.
 
-    Only the first `joint_rows` rows are grouped; each later row attends to itself alone.
+    Only the first `joint_rows` rows are grouped; each later row attends to itself only.
     """
 
     def __init__(self) -> None:
@@ -35,14 +35,14 @@ class ViewAttention:
         self.joint_rows = 0
 
     def __call__(self, attn: Any, hidden_states: Tensor, **_: Any) -> Tensor:
-        together, alone = hidden_states[: self.joint_rows], hidden_states[self.joint_rows :]
+        joint, single = hidden_states[: self.joint_rows], hidden_states[self.joint_rows :]
         out = []
-        if len(together):
-            tokens = together.shape[1]
-            grouped = together.reshape(-1, self.num_views * tokens, together.shape[2])
-            out.append(attend(attn, grouped).reshape(len(together), tokens, -1))
-        if len(alone):
-            out.append(attend(attn, alone))
+        if len(joint):
+            tokens = joint.shape[1]
+            grouped = joint.reshape(-1, self.num_views * tokens, joint.shape[2])
+            out.append(attend(attn, grouped).reshape(len(joint), tokens, -1))
+        if len(single):
+            out.append(attend(attn, single))
         return torch.cat(out) if len(out) > 1 else out[0]
 
 
@@ -58,5 +58,5 @@ def install_view_attention(unet: Any) -> ViewAttention:
 
 
 def _absent_camera(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """The projection has biases, so a zero token would still say something: its row is silenced."""
+    """The projection has biases, so the embedding of a zero camera is not zero: its row is set to zero."""
     return output * (args[0] != 0).any(-1, keepdim=True)

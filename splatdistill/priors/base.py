@@ -15,14 +15,14 @@ from splatdistill.scene.types import Cameras, NoisyBatch
 @dataclass(frozen=True)
 class Condition:
     """One thing a prior can be asked about V views. text: [V,T,D] token states, or [1,T,D] for all views; camera:
-    [V,16] token, or None for no camera; pooled: [V,P] or [1,P], one vector for the whole text, where the network wants
-    that too. joint: views with a camera see each other.
+    [V,16] embedding, or None for no camera; pooled: [V,P] or [1,P], one vector for the whole text, where the network
+    wants that too. cross_view_attention: views with a camera attend to each other.
     """
 
     text: Tensor
     camera: Tensor | None
     pooled: Tensor | None = field(default=None, kw_only=True)
-    joint: bool = field(default=True, kw_only=True)
+    cross_view_attention: bool = field(default=True, kw_only=True)
 
 
 def joined(rows: Sequence[Tensor]) -> Tensor:
@@ -103,11 +103,17 @@ class Prior(Protocol):
         ...
 
     def embed(
-        self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
+        self,
+        prompt: str | Sequence[str],
+        cameras: Cameras | None,
+        *,
+        use_camera_embedding: bool = True,
+        cross_view_attention: bool = True,
     ) -> Condition:
         """The condition for a prompt, or one prompt for each view, seen by these cameras; text is encoded once per
-        string. With cameras=None or token=False the network is not conditioned on the camera, and views do not see
-        each other. alone: they do not either, and only a prior that `supports_single_view_cameras` gets the camera.
+        string. With cameras=None or use_camera_embedding=False the network is not conditioned on the camera, and views
+        do not attend to each other. Without cross_view_attention they do not either, and only a prior that
+        `supports_single_view_cameras` is conditioned on the camera.
         """
         ...
 

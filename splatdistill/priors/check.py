@@ -10,11 +10,11 @@ import torch
 
 from splatdistill import priors
 from splatdistill.config.plugins import package_of
-from splatdistill.priors.codec import Latents
-from splatdistill.priors.diffusion import CodedPrior
-from splatdistill.priors.find import families, is_here
+from splatdistill.priors.diffusion import LatentPrior
+from splatdistill.priors.latent_space import LatentSpace
 from splatdistill.priors.network import NetworkPrior
 from splatdistill.priors.offload import GB, estimate
+from splatdistill.priors.resolve import is_here, model_families
 from splatdistill.scene.cameras import orbit
 
 PROMPT = "a red chair"
@@ -25,7 +25,7 @@ def table() -> list[str]:
     views.
     """
     rows = [("name", "what", "pixels", "GB", "from")]
-    for name, facts in families().items():
+    for name, facts in model_families().items():
         sources = [f"{source} (here)" if is_here(source) else source for source in facts["sources"]]
         need = f"{memory_of(facts):.2g}"
         rows.append((name, facts["what"], str(facts["image_size"]), need, ", ".join(sources)))
@@ -57,11 +57,11 @@ def describe(name: str, *, device: torch.device, dtype: str, max_memory: float, 
         "cameras": "told" if prior.knows_cameras else "not told",
         "precision": prior.dtype,
     }
-    if isinstance(prior, CodedPrior):
+    if isinstance(prior, LatentPrior):
         precision, tiny = "", False
-        if isinstance(prior.codec, Latents):
-            weights += sum(p.numel() for p in prior.codec.vae.parameters())
-            precision, tiny = "bf16" if prior.codec.bf16 else "fp32", prior.codec.tiny
+        if isinstance(prior.latent_space, LatentSpace):
+            weights += sum(p.numel() for p in prior.latent_space.vae.parameters())
+            precision, tiny = "bf16" if prior.latent_space.bf16 else "fp32", prior.latent_space.tiny
         need = estimate(weights, image_size=prior.image_size, encoder=precision, dtype=prior.dtype, tiny=tiny)
         facts["memory"] = (
             f"about {need.total(num_views=4) / GB:.2g} GB for four views, {need.least / GB:.2g} GB at least "

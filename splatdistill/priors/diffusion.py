@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, Self
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -11,70 +12,61 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from splatdistill.priors import mvdream
-from splatdistill.priors.codec import Latents, Pixels
-from splatdistill.priors.find import Source
-from splatdistill.priors.folder import Folder
+from splatdistill.priors.diffusers_checkpoint import DiffusersCheckpoint
+from splatdistill.priors.latent_space import LatentSpace, PixelSpace
 from splatdistill.priors.network import NetworkPrior, Text, UNetPrior, pick_dtype, resize
 from splatdistill.priors.offload import Estimate, estimate, must_offload
+from splatdistill.priors.resolve import ModelSource
 from splatdistill.priors.schedule import Schedule
-from splatdistill.priors.text import Reader, TextCache, fingerprint, read_clip, read_t5, read_two_clips
-from splatdistill.priors.tiny_encoder import TinyEncoder, TinyLatents
+from splatdistill.priors.text_encoders import EncodePrompts, TextCache, encode_clip, encode_sdxl, encode_t5, fingerprint
+from splatdistill.priors.tiny_encoder import TinyEncoder, TinyLatentSpace
 
 
-class CodedPrior(NetworkPrior):
-    """A network behind a codec, which reads its prompts from a cache."""
+class LatentPrior(NetworkPrior):
+    """A network on the latents of a VAE, or on pixels, which takes the embeddings of its prompts from a cache."""
 
-    def __init__(self, network: nn.Module, *, codec: Latents | Pixels, texts: TextCache, **settings: Any) -> None:
+    part = ""
+    """Folder of the network."""
+
+    def __init__(
+        self, network: nn.Module, *, latent_space: LatentSpace | PixelSpace, texts: TextCache, **settings: Any
+    ) -> None:
         super().__init__(network, **settings)
-        self.codec, self.texts = codec, texts
-
-    def encode(self, rgb: Tensor) -> Tensor:
-        return self.codec.encode(resize(rgb, self.image_size).permute(0, 3, 1, 2) * 2 - 1)
-
-    def decode(self, x0: Tensor) -> Tensor:
-        return (self.codec.decode(x0) * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
-
-    def _encode(self, prompt: str) -> Text:
-        return self.texts.get(prompt)
-
-
-class DiffusionPrior(CodedPrior, UNetPrior):
-    """A UNet that predicts epsilon, v or x0 in the latents of a VAE or in pixels."""
+        self.latent_space, self.texts = latent_space, texts
 
     @classmethod
     def load(
         cls,
-        source: Source,
+        source: ModelSource,
         *,
         device: torch.device,
         dtype: str = "auto",
         max_memory: float = 0.0,
         tiny: TinyEncoder | None = None,
-    ) -> DiffusionPrior:
+    ) -> Self:
         """From a diffusers folder. max_memory: GB that the model may take, 0 for all. tiny: what encodes in place of
         the VAE.
 
         ValueError, one sentence, for a folder that is not whole or holds another kind of model.
         """
-        folder, dtype = Folder(source.path), pick_dtype(dtype, device=str(device))
-        config = folder.config("unet")
+        folder = DiffusersCheckpoint(source.path)
+        dtype = pick_dtype(dtype, device=str(device))
+        config = folder.config(cls.part)
         vae = folder.config("vae") if "vae" in folder.parts else None
-        read = check_unet(folder, config, channels=vae["latent_channels"] if vae else 3)
-        for tower in folder.towers:
-            folder.check(tower)
+        encode = cls.check_network(folder, config, vae)
+        for name in folder.text_encoders:
+            folder.check(name)
         side, schedule = native_side(folder, config, vae), read_schedule(folder)
-        need = read_estimate(folder, "unet", vae, image_size=side, dtype=dtype, tiny=tiny)
+        cls.check_schedule(folder, schedule)
+        need = read_estimate(folder, cls.part, vae, image_size=side, dtype=dtype, tiny=tiny)
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
-        if config["_class_name"] == "UNet2DConditionModel":
-            unet = folder.load("unet", UNet2DConditionModel)
-        else:  # as ashawkey has MVDream: its own class, whose code is not run, around the original names
-            unet = mvdream.make_unet({k: v for path in folder.check("unet") for k, v in load_file(path).items()})
+        network = place(cls.load_network(folder, config), device=device, dtype=dtype, offload=offload)
         return cls(
-            place(unet, device=device, dtype=dtype, offload=offload),
-            codec=make_codec(folder, device=device, dtype=dtype, tiny=tiny),
-            texts=make_texts(folder, read, device=device, dtype=dtype),
+            network,
+            latent_space=make_latent_space(folder, device=device, dtype=dtype, tiny=tiny),
+            texts=make_texts(folder, encode, device=device, dtype=dtype),
             schedule=schedule,
-            num_views=mvdream.NUM_VIEWS if unet.config["class_embed_type"] == "projection" else 1,
+            num_views=cls.views_of(network),
             image_size=side,
             dtype=dtype,
             origin=origin_of(source, tiny),
@@ -83,9 +75,64 @@ class DiffusionPrior(CodedPrior, UNetPrior):
         )
 
     @classmethod
+    @abstractmethod
+    def check_network(
+        cls, folder: DiffusersCheckpoint, config: dict[str, Any], vae: dict[str, Any] | None
+    ) -> EncodePrompts:
+        """How the prompts of this model are encoded. config, vae: of the network and of the VAE, None for none.
+        ValueError, one sentence, for another kind of model.
+        """
+
+    @classmethod
+    def check_schedule(cls, folder: DiffusersCheckpoint, schedule: Schedule) -> None:
+        """ValueError, one sentence, for a schedule of another kind of model."""
+
+    @classmethod
+    @abstractmethod
+    def load_network(cls, folder: DiffusersCheckpoint, config: dict[str, Any]) -> nn.Module:
+        """The network of a folder that was checked, in fp32 on the CPU."""
+
+    @classmethod
+    def views_of(cls, network: nn.Module) -> int:
+        """How many views of an object the network denoises jointly."""
+        return 1
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        return self.latent_space.encode(resize(rgb, self.image_size).permute(0, 3, 1, 2) * 2 - 1)
+
+    def decode(self, x0: Tensor) -> Tensor:
+        return (self.latent_space.decode(x0) * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+    def _encode(self, prompt: str) -> Text:
+        return self.texts.get(prompt)
+
+
+class DiffusionPrior(LatentPrior, UNetPrior):
+    """A UNet that predicts epsilon, v or x0 in the latents of a VAE or in pixels."""
+
+    part = "unet"
+
+    @classmethod
+    def check_network(
+        cls, folder: DiffusersCheckpoint, config: dict[str, Any], vae: dict[str, Any] | None
+    ) -> EncodePrompts:
+        return check_unet(folder, config, channels=vae["latent_channels"] if vae else 3)
+
+    @classmethod
+    def load_network(cls, folder: DiffusersCheckpoint, config: dict[str, Any]) -> nn.Module:
+        if config["_class_name"] == "UNet2DConditionModel":
+            return folder.load("unet", UNet2DConditionModel)
+        # As ashawkey has MVDream: its own class, whose code is not run, around the original names.
+        return mvdream.make_unet({k: v for path in folder.check("unet") for k, v in load_file(path).items()})
+
+    @classmethod
+    def views_of(cls, network: Any) -> int:
+        return mvdream.NUM_VIEWS if network.config["class_embed_type"] == "projection" else 1
+
+    @classmethod
     def load_mvdream(
         cls,
-        source: Source,
+        source: ModelSource,
         *,
         device: torch.device,
         dtype: str = "auto",
@@ -102,14 +149,15 @@ class DiffusionPrior(CodedPrior, UNetPrior):
         need = estimate(weights, image_size=mvdream.IMAGE_SIZE, encoder=dtype, dtype=dtype, tiny=bool(tiny))
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
         texts = TextCache(
-            lambda: {"text_encoder": mvdream.load_tower(source.path, device=device)},
-            read_clip,
+            lambda: {"text_encoder": mvdream.load_text_encoder(source.path, device=device)},
+            encode_clip,
             key=fingerprint([source.path]),
             device=device,
         )
+        kind = TinyLatentSpace if tiny else LatentSpace
         return cls(
             place(parts.unet, device=device, dtype=dtype, offload=offload),
-            codec=(TinyLatents if tiny else Latents)(place(encoder, device=device, dtype=dtype), dtype=dtype),
+            latent_space=kind(place(encoder, device=device, dtype=dtype), dtype=dtype),
             texts=texts,
             schedule=Schedule.of(parts.alphas_cumprod),
             num_views=mvdream.NUM_VIEWS,
@@ -121,12 +169,18 @@ class DiffusionPrior(CodedPrior, UNetPrior):
         )
 
 
-def origin_of(source: Source, tiny: TinyEncoder | None) -> str:
+def origin_of(source: ModelSource, tiny: TinyEncoder | None) -> str:
     return f"{source.origin}, encoder {tiny.source.origin}" if tiny else source.origin
 
 
 def read_estimate(
-    folder: Folder, network: str, vae: dict[str, Any] | None, *, image_size: int, dtype: str, tiny: TinyEncoder | None
+    folder: DiffusersCheckpoint,
+    network: str,
+    vae: dict[str, Any] | None,
+    *,
+    image_size: int,
+    dtype: str,
+    tiny: TinyEncoder | None,
 ) -> Estimate:
     """What a folder needs with its part `network` and this VAE. ValueError, one sentence, for an encoder that does not
     fit.
@@ -139,27 +193,27 @@ def read_estimate(
     return estimate(weights, image_size=image_size, encoder=dtype, dtype=dtype, tiny=True)
 
 
-def make_codec(
-    folder: Folder, *, device: torch.device, dtype: str, tiny: TinyEncoder | None = None
-) -> Latents | Pixels:
+def make_latent_space(
+    folder: DiffusersCheckpoint, *, device: torch.device, dtype: str, tiny: TinyEncoder | None = None
+) -> LatentSpace | PixelSpace:
     if tiny:
-        return TinyLatents(place(tiny.load(), device=device, dtype=dtype), dtype=dtype)
+        return TinyLatentSpace(place(tiny.load(), device=device, dtype=dtype), dtype=dtype)
     encoder = encoder_dtype(folder, dtype)
     if not encoder:
-        return Pixels()
-    return Latents(place(folder.load("vae", AutoencoderKL), device=device, dtype=encoder), dtype=encoder)
+        return PixelSpace()
+    return LatentSpace(place(folder.load("vae", AutoencoderKL), device=device, dtype=encoder), dtype=encoder)
 
 
-def encoder_dtype(folder: Folder, dtype: str) -> str:
+def encoder_dtype(folder: DiffusersCheckpoint, dtype: str) -> str:
     """The VAE's precision: that of the network, or fp32 where the folder asks for it; "" without a VAE."""
     if "vae" not in folder.parts:
         return ""
     return "fp32" if folder.config("vae").get("force_upcast") else dtype
 
 
-def make_texts(folder: Folder, read: Reader, *, device: torch.device, dtype: str) -> TextCache:
+def make_texts(folder: DiffusersCheckpoint, read: EncodePrompts, *, device: torch.device, dtype: str) -> TextCache:
     return TextCache(
-        lambda: {part: folder.tower(part, device=device, dtype=dtype) for part in folder.towers},
+        lambda: {part: folder.load_text_encoder(part, device=device, dtype=dtype) for part in folder.text_encoders},
         read,
         key=folder.fingerprint(dtype),
         device=device,
@@ -180,13 +234,13 @@ def place(model: nn.Module, *, device: torch.device, dtype: str, offload: bool =
     return model
 
 
-def check_unet(folder: Folder, config: dict[str, Any], *, channels: int) -> Reader:
+def check_unet(folder: DiffusersCheckpoint, config: dict[str, Any], *, channels: int) -> EncodePrompts:
     """How the prompts of this model are read. ValueError, one sentence, when its UNet is not asked with a noisy picture
     of `channels` and a text alone.
     """
     kind = config.get("_class_name")
     if kind == "MultiViewUNetModel" and not config.get("ip_dim"):
-        return read_clip
+        return encode_clip
     if kind != "UNet2DConditionModel":
         raise ValueError(f"prior: {folder.root} holds a {kind}, which does not denoise single pictures from a text.")
     if config["in_channels"] != channels:
@@ -198,18 +252,18 @@ def check_unet(folder: Folder, config: dict[str, Any], *, channels: int) -> Read
     camera = labels == "projection" and config.get("projection_class_embeddings_input_dim") == 16
     if config.get("num_class_embeds") or (labels is not None and not camera):
         raise ValueError(f"prior: the UNet of {folder.root} wants a noise level or a class: it upscales pictures.")
-    towers = [folder.parts[name] for name in folder.towers]
-    if extra == "text_time" and towers == ["CLIPTextModel", "CLIPTextModelWithProjection"]:
-        return read_two_clips
-    if extra == "text" and towers == ["T5EncoderModel"]:
-        return read_t5
-    if extra is None and towers == ["CLIPTextModel"]:
-        return read_clip
-    named = ", ".join(folder.towers) or "no text encoder"
+    text_encoders = [folder.parts[name] for name in folder.text_encoders]
+    if extra == "text_time" and text_encoders == ["CLIPTextModel", "CLIPTextModelWithProjection"]:
+        return encode_sdxl
+    if extra == "text" and text_encoders == ["T5EncoderModel"]:
+        return encode_t5
+    if extra is None and text_encoders == ["CLIPTextModel"]:
+        return encode_clip
+    named = ", ".join(folder.text_encoders) or "no text encoder"
     raise ValueError(f"prior: {folder.root} has {named}, which is no model known here; a refiner cannot be used.")
 
 
-def read_schedule(folder: Folder) -> Schedule:
+def read_schedule(folder: DiffusersCheckpoint) -> Schedule:
     try:
         return Schedule.from_config(folder.scheduler())
     except ValueError as error:
@@ -220,7 +274,7 @@ def read_schedule(folder: Folder) -> Schedule:
         ) from error
 
 
-def native_side(folder: Folder, config: dict[str, Any], vae: dict[str, Any] | None) -> int:
+def native_side(folder: DiffusersCheckpoint, config: dict[str, Any], vae: dict[str, Any] | None) -> int:
     """Side in pixels of the pictures that a network was made for."""
     size = config.get("sample_size", config.get("image_size"))
     sides = set(size if isinstance(size, list | tuple) else [size])

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from splatdistill.priors import engine as engines
 from splatdistill.priors import parts
 from splatdistill.priors.base import Choice
-from splatdistill.priors.network import Text, UNetPrior, keep_bf16, pick_dtype, resize
-from splatdistill.priors.packed import Question
+from splatdistill.priors.network import DenoiserInput, Text, UNetPrior, keep_bf16, pick_dtype, resize
+from splatdistill.priors.packed import UNetInput
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.vocabulary import META_FILE, Advice, Vocabulary
-from splatdistill.priors.volume import FeatureVolume, beside
+from splatdistill.priors.volume import FeatureVolume, concat_features
 
 NUM_MARKS = 4
 """Of the tokenizer's entries the first are no words: padding, unknown, beginning and end."""
@@ -37,7 +37,7 @@ def pixel_shuffle(x0: Tensor, patch: int) -> Tensor:
 class MultiViewPrior(UNetPrior):
     """The `Prior` protocol on a diffusers folder with unet, scheduler, text_encoder and tokenizer, all frozen.
 
-    The networks may be those of `parts` or those of diffusers and transformers, which are asked in the same way.
+    The networks may be those of `parts` or those of diffusers and transformers, which are called in the same way.
     """
 
     supports_single_view_cameras = True
@@ -123,25 +123,16 @@ class MultiViewPrior(UNetPrior):
             raise ValueError(f"prompt: {refusal}")
         self.nearest = choice.nearest
 
-    def answer(
-        self,
-        xt: Tensor,
-        t: Tensor,
-        *,
-        text: Tensor,
-        cameras: Tensor | None,
-        pooled: Tensor | None = None,
-        joint_rows: int = 0,
-    ) -> Tensor:
+    def infer(self, inputs: DenoiserInput) -> Tensor:
         if self.engine is None:
-            return super().answer(xt, t, text=text, cameras=cameras, pooled=pooled, joint_rows=joint_rows)
-        seen, more = self._told(xt, cameras, pooled)
-        seen = seen.contiguous(memory_format=torch.channels_last)
-        question = Question(seen, t, text, more["class_labels"], num_views=self.num_views, joint_rows=joint_rows)
-        return self.engine(question)
+            return super().infer(inputs)
+        sample, conditioning = self._unet_inputs(inputs.xt, inputs.cameras, inputs.pooled)
+        sample, labels = sample.contiguous(memory_format=torch.channels_last), conditioning["class_labels"]
+        views = {"num_views": self.num_views, "joint_rows": inputs.joint_rows}
+        return self.engine(UNetInput(sample, inputs.t, inputs.text, labels, **views))
 
-    def _trial(self) -> Question:
-        """A question of the shape that distillation asks most: a group of views under two conditions."""
+    def _trial(self) -> UNetInput:
+        """Inputs of the shape that distillation has most often: a group of views under two conditions."""
         config, rows = self.unet.config, 2 * self.num_views
         draw = torch.Generator().manual_seed(0)
         shapes = (
@@ -149,10 +140,10 @@ class MultiViewPrior(UNetPrior):
             (rows, self.text_encoder.config.max_position_embeddings, config["cross_attention_dim"]),
             (rows, config["projection_class_embeddings_input_dim"]),
         )
-        seen, text, told = (torch.randn(shape, generator=draw).to(self.device) for shape in shapes)
+        sample, text, labels = (torch.randn(shape, generator=draw).to(self.device) for shape in shapes)
         t = torch.full((rows,), len(self.alphas_cumprod) // 2, device=self.device)
-        seen = seen.contiguous(memory_format=torch.channels_last)
-        return Question(seen, t, text, told, num_views=self.num_views, joint_rows=rows)
+        sample = sample.contiguous(memory_format=torch.channels_last)
+        return UNetInput(sample, t, text, labels, num_views=self.num_views, joint_rows=rows)
 
     def encode(self, rgb: Tensor) -> Tensor:
         return pixel_unshuffle(resize(rgb, self.image_size), self.patch)
@@ -160,10 +151,10 @@ class MultiViewPrior(UNetPrior):
     def decode(self, x0: Tensor) -> Tensor:
         return pixel_shuffle(x0, self.patch)
 
-    def _told(self, xt: Tensor, cameras: Tensor | None, pooled: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+    def _unet_inputs(self, xt: Tensor, cameras: Tensor | None, pooled: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
         assert cameras is not None and pooled is not None
-        seen = beside(xt, self.volume.render(self._planes_of(pooled), pooled, cameras))
-        return seen, {"class_labels": torch.cat([cameras, pooled], -1)}
+        sample = concat_features(xt, self.volume.render(self._planes_of(pooled), pooled, cameras))
+        return sample, {"class_labels": torch.cat([cameras, pooled], -1)}
 
     @torch.no_grad()
     def _planes_of(self, words: Tensor) -> Tensor:
@@ -198,8 +189,8 @@ def encode_text(prompts: list[str], *, text_encoder: Any, tokenizer: Any) -> Tex
 def read_words(ids: Tensor, *, text_encoder: Any) -> Text:
     """As `encode_text`, of word numbers [P,T].
 
-    The sum is what the levels of the UNet hear that have no attention. Pooled token states would do, but begin nearly
-    alike for all captions, and training takes ten times as many pictures before a caption matters.
+    The sum conditions the resolutions of the UNet that have no attention. Pooled token states would do, but
+    begin nearly alike for all captions, and training takes ten times as many images before a caption matters.
     """
     vectors = text_encoder.get_input_embeddings()(ids)
     words = (vectors * (ids >= NUM_MARKS)[..., None]).sum(1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from splatdistill.io.files import read_cache, write_cache
 from splatdistill.priors import compiler, graph
-from splatdistill.priors.packed import Engine, PackedUNet, Question
+from splatdistill.priors.packed import Engine, PackedUNet, UNetInput
 from splatdistill.priors.unet import UNet
 from splatdistill.utils.cpu import processor
 
@@ -31,7 +31,7 @@ CLOSE = 1e-5
 size, sums of up to 2,600 products to about the square root of that many times as much, in another order."""
 
 
-def pick(name: str, unet: nn.Module, *, dtype: str, trial: Question) -> Engine | None:
+def pick(name: str, unet: nn.Module, *, dtype: str, trial: UNetInput) -> Engine | None:
     """The engine called `name` for a UNet with its view attention installed; None where the UNet itself is the engine.
 
     auto is onnxruntime where that is installed and answers `trial` as torch does. ValueError, one sentence, for an
@@ -41,7 +41,7 @@ def pick(name: str, unet: nn.Module, *, dtype: str, trial: Question) -> Engine |
     """
     if name not in NAMES:
         raise ValueError(f"network_engine must be {', '.join(NAMES[:-1])} or {NAMES[-1]}, not {name}.")
-    suits = isinstance(unet, UNet) and dtype == "fp32" and trial.seen.device.type == "cpu"
+    suits = isinstance(unet, UNet) and dtype == "fp32" and trial.sample.device.type == "cpu"
     if name == "onnx" and not suits:
         raise ValueError("network_engine: onnx computes the embedded prior in fp32 on a CPU only; take torch or auto.")
     if name == "onnx" and not installed():
@@ -57,7 +57,7 @@ def pick(name: str, unet: nn.Module, *, dtype: str, trial: Question) -> Engine |
     return other if name == "onnx" or _is_exact(other, unet, trial) else PackedUNet(unet)
 
 
-def _is_exact(other: OnnxUNet, unet: UNet, trial: Question) -> bool:
+def _is_exact(other: OnnxUNet, unet: UNet, trial: UNetInput) -> bool:
     """Whether onnxruntime answers `trial` as torch does: asked once for each model, processor and pair of versions, and
     known from the cache from then on.
     """
@@ -103,8 +103,8 @@ def installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("onnxruntime", "onnx"))
 
 
-def difference(engine: Callable[[Question], Tensor], other: Callable[[Question], Tensor], question: Question) -> float:
+def difference(engine: Callable[[UNetInput], Tensor], other: Callable[[UNetInput], Tensor], inputs: UNetInput) -> float:
     """Relative, L2."""
     with torch.no_grad():
-        answers = engine(question), other(question)
+        answers = engine(inputs), other(inputs)
     return float((answers[0] - answers[1]).norm() / answers[1].norm())

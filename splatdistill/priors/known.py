@@ -23,7 +23,7 @@ from splatdistill.priors.mixture import choose, coarse, keep_likely, seed_logits
 from splatdistill.priors.network import keep_bf16, pick_dtype, resize
 from splatdistill.priors.oracles import ParticleScore
 from splatdistill.priors.paints import GUESSED, Painted, able, assign
-from splatdistill.priors.refine import COARSE, Accuracy, Belief, Refiner, combine, linear_answer
+from splatdistill.priors.refine import COARSE, Accuracy, Posterior, Refiner, combine, linear_answer
 from splatdistill.priors.schedule import Schedule, alpha_sigma
 from splatdistill.priors.vocabulary import META_FILE, VOLUMES, Advice, Vocabulary
 from splatdistill.scene.cameras import camera_token
@@ -129,23 +129,28 @@ class KnownPrior:
         return (x0[:, :3] * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
     def embed(
-        self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
+        self,
+        prompt: str | Sequence[str],
+        cameras: Cameras | None,
+        *,
+        use_camera_embedding: bool = True,
+        cross_view_attention: bool = True,
     ) -> KnownCondition:
         """ValueError without cameras, or where the views are not of one object. View words change nothing."""
-        if cameras is None or not token:
+        if cameras is None or not use_camera_embedding:
             raise ValueError("views.token must be on: this prior shows what it knows from the cameras of the views.")
         read = [self._find(one) for one in ([prompt] if isinstance(prompt, str) else dict.fromkeys(prompt))]
         if any(other is not read[0] and not _same(other, read[0]) for other in read):
             raise ValueError("This prior reads one prompt for all views of an object.")
         tokens = send(camera_token(cameras), self.device)
         return KnownCondition(
-            text=self.refiner.tokens.detach().expand(len(cameras), -1, -1), camera=tokens, joint=not alone,
-            candidates=read[0], cameras=cameras,
+            text=self.refiner.tokens.detach().expand(len(cameras), -1, -1), camera=tokens,
+            cross_view_attention=cross_view_attention, candidates=read[0], cameras=cameras,
         )  # fmt: skip
 
     @torch.no_grad()
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
-        """fp32 epsilon for each of K conditions; views that see each other have one timestep in a group."""
+        """fp32 epsilon for each of K conditions; views that attend to each other have one timestep in a group."""
         alpha, sigma = alpha_sigma(self.alphas_cumprod, t)
         answers = [self._x0(xt, t, condition, alpha=alpha, sigma=sigma) for condition in conditions]
         return [(xt - alpha * x0) / sigma for x0 in answers]
@@ -159,24 +164,25 @@ class KnownPrior:
         if condition.candidates is None:
             mean, spread = self.anything["mean"].expand_as(xt), self.anything["variance"]
             return linear_answer(xt, mean, alpha=alpha, sigma=sigma, spread=spread)[0]
-        views = self.num_views if condition.joint else 1
+        views = self.num_views if condition.cross_view_attention else 1
         if len(xt) % views:
             raise ValueError(f"The number of views ({len(xt)}) must be a multiple of {views} for this prior.")
-        seen: dict[bytes, Seen] = {}
+        seen: dict[bytes, RenderedCandidates] = {}
         found = []
         for first in range(0, len(xt), views):
             rows = slice(first, first + views)
             cameras = self._here(condition.cameras, rows)
             name = cameras.viewmats.cpu().numpy().tobytes() + cameras.Ks.cpu().numpy().tobytes()
-            seen.setdefault(name, Seen(self, condition.candidates, cameras))
-            found.append(seen[name].belief(xt[rows], alpha=alpha[first].flatten(), sigma=sigma[first].flatten()))
-        features, spread, doubt = (
-            torch.cat([getattr(belief, part)[0] for belief in found]) for part in ("features", "spread", "doubt")
+            seen.setdefault(name, RenderedCandidates(self, condition.candidates, cameras))
+            found.append(seen[name].posterior(xt[rows], alpha=alpha[first].flatten(), sigma=sigma[first].flatten()))
+        features, spread, between = (
+            torch.cat([getattr(posterior, part)[0] for posterior in found])
+            for part in ("features", "spread", "between")
         )
         with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
             out, base, unit = self.refiner(
-                xt, t, features=features, spread=spread, doubt=doubt, cameras=condition.camera, alpha=alpha,
-                sigma=sigma, joint=condition.joint,
+                xt, t, features=features, spread=spread, between=between, cameras=condition.camera, alpha=alpha,
+                sigma=sigma, cross_view_attention=condition.cross_view_attention,
             )  # fmt: skip
         return base + unit * out
 
@@ -240,7 +246,7 @@ class KnownPrior:
         return rgba_white(*paint(seen, tints, luminance=bare))
 
 
-class Seen:
+class RenderedCandidates:
     """What the candidates show to some cameras: small pictures of all, and full ones of those that were likely."""
 
     def __init__(self, prior: KnownPrior, candidates: Candidates, cameras: Cameras) -> None:
@@ -248,7 +254,7 @@ class Seen:
         self._full: dict[int, Tensor] = {}
         self._small: Tensor | None = None
 
-    def belief(self, xt: Tensor, *, alpha: Tensor, sigma: Tensor) -> Belief:
+    def posterior(self, xt: Tensor, *, alpha: Tensor, sigma: Tensor) -> Posterior:
         """Of one ring xt [V,4,H,W]; alpha, sigma: [1]."""
         prior, few = self.prior, len(self.candidates.numbers)
         if few == 1:

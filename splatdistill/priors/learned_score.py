@@ -48,7 +48,7 @@ class LearnedScore(ABC):
         self.alphas_cumprod = alphas_cumprod
         self.dropout = dropout
         self.particles = particles
-        self.chunks = MicroBatches()
+        self.micro_batches = MicroBatches()
         self._adam = Adam([{"params": self.parameters.values(), "lr": lr}], betas=(0.9, 0.99))
 
     @abstractmethod
@@ -105,7 +105,7 @@ class LearnedScore(ABC):
             for parameter, grad in zip(self.parameters.values(), self._grads, strict=True):
                 parameter.grad = grad
         if len(xt):
-            self.chunks.run(learn, len(xt))
+            self.micro_batches.run(learn, len(xt))
         ranks.all_reduce(p.grad for p in self.parameters.values() if p.grad is not None)
         skipped = any_nonfinite(p.grad for p in self.parameters.values() if p.grad is not None)
         self._adam.step(skip=skipped)
@@ -170,10 +170,10 @@ class LearnedScore(ABC):
         }
 
     def _answers(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        return self.chunks.run(lambda part: self.forward(xt[part], t[part], tokens[part]), len(xt))
+        return self.micro_batches.run(lambda part: self.forward(xt[part], t[part], tokens[part]), len(xt))
 
     def _still(self, xt: Tensor, t: Tensor) -> Tensor:
-        return self.chunks.run(lambda part: self.frozen(xt[part], t[part]), len(xt))
+        return self.micro_batches.run(lambda part: self.frozen(xt[part], t[part]), len(xt))
 
     def _epsilon(self, out: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = self._levels(t)

@@ -1,4 +1,4 @@
-"""VSD's second score on a UNet prior: low-rank adapters on the prior's own network and a camera of its own."""
+"""The LoRA score of VSD and ESD: low-rank adapters and a camera embedding on the prior's own network."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from splatdistill.priors.learned_score import LearnedScore
-from splatdistill.priors.network import NetworkPrior
+from splatdistill.priors.network import DenoiserInput, NetworkPrior
 from splatdistill.utils import rng
 
 # Small UNets attend at their lowest resolutions only: without the convolutions nothing else could adapt. The first and
-# the last layer, and those that hear the timestep, are next to nothing in size and lower the loss by a tenth.
+# the last layer, and those of the timestep, are next to nothing in size and lower the loss by a tenth.
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "conv1", "conv2"]
 TARGETS += ["conv_in", "conv_out", "conv_shortcut", "time_emb_proj"]
-ADAPTER = "second_score"
+ADAPTER = "second_score"  # a part of the names in checkpoints
 
 
 class LoRAScore(LearnedScore):
     """One network, two states: with the adapters it is the score of the renders, without them the prior.
 
     It starts as the prior of single views: the adapters and the camera's last layer are zero. The prior's own camera
-    token is used where the prior has learned it for single views, and silent where not.
+    embedding is used where the prior was trained with it on single views, and is zero elsewhere.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LoRAScore(LearnedScore):
             dropout=dropout,
             particles=particles,
         )
-        self.chunks = prior.chunks
+        self.micro_batches = prior.micro_batches
 
     @classmethod
     def attach(cls, prior: NetworkPrior, **settings: Any) -> LoRAScore:
@@ -110,7 +110,7 @@ class LoRAScore(LearnedScore):
 
     def _answer(self, xt: Tensor, t: Tensor, *, cameras: Tensor | None) -> Tensor:
         text, pooled = self.condition.text, self.condition.pooled
-        return self.prior.denoise(xt, t, text=text, pooled=pooled, cameras=cameras)
+        return self.prior.denoise(DenoiserInput(xt, t, text, cameras, pooled))
 
     @contextmanager
     def _active(self, tokens: Tensor) -> Iterator[None]:
@@ -131,7 +131,7 @@ class LoRAScore(LearnedScore):
 
 @dataclass
 class _Switch:
-    """Whether the adapters of a network are heard."""
+    """Whether the adapters of a network are on."""
 
     on: bool = False
 

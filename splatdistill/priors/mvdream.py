@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from splatdistill.priors.text import CLIP_TOKENS, Tower
+from splatdistill.priors.text_encoders import CLIP_TOKENS, TextEncoder
 
 NUM_VIEWS = 4  # that it was trained on
 IMAGE_SIZE = 256  # pixels
@@ -87,10 +87,10 @@ def load(path: Path) -> MVDreamNetworks:
     return MVDreamNetworks(make_unet(state["unet"]), make_vae(state["vae"]), state["levels"]["alphas_cumprod"].float())
 
 
-def load_tower(path: Path, *, device: torch.device) -> Tower:
+def load_text_encoder(path: Path, *, device: torch.device) -> TextEncoder:
     """The text encoder inside the file, with the tokenizer that comes with us."""
     model: Any = make_text_encoder(_split(read(path), path)["text"])
-    return Tower(model.to(device), make_tokenizer())
+    return TextEncoder(model.to(device), make_tokenizer())
 
 
 def _split(state: State, path: Path) -> dict[str, dict[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""What all priors with a network share: conditions as rows of one call, epsilon, chunks of views, adapters."""
+"""What all priors with a network share: conditions as rows of one call, epsilon, micro-batches, adapters."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ class Text:
     pooled: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class DenoiserInput:
+    """What a network is asked at R rows. xt: [R,C,h,w]; t: [R]; text: [R,T,D] or [1,T,D]; cameras: [R,16] embeddings,
+    None or zeros for no camera; pooled: [R,P] or [1,P]. The first `joint_rows` rows attend to each other in groups.
+    """
+
+    xt: Tensor
+    t: Tensor
+    text: Tensor
+    cameras: Tensor | None = None
+    pooled: Tensor | None = None
+    joint_rows: int = 0
+
+
 class Adapters(Protocol):
     """What is on a network beside its own layers, and can be taken off again."""
 
@@ -46,9 +60,9 @@ class NetworkPrior(ABC):
     """In bf16: convolutions and linear layers alone, under autocast, in place of the whole network."""
     sees_alpha = False
     engine: Engine | None = None
-    """What computes `answer` in place of the network."""
+    """What computes `infer` in place of the network."""
     graphs: graph.Graphs | None = None
-    """What replays predictions and the second score, where they are made of many small kernels."""
+    """What replays predictions and the variational score, where they are made of many small kernels."""
     compiled: compiler.Compiled | None = None
     """What runs in place of the frozen network for predictions."""
 
@@ -70,7 +84,7 @@ class NetworkPrior(ABC):
         self.alphas_cumprod: Tensor = schedule.alphas_cumprod.to(self.device)
         self.prediction: Prediction = schedule.prediction
         self.num_views, self.image_size, self.dtype, self.origin = num_views, image_size, dtype, origin
-        self.chunks = MicroBatches()
+        self.micro_batches = MicroBatches()
         self.adapters: Adapters | None = None
         # Of the last call, as it came in and as the device got it.
         self._token: tuple[Tensor | None, Tensor | None] = None, None
@@ -95,24 +109,13 @@ class NetworkPrior(ABC):
     @property
     @abstractmethod
     def time_embedding(self) -> nn.Module:
-        """The part of the network with a last layer `linear_2` whose output tells it the timestep."""
+        """The part of the network with a last layer `linear_2` whose output is its embedding of the timestep."""
 
     @abstractmethod
-    def denoise(
-        self,
-        xt: Tensor,
-        t: Tensor,
-        *,
-        text: Tensor,
-        cameras: Tensor | None,
-        pooled: Tensor | None = None,
-        joint_rows: int = 0,
-        run: Callable[..., Any] | None = None,
-    ) -> Tensor:
-        """The network's own answer in fp32, as `prediction` names it, at R rows xt [R,C,h,w]; differentiable.
+    def denoise(self, inputs: DenoiserInput, *, run: Callable[..., Any] | None = None) -> Tensor:
+        """The network's own answer [R,C,h,w] in fp32, as `prediction` names it; differentiable.
 
-        text: [R,T,D] or [1,T,D]; pooled: [R,P] or [1,P]. cameras: [R,16], None or zeros for no camera. The first
-        `joint_rows` rows see each other in groups. run: what is called in place of the network.
+        run: what is called in place of the network.
         """
 
     @property
@@ -127,44 +130,51 @@ class NetworkPrior(ABC):
         """In the network's own type, unless autocast converts to it."""
         return x.bfloat16() if self.dtype == "bf16" and not self.mixed else x
 
-    def answer(self, xt: Tensor, t: Tensor, **conditions: Any) -> Tensor:
+    def infer(self, inputs: DenoiserInput) -> Tensor:
         """As `denoise`, of the frozen network: without a gradient, and maybe by an engine of its own."""
-        return self.denoise(xt, t, run=self.compiled, **conditions)
+        return self.denoise(inputs, run=self.compiled)
 
     def embed(
-        self, prompt: str | Sequence[str], cameras: Cameras | None, *, token: bool = True, alone: bool = False
+        self,
+        prompt: str | Sequence[str],
+        cameras: Cameras | None,
+        *,
+        use_camera_embedding: bool = True,
+        cross_view_attention: bool = True,
     ) -> Condition:
-        """One condition for V cameras, or for as many views as there are prompts when no camera is told; `predict`
-        spreads a single one.
+        """One condition for V cameras, or for as many views as there are prompts where no camera is given; `predict`
+        repeats a single one.
         """
         read = [self._encode(p) for p in ([prompt] if isinstance(prompt, str) else prompt)]
         text = joined([x.tokens for x in read])
         pooled = joined([x.pooled for x in read if x.pooled is not None]) if read[0].pooled is not None else None
-        if cameras is None or not token or not (self.supports_single_view_cameras if alone else self.knows_cameras):
+        knows = self.knows_cameras if cross_view_attention else self.supports_single_view_cameras
+        if cameras is None or not use_camera_embedding or not knows:
             return Condition(text=text, camera=None, pooled=pooled)
         here = camera_token(cameras)
         if here is not self._token[0]:
             self._token = here, send(here, self.device)
-        return Condition(text=text, camera=self._token[1], pooled=pooled, joint=not alone)
+        return Condition(text=text, camera=self._token[1], pooled=pooled, cross_view_attention=cross_view_attention)
 
     @torch.no_grad()
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         """fp32 epsilon for each of K conditions, K tensors like xt [V,C,h,w], in one network call; t: [V] int64.
 
-        Views of conditions with cameras, if they are joint, attend to each other in consecutive groups of `num_views`.
+        With cross-view attention, views of conditions with cameras attend to each other in consecutive groups of
+        `num_views`.
         """
         num = len(xt)
-        # Rows that see each other go first, because the joint rows of the view attention are the first ones.
-        together = [c.joint and c.camera is not None for c in conditions]
+        # Rows that attend to each other go first, because the joint rows of the view attention are the first ones.
+        together = [c.cross_view_attention and c.camera is not None for c in conditions]
         order = sorted(range(len(conditions)), key=lambda k: not together[k])
         joint = num * sum(together)
         if joint and num % self.num_views:
             raise ValueError(f"The number of views ({num}) must be a multiple of {self.num_views} for this prior.")
-        text, pooled = self._words([conditions[k] for k in order], num)
+        text, pooled = self._texts([conditions[k] for k in order], num)
         cameras = joined([c if (c := conditions[k].camera) is not None else xt.new_zeros(num, 16) for k in order])
-        told = (text, cameras) if pooled is None else (text, cameras, pooled)
-        chunks = self.recorded(self._epsilon, xt.detach(), t, *told, joint=joint).chunk(len(conditions))
-        return [chunks[order.index(k)] for k in range(len(conditions))]
+        inputs = (text, cameras) if pooled is None else (text, cameras, pooled)
+        found = self.recorded(self._epsilon, xt.detach(), t, *inputs, joint=joint).chunk(len(conditions))
+        return [found[order.index(k)] for k in range(len(conditions))]
 
     def _epsilon(
         self, xt: Tensor, t: Tensor, text: Tensor, cameras: Tensor, pooled: Tensor | None = None, *, joint: int
@@ -176,21 +186,19 @@ class NetworkPrior(ABC):
         def answer(part: slice) -> Tensor:
             some = None if pooled is None else pooled[part]
             left = max(0, joint - part.start)
-            return self.answer(
-                x[part], rows[part], text=text[part], pooled=some, cameras=cameras[part], joint_rows=left
-            )
+            return self.infer(DenoiserInput(x[part], rows[part], text[part], cameras[part], some, joint_rows=left))
 
-        out = self.chunks.run(answer, len(x), group=self.num_views if joint else 1)
+        out = self.micro_batches.run(answer, len(x), group=self.num_views if joint else 1)
         alpha, sigma = alpha_sigma(self.alphas_cumprod, rows)
         return to_epsilon(self.prediction, out, x, alpha=alpha, sigma=sigma)
 
     def recorded(self, call: Callable[..., Tensor], *inputs: Tensor, **settings: Any) -> Tensor:
         """`call(*inputs, **settings)`, by a CUDA graph where there is one and all rows fit into memory at once."""
-        if self.graphs is None or self.chunks.rows is not None:
+        if self.graphs is None or self.micro_batches.rows is not None:
             return call(*inputs, **settings)
         return self.graphs.run(call, *inputs, **settings)
 
-    def _words(self, conditions: Sequence[Condition], num: int) -> tuple[Tensor, Tensor | None]:
+    def _texts(self, conditions: Sequence[Condition], num: int) -> tuple[Tensor, Tensor | None]:
         """Token states [K num,T,D] and vectors [K num,P] of K conditions for `num` views each. Those of the last call
         are kept, because a run asks with the same words in every step.
         """
@@ -203,13 +211,13 @@ class NetworkPrior(ABC):
 
 
 class UNetPrior(NetworkPrior):
-    """A UNet of diffusers, or one that is asked like it. With a camera token it gets self-attention across views."""
+    """A UNet of diffusers, or one with its interface. With a camera embedding it gets cross-view attention."""
 
     def __init__(self, unet: nn.Module, **settings: Any) -> None:
         super().__init__(unet, **settings)
         self.knows_cameras = self.unet.config["class_embed_type"] == "projection"
         self.views = install_view_attention(unet) if self.knows_cameras else None
-        # SDXL is told the size that a picture had, what was cut off it and the size it should have.
+        # SDXL is conditioned on the size of an image, its crop and the size that it should have.
         size = self.image_size
         self._sizes = torch.tensor([[size, size, 0, 0, size, size]], device=self.device)
 
@@ -221,30 +229,21 @@ class UNetPrior(NetworkPrior):
     def time_embedding(self) -> nn.Module:
         return self.unet.time_embedding
 
-    def denoise(
-        self,
-        xt: Tensor,
-        t: Tensor,
-        *,
-        text: Tensor,
-        cameras: Tensor | None,
-        pooled: Tensor | None = None,
-        joint_rows: int = 0,
-        run: Callable[..., Any] | None = None,
-    ) -> Tensor:
+    def denoise(self, inputs: DenoiserInput, *, run: Callable[..., Any] | None = None) -> Tensor:
+        xt, cameras, pooled = inputs.xt, inputs.cameras, inputs.pooled
         if self.views is not None:
-            self.views.num_views, self.views.joint_rows = self.num_views, joint_rows
+            self.views.num_views, self.views.joint_rows = self.num_views, inputs.joint_rows
             cameras = cameras if cameras is not None else xt.new_zeros(len(xt), 16)
         pooled = None if pooled is None else pooled.expand(len(xt), -1)
-        seen, more = self._told(xt, cameras, pooled)
-        seen = self._as_read(seen).contiguous(memory_format=torch.channels_last)
-        text = self._as_read(text).expand(len(xt), -1, -1)
+        sample, conditioning = self._unet_inputs(xt, cameras, pooled)
+        sample = self._as_read(sample).contiguous(memory_format=torch.channels_last)
+        text = self._as_read(inputs.text).expand(len(xt), -1, -1)
         with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.dtype == "bf16" and self.mixed):
-            out = (run or self.network)(seen, t, text, return_dict=False, **more)[0].float()
+            out = (run or self.network)(sample, inputs.t, text, return_dict=False, **conditioning)[0].float()
         return out[:, : xt.shape[1]]  # DeepFloyd's second half is a variance
 
-    def _told(self, xt: Tensor, cameras: Tensor | None, pooled: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
-        """What the UNet sees, and what it is told beside the timestep and the tokens of the text; [R,...] each."""
+    def _unet_inputs(self, xt: Tensor, cameras: Tensor | None, pooled: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+        """The UNet's `sample`, and its conditioning beside timestep and text; tensors [R,...]."""
         more: dict[str, Any] = {} if cameras is None else {"class_labels": self._as_read(cameras)}
         if pooled is not None:
             sizes = self._sizes.expand(len(xt), -1)

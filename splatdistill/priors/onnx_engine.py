@@ -13,7 +13,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from splatdistill.priors.packed import Question, twin
+from splatdistill.priors.packed import UNetInput, twin
 from splatdistill.priors.unet import Block, Embedding, Resnet, Transformer, UNet, sinusoids
 
 OPSET = 20  # the first with Gelu
@@ -21,7 +21,7 @@ MICROSOFT = "com.microsoft"  # onnxruntime's own operators
 
 
 class OnnxUNet:
-    """A UNet computed by onnxruntime, with a session for each shape of question."""
+    """A UNet computed by onnxruntime, with a session for each shape of inputs."""
 
     name = "onnx"
 
@@ -30,31 +30,32 @@ class OnnxUNet:
         self._sessions: dict[tuple[int, ...], Any] = {}
 
     @torch.no_grad()
-    def __call__(self, question: Question) -> Tensor:
-        if question.shape not in self._sessions:
-            self.prepare(question)
-        return torch.from_numpy(self._sessions[question.shape].run(None, self._arrays(question))[0])
+    def __call__(self, inputs: UNetInput) -> Tensor:
+        if inputs.shape not in self._sessions:
+            self.prepare(inputs)
+        return torch.from_numpy(self._sessions[inputs.shape].run(None, self._arrays(inputs))[0])
 
     @torch.no_grad()
-    def prepare(self, question: Question) -> str:
-        """Makes the session for questions of this shape. Returns a hash of its model, weights included."""
-        graph = OnnxGraph(self._unet, question, self._arrays(question))
+    def prepare(self, inputs: UNetInput) -> str:
+        """Makes the session for inputs of this shape. Returns a hash of its model, weights included."""
+        graph = OnnxGraph(self._unet, inputs, self._arrays(inputs))
         model = graph.model().SerializeToString()
-        self._sessions[question.shape] = start(model, graph.weights)
+        self._sessions[inputs.shape] = start(model, graph.weights)
         digest = hashlib.sha256(model)
         for weight in graph.weights.values():
             digest.update(weight.data)
         return digest.hexdigest()
 
-    def _arrays(self, question: Question) -> dict[str, np.ndarray]:
-        inputs = {
-            "seen": question.seen,
-            "waves": sinusoids(question.t, self._unet.conv_in.out_channels),
-            "text": question.text,
-            "told": question.told,
-            "known": (question.told != 0).any(-1, keepdim=True).float(),  # as `install_view_attention` has it
+    def _arrays(self, inputs: UNetInput) -> dict[str, np.ndarray]:
+        arrays = {
+            "sample": inputs.sample,
+            "sinusoids": sinusoids(inputs.t, self._unet.conv_in.out_channels),
+            "text": inputs.text,
+            "class_labels": inputs.class_labels,
+            # As `install_view_attention` has it.
+            "has_camera": (inputs.class_labels != 0).any(-1, keepdim=True).float(),
         }
-        return {name: x.contiguous().numpy() for name, x in inputs.items()}
+        return {name: x.contiguous().numpy() for name, x in arrays.items()}
 
 
 def start(model: bytes, weights: Mapping[str, np.ndarray]) -> Any:
@@ -68,23 +69,23 @@ def start(model: bytes, weights: Mapping[str, np.ndarray]) -> Any:
 
 
 class OnnxGraph:
-    """Nodes of a UNet for one shape of question, with its weights beside them, by name: in the model they would be
+    """Nodes of a UNet for one shape of inputs, with its weights beside them, by name: in the model they would be
     copied three times. Methods take and return names of values.
     """
 
-    def __init__(self, unet: UNet, question: Question, inputs: dict[str, np.ndarray]) -> None:
-        self._question, self._inputs = question, inputs
+    def __init__(self, unet: UNet, inputs: UNetInput, arrays: dict[str, np.ndarray]) -> None:
+        self._inputs, self._arrays = inputs, arrays
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self.weights: dict[str, np.ndarray] = {}
-        self._rows = len(question.seen)
+        self._rows = len(inputs.sample)
         self._out = self._unet(unet)
 
     def model(self) -> onnx.ModelProto:
         def value(name: str, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
             return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
-        inputs = [value(name, array.shape) for name, array in self._inputs.items()]
+        inputs = [value(name, array.shape) for name, array in self._arrays.items()]
         graph = helper.make_graph(self._nodes, "unet", inputs, [value(self._out, None)], self._constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
@@ -140,11 +141,11 @@ class OnnxGraph:
         return self._linear(self._silu(self._linear(x, layer.linear_1)), layer.linear_2)
 
     def _unet(self, unet: UNet) -> str:
-        side = self._question.seen.shape[-1]
-        labels = self._add("Mul", self._embedding("told", unet.class_embedding), "known")
-        self._told = self._silu(self._add("Add", self._embedding("waves", unet.time_embedding), labels))
-        self._text = self._reshape("text", -1, self._question.text.shape[-1])
-        x = self._conv("seen", unet.conv_in)
+        side = self._inputs.sample.shape[-1]
+        labels = self._add("Mul", self._embedding("class_labels", unet.class_embedding), "has_camera")
+        self._embedded = self._silu(self._add("Add", self._embedding("sinusoids", unet.time_embedding), labels))
+        self._text = self._reshape("text", -1, self._inputs.text.shape[-1])
+        x = self._conv("sample", unet.conv_in)
         skips = [(x, side)]
         for block in unet.down_blocks:
             assert isinstance(block, Block)
@@ -179,8 +180,8 @@ class OnnxGraph:
     def _resnet(self, x: str, block: nn.Module, side: int) -> str:
         assert isinstance(block, Resnet)
         inside = self._conv(self._silu(self._group_norm(x, block.norm1, side)), block.conv1)
-        told = self._reshape(self._linear(self._told, block.time_emb_proj), self._rows, -1, 1, 1)
-        scale, shift = self._add("Split", told, axis=1, outputs=2, num_outputs=2)
+        shifts = self._reshape(self._linear(self._embedded, block.time_emb_proj), self._rows, -1, 1, 1)
+        scale, shift = self._add("Split", shifts, axis=1, outputs=2, num_outputs=2)
         scale = self._add("Add", scale, self._constant(torch.ones(1)))
         inside = self._conv(self._silu(self._group_norm(inside, block.norm2, side, scale, shift)), block.conv2)
         return self._add("Add", x if block.conv_shortcut is None else self._conv(x, block.conv_shortcut), inside)
@@ -191,11 +192,11 @@ class OnnxGraph:
         width, count = module.norm.num_channels, side * side
         tokens = self._conv(self._group_norm(x, module.norm, side), module.proj_in)
         tokens = self._reshape(self._add("Transpose", tokens, perm=[0, 2, 3, 1]), -1, width)
-        seen = self._layer_norm(tokens, block.norm1)
-        tokens = self._add("Add", self._attention(seen, seen, block.attn1, width, count, self._groups()), tokens)
-        seen = self._layer_norm(tokens, block.norm2)
+        normed = self._layer_norm(tokens, block.norm1)
+        tokens = self._add("Add", self._attention(normed, normed, block.attn1, width, count, self._groups()), tokens)
+        normed = self._layer_norm(tokens, block.norm2)
         every = [(0, self._rows, 1)]
-        tokens = self._add("Add", self._attention(seen, self._text, block.attn2, width, count, every), tokens)
+        tokens = self._add("Add", self._attention(normed, self._text, block.attn2, width, count, every), tokens)
         inside = self._linear(self._layer_norm(tokens, block.norm3), block.ff.net[0].proj)
         inside, gate = self._add("Split", inside, axis=1, outputs=2, num_outputs=2)
         inside = self._linear(self._add("Mul", inside, self._add("Gelu", gate)), block.ff.net[2])
@@ -208,17 +209,17 @@ class OnnxGraph:
         return self._add("LayerNormalization", x, *weights, axis=-1, epsilon=norm.eps)
 
     def _groups(self) -> list[tuple[int, int, int]]:
-        """First row, last row and rows that see each other, of each part of the rows."""
-        joint, views = min(self._question.joint_rows, self._rows), self._question.num_views
+        """First row, last row and rows that attend to each other, of each part of the rows."""
+        joint, views = min(self._inputs.joint_rows, self._rows), self._inputs.num_views
         return [part for part in ((0, joint, views), (joint, self._rows, 1)) if part[0] < part[1]]
 
     def _attention(
-        self, x: str, seen: str, attn: Any, width: int, count: int, groups: list[tuple[int, int, int]]
+        self, x: str, context: str, attn: Any, width: int, count: int, groups: list[tuple[int, int, int]]
     ) -> str:
-        """x: [R count,W]; seen: those tokens, or the text's [R T,D]."""
+        """x: [R count,W]; context: those tokens, or the text's [R T,D]."""
         query = self._linear(x, attn.to_q)
-        key, value = self._linear(seen, attn.to_k), self._linear(seen, attn.to_v)
-        others = count if seen == x else self._question.text.shape[1]
+        key, value = self._linear(context, attn.to_k), self._linear(context, attn.to_v)
+        others = count if context == x else self._inputs.text.shape[1]
         out = []
         for first, last, views in groups:
             parts = []

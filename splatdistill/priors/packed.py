@@ -1,4 +1,4 @@
-"""The plain UNet asked by torch, with its weights packed once for each shape of question."""
+"""The plain UNet computed by torch, with its weights packed once for each shape of inputs."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from splatdistill.priors.unet import Attention, UNet
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a UNet is asked, fp32. seen: [R,C,h,w]; t: [R]; text: [R,T,D]; told: [R,L]. The first `joint_rows` rows see
-    each other in groups of `num_views`.
+class UNetInput:
+    """What a UNet is called with, fp32. sample: [R,C,h,w]; t: [R]; text: [R,T,D]; class_labels: [R,L], embeddings of
+    cameras among them. The first `joint_rows` rows attend to each other in groups of `num_views`.
     """
 
-    seen: Tensor
+    sample: Tensor
     t: Tensor
     text: Tensor
-    told: Tensor
+    class_labels: Tensor
     num_views: int
     joint_rows: int
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Questions with equal ones are computed in the same way."""
-        return (*self.seen.shape, self.text.shape[1], self.num_views, self.joint_rows)
+        """Inputs with equal ones are computed in the same way."""
+        return (*self.sample.shape, self.text.shape[1], self.num_views, self.joint_rows)
 
 
 class Engine(Protocol):
     name: str
 
-    def __call__(self, question: Question) -> Tensor:
+    def __call__(self, inputs: UNetInput) -> Tensor:
         """The answer [R,C,h,w]."""
         ...
 
@@ -53,19 +53,19 @@ class PackedUNet:
         self._packed: dict[tuple[int, ...], UNet] = {}
 
     @torch.no_grad()
-    def __call__(self, question: Question) -> Tensor:
-        if question.shape not in self._packed:
-            self._packed[question.shape] = self._pack(question)
-        return ask(self._packed[question.shape], question)
+    def __call__(self, inputs: UNetInput) -> Tensor:
+        if inputs.shape not in self._packed:
+            self._packed[inputs.shape] = self._pack(inputs)
+        return ask(self._packed[inputs.shape], inputs)
 
-    def _pack(self, question: Question) -> UNet:
+    def _pack(self, inputs: UNetInput) -> UNet:
         sizes: dict[str, Sequence[int]] = {}
         hooks = [
             layer.register_forward_hook(lambda _, seen, out, name=name: sizes.update({name: seen[0].shape}))
             for name, layer in self._plain.named_modules()
             if isinstance(layer, nn.Conv2d)
         ]
-        ask(self._plain, question)
+        ask(self._plain, inputs)
         for hook in hooks:
             hook.remove()
         packed = twin(self._plain)
@@ -95,9 +95,9 @@ def twin(unet: UNet) -> UNet:
     return copy.deepcopy(unet, {id(parameter): parameter for parameter in unet.parameters()})
 
 
-def ask(unet: UNet, question: Question) -> Tensor:
+def ask(unet: UNet, inputs: UNetInput) -> Tensor:
     """The answer of a UNet with view attention."""
     for module in unet.modules():
         if isinstance(module, Attention) and isinstance(module.processor, ViewAttention):
-            module.processor.num_views, module.processor.joint_rows = question.num_views, question.joint_rows
-    return unet(question.seen, question.t, question.text, question.told)[0]
+            module.processor.num_views, module.processor.joint_rows = inputs.num_views, inputs.joint_rows
+    return unet(inputs.sample, inputs.t, inputs.text, inputs.class_labels)[0]

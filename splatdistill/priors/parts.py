@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from splatdistill.priors.clip_text import CLIPText, WordTokenizer
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.unet import UNet, supports
-from splatdistill.priors.volume import FeatureVolume
-from splatdistill.priors.words_encoder import TextEncoder, WordTokenizer
+from splatdistill.priors.volume import NAMES_IN_FILES, FeatureVolume
 
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model.safetensors", "model.safetensors"
 
@@ -35,8 +36,8 @@ def load_unet(folder: Path) -> nn.Module:
 
 def load_text_encoder(folder: Path) -> Any:
     config = _json(folder / "text_encoder" / "config.json")
-    if TextEncoder.supports(config):
-        return _fill(lambda: TextEncoder(config), folder / "text_encoder" / TRANSFORMERS)
+    if CLIPText.supports(config):
+        return _fill(lambda: CLIPText(config), folder / "text_encoder" / TRANSFORMERS)
     from transformers import CLIPTextModel
 
     return _foreign(CLIPTextModel, folder, "text_encoder", dtype=torch.float32)
@@ -53,7 +54,8 @@ def load_tokenizer(folder: Path) -> WordTokenizer:
 def load_volume(folder: Path) -> FeatureVolume:
     config = _json(folder / "volume" / "config.json")
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
-    return _fill(lambda: FeatureVolume(**settings), folder / "volume" / DIFFUSERS)  # type: ignore[return-value]
+    made = _fill(lambda: FeatureVolume(**settings), folder / "volume" / DIFFUSERS, renamed=NAMES_IN_FILES)
+    return made  # type: ignore[return-value]
 
 
 def load_schedule(folder: Path) -> Schedule:
@@ -71,9 +73,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {name: value.float() for name, value in named.items() if not name.endswith("position_ids")}
 
 
-def _fill(make: Callable[[], nn.Module], path: Path) -> nn.Module:
-    """The module with the weights of a file."""
+def _fill(make: Callable[[], nn.Module], path: Path, *, renamed: Mapping[str, str] = MappingProxyType({})) -> nn.Module:
+    """The module with the weights of a file. renamed: beginnings of their names there, and here."""
     tensors = read_weights(path)
+    for old, new in renamed.items():
+        tensors = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in tensors.items()}
     try:
         with _Undrawn():
             module = make()

@@ -5,7 +5,7 @@ Known beforehand: each value of x_0 is N(f, spread) about the features f, with a
 where f blends several candidates the target differs from f by their variance as well. The best linear answer to
 x_t = alpha x_0 + sigma eps is then
     x_0 = f + gain (x_t - alpha f),    gain = alpha spread / (alpha^2 spread + sigma^2),
-and what is left has the variance doubt + spread sigma^2 / (alpha^2 spread + sigma^2). The network answers with the
+and what is left has the variance between + spread sigma^2 / (alpha^2 spread + sigma^2). The network answers with the
 rest in units of its root, so an untrained one, which says 0, is already the best linear denoiser.
 """
 
@@ -22,7 +22,7 @@ from splatdistill.priors.attention import install_view_attention
 from splatdistill.priors.mixture import blend, coarse, keep_likely, weights
 
 CAMERA = 16
-"""Length of a camera token."""
+"""Length of a camera embedding."""
 COARSE = 16
 """Side of the pictures by which candidates are weighed, pixels."""
 
@@ -58,18 +58,18 @@ def statistics(pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Belief:
+class Posterior:
     """What candidates say of G rings of V views under their posterior. features: [G,V,4,H,W] blended pictures; spread:
-    [G,V,1,H,W] mean square error of the right candidate; doubt: alike, variance between the candidates; weight: [K,G].
+    [G,V,1,H,W] mean square error of the right candidate; between: alike, variance between candidates; weight: [K,G].
     """
 
     features: Tensor
     spread: Tensor
-    doubt: Tensor
+    between: Tensor
     weight: Tensor
 
 
-def believe(
+def infer_posterior(
     xt: Tensor,
     known: Tensor,
     *,
@@ -78,7 +78,7 @@ def believe(
     sigma: Tensor,
     logits: Tensor,
     temperature: Tensor | float,
-) -> Belief:
+) -> Posterior:
     """Of rings xt [G,V,4,H,W], all seen from the cameras of the candidates known [K,V,4,H,W]. alpha, sigma: [G].
 
     Candidates are weighed by their small pictures, which have nearly the likelihoods of all pixels: most of what tells
@@ -92,31 +92,37 @@ def believe(
     return combine(weight, keep_likely(weight), known, accuracy=accuracy)
 
 
-def combine(weight: Tensor, likely: Tensor, known: Tensor, *, accuracy: Accuracy) -> Belief:
-    """The belief by weights `likely` [L,G] of pictures known [L,V,4,H,W]; weight: of all candidates, for the record."""
-    features, doubt = blend(likely, known[:, None])
-    return Belief(features, torch.einsum("kg,k...->g...", likely, accuracy.variance(known)), doubt, weight)
+def combine(weight: Tensor, likely: Tensor, known: Tensor, *, accuracy: Accuracy) -> Posterior:
+    """The posterior by weights `likely` [L,G] of images known [L,V,4,H,W]; weight: of all candidates, as a record."""
+    features, between = blend(likely, known[:, None])
+    return Posterior(features, torch.einsum("kg,k...->g...", likely, accuracy.variance(known)), between, weight)
 
 
 def linear_answer(
-    xt: Tensor, features: Tensor, *, alpha: Tensor, sigma: Tensor, spread: Tensor | float, doubt: Tensor | float = 0.0
+    xt: Tensor,
+    features: Tensor,
+    *,
+    alpha: Tensor,
+    sigma: Tensor,
+    spread: Tensor | float,
+    between: Tensor | float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """The answer without a network, like xt [R,C,h,w], and the size [R,1,h,w] of what it leaves.
 
     alpha, sigma: [R,1,1,1]. spread: [R,1,h,w] or a number, mean square error of the features of the right candidate;
-    doubt: the variance between the candidates, alike.
+    between: the variance between the candidates, alike.
     """
     total = alpha**2 * spread + sigma**2
     answer = features + alpha * spread / total * (xt - alpha * features)
-    left = torch.as_tensor(doubt) + spread * sigma**2 / total
+    left = torch.as_tensor(between) + spread * sigma**2 / total
     return answer, left.sqrt()
 
 
 class Refiner(nn.Module):
-    """A UNet on `patch` x `patch` unshuffled RGBA pictures that sees the noisy picture and the features beside it.
+    """A UNet on `patch` x `patch` unshuffled RGBA pictures on the channels of the noisy picture and of the features.
 
-    Pictures are [R,4,H,W] in -1..1: colours on white, then alpha; consecutive rows of `num_views` see each other.
-    tokens: what the UNet's cross-attention hears, the same for every picture, since the features say what is shown.
+    Pictures are [R,4,H,W] in -1..1: colours on white, then alpha; consecutive rows of `num_views` attend to
+    each other. tokens: of the UNet's cross-attention, the same for every picture, since the features say what is shown.
     """
 
     def __init__(self, unet: UNet2DConditionModel, *, tokens: Tensor, patch: int, num_views: int) -> None:
@@ -133,22 +139,24 @@ class Refiner(nn.Module):
         *,
         features: Tensor,
         spread: Tensor,
-        doubt: Tensor,
+        between: Tensor,
         cameras: Tensor,
         alpha: Tensor,
         sigma: Tensor,
-        joint: bool = True,
+        cross_view_attention: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The network's answer, and the answer without it and its unit as `linear_answer` gives them.
 
-        t: [R]; spread, doubt: [R,1,H,W]; alpha, sigma: [R,1,1,1]; cameras: [R,16] tokens. joint: views see
-        each other.
+        t: [R]; spread, between: [R,1,H,W]; alpha, sigma: [R,1,1,1]; cameras: [R,16] embeddings.
+        cross_view_attention: views attend to each other.
         """
-        base, unit = linear_answer(xt, features, alpha=alpha, sigma=sigma, spread=spread, doubt=doubt)
-        seen = torch.cat([F.pixel_unshuffle(x, self.patch) for x in (xt, features)], 1)
-        told = F.pad(torch.cat([cameras, doubt.flatten(1).mean(1, keepdim=True).sqrt()], 1), (0, self.width - 1))
-        self.views.num_views, self.views.joint_rows = self.num_views, len(xt) if joint else 0
+        base, unit = linear_answer(xt, features, alpha=alpha, sigma=sigma, spread=spread, between=between)
+        sample = torch.cat([F.pixel_unshuffle(x, self.patch) for x in (xt, features)], 1)
+        class_labels = F.pad(
+            torch.cat([cameras, between.flatten(1).mean(1, keepdim=True).sqrt()], 1), (0, self.width - 1)
+        )
+        self.views.num_views, self.views.joint_rows = self.num_views, len(xt) if cross_view_attention else 0
         text = self.tokens.expand(len(xt), -1, -1)
-        seen = seen.contiguous(memory_format=torch.channels_last)
-        out = self.unet(seen, t, text, class_labels=told, return_dict=False)[0]
+        sample = sample.contiguous(memory_format=torch.channels_last)
+        out = self.unet(sample, t, text, class_labels=class_labels, return_dict=False)[0]
         return F.pixel_shuffle(out.float(), self.patch), base, unit

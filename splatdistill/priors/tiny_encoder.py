@@ -14,14 +14,14 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from splatdistill.priors.codec import Latents
-from splatdistill.priors.find import ENCODER_WEIGHTS, Source
+from splatdistill.priors.latent_space import LatentSpace
 from splatdistill.priors.offload import release
+from splatdistill.priors.resolve import ENCODER_WEIGHTS, ModelSource
 
 _BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
-class TinyLatents(Latents):
+class TinyLatentSpace(LatentSpace):
     """The latents of a frozen AutoencoderTiny, with the scale and shift of its own folder, not of the VAE's.
 
     Those are 1 and 0 for TAESD: what it makes is already scaled as the network wants it.
@@ -44,11 +44,11 @@ class TinyLatents(Latents):
 class TinyEncoder:
     """A folder that holds an AutoencoderTiny. config: of the folder."""
 
-    source: Source
+    source: ModelSource
     config: Mapping[str, Any]
 
     @classmethod
-    def read(cls, source: Source) -> TinyEncoder:
+    def read(cls, source: ModelSource) -> TinyEncoder:
         """ValueError, one sentence, for a folder of something else."""
         path = source.path / "config.json"
         try:

@@ -85,30 +85,30 @@ class UNet(nn.Module):
         class_labels: Tensor,
         return_dict: bool = False,
     ) -> tuple[Tensor]:
-        """Asked as diffusers' is. sample: [R,C,h,w]; timestep: [R]; encoder_hidden_states: [R,T,D]; class_labels:
+        """Called as diffusers' is. sample: [R,C,h,w]; timestep: [R]; encoder_hidden_states: [R,T,D]; class_labels:
         [R,L].
 
         Returns one tensor [R,out_channels,h,w].
         """
         assert not return_dict
         text, t = encoder_hidden_states, sinusoids(timestep, self.config["block_out_channels"][0]).to(sample.dtype)
-        told = self.time_embedding(t) + self.class_embedding(class_labels.to(sample.dtype))
+        embedding = self.time_embedding(t) + self.class_embedding(class_labels.to(sample.dtype))
         down_blocks: Any = self.down_blocks
         up_blocks: Any = self.up_blocks
         x = self.conv_in(sample)
         skips = [x]
         for block in down_blocks:
             for layer in range(len(block.resnets)):
-                x = block(x, layer, told, text)
+                x = block(x, layer, embedding, text)
                 skips.append(x)
             for down in block.downsamplers:
                 x = down.conv(x)
                 skips.append(x)
-        x = self.mid_block(x, 0, told, text)
-        x = self.mid_block.resnets[1](x, told)
+        x = self.mid_block(x, 0, embedding, text)
+        x = self.mid_block.resnets[1](x, embedding)
         for block in up_blocks:
             for layer in range(len(block.resnets)):
-                x = block(torch.cat([x, skips.pop()], 1), layer, told, text)
+                x = block(torch.cat([x, skips.pop()], 1), layer, embedding, text)
             for up in block.upsamplers:
                 x = up.conv(F.interpolate(x, size=skips[-1].shape[-2:], mode="nearest"))
         return (self.conv_out(F.silu(self.conv_norm_out(x))),)
@@ -148,8 +148,8 @@ class Block(nn.Module):
         self.resnets = nn.ModuleList(Resnet(config, channels, width) for channels in inputs)
         self.downsamplers, self.upsamplers = nn.ModuleList(), nn.ModuleList()
 
-    def forward(self, x: Tensor, layer: int, told: Tensor, text: Tensor) -> Tensor:
-        x = self.resnets[layer](x, told)
+    def forward(self, x: Tensor, layer: int, embedding: Tensor, text: Tensor) -> Tensor:
+        x = self.resnets[layer](x, embedding)
         return self.attentions[layer](x, text) if self.attends else x
 
 
@@ -162,7 +162,7 @@ class Resample(nn.Module):
 
 
 class Resnet(nn.Module):
-    """A residual block whose second norm is scaled and shifted by what the network is told."""
+    """A residual block whose second norm is scaled and shifted by the embedding of timestep and class labels."""
 
     def __init__(self, config: Mapping[str, Any], channels: int, width: int) -> None:
         super().__init__()
@@ -174,10 +174,10 @@ class Resnet(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(channels, width, 1) if channels != width else None
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """told: [R,E]."""
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """embedding: [R,E]."""
         inside = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.time_emb_proj(F.silu(told))[:, :, None, None].chunk(2, 1)
+        scale, shift = self.time_emb_proj(F.silu(embedding))[:, :, None, None].chunk(2, 1)
         inside = self.norm2(inside) * (1 + scale) + shift
         inside = self.conv2(F.silu(inside))
         return (x if self.conv_shortcut is None else self.conv_shortcut(x)) + inside
@@ -223,13 +223,13 @@ class TransformerBlock(nn.Module):
 class Attention(nn.Module):
     """`processor` computes it, and may be exchanged, as in diffusers."""
 
-    def __init__(self, width: int, seen: int, *, heads: int) -> None:
-        """seen: width of the tokens that are attended to."""
+    def __init__(self, width: int, context_width: int, *, heads: int) -> None:
+        """context_width: of the tokens that are attended to."""
         super().__init__()
         self.heads = heads
         self.processor: Any = attend
         self.to_q = nn.Linear(width, width, bias=False)
-        self.to_k, self.to_v = nn.Linear(seen, width, bias=False), nn.Linear(seen, width, bias=False)
+        self.to_k, self.to_v = nn.Linear(context_width, width, bias=False), nn.Linear(context_width, width, bias=False)
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
     def set_processor(self, processor: Any) -> None:

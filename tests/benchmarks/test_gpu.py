@@ -123,7 +123,7 @@ def test_a_rehearsal_on_a_bare_tree_without_git_leaves_every_record(tmp_path: Pa
     assert {found["values"] for found in check["check"]["values"]} == kernels.on_cuda()
     assert records["parity"]["passed"] is True and records["kernels"]["equal_masks"] is True
     names = [cell["name"].split()[0] for cell in records["kernels"]["cells"]]
-    assert set(names) == {"residual", "noising", "products", "densify"}
+    assert set(names) == {"residual", "noising", "gram", "densify"}
     for stage in ("step", "diffusion"):
         assert [run["method"] for run in records[stage]["runs"]] == ["sds", "vsd"]
         assert {"second_score", "learning"} <= records[stage]["runs"][1]["parts_ms"].keys()
@@ -136,14 +136,14 @@ def test_stages_that_share_a_record_keep_each_others_part(tmp_path: Path) -> Non
     """The ending of the second one took away what the first had left."""
     evidence.Record(tmp_path / "gpu_cpu_check.json", bench="check", device="cpu", machine={"cores": 2})
     os.utime(tmp_path / "gpu_cpu_check.json", (2000, 2000))
-    (tmp_path / "check.log").write_text(f'{{"values": "products", "failed": 0}}\nread {ROOT}/setup.py\n')
+    (tmp_path / "check.log").write_text(f'{{"values": "gram", "failed": 0}}\nread {ROOT}/setup.py\n')
     for stage in ("preflight", "check"):
         words = [stage, "--out", str(tmp_path), "--device", "cpu", "--code", "0", "--begun", "3000000000"]
         command = [sys.executable, str(ROOT / "benchmarks" / "gpu_stage.py"), *words, "--work", str(tmp_path)]
         subprocess.run(command, check=True, env=os.environ | {"GPU_STARTED": "1000"})
     record = json.loads((tmp_path / "gpu_cpu_check.json").read_text())
     assert record["machine"] == {"cores": 2} and record["preflight"]["outcome"] == "passed"
-    assert record["check"]["values"] == [{"values": "products", "failed": 0}]
+    assert record["check"]["values"] == [{"values": "gram", "failed": 0}]
     assert record["check"]["log"][1] == "read setup.py"
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, ring_cameras, write_index
-from splatdistill.embedded.corpus.pack import render_toys
+from splatdistill.embedded.corpus.pack import render_procedural
 
 OBJ = """mtllib box.mtl
 v -1 0 -2
@@ -79,7 +79,7 @@ def corpus_folder(tmp_path_factory):
     buffers[..., 6:] = 0
     buffers[:, 4:12, 4:12, 5] = 255
     toys = {"number": 1, "rings": 1, "seed": 0}
-    records, rendered = render_toys(**toys, size=16, first=len(buffers), processes=1)
+    records, rendered = render_procedural(**toys, size=16, first=len(buffers), processes=1)
     np.save(folder / BUFFERS, np.concatenate([buffers, rendered]))
     (folder / INDEX).write_text(json.dumps(write_index([*models, *records], size=16, seed=0, toys=toys)))
     return folder

@@ -14,11 +14,11 @@ import torch
 from splatdistill.embedded.corpus import captions
 from splatdistill.embedded.corpus.__main__ import main
 from splatdistill.embedded.corpus.captions import COLOURS, article, caption, dominant_colour, tint, tint_of, vocabulary
+from splatdistill.embedded.corpus.contact_sheets import model_sheets
 from splatdistill.embedded.corpus.dataset import Corpus, describe
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
 from splatdistill.embedded.corpus.nouns import EVERY_NOUN, NOUNS, PLURALS, read_table, split_key
-from splatdistill.embedded.corpus.sheets import model_sheets
-from splatdistill.embedded.corpus.toys import FAMILIES, SHAPES
+from splatdistill.embedded.corpus.procedural import FAMILIES, SHAPES
 from splatdistill.scene.cameras import orbit
 
 pytest.importorskip("embreex")

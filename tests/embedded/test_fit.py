@@ -14,7 +14,7 @@ from splatdistill.embedded.corpus import fit
 from splatdistill.embedded.corpus.__main__ import main as corpus_main
 from splatdistill.embedded.corpus.fit import FitConfig, Target, add, order, pack, read_corpus, run
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
-from splatdistill.embedded.corpus.pack import render_toys
+from splatdistill.embedded.corpus.pack import render_procedural
 from splatdistill.embedded.prior.rings import Rings, render
 from splatdistill.priors.gbuffer import ALPHA, PAINTS, rgba_white
 from splatdistill.priors.instances import Instances
@@ -28,7 +28,7 @@ TINY = FitConfig(objects=3, rays=64, depth=8, decoder_objects=4, decoder_steps=3
 def toys(tmp_path_factory):
     """Two toys of six families and shapes on each other, 5 rings of 16 pixels."""
     folder = tmp_path_factory.mktemp("toys")
-    records, views = render_toys(number=2, rings=3, seed=0, size=16, first=0, processes=1)
+    records, views = render_procedural(number=2, rings=3, seed=0, size=16, first=0, processes=1)
     kept = [r for r in records if r.noun in ("cube", "ball", "house") or r.relation]
     np.save(folder / BUFFERS, views)
     made_of = {"number": 2, "rings": 3, "seed": 0}

@@ -18,7 +18,7 @@ from splatdistill.embedded.corpus.__main__ import main as corpus_main
 from splatdistill.embedded.corpus.captions import dominant_colour
 from splatdistill.embedded.corpus.fit import FitConfig, pack, run
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
-from splatdistill.embedded.corpus.pack import render_toys
+from splatdistill.embedded.corpus.pack import render_procedural
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior import assemble as export
 from splatdistill.embedded.prior.refiner import RefineConfig
@@ -47,7 +47,7 @@ SIZE = 16
 def folder(tmp_path_factory):
     """A prior of three houses, three cubes and three balls, whose network was not trained."""
     root = tmp_path_factory.mktemp("known")
-    records, views = render_toys(number=3, rings=3, seed=0, size=SIZE, first=0, processes=1)
+    records, views = render_procedural(number=3, rings=3, seed=0, size=SIZE, first=0, processes=1)
     kept = [r for r in records if r.noun in ("cube", "ball", "house") and not r.relation]
     np.save(root / BUFFERS, views)
     made_of = {"number": 3, "rings": 3, "seed": 0}
@@ -167,8 +167,8 @@ def test_each_part_has_the_colour_that_the_prompt_says(prior, whole, roof, door)
 def test_nothing_asked_for_is_any_object_and_a_lone_view_is_weighed_by_itself(prior):
     prior.begin(Choice("a red cube"))
     cameras = ring()
-    anything, told = prior.embed("", cameras), prior.embed("a red cube", cameras, alone=True)
-    assert anything.candidates is None and not told.joint
+    anything, told = prior.embed("", cameras), prior.embed("a red cube", cameras, cross_view_attention=False)
+    assert anything.candidates is None and not told.cross_view_attention
     xt, rows, _, _ = noisy(prior, torch.zeros(4, 4, SIZE, SIZE), 900)
     both = prior.predict(xt, rows, [anything, told])
     lone = dataclasses.replace(told, camera=told.camera[:1], cameras=cameras)

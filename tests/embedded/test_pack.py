@@ -66,5 +66,5 @@ def test_only_built_folders_are_packed(tmp_path, capsys):
 
 
 def test_workers_change_nothing():
-    one, two = (pack.render_toys(number=1, rings=1, seed=3, size=8, first=0, processes=n)[1] for n in (1, 2))
+    one, two = (pack.render_procedural(number=1, rings=1, seed=3, size=8, first=0, processes=n)[1] for n in (1, 2))
     assert one.tobytes() == two.tobytes()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
-from splatdistill.embedded.corpus.pack import render_toys
+from splatdistill.embedded.corpus.pack import render_procedural
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior.refiner import (
     LEAST_ERROR,
@@ -27,7 +27,7 @@ from splatdistill.embedded.prior.train_refiner import main
 from splatdistill.priors import refine
 from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.mixture import blend
-from splatdistill.priors.refine import Accuracy, believe
+from splatdistill.priors.refine import Accuracy, infer_posterior
 from tests.rounding import UNIT, assert_same, assert_within, bound
 
 ACCURACY = Accuracy(plain=0.01, inside=0.01, edge=0.1, coarse=0.05)
@@ -38,7 +38,7 @@ CONFIG = RefineConfig(batch=8, warmup=2, max_images=10_000, decay=0.0, lr=2e-3)
 def data(tmp_path_factory):
     """Toys of one family, and features that are the truth itself with an error of a few grays."""
     folder = tmp_path_factory.mktemp("refine")
-    records, views = render_toys(number=3, rings=3, seed=0, size=16, first=0, processes=1)
+    records, views = render_procedural(number=3, rings=3, seed=0, size=16, first=0, processes=1)
     mine = [r for r in records if r.noun == "house"]
     np.save(folder / BUFFERS, views)
     made_of = {"number": 3, "rings": 3, "seed": 0}
@@ -137,7 +137,7 @@ def test_little_noise_leaves_the_shown_candidate_alone(data, warm):
     power = schedule().alphas_cumprod[300]
     alpha, sigma = power.sqrt()[None], (1 - power).sqrt()[None]
     xt = alpha * ring.truth[2] + sigma * torch.randn(ring.truth[2].shape, generator=torch.Generator().manual_seed(0))
-    found = believe(
+    found = infer_posterior(
         xt[None], ring.known, accuracy=ACCURACY, alpha=alpha, sigma=sigma, logits=ring.logits, temperature=1.0
     )
     assert found.weight[2, 0] > 0.99

@@ -9,8 +9,8 @@ from pathlib import Path
 from splatdistill.embedded.corpus.captions import COLOURS
 from splatdistill.embedded.corpus.dataset import Corpus, choose_colours
 from splatdistill.embedded.corpus.nouns import NOUNS, split_key
+from splatdistill.embedded.corpus.procedural import FAMILIES, RELATIONS, SHAPES
 from splatdistill.embedded.corpus.splits import held_out_instances, held_out_pair, held_out_relation
-from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, SHAPES
 
 PAIRS = [
     f"{colour} {noun.name}"

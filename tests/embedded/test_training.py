@@ -62,14 +62,14 @@ def test_the_volumes_own_picture_is_held_against_views_with_a_camera(corpus_fold
     batch = it.corpus.batch(0, mode="ring", size=16, num_images=4)
     picture = batch.rgb.permute(0, 3, 1, 2) * 2 - 1
     features = torch.cat([picture, torch.randn(4, 5, 16, 16), torch.ones(4, 1, 16, 16)], 1)
-    assert it._looks(features, batch) == 0
+    assert it._volume_color_loss(features, batch) == 0
     features[:, :3] += 0.5
-    torch.testing.assert_close(it._looks(features, batch), torch.tensor(0.25))
+    torch.testing.assert_close(it._volume_color_loss(features, batch), torch.tensor(0.25))
     empty = torch.zeros_like(features)  # nothing there: the background is seen
     ground = picture[:, :, :1, :1]
-    torch.testing.assert_close(it._looks(empty, batch), (ground - picture).square().mean())
+    torch.testing.assert_close(it._volume_color_loss(empty, batch), (ground - picture).square().mean())
     words = it.corpus.batch(0, mode="words", size=16, num_images=4)
-    assert it._looks(features, words) == 0
+    assert it._volume_color_loss(features, words) == 0
 
 
 def test_drawing_ahead_changes_nothing(corpus_folder):

@@ -137,9 +137,11 @@ def test_the_prior_is_told_the_view_in_words_or_by_its_camera(
     prior = prompt_prior(x=gaussian(0.0, 1.0), empty=gaussian(0.0, 1.0))
     seen: list[tuple[Any, bool]] = []
 
-    def embed(prompt: Any, cameras: Any, *, token: bool = True, alone: bool = False) -> Any:
-        assert alone
-        seen.append((prompt, token))
+    def embed(
+        prompt: Any, cameras: Any, *, use_camera_embedding: bool = True, cross_view_attention: bool = True
+    ) -> Any:
+        assert not cross_view_attention
+        seen.append((prompt, use_camera_embedding))
         return AnalyticPrior.embed(prior, "x", cameras)
 
     monkeypatch.setattr(prior, "embed", embed)

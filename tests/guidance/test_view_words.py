@@ -49,10 +49,10 @@ def test_cameras_are_told_unless_the_settings_forbid(method: str, token: bool, m
     told: set[bool] = set()
     embed = AnalyticPrior.embed
 
-    def listening(self: AnalyticPrior, *args: Any, token: bool = True, alone: bool = False) -> Any:
-        assert alone is (method in ("vsd", "esd"))
-        told.add(token)
-        return embed(self, *args, token=token, alone=alone)
+    def listening(self: AnalyticPrior, *args: Any, use_camera_embedding: bool, cross_view_attention: bool) -> Any:
+        assert cross_view_attention is (method not in ("vsd", "esd"))
+        told.add(use_camera_embedding)
+        return embed(self, *args)
 
     monkeypatch.setattr(AnalyticPrior, "embed", listening)
     asked(method, views={"token": token})

@@ -111,12 +111,12 @@ def check_noising(twin: Twin, case: ResidualCase) -> None:
     torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
 
 
-def check_products(twin: Twin, case: ResidualCase) -> None:
+def check_gram(twin: Twin, case: ResidualCase) -> None:
     """The sums are float64 and in another order: each is one DOUBLE of what is added, and so is each product."""
     g = torch.Generator().manual_seed(2)
     terms = [torch.nan_to_num(case.draw(g, term), posinf=1.0) for term in case.terms]
     rows = torch.stack([term.reshape(len(term), math.prod(term.shape[1:])).double() for term in terms], 1).abs()
-    for got, want, size in zip(*twin.both("products_forward", terms), (rows.sum(-1), rows @ rows.mT), strict=True):
+    for got, want, size in zip(*twin.both("gram_forward", terms), (rows.sum(-1), rows @ rows.mT), strict=True):
         assert got.dtype == torch.float64
         assert ((got - want).abs() <= 2 * (rows.shape[-1] + 1) * DOUBLE * size).all()
 

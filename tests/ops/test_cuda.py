@@ -33,7 +33,7 @@ def twin() -> checks.Twin:
 def test_residual(twin: checks.Twin, case: checks.ResidualCase) -> None:
     checks.check_residual(twin, case)
     checks.check_noising(twin, case)
-    checks.check_products(twin, case)
+    checks.check_gram(twin, case)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -130,7 +130,7 @@ def test_repetition_does_not_change_a_bit(twin: checks.Twin) -> None:
     x0, *terms = (torch.randn(4, 3, 511, 513, generator=g, device=twin.device) for _ in range(4))
     coef, weight = torch.randn(3, 4, device=twin.device), torch.rand(4, device=twin.device)
     assert_repeats(lambda: list(twin.ops.residual_forward(x0, terms, coef, weight, 0.5, 4)))
-    assert_repeats(lambda: list(twin.ops.products_forward(terms)))
+    assert_repeats(lambda: list(twin.ops.gram_forward(terms)))
     run = event(twin.device, 30_000)
     assert_repeats(lambda: [*(made := run())[0], *made[1][0].values()])
 
@@ -157,7 +157,7 @@ def test_a_step_does_not_wait_for_the_device_and_an_event_does_once(twin: checks
 
     def step() -> None:
         ops.residual(leaf, **moved).loss.backward()
-        ops.products(moved["terms"])
+        ops.gram(moved["terms"])
         end_of_step(splat_optimizer, health, statistics)
 
     run = event(twin.device, 500)
@@ -210,6 +210,6 @@ def test_launches_are_few(twin: checks.Twin) -> None:
     x0, kwargs = problem(3)
     arguments = [twin.on_device(value) for value in (x0, *kwargs.values())]
     assert len(launches(lambda: twin.ops.residual_forward(*arguments, 0.5, 3))) == 1
-    assert len(launches(lambda: twin.ops.products_forward(arguments[1]))) == 2
+    assert len(launches(lambda: twin.ops.gram_forward(arguments[1]))) == 2
     parts = splats_that_learn(1000)
     assert len(launches(lambda: end_of_step(*parts))) == 3

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("cuda_host")  # one worker compiles
 def test_residual(host_twin: checks.Twin, case: checks.ResidualCase) -> None:
     checks.check_residual(host_twin, case)
     checks.check_noising(host_twin, case)
-    checks.check_products(host_twin, case)
+    checks.check_gram(host_twin, case)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -16,10 +16,10 @@ from tests.packaging.audit import ROOT
 
 pytestmark = [pytest.mark.xdist_group("cuda_host"), pytest.mark.slow]
 KERNELS = kernels.on_cuda()
-TIMED = {"residual", "noising", "products", "statistics", "scatter", "check", "update", "classify"}
+TIMED = {"residual", "noising", "gram", "statistics", "scatter", "check", "update", "classify"}
 FAULTS = [
     ("residual.cu", "grad.v[j] = g.value * scale;", "grad.v[j] = g.value * scale * T(1.0001);", {"residual"}),
-    ("products.cu", "if (p.thread < left) s.sums", "if (p.thread + 1 < left) s.sums", {"products"}),
+    ("gram.cu", "if (p.thread < left) s.sums", "if (p.thread + 1 < left) s.sums", {"gram"}),
     ("densify.cu", "if (rank < room) continue;", "if (rank <= room) continue;", {"masks"}),
     ("residual.cu", "take_ticket(a.ticket, 1) + 1 ==", "take_ticket(a.ticket, 1) + 2 ==", {"residual"}),
     ("update.cu", "if (*a.update.skip) return;", "", {"update"}),

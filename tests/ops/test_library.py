@@ -73,8 +73,8 @@ def test_shapes_on_a_cuda_device_are_known_without_one():
         assert (made.norms.dtype, made.norms.shape, made.norms.device.type) == (torch.float32, (2,), "cuda")
         noised = ops.noising(x0, eps=x0, alpha=constants[1], sigma=constants[1])
         assert (noised.shape, noised.dtype, noised.device) == (x0.shape, x0.dtype, x0.device)
-        sums, products = ops.products([x0, x0])
-        assert (sums.shape, products.shape, products.device.type) == ((2, 2), (2, 2, 2), "cuda")
+        sums, gram = ops.gram([x0, x0])
+        assert (sums.shape, gram.shape, gram.device.type) == ((2, 2), (2, 2, 2), "cuda")
         splats = [torch.empty(5, *sizes, device="cuda") for sizes in ((3,), (4,), (3,), (), (15, 3))]
         limits = dict(grow_gradient=0.5, split_scale=-3.0, prune_scale=-1.0, prune_opacity=-2.0, max_splats=22)
         plan = densify.classify(splats[3], scales=splats[2], opacities=splats[3], **limits)

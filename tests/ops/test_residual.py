@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from splatdistill import ops
-from tests.ops.levels import outputs
+from tests.ops.simd_levels import outputs
 from tests.rounding import FACTOR, UNIT, assert_within, moved
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from splatdistill.ops import densify, reference, update
 from tests.ops.cuda_checks import BAD, BETAS, EPS, learning
-from tests.ops.levels import outputs
+from tests.ops.simd_levels import outputs
 from tests.rounding import DOUBLE, UNIT
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -41,7 +41,7 @@ def flags(machine: str) -> list[str]:
     ],
 )
 def test_every_machine_has_its_levels_and_no_flags_of_another(machine, levels):
-    assert list(build_kernels.levels(machine)) == levels
+    assert list(build_kernels.simd_levels(machine)) == levels
     assert any(flag.startswith("-march=x86") for flag in flags(machine)) == ("x86_64_v3" in levels)
     assert ("-DSD_X86_LEVELS" in flags(machine)) == ("x86_64_v3" in levels)
     assert ("-DSD_ARM_LEVELS" in flags(machine)) == ("-DSD_NEON" in flags(machine)) == ("neon" in levels)
@@ -57,10 +57,10 @@ def test_every_source_is_compiled_once_or_once_for_each_level(machine):
     several = {source.name for source, count in counts.items() if count > 1}
     if machine != "riscv64":
         assert {"blend.cpp", "project.cpp", "residual.cpp", "tile_rows.cpp"} <= several
-        assert {count for count in counts.values() if count > 1} == {len(build_kernels.levels(machine))}
+        assert {count for count in counts.values() if count > 1} == {len(build_kernels.simd_levels(machine))}
     for source, _, extra in jobs:
-        assert any(flag.startswith("-DSD_LEVEL=") for flag in extra) == (
-            "namespace sd::cpu::SD_LEVEL" in source.read_text()
+        assert any(flag.startswith("-DSD_SIMD_LEVEL=") for flag in extra) == (
+            "namespace sd::cpu::SD_SIMD_LEVEL" in source.read_text()
         )
 
 

@@ -100,7 +100,7 @@ def test_its_kernels_are_checked_like_all_others(written: tuple[Path, list[str]]
     [
         ("Shrink", "NAME must be lower-case words joined by _, such as shrink or depth_order, got 'Shrink'."),
         ("class", "NAME must be lower-case words joined by _, such as shrink or depth_order, got 'class'."),
-        ("products", "csrc/common/products.h exists already: choose another NAME."),
+        ("gram", "csrc/common/gram.h exists already: choose another NAME."),
         ("composite", "splatdistill/ops/reference.py defines composite already: choose another NAME."),
     ],
 )

@@ -20,7 +20,7 @@ from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.methods.csd import CSDConfig
 from splatdistill.guidance.methods.sds import SDS, SDSConfig
-from splatdistill.priors.diffusion import CodedPrior
+from splatdistill.priors.diffusion import LatentPrior
 from splatdistill.priors.scores import make_score
 from splatdistill.scene.cameras import orbit
 from splatdistill.training.trainer import Trainer
@@ -37,9 +37,9 @@ def copied(folders: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(folders["sd15"], tmp_path / "copy"))
 
 
-def load(folder: Path, **settings: Any) -> CodedPrior:
+def load(folder: Path, **settings: Any) -> LatentPrior:
     prior = priors.load(str(folder), device=CPU, dtype="fp32", **settings)
-    assert isinstance(prior, CodedPrior)
+    assert isinstance(prior, LatentPrior)
     return prior
 
 
@@ -56,7 +56,7 @@ class Silent:
 
 
 @contextmanager
-def counted(prior: CodedPrior) -> Iterator[list[int]]:
+def counted(prior: LatentPrior) -> Iterator[list[int]]:
     """Rows of each call of the network."""
     rows: list[int] = []
     forward = prior.network.forward
@@ -102,16 +102,16 @@ def test_what_a_folder_says_is_taken(folders: dict[str, Path]) -> None:
     rgb = torch.rand(2, 24, 24, 3)
     shapes = [tuple(p.encode(rgb).shape) for p in (sd15, sdxl, deepfloyd, sd3)]
     assert shapes == [(2, 4, 8, 8), (2, 4, 8, 8), (2, 3, 16, 16), (2, 4, 8, 8)]
-    raw = sd3.codec.vae.encode(torch.zeros(1, 3, 16, 16)).latent_dist.mean  # type: ignore[union-attr]
-    torch.testing.assert_close(sd3.codec.encode(torch.zeros(1, 3, 16, 16)), (raw - 0.0609) * 1.5305)
+    raw = sd3.latent_space.vae.encode(torch.zeros(1, 3, 16, 16)).latent_dist.mean  # type: ignore[union-attr]
+    torch.testing.assert_close(sd3.latent_space.encode(torch.zeros(1, 3, 16, 16)), (raw - 0.0609) * 1.5305)
     for p in (sd15, deepfloyd, sd3):
         x0 = p.encode(rgb)
         assert p.decode(x0).shape == (2, 16, 16, 3)
-        again = p.codec.encode(p.codec.decode(x0)) if p is deepfloyd else None
+        again = p.latent_space.encode(p.latent_space.decode(x0)) if p is deepfloyd else None
         assert again is None or torch.equal(again, x0)
-    codec: Any = sd3.codec
+    latent_space: Any = sd3.latent_space
     with torch.no_grad():  # decode undoes scale and shift
-        assert_same(lambda: (codec.decode((raw - 0.0609) * 1.5305), codec.vae.decode(raw).sample))
+        assert_same(lambda: (latent_space.decode((raw - 0.0609) * 1.5305), latent_space.vae.decode(raw).sample))
     assert all(not p.requires_grad for p in sd15.network.parameters())
     assert sd15.origin == str(folders["sd15"])
 
@@ -121,7 +121,7 @@ def gaussian(mean: float, std: float) -> Callable[[Tensor, Tensor, Tensor], Tens
     return lambda x, alpha, sigma: sigma * (x - alpha * mean) / (alpha**2 * std**2 + sigma**2)
 
 
-def exact_network(prior: CodedPrior, cond: Tensor) -> Callable[..., Any]:
+def exact_network(prior: LatentPrior, cond: Tensor) -> Callable[..., Any]:
     """What a perfect network answers: prompts that read `cond` mean N(0.4, 0.5^2), others N(-0.2, 0.8^2)."""
 
     def answer(x: Tensor, t: Tensor | None = None, text: Tensor | None = None, **kwargs: Any) -> tuple[Tensor]:
@@ -212,7 +212,7 @@ def test_chunks_of_views_give_what_all_at_once_gives(folders: dict[str, Path], f
 
     prior.network.forward = small_device  # type: ignore[method-assign]
     chunked = torch.stack(prior.predict(xt, t, conditions))
-    assert refused == [16, 8] and prior.chunks.rows == 4
+    assert refused == [16, 8] and prior.micro_batches.rows == 4
     assert_within(chunked, whole, allowed)
     refused.clear()
     prior.predict(xt, t, conditions)
@@ -360,12 +360,13 @@ def test_too_little_memory_is_told_before_anything_is_loaded(copied: Path) -> No
 
 def test_what_is_kept_in_main_memory_answers_the_same(folders: dict[str, Path]) -> None:
     """Here both are main memory; the hooks that send each layer are real."""
+    from splatdistill.priors.diffusers_checkpoint import DiffusersCheckpoint
     from splatdistill.priors.diffusion import place
-    from splatdistill.priors.folder import Folder
 
     kind = type(load(folders["sd15"]).network)
     plain, hooked = (
-        place(Folder(folders["sd15"]).load("unet", kind), device=CPU, dtype="fp32", offload=o) for o in (False, True)
+        place(DiffusersCheckpoint(folders["sd15"]).load("unet", kind), device=CPU, dtype="fp32", offload=o)
+        for o in (False, True)
     )
     x, t, text = torch.randn(2, 4, 8, 8), torch.tensor([3, 900]), torch.randn(2, 77, families.WIDTH)
     torch.testing.assert_close(hooked(x, t, text).sample, plain(x, t, text).sample)

@@ -191,14 +191,14 @@ def test_messages(prior, tmp_path):
 def test_every_view_may_have_words_of_its_own(prior):
     words = ["a car, front view", "a car, side view", "a car, back view", "a car, side view"]
     for token in (True, False):
-        told = prior.embed(words, ring(), token=token)
+        told = prior.embed(words, ring(), use_camera_embedding=token)
         (together,) = prior.predict(noise(), steps(), [told])
-        swapped = prior.embed([words[1], *words[1:]], ring(), token=token)
+        swapped = prior.embed([words[1], *words[1:]], ring(), use_camera_embedding=token)
         (other,) = prior.predict(noise(), steps(), [swapped])
         assert (together[0] - other[0]).abs().amax() > 1e-5
         assert ((together[1:] - other[1:]).abs().amax() > 1e-6) == token  # joint views notice, single ones do not
     alone = prior.embed(words[0], None)
-    apart = prior.embed(words, ring(), token=False)
+    apart = prior.embed(words, ring(), use_camera_embedding=False)
 
     def answers():
         (first,), (rows,) = prior.predict(noise()[:1], steps(1), [alone]), prior.predict(noise(), steps(), [apart])
@@ -208,13 +208,13 @@ def test_every_view_may_have_words_of_its_own(prior):
 
 
 def test_views_that_are_alone_hear_their_cameras_and_not_each_other(prior):
-    alone = prior.embed("a car", ring(), alone=True)
+    alone = prior.embed("a car", ring(), cross_view_attention=False)
 
     def answers():
         (together,), each = prior.predict(noise(), steps(), [alone]), []
         for row in range(4):
             one = slice(row, row + 1)
-            seen = prior.embed("a car", ring().select(one), alone=True)
+            seen = prior.embed("a car", ring().select(one), cross_view_attention=False)
             each += prior.predict(noise()[one], steps(1), [seen])
         return together, torch.cat(each)
 

@@ -17,7 +17,7 @@ from splatdistill.priors import engine as engines
 from splatdistill.priors import load
 from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.engine import CLOSE, difference, pick
-from splatdistill.priors.packed import PackedUNet, Question, ask
+from splatdistill.priors.packed import PackedUNet, UNetInput, ask
 from splatdistill.priors.scores import make_score
 from tests.priors.test_embedded import noise, ring, steps
 
@@ -46,11 +46,11 @@ def engine_of(prior: MultiViewPrior, name: str) -> Any:
     return OnnxUNet(prior.unet)
 
 
-def question(prior: MultiViewPrior, rows: int, joint_rows: int, side: int = 8) -> Question:
+def question(prior: MultiViewPrior, rows: int, joint_rows: int, side: int = 8) -> UNetInput:
     draw = torch.Generator().manual_seed(rows)
     told = torch.randn(rows, prior.unet.config["projection_class_embeddings_input_dim"], generator=draw)
     told[rows // 2 :] *= torch.arange(rows - rows // 2)[:, None] > 0  # one row is told nothing
-    return Question(
+    return UNetInput(
         torch.randn(rows, prior.unet.config["in_channels"], side, side, generator=draw),
         torch.randint(0, 1000, (rows,), generator=draw),
         torch.randn(rows, network.MAX_WORDS, 16, generator=draw),
@@ -69,7 +69,7 @@ def test_an_engine_is_as_exact_as_the_network(folder: Path, name: str, rows: int
     prior = prior_of(folder)
     asked, engine = question(prior, rows, joint_rows, side), engine_of(prior, name)
     with torch.no_grad():
-        wide = {key: getattr(asked, key).double() for key in ("seen", "text", "told")}
+        wide = {key: getattr(asked, key).double() for key in ("sample", "text", "class_labels")}
         exact = ask(copy.deepcopy(prior.unet).double(), replace(asked, **wide))
         plain, found = (f(asked).double() for f in (lambda q: ask(prior.unet, q), engine))
     plain_error, error = (float((x - exact).norm() / exact.norm()) for x in (plain, found))

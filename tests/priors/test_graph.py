@@ -171,7 +171,7 @@ def test_a_new_second_score_drops_what_was_recorded_with_the_last() -> None:
 
 def test_rows_in_chunks_are_not_recorded() -> None:
     prior, recorder = tiny(), Recorder()
-    prior.graphs, prior.chunks.rows = Graphs(record=recorder), 4
+    prior.graphs, prior.micro_batches.rows = Graphs(record=recorder), 4
     prior.predict(noise(8), steps(8), [prior.embed(PROMPT, ring(8))])
     assert recorder.made == []
 

@@ -45,7 +45,11 @@ def learn(score: LoRAScore, batch: Any, *, first: int = 0, last: int = 5, measur
 @pytest.mark.parametrize("prediction_type", ["v_prediction", "epsilon"])
 def test_it_starts_as_the_prior_of_single_views_and_leaves_the_prior_alone(prediction_type: str) -> None:
     prior = tiny(prediction_type=prediction_type)
-    conditions = [prior.embed(PROMPT, ring(), alone=True), prior.embed(PROMPT, None), prior.embed(PROMPT, ring())]
+    conditions = [
+        prior.embed(PROMPT, ring(), cross_view_attention=False),
+        prior.embed(PROMPT, None),
+        prior.embed(PROMPT, ring()),
+    ]
     batch = batch_of(prior)
     before = prior.predict(batch.xt, batch.t, conditions)
     score = score_of(prior)
@@ -212,7 +216,7 @@ def test_gradients_of_parts_add_up_as_if_there_were_one(monkeypatch: pytest.Monk
         monkeypatch.setattr(score._adam, "step", keep)
         if fails:
             monkeypatch.setattr(score, "forward", short)
-            score.chunks.rows = 3
+            score.micro_batches.rows = 3
         learn(score, batch_of(score.prior), last=1)
     assert calls == [3, 1, 1, 1, 1, 1] and found[0].keys() == found[1].keys()
     for name, grad in found[0].items():

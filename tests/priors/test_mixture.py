@@ -7,7 +7,7 @@ import torch
 
 from splatdistill.priors.analytic import Gaussian
 from splatdistill.priors.mixture import LEAST, MOST, blend, choose, coarse, keep_likely, seed_logits, weights
-from splatdistill.priors.refine import Accuracy, Belief, believe, linear_answer
+from splatdistill.priors.refine import Accuracy, Posterior, infer_posterior, linear_answer
 from tests.priors.oracles import Mixture
 from tests.rounding import assert_rounded
 
@@ -104,7 +104,7 @@ def test_the_answer_without_a_network_is_that_of_a_gaussian(alpha):
     features, xt = torch.randn(2, 2, 4, 8, 8, generator=draw, dtype=torch.float64)
     a = torch.full((2, 1, 1, 1), alpha, dtype=torch.float64)
     sigma = (1 - a**2).sqrt()
-    answer, unit = linear_answer(xt, features, alpha=a, sigma=sigma, spread=0.1**2, doubt=0.5)
+    answer, unit = linear_answer(xt, features, alpha=a, sigma=sigma, spread=0.1**2, between=0.5)
     epsilon = Gaussian(features, 0.1).epsilon(xt, a, sigma)
     torch.testing.assert_close(answer, (xt - sigma * epsilon) / a)
     # Precisions add: 1 / spread^2 of what was known and alpha^2 / sigma^2 of the noisy picture.
@@ -135,12 +135,12 @@ def test_each_pixel_has_a_spread_of_its_own():
     features, xt = torch.randn(2, 2, 4, 8, 8, generator=draw, dtype=torch.float64)
     spread = torch.rand(2, 1, 8, 8, generator=draw, dtype=torch.float64)
     a = torch.full((2, 1, 1, 1), 0.6, dtype=torch.float64)
-    answer, unit = linear_answer(xt, features, alpha=a, sigma=(1 - a**2).sqrt(), spread=spread, doubt=0.1)
+    answer, unit = linear_answer(xt, features, alpha=a, sigma=(1 - a**2).sqrt(), spread=spread, between=0.1)
     assert unit.shape == (2, 1, 8, 8)
     for y, x in ((0, 0), (3, 5)):
         one, its = linear_answer(
             xt[1:, :, y, x, None, None], features[1:, :, y, x, None, None], alpha=a[1:], sigma=(1 - a[1:] ** 2).sqrt(),
-            spread=float(spread[1, 0, y, x]), doubt=0.1,
+            spread=float(spread[1, 0, y, x]), between=0.1,
         )  # fmt: skip
         torch.testing.assert_close(answer[1:, :, y, x, None, None], one)
         torch.testing.assert_close(unit[1:, :, y, x, None, None], its)
@@ -164,14 +164,16 @@ def test_candidates_say_together_what_each_of_them_says_alone():
     accuracy = Accuracy(plain=0.01, inside=0.02, edge=0.5, coarse=0.1)
     told = {"alpha": torch.tensor([0.5]), "sigma": torch.tensor([0.75**0.5]), "temperature": 1.0}
     xt = 0.5 * known[0] + 0.75**0.5 * torch.randn(known[0].shape, generator=draw)
-    sure = believe(xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **told)
+    sure = infer_posterior(xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **told)
     assert sure.weight[0, 0] > 0.99
     torch.testing.assert_close(sure.features[0], known[0])
     torch.testing.assert_close(sure.spread[0], accuracy.variance(known[0]))
-    assert sure.doubt.abs().max() == 0
+    assert sure.between.abs().max() == 0
 
-    def unsure() -> Belief:
-        return believe(xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **{**told, "temperature": torch.inf})
+    def unsure() -> Posterior:
+        return infer_posterior(
+            xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **{**told, "temperature": torch.inf}
+        )
 
     assert_rounded(lambda: unsure().features[0], known.double().mean(0))
-    assert_rounded(lambda: unsure().doubt[0], (known[0] - known[1]).double().square().mean(1, keepdim=True) / 4)
+    assert_rounded(lambda: unsure().between[0], (known[0] - known[1]).double().square().mean(1, keepdim=True) / 4)

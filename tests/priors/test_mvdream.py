@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from splatdistill import priors
 from splatdistill.priors import mvdream
 from splatdistill.priors.diffusion import DiffusionPrior
-from splatdistill.priors.network import Text
+from splatdistill.priors.network import DenoiserInput, Text
 from tests.priors import families, plain_mvdream
 from tests.priors.test_diffusion import CPU, ring
 from tests.rounding import assert_same
@@ -69,7 +69,7 @@ def test_unet(plain: plain_mvdream.MVDream, prior: DiffusionPrior, together: boo
 
     def answers() -> tuple[torch.Tensor, torch.Tensor]:
         theirs = unet(xt, t, text, seen, views=4 if together else 1)
-        return prior.denoise(xt, t, text=text, cameras=seen, joint_rows=len(xt) * together), theirs
+        return prior.denoise(DenoiserInput(xt, t, text, seen, joint_rows=len(xt) * together)), theirs
 
     with torch.no_grad():
         assert_same(answers)
@@ -77,11 +77,11 @@ def test_unet(plain: plain_mvdream.MVDream, prior: DiffusionPrior, together: boo
 
 def test_vae(plain: plain_mvdream.MVDream, prior: DiffusionPrior) -> None:
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    vae, codec = plain.first_stage_model, prior.codec
+    vae, latent_space = plain.first_stage_model, prior.latent_space
     with torch.no_grad():
         latents = vae.encode(images) * 0.18215
-        assert_same(lambda: (codec.encode(images), vae.encode(images) * 0.18215))
-        assert_same(lambda: (codec.decode(latents), vae.decode(latents / 0.18215)))
+        assert_same(lambda: (latent_space.encode(images), vae.encode(images) * 0.18215))
+        assert_same(lambda: (latent_space.decode(latents), vae.decode(latents / 0.18215)))
 
 
 def test_text(plain: plain_mvdream.MVDream, prior: DiffusionPrior) -> None:
@@ -118,8 +118,8 @@ def test_diffusers_own_conversion_agrees(plain: plain_mvdream.MVDream, prior: Di
 
     state = dict(plain.state_dict())
     unet = single_file_utils.convert_ldm_unet_checkpoint(dict(state), {**prior.unet.config, "class_embed_type": None})
-    vae = single_file_utils.convert_ldm_vae_checkpoint(dict(state), dict(prior.codec.vae.config))  # type: ignore[union-attr]
-    for theirs, ours in ((unet, prior.unet), (vae, prior.codec.vae)):  # type: ignore[union-attr]
+    vae = single_file_utils.convert_ldm_vae_checkpoint(dict(state), dict(prior.latent_space.vae.config))  # type: ignore[union-attr]
+    for theirs, ours in ((unet, prior.unet), (vae, prior.latent_space.vae)):  # type: ignore[union-attr]
         names = {name for name in ours.state_dict() if not name.startswith("class_embedding")}
         assert names == set(theirs)
         for name in names:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from splatdistill.priors import offload
-from splatdistill.priors.codec import Latents
-from splatdistill.priors.tiny_encoder import TinyLatents
+from splatdistill.priors.latent_space import LatentSpace
+from splatdistill.priors.tiny_encoder import TinyLatentSpace
 
 # The shares and bytes that `memory` holds have two digits, 0.62 and 12,120, so the product may be off by 0.005 / 0.62.
 # An attention of the CPU keeps a little more than one of CUDA: one number for each of its rows, of 512 channels.
@@ -26,27 +26,27 @@ def kept(request: pytest.FixtureRequest) -> tuple[str, float, float]:
     """
     dtype: str = request.param
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    codec = Latents(hollow(networks(NOWHERE, tiny=False)[1], mode, dtype=dtype), dtype=dtype)
+    latent_space = LatentSpace(hollow(networks(NOWHERE, tiny=False)[1], mode, dtype=dtype), dtype=dtype)
     with mode:
-        whole = saved_bytes(codec, 3)
-        codec.save_memory()
-        between = saved_bytes(codec, 3)
-        codec.vae.disable_gradient_checkpointing()
-        codec.latents = lambda x: first_block(codec, x)  # type: ignore[method-assign]
-        first = saved_bytes(codec, 128)
+        whole = saved_bytes(latent_space, 3)
+        latent_space.save_memory()
+        between = saved_bytes(latent_space, 3)
+        latent_space.vae.disable_gradient_checkpointing()
+        latent_space.latents = lambda x: first_block(latent_space, x)  # type: ignore[method-assign]
+        first = saved_bytes(latent_space, 128)
     return dtype, whole, between + first
 
 
-def first_block(codec: Latents, x: Tensor) -> Tensor:
-    block: nn.Module = codec.vae.encoder.down_blocks[0]  # type: ignore[assignment]
-    return block(x.bfloat16() if codec.bf16 else x)
+def first_block(latent_space: LatentSpace, x: Tensor) -> Tensor:
+    block: nn.Module = latent_space.vae.encoder.down_blocks[0]  # type: ignore[assignment]
+    return block(x.bfloat16() if latent_space.bf16 else x)
 
 
-def saved_bytes(codec: Latents, channels: int) -> float:
+def saved_bytes(latent_space: LatentSpace, channels: int) -> float:
     """Bytes that autograd keeps of the `latents` of one view."""
     images = torch.empty(1, channels, SIDE, SIDE, device=CPU, requires_grad=True)
-    with saved(codec.vae) as found:
-        codec.latents(images)
+    with saved(latent_space.vae) as found:
+        latent_space.latents(images)
     return float(sum(found.values()))
 
 
@@ -68,8 +68,8 @@ def test_a_view_through_a_tiny_encoder_is_estimated_as_what_is_kept_of_it(dtype:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with torch.device("meta"):
         model = AutoencoderTiny()
-    codec = TinyLatents(hollow(model, mode, dtype=dtype), dtype=dtype)
+    latent_space = TinyLatentSpace(hollow(model, mode, dtype=dtype), dtype=dtype)
     with mode:
-        whole = saved_bytes(codec, 3)
+        whole = saved_bytes(latent_space, 3)
     need = offload.estimate(0, image_size=SIDE, encoder=dtype, dtype=dtype, tiny=True)
     assert need.view == pytest.approx(whole, rel=TOLERANCE) and need.least == need.view

@@ -17,11 +17,11 @@ import torch
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.priors import EMBEDDED, parts
+from splatdistill.priors.clip_text import CLIPText
 from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.scores import make_score
 from splatdistill.priors.unet import UNet, supports
-from splatdistill.priors.words_encoder import TextEncoder
 from tests.priors.test_embedded import noise, ring, steps
 
 PROMPTS = ["a red armchair", "", "Foo, a GREEN car! " + 20 * "a "]
@@ -108,7 +108,7 @@ def test_a_folder_of_another_network_is_read_with_diffusers(folder: Path, tmp_pa
     made.unet = UNet2DConditionModel.from_config(config)
     network.save(made, tmp_path / "other", image_size=32)
     prior = MultiViewPrior.load(tmp_path / "other", dtype="fp32")
-    assert type(prior.unet) is UNet2DConditionModel and type(prior.text_encoder) is TextEncoder
+    assert type(prior.unet) is UNet2DConditionModel and type(prior.text_encoder) is CLIPText
     (eps,) = prior.predict(noise(), steps(), [prior.embed("a red car", ring())])
     assert torch.isfinite(eps).all()
     assert type(MultiViewPrior.load(folder, dtype="fp32").unet) is UNet
@@ -124,7 +124,7 @@ def test_texts_are_read_to_the_bit(theirs: Any, folder: Path, dtype: torch.dtype
     assert torch.equal(tokenizer(PROMPTS, max_length=network.MAX_WORDS)["input_ids"], ids)
     assert tokenizer.get_vocab() == theirs.tokenizer.get_vocab()
     assert tokenizer.all_special_tokens == theirs.tokenizer.all_special_tokens
-    assert type(ours) is TextEncoder and type(other) is not TextEncoder
+    assert type(ours) is CLIPText and type(other) is not CLIPText
     expected, found = (
         [out := encoder(ids).last_hidden_state, *torch.autograd.grad(out.sin().sum(), list(encoder.parameters()))]
         for encoder in (other, ours.requires_grad_())

@@ -17,22 +17,22 @@ from splatdistill import priors
 from splatdistill.config.schema import SplatsConfig, TrainConfig
 from splatdistill.io.runs import Run
 from splatdistill.priors.check import describe
-from splatdistill.priors.codec import Latents
-from splatdistill.priors.diffusion import CodedPrior
-from splatdistill.priors.find import ENCODER_WEIGHTS, find_encoder
-from splatdistill.priors.tiny_encoder import TinyLatents
+from splatdistill.priors.diffusion import LatentPrior
+from splatdistill.priors.latent_space import LatentSpace
+from splatdistill.priors.resolve import ENCODER_WEIGHTS, resolve_encoder
+from splatdistill.priors.tiny_encoder import TinyLatentSpace
 from splatdistill.training.run import train
 from splatdistill.utils.progress import Progress
 from tests.priors import families
-from tests.priors.test_codec import gradient, pictures, pull
+from tests.priors.test_latent_space import gradient, pictures, pull
 from tests.rounding import assert_same, assert_within, bound
 
 CPU = torch.device("cpu")
 
 
-def codec(**settings: Any) -> TinyLatents:
+def latent_space(**settings: Any) -> TinyLatentSpace:
     torch.manual_seed(1)
-    return TinyLatents(families.tiny_encoder(**settings).eval().requires_grad_(False), dtype="fp32")
+    return TinyLatentSpace(families.tiny_encoder(**settings).eval().requires_grad_(False), dtype="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +43,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def load(folder: Path | str, encoder: Path | str) -> CodedPrior:
+def load(folder: Path | str, encoder: Path | str) -> LatentPrior:
     prior = priors.load(str(folder), device=CPU, dtype="fp32", encoder=str(encoder))
-    assert isinstance(prior, CodedPrior)
+    assert isinstance(prior, LatentPrior)
     return prior
 
 
 @pytest.mark.parametrize("settings", [{}, {"scaling_factor": 0.5, "shift_factor": 0.25}])
 def test_latents_and_their_gradient_are_those_of_the_layers_in_float64(settings: dict[str, float]) -> None:
     """z = scale (layers((x + 1) / 2) - shift), with the scale and shift of its own settings: 1 and 0 by default."""
-    c, images, direction = codec(**settings), pictures(), pull()
-    layers = codec(**settings).vae.encoder.layers.double()
+    c, images, direction = latent_space(**settings), pictures(), pull()
+    layers = latent_space(**settings).vae.encoder.layers.double()
     leaf = images.double().requires_grad_()
     scale, shift = settings.get("scaling_factor", 1.0), settings.get("shift_factor", 0.0)
     latents = scale * (layers((leaf + 1) / 2) - shift)
@@ -65,7 +65,7 @@ def test_latents_and_their_gradient_are_those_of_the_layers_in_float64(settings:
 
 
 def test_with_default_settings_nothing_is_scaled() -> None:
-    c = codec()
+    c = latent_space()
     assert torch.equal(c.encode(pictures()), c.vae.encode(pictures()).latents)
     x0 = c.encode(pictures())
     assert torch.equal(c.decode(x0), c.vae.decode(x0).sample)
@@ -74,8 +74,8 @@ def test_with_default_settings_nothing_is_scaled() -> None:
 def test_out_of_memory_means_fewer_views_and_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     """diffusers' own checkpoints would leave out a part of its encoder."""
     images, direction = pictures(), pull()
-    latents, grad = codec().encode(images), gradient(codec(), images, direction)
-    small = codec()
+    latents, grad = latent_space().encode(images), gradient(latent_space(), images, direction)
+    small = latent_space()
     encode = small.vae.encode
 
     def limited(x: Tensor, **kwargs: Any) -> Any:
@@ -85,9 +85,9 @@ def test_out_of_memory_means_fewer_views_and_the_same_gradient(monkeypatch: pyte
 
     monkeypatch.setattr(small.vae, "encode", limited)
     found = gradient(small, images, direction)
-    assert small.recompute and small.chunks.rows == 2
-    assert_within(found, grad, 2 * bound(lambda: gradient(codec(), images, direction), samples=2).max())
-    assert_within(small.encode(images), latents, 2 * bound(lambda: codec().encode(images), samples=2).max())
+    assert small.recompute and small.micro_batches.rows == 2
+    assert_within(found, grad, 2 * bound(lambda: gradient(latent_space(), images, direction), samples=2).max())
+    assert_within(small.encode(images), latents, 2 * bound(lambda: latent_space().encode(images), samples=2).max())
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "mvdream"])
@@ -98,11 +98,11 @@ def test_it_takes_the_place_of_a_vae_whose_weights_are_not_read(
     for path in (copy / "vae").glob("*.safetensors"):
         path.unlink()
     prior = load(copy, folder)
-    codec = prior.codec
-    assert isinstance(codec, TinyLatents) and prior.origin == f"{copy}, encoder {folder}"
+    latent_space = prior.latent_space
+    assert isinstance(latent_space, TinyLatentSpace) and prior.origin == f"{copy}, encoder {folder}"
     rgb = torch.rand(4, 16, 16, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     x0, images = prior.encode(rgb), 2 * rgb.detach().permute(0, 3, 1, 2) - 1
-    assert_same(lambda: (prior.encode(rgb.detach()), codec.vae.encode(images).latents))
+    assert_same(lambda: (prior.encode(rgb.detach()), latent_space.vae.encode(images).latents))
     (grad,) = torch.autograd.grad(x0, rgb, torch.ones_like(x0))
     assert x0.shape == (4, 4, 8, 8) and grad.abs().sum() > 0
     assert prior.decode(x0.detach()).shape == (4, 16, 16, 3)
@@ -112,13 +112,13 @@ def test_it_takes_the_place_of_a_vae_whose_weights_are_not_read(
 
 def test_with_bf16_the_whole_of_it_is_in_bf16(folders: dict[str, Path], folder: Path) -> None:
     prior: Any = priors.load(str(folders["sd15"]), device=CPU, dtype="bf16", encoder=str(folder))
-    assert prior.codec.bf16 and {p.dtype for p in prior.codec.vae.parameters()} == {torch.bfloat16}
+    assert prior.latent_space.bf16 and {p.dtype for p in prior.latent_space.vae.parameters()} == {torch.bfloat16}
     assert prior.encode(torch.rand(1, 16, 16, 3)).dtype == torch.float32
 
 
 def test_without_it_the_vae_encodes(folders: dict[str, Path]) -> None:
     prior = load(folders["sd15"], "")
-    assert type(prior.codec) is Latents and prior.origin == str(folders["sd15"])
+    assert type(prior.latent_space) is LatentSpace and prior.origin == str(folders["sd15"])
 
 
 def test_a_run_records_it(folders: dict[str, Path], folder: Path, tmp_path: Path) -> None:
@@ -195,10 +195,10 @@ def test_a_prior_without_a_vae_refuses_it(folders: dict[str, Path], folder: Path
 @pytest.mark.parametrize("name", ["./nowhere", "no such", "a/b:c"])
 def test_no_folder_is_one_sentence(name: str) -> None:
     with pytest.raises(ValueError, match=r"^encoder: there is no folder '[^\n]*'; name one, or an id of the [^\n]*\.$"):
-        find_encoder(name)
+        resolve_encoder(name)
 
 
 def test_an_id_that_is_nowhere_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splatdistill.priors.find._fetch", lambda *_, **__: "the hub cannot be reached")
+    monkeypatch.setattr("splatdistill.priors.resolve._fetch", lambda *_, **__: "the hub cannot be reached")
     with pytest.raises(ValueError, match=r"^encoder: a/b is not here: [^\n]*`hf download a/b` [^\n]*--encoder takes"):
-        find_encoder("a/b")
+        resolve_encoder("a/b")

@@ -1,4 +1,4 @@
-"""The feature volume against cameras and closed forms: where rays pass, how dense a plain ball is, what it hears."""
+"""The feature volume against cameras and closed forms: where rays pass, how dense a plain ball is, its conditioning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from splatdistill.embedded.prior import architecture as network
 from splatdistill.priors.base import Condition
 from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.schedule import Schedule
-from splatdistill.priors.volume import CELLS, FeatureVolume, beside
+from splatdistill.priors.volume import CELLS, FeatureVolume, concat_features
 from splatdistill.scene.cameras import camera_token, orbit
 from tests.rounding import DOUBLE, UNIT, assert_rounded, assert_same, assert_within
 
@@ -53,8 +53,8 @@ def test_a_ball_of_one_density_fades_with_the_length_of_the_chord():
     samples = 400
     it = volume(depth=samples)
     with torch.no_grad():
-        it.cell[2].weight.zero_()
-        it.cell[2].bias.fill_(0.5)
+        it.decoder[2].weight.zero_()
+        it.decoder[2].bias.fill_(0.5)
         out = it(torch.randn(1, WIDTH), camera_token(ring())[:1])[0]
     at = (torch.arange(8) + 0.5) / 4 - 1
     slope = math.tan(math.radians(37.5) / 2) * (at[:, None] ** 2 + at**2).sqrt()
@@ -75,7 +75,7 @@ def test_what_is_in_front_hides_what_is_behind():
     with torch.no_grad():
         it.planes.weight.zero_()
         it.planes.bias.copy_(feature.flatten())
-        first, last = it.cell[0], it.cell[2]
+        first, last = it.decoder[0], it.decoder[2]
         for layer in (first, last):
             layer.weight.zero_()
             layer.bias.zero_()
@@ -97,7 +97,7 @@ def test_without_a_camera_view_words_say_where_to_look_from():
     vectors, tokens = torch.stack(list(words.values())), camera_token(cameras)
 
     def told_and_heard() -> tuple[torch.Tensor, torch.Tensor]:
-        it.face(words)
+        it.align_view_words(words)
         return it(vectors, tokens), it(vectors, torch.zeros(4, 16))
 
     assert_same(told_and_heard)
@@ -118,13 +118,13 @@ def test_gradients_reach_planes_words_and_the_look():
 @pytest.mark.parametrize("side", [2, 4])
 def test_features_stand_beside_the_picture_they_belong_to(side):
     xt, features = torch.randn(2, 5, side, side), torch.randn(2, 3, 8, 8)
-    out = beside(xt, features)
+    out = concat_features(xt, features)
     assert out.shape == (2, 5 + 3 * CELLS**2, side, side) and torch.equal(out[:, :5], xt)
     cell = 8 // side
-    assert_same(lambda: (beside(xt, features)[:, 5:].mean((1, 2, 3)), features.mean((1, 2, 3))))
+    assert_same(lambda: (concat_features(xt, features)[:, 5:].mean((1, 2, 3)), features.mean((1, 2, 3))))
     corner = slice(5 + CELLS**2, 5 + 2 * CELLS**2)
     assert_same(
-        lambda: (beside(xt, features)[0, corner, -1, -1].mean(), features[0, 1, -cell:, -cell:].mean()),
+        lambda: (concat_features(xt, features)[0, corner, -1, -1].mean(), features[0, 1, -cell:, -cell:].mean()),
     )
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from splatdistill import priors
 from splatdistill.guidance.base import noisy_batch
-from splatdistill.priors.codec import Latents
-from splatdistill.priors.diffusion import CodedPrior, place
-from splatdistill.priors.network import keep_bf16
+from splatdistill.priors.diffusion import LatentPrior, place
+from splatdistill.priors.latent_space import LatentSpace
+from splatdistill.priors.network import DenoiserInput, keep_bf16
 from splatdistill.priors.scores import make_score
 from splatdistill.scene.cameras import orbit
 from tests.priors import families
@@ -28,13 +28,13 @@ from tests.rounding import BF16_UNIT, moved
 CPU = torch.device("cpu")
 
 
-def load(folder: Path, dtype: str) -> CodedPrior:
+def load(folder: Path, dtype: str) -> LatentPrior:
     prior = priors.load(str(folder), device=CPU, dtype=dtype)
-    assert isinstance(prior, CodedPrior)
+    assert isinstance(prior, LatentPrior)
     return prior
 
 
-def under_autocast(folder: Path) -> CodedPrior:
+def under_autocast(folder: Path) -> LatentPrior:
     prior = load(folder, "fp32")
     keep_bf16(prior.network)
     prior.dtype, prior.mixed = "bf16", True
@@ -64,9 +64,9 @@ def test_a_network_in_bf16_answers_as_under_autocast(folders: dict[str, Path], f
     x = torch.randn(4, *exact.encode(torch.rand(1, 16, 16, 3)).shape[1:])
     t = torch.tensor([60, 300, 600, 900])
 
-    def answer(prior: CodedPrior) -> Tensor:
+    def answer(prior: LatentPrior) -> Tensor:
         with torch.no_grad():
-            return prior.denoise(x, t, text=told.text, cameras=told.camera, pooled=told.pooled)
+            return prior.denoise(DenoiserInput(x, t, told.text, told.camera, told.pooled))
 
     fp32, bf16 = answer(exact), answer(whole)
     assert bf16.dtype == torch.float32
@@ -77,15 +77,15 @@ def test_a_network_in_bf16_answers_as_under_autocast(folders: dict[str, Path], f
 
 
 def test_a_vae_in_bf16_encodes_and_pulls_back_as_under_autocast() -> None:
-    def codec(dtype: str) -> Latents:
+    def latent_space(dtype: str) -> LatentSpace:
         torch.manual_seed(1)
-        return Latents(place(families.vae(force_upcast=False), device=CPU, dtype=dtype), dtype=dtype)
+        return LatentSpace(place(families.vae(force_upcast=False), device=CPU, dtype=dtype), dtype=dtype)
 
-    exact, whole, mixed = codec("fp32"), codec("bf16"), codec("fp32")
+    exact, whole, mixed = latent_space("fp32"), latent_space("bf16"), latent_space("fp32")
     keep_bf16(mixed.vae)
     images, pull = torch.rand(4, 3, 16, 16) * 2 - 1, torch.randn(4, 4, 8, 8)
 
-    def results(latents: Latents) -> dict[str, Tensor]:
+    def results(latents: LatentSpace) -> dict[str, Tensor]:
         leaf = images.clone().requires_grad_()
         z = latents.latents(leaf)
         return {"latents": z.detach(), "gradient": torch.autograd.grad(z, leaf, pull)[0], "picture": latents.decode(z)}
@@ -103,7 +103,7 @@ def test_a_vae_in_bf16_encodes_and_pulls_back_as_under_autocast() -> None:
 def test_a_vae_that_asks_for_fp32_gets_it_beside_a_network_in_bf16(folders: dict[str, Path]) -> None:
     exact, coarse = (load(folders["sdxl"], dtype) for dtype in ("fp32", "bf16"))
     assert {p.dtype for p in coarse.network.parameters()} == {torch.bfloat16}
-    assert {p.dtype for p in coarse.codec.vae.parameters()} == {torch.float32}  # type: ignore[union-attr]
+    assert {p.dtype for p in coarse.latent_space.vae.parameters()} == {torch.float32}  # type: ignore[union-attr]
     rgb = torch.rand(2, 16, 16, 3)
     assert torch.equal(exact.encode(rgb), coarse.encode(rgb))
 
@@ -114,7 +114,7 @@ def test_adapters_stay_in_fp32_and_learn_on_a_network_in_bf16(folders: dict[str,
     z = torch.randn(4, *exact.encode(torch.rand(1, 16, 16, 3)).shape[1:])
     t = torch.tensor([60, 300, 600, 900])
 
-    def gradients(prior: CodedPrior) -> Tensor:
+    def gradients(prior: LatentPrior) -> Tensor:
         score = make_score(prior, "a red chair", particles=1, rank=2, lr=1e-3, dropout=0.5, seed=0)
         batch = noisy_batch(z, ring(), prior, t=t, eps=torch.zeros_like(z))
         score.update(batch, seed=0, step=0, measure=True)

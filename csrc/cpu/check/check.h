@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "../levels.h"
+#include "../dispatch.h"
 
 // What the cases share: seeded inputs, and comparisons that are counted.
 namespace sd::check {
@@ -106,9 +106,9 @@ private:
   bool plants_ = false, knows_plant_ = false;
 };
 
-// A file's cases, which it registers with a constant: `EachLevel`, to be run at every level, or `Once`, for what has no
-// levels. `generic` stands for what has been checked before; where both are the same, a kernel is checked against
-// arithmetic in double or plain loops.
+// A file's cases, which it registers with a constant: `EachSimdLevel`, to be run at every level, or `Once`, for what
+// has no levels. `generic` stands for what has been checked before; where both are the same, a kernel is checked
+// against arithmetic in double or plain loops.
 template <class... Levels>
 struct Cases {
   using Run = void (*)(Check&, const Levels&...);
@@ -118,7 +118,7 @@ struct Cases {
     return list;
   }
 };
-using EachLevel = Cases<Kernels, Kernels>;
+using EachSimdLevel = Cases<Kernels, Kernels>;
 using Once = Cases<>;
 
 }  // namespace sd::check

@@ -10,17 +10,17 @@ int main(int argc, char** argv) {
     return 2;
   }
   check::Check check(plants ? argv[2] : "");
-  const cpu::Levels all = cpu::levels();
+  const cpu::SimdLevels all = cpu::simd_levels();
   const cpu::Kernels& generic = all.list[all.count - 1].kernels;
   for (int i = all.count - 1; i >= 0; --i) {  // generic first: the others are compared with it
-    const cpu::Level& level = all.list[i];
+    const cpu::SimdLevel& level = all.list[i];
     if (!level.available) {
       std::printf("%-10s not on this processor\n", level.kernels.name);
       continue;
     }
     const int64_t before = check.failures, compared = check.comparisons;
     check.closest = 0.0;
-    for (const auto run : check::EachLevel::all()) run(check, level.kernels, generic);
+    for (const auto run : check::EachSimdLevel::all()) run(check, level.kernels, generic);
     std::printf("%-10s %lld comparisons, %lld failed, largest error %.2f of its bound\n", level.kernels.name,
                 static_cast<long long>(check.comparisons - compared), static_cast<long long>(check.failures - before),
                 check.closest);

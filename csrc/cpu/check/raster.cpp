@@ -324,7 +324,7 @@ void check_raster(Check& check, const Kernels& level, const Kernels& generic) {
   for (const Shape& shape : kShapes) raster_case(check, level, generic, random, shape);
 }
 
-const EachLevel registered(check_raster);
+const EachSimdLevel registered(check_raster);
 
 }  // namespace
 }  // namespace sd::check

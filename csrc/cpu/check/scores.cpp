@@ -3,7 +3,7 @@
 #include "../../common/half.h"
 #include "check.h"
 
-// residual, noising and products. They are compiled without contraction and add up in one order, so every level gives
+// residual, noising and gram. They are compiled without contraction and add up in one order, so every level gives
 // the same bits; the elements equal a plain loop, the sums are held against the double of it.
 namespace sd::check {
 namespace {
@@ -162,22 +162,22 @@ void noising_case(Check& check, const Kernels& level, const Kernels& generic, Ra
   check.within(std::to_string(size) + " against a plain loop", numbers, want, std::vector<double>(want.size(), 0.0));
 }
 
-void products_case(Check& check, const Kernels& level, const Kernels& generic, Random& random, int num_terms,
-                   int64_t size, bool broken) {
+void gram_case(Check& check, const Kernels& level, const Kernels& generic, Random& random, int num_terms, int64_t size,
+               bool broken) {
   const int64_t views = 2, k = num_terms;
   std::vector<Tensor> terms;
   for (int i = 0; i < num_terms; ++i)
     terms.push_back(make_tensor(random, static_cast<Dtype>(i % 4), views * size, broken));
   const auto run = [&](const Kernels& kernels, int threads) {
     std::vector<double> out(static_cast<size_t>(views * k + views * k * k));
-    std::vector<double> chunks(static_cast<size_t>(views * num_chunks(size) * num_products(num_terms)) + 1);
-    ProductArgs args = {{}, num_terms, views, size, out.data(), out.data() + views * k, chunks.data()};
+    std::vector<double> chunks(static_cast<size_t>(views * num_chunks(size) * num_gram_entries(num_terms)) + 1);
+    GramArgs args = {{}, num_terms, views, size, out.data(), out.data() + views * k, chunks.data()};
     for (int i = 0; i < num_terms; ++i) args.terms[i] = terms[static_cast<size_t>(i)].source();
-    kernels.products(args, threads);
+    kernels.gram(args, threads);
     return out;
   };
   const std::string name = std::to_string(num_terms) + " terms of " + std::to_string(size);
-  check.begin(level.name, "products");
+  check.begin(level.name, "gram");
   const std::vector<double> got = run(level, 1);
   // NaN as a result has no one bit pattern, so those are compared as numbers.
   check.within(name, got, run(generic, 1), std::vector<double>(got.size(), 0.0));
@@ -209,11 +209,11 @@ void check_scores(Check& check, const Kernels& level, const Kernels& generic) {
         (wide ? residual_case<double> : residual_case<float>)(check, level, generic, random, static_cast<Dtype>(dtype),
                                                               num_terms, size, broken);
       noising_case(check, level, generic, random, static_cast<Dtype>(dtype), size);
-      for (const bool broken : {false, true}) products_case(check, level, generic, random, num_terms, size, broken);
+      for (const bool broken : {false, true}) gram_case(check, level, generic, random, num_terms, size, broken);
     }
 }
 
-const EachLevel registered(check_scores);
+const EachSimdLevel registered(check_scores);
 
 }  // namespace
 }  // namespace sd::check

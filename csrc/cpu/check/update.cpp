@@ -99,7 +99,7 @@ void check_update(Check& check, const Kernels& level, const Kernels& generic) {
   }
 }
 
-const EachLevel registered(check_update);
+const EachSimdLevel registered(check_update);
 
 }  // namespace
 }  // namespace sd::check

@@ -24,7 +24,7 @@ CASES = sorted(HERE.glob("*.cu"))
 # Rounded after every operation, as the extension's. A program that travels brings its C++ library.
 HOST = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Wno-stringop-overflow",
         "-Wno-array-bounds", "-Wno-restrict"]  # fmt: skip
-TWIN = ["-DSD_LEVEL=generic", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
+TWIN = ["-DSD_SIMD_LEVEL=generic", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
 STATIC = ["-static-libstdc++", "-static-libgcc"]
 
 

@@ -22,15 +22,15 @@ inline bool check_values(bool thorough) {
     cases.push_back({2, size, 2, kF, {kH, kD, kH}, kNone, 0});
   for (const int64_t views : {0, 1, 17, 1300}) cases.push_back({views, 64, 2, kF, {kF, kF, kF}, kNone, 0});
   if (thorough) cases.push_back({1, 300 * 4096 + 4, 2, kF, {kF, kH, kF}, kNone, 0});
-  Verdict residual("residual"), noising("noising"), products("products");
+  Verdict residual("residual"), noising("noising"), gram("gram");
   for (const Case& c : cases) {
     check_residual(c, residual);
     check_noising(c, noising);
-    check_products(c, products);
+    check_gram(c, gram);
   }
   bool good = residual.close();
   good = noising.close() && good;
-  good = products.close() && good;
+  good = gram.close() && good;
   Verdict statistics("statistics"), masks("masks"), scatter("scatter");
   std::vector<int64_t> sizes = {0, 1, 2, 255, 256, 257, 2048, 4097};
   if (thorough) sizes.push_back(300001);

@@ -113,19 +113,19 @@ inline void time_elementwise(int64_t views, int64_t size, Dtype dtype) {
   }
   Pool pool;
   const size_t moved = elements * kTerms * word;
-  std::vector<ProductArgs> sets;
+  std::vector<GramArgs> sets;
   for (int i = 0; i < num_sets(moved); ++i) {
-    ProductArgs a = {};
+    GramArgs a = {};
     for (int k = 0; k < kTerms; ++k) a.terms[k] = {pool.take(word * elements), dtype};
     a.num_terms = kTerms, a.num_views = views, a.view_size = size;
     a.sums = reinterpret_cast<double*>(pool.take(8 * kTerms * static_cast<size_t>(views)));
-    a.products = reinterpret_cast<double*>(pool.take(8 * kTerms * kTerms * static_cast<size_t>(views)));
-    const auto chunks = static_cast<size_t>(views * num_chunks(size) * num_products(kTerms));
+    a.gram = reinterpret_cast<double*>(pool.take(8 * kTerms * kTerms * static_cast<size_t>(views)));
+    const auto chunks = static_cast<size_t>(views * num_chunks(size) * num_gram_entries(kTerms));
     a.chunks = reinterpret_cast<double*>(pool.take(8 * chunks));
     sets.push_back(a);
   }
-  time_beside_copy("products" + shape, moved, static_cast<int>(sets.size()),
-                   [&](int i) { cuda::products(sets[static_cast<size_t>(i)], nullptr); });
+  time_beside_copy("gram" + shape, moved, static_cast<int>(sets.size()),
+                   [&](int i) { cuda::gram(sets[static_cast<size_t>(i)], nullptr); });
 }
 
 inline void time_densify(int64_t n) {

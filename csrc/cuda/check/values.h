@@ -8,13 +8,13 @@
 #include <vector>
 
 #include "../../cpu/densify.h"
-#include "../../cpu/levels.h"
+#include "../../cpu/dispatch.h"
 #include "../densify.h"
-#include "../products.h"
+#include "../gram.h"
 #include "../residual.h"
 #include "arrays.h"
 
-SD_DECLARE_LEVEL(generic)
+SD_DECLARE_SIMD_LEVEL(generic)
 
 // Every kernel on the device against the one of csrc/cpu, on the same inputs.
 namespace sd::check {
@@ -150,24 +150,24 @@ inline void check_noising(const Case& c, Verdict& verdict) {
 }
 
 // To 1e-12 of what is added: sums of at most 2^21 doubles, in another order.
-inline void check_products(const Case& c, Verdict& verdict) {
+inline void check_gram(const Case& c, Verdict& verdict) {
   Random random(3);
   std::vector<std::unique_ptr<Both>> terms;
   for (int k = 0; k < c.num_terms; ++k) terms.push_back(c.draw(c.term(k), random, false));
   const auto rows = static_cast<size_t>(c.views * c.num_terms),
              chunks = static_cast<size_t>(c.views * num_chunks(c.size));
-  Both sums(8 * rows), products(8 * rows * static_cast<size_t>(c.num_terms));
-  Both workspace(8 * chunks * static_cast<size_t>(num_products(c.num_terms)));
-  ProductArgs on_host = {
-      {}, c.num_terms, c.views, c.size, sums.host<double>(), products.host<double>(), workspace.host<double>()};
-  ProductArgs on_device = {
-      {}, c.num_terms, c.views, c.size, sums.device<double>(), products.device<double>(), workspace.device<double>()};
+  Both sums(8 * rows), gram(8 * rows * static_cast<size_t>(c.num_terms));
+  Both workspace(8 * chunks * static_cast<size_t>(num_gram_entries(c.num_terms)));
+  GramArgs on_host = {
+      {}, c.num_terms, c.views, c.size, sums.host<double>(), gram.host<double>(), workspace.host<double>()};
+  GramArgs on_device = {
+      {}, c.num_terms, c.views, c.size, sums.device<double>(), gram.device<double>(), workspace.device<double>()};
   for (int k = 0; k < c.num_terms; ++k) {
     on_host.terms[k] = {terms[static_cast<size_t>(k)]->host(), c.term(k)};
     on_device.terms[k] = {terms[static_cast<size_t>(k)]->device(), c.term(k)};
   }
-  cpu::generic::products(on_host, 1);
-  launched(cuda::products(on_device, nullptr));
+  cpu::generic::gram(on_host, 1);
+  launched(cuda::gram(on_device, nullptr));
   const auto near = [&](Both& both) {
     const std::vector<char> got = both.fetch();
     bool good = true;  // no term is longer than 3.5 and no product than 12.25
@@ -177,7 +177,7 @@ inline void check_products(const Case& c, Verdict& verdict) {
     return good && both.intact();
   };
   verdict.expect(near(sums), c.name() + ": sums");
-  verdict.expect(near(products), c.name() + ": products");
+  verdict.expect(near(gram), c.name() + ": gram");
   verdict.expect(workspace.intact(), c.name() + ": written beyond the end");
 }
 

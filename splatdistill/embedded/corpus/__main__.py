@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     render = verbs.add_parser("build", help="render all models into OUT")
     small = verbs.add_parser("pack", help="put a built corpus into one file")
     sheets = verbs.add_parser(
-        "sheets", help="pictures of all models with their names, front and side, plain and painted"
+        "contact-sheets", help="images of all models with their names, front and side, plain and painted"
     )
     credits_ = verbs.add_parser("credits", help="write ATTRIBUTION.md")
     fit = verbs.add_parser("fit", help="teach a folder of volumes a model of your own: MODEL.glb")
@@ -36,7 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     render.add_argument("--models", type=Path, help="folder or zip archive of the GLB files that models.csv names")
     render.add_argument("--per-noun", type=int, default=0, help="models of each noun at most, its first ones; 0: all")
     render.add_argument("--rings", type=int, default=13, help="rings of 4 views for each model")
-    render.add_argument("--toys", type=int, default=24, help="toys of each family, made here from --seed; 0 for none")
+    render.add_argument(
+        "--procedural",
+        type=int,
+        default=24,
+        help="objects of each procedural family, made here from --seed; 0 for none",
+    )
     render.add_argument("--size", type=int, default=64, help="side of the pictures in pixels")
     render.add_argument("--rays", type=int, default=2, help="rays a side in each pixel of a model")
     render.add_argument("--seed", type=int, default=0)
@@ -44,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     for verb in (small, sheets):
         verb.add_argument("--corpus", type=Path, required=True, help="folder that `build` wrote")
     small.add_argument("--rings", type=int, default=6, help="rings of 4 views that are kept of each model")
-    small.add_argument("--toys", type=int, help="toys of each family where the pack is read (default: as built)")
+    small.add_argument(
+        "--procedural", type=int, help="objects of each procedural family where the pack is read (default: as built)"
+    )
     fit.add_argument("model", type=Path, help="GLB file, +y up")
     fit.add_argument("--noun", required=True, help="what it is called; one that is known gets another model")
     fit.add_argument("--front-deg", type=float, default=0.0, help="turn about +y that brings its front to +z")
@@ -52,7 +59,9 @@ def main(argv: list[str] | None = None) -> int:
     args = vars(parser.parse_args(argv))
     verb = args.pop("verb")
     try:
-        {"build": _build, "pack": _pack, "sheets": _sheets, "credits": _credits, "fit": _fit}[verb](**args)
+        {"build": _build, "pack": _pack, "contact-sheets": _contact_sheets, "credits": _credits, "fit": _fit}[verb](
+            **args
+        )
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
@@ -77,13 +86,13 @@ def _fit(*, model: Path, noun: str, front_deg: float, instances: Path, out: Path
     print(f"{out}: {noun} fitted, {found:.1f} dB on its own views")
 
 
-def _pack(*, corpus: Path, out: Path, rings: int, toys: int | None) -> None:
+def _pack(*, corpus: Path, out: Path, rings: int, procedural: int | None) -> None:
     if not (corpus / INDEX).exists():
         raise ValueError(f"No corpus in {corpus}: `build --out {corpus}` makes one; only a built folder can be packed.")
     index, buffers = json.loads((corpus / INDEX).read_text()), np.load(corpus / BUFFERS, mmap_mode="r")
     assert buffers.shape[-1] == CHANNELS
-    if toys is not None:
-        index["toys"]["number"] = toys
+    if procedural is not None:
+        index["toys"]["number"] = procedural
     pack.write(out, index=index, buffers=buffers, rings=rings)
     size = out.stat().st_size
     print(f"{out}: {size / 2**20:.1f} MiB")
@@ -91,8 +100,8 @@ def _pack(*, corpus: Path, out: Path, rings: int, toys: int | None) -> None:
         raise ValueError(f"The pack is larger than {MAX_PACK >> 20} MiB: give fewer --rings.")
 
 
-def _sheets(*, corpus: Path, out: Path) -> None:
-    from splatdistill.embedded.corpus.sheets import model_sheets
+def _contact_sheets(*, corpus: Path, out: Path) -> None:
+    from splatdistill.embedded.corpus.contact_sheets import model_sheets
 
     for path in model_sheets(corpus, out):
         print(path)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from splatdistill.embedded.corpus.family import Family
-from splatdistill.embedded.corpus.solids import Part, limb, solid
+from splatdistill.embedded.corpus.primitives import Part, limb, solid
 
 _EYE, _WHITE, _BEAK, _SNOUT = (0.07, 0.07, 0.08), (0.95, 0.95, 0.94), (0.95, 0.60, 0.10), (0.93, 0.62, 0.62)
 

@@ -57,26 +57,28 @@ def build(
     cc0_only: bool,
     per_noun: int,
     rings: int,
-    toys: int,
+    procedural: int,
     size: int,
     rays: int,
     seed: int,
     processes: int,
 ) -> None:
-    """Writes gbuffers.npy [I,size,size,8] uint8 and corpus.json: real models, then toys. Views of a ring of 4 azimuths
-    are consecutive. All models of a noun have the same cameras, so that any of them can be held against another.
+    """Writes gbuffers.npy [I,size,size,8] uint8 and corpus.json: real models, then procedural objects. Views of a
+    ring of 4 azimuths are consecutive. All models of a noun have the same cameras, so that any of them
+    can be compared.
 
     furniture: folder of libraries, or "none". models: folder or zip archive of GLB files. nouns: core or all.
-    per_noun: of each noun at most, its first ones; 0 for all. rings: for each model. toys: of each family.
+    per_noun: of each noun at most, its first ones; 0 for all. rings: for each model. procedural: objects of
+    each family.
     """
     tasks = furniture_tasks(furniture, nouns=nouns, cc0_only=cc0_only, per_noun=per_noun, rings=rings)
     tasks += file_tasks(models, per_noun=per_noun, rings=rings) if models else []
     real = 4 * sum(task.rings for task in tasks)
     begin = time.monotonic()
-    records, rendered = pack.render_toys(
-        number=toys, rings=rings, seed=seed, size=size, first=real, processes=processes
+    records, rendered = pack.render_procedural(
+        number=procedural, rings=rings, seed=seed, size=size, first=real, processes=processes
     )
-    print(f"{len(records)} toys: {len(rendered)} images, {time.monotonic() - begin:.0f} s", flush=True)
+    print(f"{len(records)} procedural objects: {len(rendered)} images, {time.monotonic() - begin:.0f} s", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     unfinished = out / f"{BUFFERS}.part"
     buffers = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (real + len(rendered), size, size, CHANNELS))
@@ -93,7 +95,7 @@ def build(
             print(f"{number + 1}/{len(tasks)} {task.key} {task.noun}: {row}/{real} images, {took:.0f} s", flush=True)
     buffers.flush()
     unfinished.rename(out / BUFFERS)
-    made_of = {"number": toys, "rings": rings, "seed": seed}
+    made_of = {"number": procedural, "rings": rings, "seed": seed}
     (out / INDEX).write_text(
         json.dumps(write_index([*rendered_models, *records], size=size, seed=seed, toys=made_of), indent=1)
     )

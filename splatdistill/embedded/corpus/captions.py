@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splatdistill.embedded.corpus.nouns import PLURALS, Noun
-from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, SHAPES, Family
+from splatdistill.embedded.corpus.procedural import FAMILIES, RELATIONS, SHAPES, Family
 
 # Name: (sRGB 0..1, synonyms).
 COLOURS: dict[str, tuple[tuple[float, float, float], tuple[str, ...]]] = {
@@ -27,7 +27,7 @@ COLOURS: dict[str, tuple[tuple[float, float, float], tuple[str, ...]]] = {
     "brown": ((0.43, 0.25, 0.11), ("chestnut",)),
 }
 VIEW_WORDS = ("front", "side", "back", "overhead")
-MAX_CAPTION = 14  # words; the encoder hears no more
+MAX_CAPTION = 14  # words; the encoder reads no more
 _PATTERNS = ("{a} {x}", "{a} {x}", "{a} {x}", "{x}", "a photo of {a} {x}", "a 3d render of {a} {x}")
 _FRAME = {"a", "an", "pair", "of", "photo", "3d", "render", "view", ",", ".", "the", "with", "and", "toy", *VIEW_WORDS}
 
@@ -42,9 +42,9 @@ def caption(noun: Noun, *, colour: str | None, view: str | None, draw: random.Ra
     return f"{text}, {view} view" if view else text
 
 
-def toy_caption(family: Family, *, colours: Sequence[str], view: str | None, draw: random.Random) -> str:
-    """As `caption` for a toy: colours are those of its parts, the whole first. The parts are left out now and then, and
-    where they would make the caption too long to be heard.
+def procedural_caption(family: Family, *, colours: Sequence[str], view: str | None, draw: random.Random) -> str:
+    """As `caption` for a procedural object: colours are those of its parts, the whole first. The parts are left out now
+    and then, and where they would make the caption longer than the encoder reads.
     """
     name = draw.choice(family.synonyms) if family.synonyms and draw.random() < 0.25 else family.name
     toy = "toy " if draw.random() < 0.1 and not name.startswith(("toy", "cartoon")) else ""

@@ -22,14 +22,14 @@ from splatdistill.embedded.corpus.captions import (
     COLOURS,
     caption,
     dominant_colour,
+    procedural_caption,
     relation_caption,
     tint,
-    toy_caption,
 )
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, read_index
 from splatdistill.embedded.corpus.nouns import EVERY_NOUN, Noun
+from splatdistill.embedded.corpus.procedural import BY_NAME, FAMILIES, Family
 from splatdistill.embedded.corpus.splits import held_out_pair, held_out_relation
-from splatdistill.embedded.corpus.toys import BY_NAME, FAMILIES, Family
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, CHANNELS, LUMA, PAINTS, paint
 from splatdistill.scene.cameras import camera_token, orbit, view_words
 from splatdistill.utils.device import send
@@ -38,7 +38,7 @@ from splatdistill.utils.rng import key
 Mode = Literal["ring", "camera", "words"]
 Split = Literal["train", "held-out"]
 MIN_PAINT_SHARE = 0.35
-TOY_SHARE = 0.3  # of the pictures: the rest are of real things, which people ask for
+PROCEDURAL_SHARE = 0.3  # of the images: the rest are of real objects, which people ask for
 CORE_WEIGHT = 4.0  # how much more often than others a noun comes that the first prior knew
 
 
@@ -206,7 +206,7 @@ def describe(thing: Object, colours: list[str], *, view: str | None, draw: rando
         word, lower = thing.record.relation
         return relation_caption((colours[0], thing.record.noun), word, (colours[1], lower), view=view, draw=draw)
     if isinstance(thing.noun, Family):
-        return toy_caption(thing.noun, colours=colours, view=view, draw=draw)
+        return procedural_caption(thing.noun, colours=colours, view=view, draw=draw)
     colour = colours[0] if colours else (thing.colour if draw.random() < 0.5 else None)
     return caption(thing.noun, colour=colour, view=view, draw=draw)
 
@@ -243,8 +243,8 @@ def _group(record: Record) -> str:
 
 
 def _weights(groups: list[list[Object]]) -> list[float]:
-    """More shapes need more pictures, but a noun of one model must not starve. Toys are endless and all weigh the same,
-    but relations, of which each shape is a part, weigh more.
+    """More shapes need more pictures, but a noun of one model must not starve. Procedural objects are endless
+    and all weigh the same, but relations, of which each shape is a part, weigh more.
     """
     weights = []
     for group in groups:
@@ -254,11 +254,14 @@ def _weights(groups: list[list[Object]]) -> list[float]:
         else:
             weights.append(len(group) ** 0.5 * (CORE_WEIGHT if noun.core else 1.0))
     toy = [isinstance(group[0].noun, Family) for group in groups]
-    toys = sum(w for w, t in zip(weights, toy, strict=True) if t)
-    real = sum(weights) - toys
-    if not toys or not real:
+    procedural = sum(w for w, t in zip(weights, toy, strict=True) if t)
+    real = sum(weights) - procedural
+    if not procedural or not real:
         return weights
-    return [w * (TOY_SHARE / toys if t else (1 - TOY_SHARE) / real) for w, t in zip(weights, toy, strict=True)]
+    return [
+        w * (PROCEDURAL_SHARE / procedural if t else (1 - PROCEDURAL_SHARE) / real)
+        for w, t in zip(weights, toy, strict=True)
+    ]
 
 
 def _read_object(record: Record, nouns: dict[str, Noun], buffers: Tensor) -> Object:

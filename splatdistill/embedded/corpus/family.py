@@ -1,4 +1,4 @@
-"""What a kind of toy is."""
+"""What a kind of procedural object is."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from splatdistill.embedded.corpus.solids import Part
+from splatdistill.embedded.corpus.primitives import Part
 
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of toy. extras: how a caption names the second and the third colour, as in "a {} hat"."""
+    """One kind of procedural object. extras: how a caption names the second and the third colour, as in "a {} hat"."""
 
     name: str
     make: Callable[[random.Random], list[Part]]

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, read_index
-from splatdistill.embedded.corpus.toys import BY_NAME
+from splatdistill.embedded.corpus.procedural import BY_NAME
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, CHANNELS, LUMA, PAINTS, SHADING
 from splatdistill.priors.instances import Instance, Instances, quantise
 from splatdistill.priors.triplane import TriPlanes, pixel_rays
@@ -219,7 +219,7 @@ def describe(record: Record, buffers: NDArray[np.uint8]) -> Instance:
 
 def order(records: Sequence[Record]) -> list[Record]:
     """What is fitted, in rounds of four models a noun, those of many models first, so that a part of it is a sample of
-    all nouns; two toys that stand together are no object.
+    all nouns; two shapes that stand together are no object.
     """
     whole = sorted((r for r in records if not r.relation), key=lambda r: r.key)
     count, rank, seen = Counter(r.noun for r in whole), {}, Counter()

@@ -25,9 +25,10 @@ _WIDE_EVERY = 5  # one ring in five goes beyond the common elevations
 class Record:
     """One object of a corpus: rows `first` to `first + len(azimuth)` of the buffers, four in a row making a ring.
 
-    noun: of the furniture table, a family of toys or a shape. relation: (word, other shape) or None. paint_share: of
-    the visible surface that the first mask covers. parts: names of what the three masks cover, as the file has them.
-    held_out: kept from training. azimuth, elevation, fovy: rad; radius: world units. fovy is empty in an old corpus.
+    noun: of the furniture table, a family of procedural objects or a shape. relation: (word, other shape) or None.
+    paint_share: of the visible surface that the first mask covers. parts: names of what the three masks cover, as the
+    file has them. held_out: kept from training. azimuth, elevation, fovy: rad; radius: world units. fovy is
+    empty in an old corpus.
     """
 
     noun: str
@@ -37,7 +38,7 @@ class Record:
     elevation: list[float]
     radius: list[float]
     fovy: list[float] = field(default_factory=list)
-    toy: bool = False
+    toy: bool = False  # procedural; named so in folders that were written
     relation: tuple[str, str] | None = None
     paint_share: float = 1.0
     parts: list[str] = field(default_factory=list)
@@ -76,7 +77,7 @@ def read_index(index: dict[str, Any]) -> list[Record]:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{INDEX} is not of this version: build the corpus again.") from error
     if not records:
-        raise ValueError("The corpus holds no models: build it with --nouns all or with --toys.")
+        raise ValueError("The corpus holds no models: build it with --nouns all or with --procedural.")
     return records
 
 

@@ -1,7 +1,7 @@
-"""A corpus in one small file, for a machine without a network: real models as lossless WebP, toys as seeds.
+"""A corpus in one small file: real models as lossless WebP, procedural objects as seeds.
 
 The file is a zip archive: corpus.json, and for each model two pictures of all its views side by side, which hold four
-channels each. Toys are rendered anew where the pack is read.
+channels each. Procedural objects are rendered anew where the pack is read.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from splatdistill.embedded.corpus.layout import ANGLES, INDEX, Record, angles, read_index, ring_cameras, write_index
-from splatdistill.embedded.corpus.solids import gbuffer
+from splatdistill.embedded.corpus.primitives import gbuffer
+from splatdistill.embedded.corpus.procedural import FAMILIES, RELATIONS, make_object
 from splatdistill.embedded.corpus.splits import held_out_instances
-from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, make_toy
 from splatdistill.priors.gbuffer import CHANNELS
 from splatdistill.utils.rng import key
 
@@ -31,7 +31,7 @@ _GROUPS = ([0, 1, 2, 5], [3, 4, 6, 7])  # albedo and alpha; shading and paint
 
 
 def write(path: Path, *, index: dict[str, Any], buffers: NDArray[np.uint8], rings: int) -> None:
-    """Packs the first `rings` rings of each model [I,H,W,8] uint8; a folder's toys shrink to their seeds."""
+    """Packs the first `rings` rings of each model [I,H,W,8] uint8; procedural objects of a folder shrink to seeds."""
     unfinished = path.with_name(path.name + ".part")
     records, first = [], 0
     with zipfile.ZipFile(unfinished, "w") as archive:
@@ -50,7 +50,7 @@ def write(path: Path, *, index: dict[str, Any], buffers: NDArray[np.uint8], ring
 
 
 def read(path: Path, *, processes: int | None = None) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """Index and buffers [I,H,W,8] of a pack, toys after real models. ValueError, one sentence, for a damaged file."""
+    """Index and buffers [I,H,W,8] of a pack, real models first. ValueError, one sentence, for a damaged file."""
     try:
         with zipfile.ZipFile(path) as archive:
             index = json.loads(archive.read(INDEX))
@@ -63,20 +63,22 @@ def read(path: Path, *, processes: int | None = None) -> tuple[dict[str, Any], N
                 parts.append(views)
     except (zipfile.BadZipFile, KeyError, OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is no pack of a corpus or is damaged ({error}); copy it again.") from error
-    toys, rendered = render_toys(**index["toys"], size=index["size"], first=sum(map(len, parts)), processes=processes)
+    toys, rendered = render_procedural(
+        **index["toys"], size=index["size"], first=sum(map(len, parts)), processes=processes
+    )
     return write_index([*records, *toys], size=index["size"], seed=index["seed"], toys=index["toys"]), np.concatenate(
         [*parts, rendered]
     )
 
 
-def render_toys(
+def render_procedural(
     *, number: int, rings: int, seed: int, size: int, first: int, processes: int | None = None
 ) -> tuple[list[Record], NDArray[np.uint8]]:
-    """`number` toys of each family, six times as many of each relation, and their views [I,size,size,8]."""
+    """`number` objects of each family, six times as many of each relation, and their views [I,size,size,8]."""
     tasks = [(f.name, i) for f in FAMILIES for i in range(number)]
     tasks += [(relation, i) for relation in RELATIONS for i in range(6 * number)]
     held = {h for f in FAMILIES for h in held_out_instances(f"{f.name}/{i}" for i in range(number))}
-    render = partial(_render_toy, rings=rings, seed=seed, size=size)
+    render = partial(_render_object, rings=rings, seed=seed, size=size)
     with workers(processes) as pool:
         done = list(pool.map(render, tasks, chunksize=4))
     records = []
@@ -95,11 +97,13 @@ def workers(num: int | None = None) -> Executor:
     return ThreadPoolExecutor(1) if num == 1 else ProcessPoolExecutor(num, mp_context=get_context("spawn"))
 
 
-def _render_toy(task: tuple[str, int], *, rings: int, seed: int, size: int) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+def _render_object(
+    task: tuple[str, int], *, rings: int, seed: int, size: int
+) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     family, number = task
-    toy = make_toy(family, seed=seed, number=number)
+    made = make_object(family, seed=seed, number=number)
     cameras = ring_cameras(rings, size=size, seed=seed, model=key(seed, 0, f"camera/{family}"))
-    return {"noun": toy.noun, "relation": toy.relation, **angles(cameras)}, gbuffer(toy.parts, cameras)
+    return {"noun": made.noun, "relation": made.relation, **angles(cameras)}, gbuffer(made.parts, cameras)
 
 
 def encode(views: NDArray[np.uint8]) -> bytes:

@@ -51,7 +51,7 @@ class PictureBook:
             [(thing, names[thing.noun.name]) for thing in group if isinstance(thing.noun, Noun)]
             for group in self.corpus.by_noun
         ]
-        self.things = [group for group in groups if group]  # toys are for the prior alone
+        self.things = [group for group in groups if group]  # procedural objects are for the prior only
         self.weights = [len(group) ** 0.5 for group in self.things]
 
     def batch(self, step: int, *, num_images: int) -> Pictures:

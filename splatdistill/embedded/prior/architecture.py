@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 from splatdistill.embedded.corpus.captions import COLOURS, VIEW_WORDS, vocabulary
 from splatdistill.embedded.corpus.layout import COMMON, WIDE
 from splatdistill.embedded.corpus.nouns import NOUNS, Noun
-from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, SHAPES, Family
+from splatdistill.embedded.corpus.procedural import FAMILIES, RELATIONS, SHAPES, Family
 from splatdistill.priors.vocabulary import META_FILE
 from splatdistill.priors.volume import CELLS, FeatureVolume
 
@@ -54,7 +54,7 @@ def words_of(nouns: Sequence[Noun | Family]) -> list[str]:
 def create(
     *, nouns: Sequence[Noun | Family] = EVERYTHING, channels: tuple[int, ...] = CHANNELS, text_width: int = TEXT_WIDTH
 ) -> PriorNetworks:
-    """Fresh networks that hear the words of these nouns; weights come from torch's global generator."""
+    """Fresh networks whose vocabulary is that of these nouns; weights come from torch's global generator."""
     tokenizer = make_tokenizer(words_of(nouns))
     words, blocks = tokenizer.get_vocab(), len(channels)
     config = CLIPTextConfig(
@@ -78,19 +78,19 @@ def create(
         projection_class_embeddings_input_dim=16 + text_width,
         resnet_time_scale_shift="scale_shift",
     )
-    _speak_up(unet)
+    _init_conditioning(unet)
     # Not v: that has noise in it, which channels this narrow cannot carry through the network (JiT, Li and He 2025).
     scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample")
     text_encoder = CLIPTextModel(config)
     # CLIP's 0.02 leaves words so alike after the residual layers that a short training never tells them apart.
     nn.init.normal_(word_embedding(text_encoder), std=0.5)
-    volume.face({word: word_embedding(text_encoder)[words[word]] for word in VIEW_WORDS})
+    volume.align_view_words({word: word_embedding(text_encoder)[words[word]] for word in VIEW_WORDS})
     return PriorNetworks(unet=unet, text_encoder=text_encoder, volume=volume, tokenizer=tokenizer, scheduler=scheduler)
 
 
-def _speak_up(unet: UNet2DConditionModel) -> None:
-    """Starts the path of camera and words loud, for torch's default makes it a whisper, and scale and shift below unit
-    gain: louder, they scramble the picture for the first thousand steps.
+def _init_conditioning(unet: UNet2DConditionModel) -> None:
+    """First weights of the conditioning on camera and words: larger than torch's default, with which it takes long to
+    matter, but scale and shift below unit gain; larger ones scramble the image for the first thousand steps.
     """
     for name, layer in unet.named_modules():
         if isinstance(layer, nn.Linear) and (name.endswith("time_emb_proj") or name.startswith("class_embedding")):

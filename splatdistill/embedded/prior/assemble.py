@@ -20,7 +20,7 @@ from torch import Tensor
 
 from splatdistill.embedded.corpus.captions import COLOURS
 from splatdistill.embedded.corpus.nouns import EVERY_NOUN, Noun
-from splatdistill.embedded.corpus.toys import FAMILIES, Family
+from splatdistill.embedded.corpus.procedural import FAMILIES, Family
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior.optimised import STATE
 from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer, schedule

@@ -22,7 +22,7 @@ from splatdistill.priors.attention import ViewAttention, install_view_attention
 from splatdistill.priors.embedded import MultiViewPrior, pixel_unshuffle, read_words
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Schedule
-from splatdistill.priors.volume import COLOURS, beside
+from splatdistill.priors.volume import COLOURS, concat_features
 from splatdistill.utils.device import send
 from splatdistill.utils.rng import key
 
@@ -33,7 +33,7 @@ class DenoiserConfig:
 
     decay: last fraction of `max_images` over which the learning rate falls linearly to 0. t_power: timesteps are
     1000 u^t_power with u uniform, so below 1 noisy ones come more often. noisy: share of them that is uniform in
-    900..999 instead, because nothing but the camera tells the pose there, while below it the picture does. ring,
+    900..999 instead, because only the camera says the pose there, while below it the noisy image does. ring,
     words: shares of steps with groups of 4 views, and with view words instead of cameras; the rest are single views
     with cameras.
     """
@@ -118,7 +118,7 @@ class DenoiserTrainer(Optimised):
         """Mean of min(SNR + 1, 5) |x0 - x0_hat|^2; views of a group share their timestep, as in distillation.
 
         Up to the cap it is the error of v, as in JiT (Li and He 2025). Min-SNR without the +1 gives noisy steps, where
-        words and cameras matter, next to no weight: the network then stays a shallow denoiser that hears no condition.
+        words and cameras matter, next to no weight: the network then stays a shallow, unconditioned denoiser.
         """
         draw = self._generator()
         x0 = pixel_unshuffle(batch.rgb, network.PATCH)
@@ -134,24 +134,24 @@ class DenoiserTrainer(Optimised):
         assert text.pooled is not None
         words = text.pooled.float()[which]
         features = self.networks.volume(words, batch.camera)
-        seen = beside(alpha * x0 + sigma * noise, features)
-        seen = seen.contiguous(memory_format=torch.channels_last)
-        told = torch.cat([batch.camera, words], -1)
+        sample = concat_features(alpha * x0 + sigma * noise, features)
+        sample = sample.contiguous(memory_format=torch.channels_last)
+        labels = torch.cat([batch.camera, words], -1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            out = self.forward(seen, t, text.tokens[which], class_labels=told, return_dict=False)[0]
+            out = self.forward(sample, t, text.tokens[which], class_labels=labels, return_dict=False)[0]
         denoising = ((1 / (1 - signal_power)).clamp(max=5) * (out.float() - x0) ** 2).mean()
-        return denoising + self._looks(features, batch)
+        return denoising + self._volume_color_loss(features, batch)
 
-    def _looks(self, features: Tensor, batch: CaptionedBatch) -> Tensor:
+    def _volume_color_loss(self, features: Tensor, batch: CaptionedBatch) -> Tensor:
         """Squared error of the volume's own colours in front of the batch's backgrounds, of views with a camera.
 
-        The denoising loss alone would shape the volume too, through a network that must first learn to look at it.
+        The denoising loss alone would shape the volume too, through a network that must first learn to use it.
         """
         picture = F.adaptive_avg_pool2d(batch.rgb.permute(0, 3, 1, 2) * 2 - 1, features.shape[-1])
         ground = batch.rgb[:, 0, 0, :, None, None] * 2 - 1  # no object reaches a corner
         guess = features[:, :COLOURS] + (1 - features[:, -1:]) * ground
-        told = (batch.camera != 0).any(-1).view(-1, 1, 1, 1)
-        return ((guess - picture) ** 2 * told).mean()
+        has_camera = (batch.camera != 0).any(-1).view(-1, 1, 1, 1)
+        return ((guess - picture) ** 2 * has_camera).mean()
 
     def _generator(self) -> torch.Generator:
         # On the device itself: a processor alone would take longer for the noise than a GPU for the step.

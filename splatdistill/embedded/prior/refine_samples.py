@@ -24,7 +24,7 @@ from splatdistill.embedded.prior.train_refiner import WARM, prepare
 from splatdistill.priors.gbuffer import paint, rgba_white
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.mixture import choose, seed_logits
-from splatdistill.priors.refine import believe
+from splatdistill.priors.refine import infer_posterior
 from splatdistill.scene.cameras import camera_token, orbit
 
 SIZE = 64
@@ -66,13 +66,13 @@ def ddim(
     weight, x0 = torch.empty(0), x
     for now, then in pairwise(torch.linspace(999, 0, steps + 1).round().long().tolist()):
         alpha, sigma = power[now].sqrt(), (1 - power[now]).sqrt()
-        found = believe(
+        found = infer_posterior(
             x[None], known, accuracy=trainer.accuracy, alpha=alpha[None], sigma=sigma[None], logits=logits,
             temperature=temperature,
         )  # fmt: skip
         weight = found.weight
         out, base, unit = trainer.refiner(
-            x, torch.full((VIEWS,), now), features=found.features[0], spread=found.spread[0], doubt=found.doubt[0],
+            x, torch.full((VIEWS,), now), features=found.features[0], spread=found.spread[0], between=found.between[0],
             cameras=cameras, alpha=alpha, sigma=sigma,
         )  # fmt: skip
         x0 = (base + unit * out).clamp(-1, 1)

@@ -18,7 +18,7 @@ from splatdistill.embedded.prior.rings import VIEWS, DrawnRings, Rings
 from splatdistill.priors import refine
 from splatdistill.priors.embedded import MultiViewPrior, encode_text
 from splatdistill.priors.mixture import keep_likely
-from splatdistill.priors.refine import Accuracy, Refiner, believe, statistics
+from splatdistill.priors.refine import Accuracy, Refiner, infer_posterior, statistics
 from splatdistill.priors.volume import CELLS
 from splatdistill.utils.rng import key
 
@@ -31,8 +31,8 @@ LEAST_ERROR = 1e-4
 @dataclass(frozen=True)
 class RefineConfig:
     """One run. noisy: share of the timesteps that is uniform in 900..999, where several candidates are open; the others
-    are uniform in 0..999. hottest: temperatures are drawn between 1 and this, evenly in their logarithm. lone: share of
-    steps whose views do not see each other, each weighed by itself.
+    are uniform in 0..999. hottest: temperatures are drawn between 1 and this, evenly in their logarithm. single: share
+    of steps without cross-view attention, each view weighed by itself.
     """
 
     batch: int = 32
@@ -44,21 +44,21 @@ class RefineConfig:
     weight_decay: float = 1e-2
     noisy: float = 0.25
     hottest: float = 256.0
-    lone: float = 0.2
+    single: float = 0.2
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """A batch of G rings of V views, R = G V rows. target, xt, features: [R,4,H,W]; spread, doubt: [R,1,H,W]; alpha,
-    sigma: [R,1,1,1]; t: [R]; cameras: [R,16]. joint: views of a ring see each other.
+    """A batch of G rings of V views, R = G V rows. target, xt, features: [R,4,H,W]; spread, between: [R,1,H,W]; alpha,
+    sigma: [R,1,1,1]; t: [R]; cameras: [R,16]. joint: views of a ring attend to each other.
     """
 
     target: Tensor
     xt: Tensor
     features: Tensor
     spread: Tensor
-    doubt: Tensor
+    between: Tensor
     cameras: Tensor
     t: Tensor
     alpha: Tensor
@@ -121,18 +121,18 @@ def mix(
     """
     parts = []
     views = VIEWS if joint else 1
-    rings = rings if joint else [view for ring in rings for view in ring.lone()]
+    rings = rings if joint else [view for ring in rings for view in ring.single_views()]
     for number, ring in enumerate(rings):
         power = signal_power[t[number]]
         alpha, sigma = power.sqrt(), (1 - power).sqrt()
         shown = ring.truth[ring.target]
         xt = alpha * shown + sigma * torch.randn(shown.shape, generator=generator)
-        found = believe(
+        found = infer_posterior(
             xt[None], ring.known, accuracy=accuracy, alpha=alpha[None], sigma=sigma[None], logits=ring.logits,
             temperature=temperature[number] * views / VIEWS,
         )  # fmt: skip
         target = int(torch.multinomial(keep_likely(found.weight)[:, 0], 1, generator=generator))
-        parts.append((ring.truth[target], xt, found.features[0], found.spread[0], found.doubt[0], ring.cameras))
+        parts.append((ring.truth[target], xt, found.features[0], found.spread[0], found.between[0], ring.cameras))
     columns = [torch.cat(column) for column in zip(*parts, strict=True)]
     rows = t.repeat_interleave(views)
     power = signal_power[rows].view(-1, 1, 1, 1)
@@ -171,7 +171,7 @@ class RefineTrainer(Optimised):
         """What a step learns from."""
         draw = torch.Generator().manual_seed(key(self.config.seed, step, "refine"))
         num = self.config.batch // VIEWS
-        joint = bool(torch.rand((), generator=draw) >= self.config.lone)
+        joint = bool(torch.rand((), generator=draw) >= self.config.single)
         uniform, which, heat = torch.rand(3, num if joint else self.config.batch, generator=draw)
         t = (1000 * torch.where(which < self.config.noisy, 0.9 + 0.1 * uniform, uniform)).long().clamp(max=999)
         rings = [self.rings.draw(step, slot) for slot in range(num)]
@@ -199,8 +199,8 @@ class RefineTrainer(Optimised):
         would be the loss.
         """
         out, base, unit = self.refiner(
-            mixed.xt, mixed.t, features=mixed.features, spread=mixed.spread, doubt=mixed.doubt, cameras=mixed.cameras,
-            alpha=mixed.alpha, sigma=mixed.sigma, joint=mixed.joint,
+            mixed.xt, mixed.t, features=mixed.features, spread=mixed.spread, between=mixed.between,
+            cameras=mixed.cameras, alpha=mixed.alpha, sigma=mixed.sigma, cross_view_attention=mixed.joint,
         )  # fmt: skip
         scale = unit.square().mean((1, 2, 3), keepdim=True).sqrt()
         rest, share = ((mixed.target - base) / scale).detach(), unit / scale

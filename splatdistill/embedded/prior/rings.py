@@ -45,7 +45,7 @@ class DrawnRings:
     logits: Tensor
     target: int
 
-    def lone(self) -> list[DrawnRings]:
+    def single_views(self) -> list[DrawnRings]:
         """Each of its views as a ring of its own."""
         rows = [slice(i, i + 1) for i in range(len(self.cameras))]
         return [replace(self, truth=self.truth[:, r], known=self.known[:, r], cameras=self.cameras[r]) for r in rows]
@@ -88,7 +88,7 @@ class Rings:
         logits = -scale * (-noise.clamp(1e-6, 1 - 1e-6).log()).log()
         target = draw.choices(range(len(numbers)), torch.softmax(logits, 0).tolist())[0]
         ring, shift = draw.randrange(len(self.rings) - TEST_RINGS), draw.randrange(VIEWS)
-        colours = choose_colours(draw, toy=self.records[numbers[0]].toy)
+        colours = choose_colours(draw, procedural=self.records[numbers[0]].toy)
         return self.ring(numbers, ring=ring, shift=shift, tints=colours, logits=logits, target=target)
 
     def ring(
@@ -111,11 +111,11 @@ class Rings:
         return DrawnRings(pictures[0], pictures[1], camera_token(seen), logits, target)
 
 
-def choose_colours(draw: random.Random, *, toy: bool) -> Tensor:
-    """sRGB [3,3] for the three paints, nan where the model keeps its own colour. A toy is bare without paint."""
+def choose_colours(draw: random.Random, *, procedural: bool) -> Tensor:
+    """sRGB [3,3] for the three paints, nan where the model keeps its own colour. Procedural ones are bare without."""
     tints = np.full((3, 3), np.nan, dtype=np.float32)
-    if toy or draw.random() >= _OWN:
-        slots = 3 if toy else draw.choice((1, 1, 2, 3))
+    if procedural or draw.random() >= _OWN:
+        slots = 3 if procedural else draw.choice((1, 1, 2, 3))
         for slot in range(slots):
             tints[slot] = tint(draw.choice(list(COLOURS)), draw)
     return torch.from_numpy(tints)

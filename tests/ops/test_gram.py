@@ -1,4 +1,4 @@
-"""Sums and products of scores against float64, and what they are for: what cancels keeps its digits."""
+"""Sums and Gram matrix of scores against float64, and what they are for: what cancels keeps its digits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from splatdistill import ops
-from tests.ops.levels import outputs
+from tests.ops.simd_levels import outputs
 from tests.rounding import assert_within
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ def expected(terms: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("shape", [(3, 4, 65, 63), (2,), (1, 5000), (0, 4), (2, 0)])
 def test_agrees_with_float64(num_terms, shape):
     terms = draw(num_terms, shape)
-    for made in (ops.products(terms), ops.reference.products(terms)):
+    for made in (ops.gram(terms), ops.reference.gram(terms)):
         assert made[0].dtype == made[1].dtype == torch.float64
         sizes = expected([term.abs() for term in terms])
         for got, want, size in zip(made, expected(terms), sizes, strict=True):
@@ -42,8 +42,8 @@ def test_a_small_difference_keeps_its_digits():
     """Guided and plain scores differ by a thousandth: float32 sums would lose all of |a - b|^2."""
     a = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     b = a + 1e-4 * torch.randn(a.shape, generator=torch.Generator().manual_seed(1))
-    products = ops.products([a, b]).products
-    squared = products[:, 0, 0] - 2 * products[:, 0, 1] + products[:, 1, 1]
+    gram = ops.gram([a, b]).matrix
+    squared = gram[:, 0, 0] - 2 * gram[:, 0, 1] + gram[:, 1, 1]
     # What cancels is |a|^2 + 2 |a b| + |b|^2, summed in 32 rows of 128 numbers, then by rows, then by chunks.
     adds = 128 + 32 + 3 * 64 * 64 / 4096
     want = (a.double() - b.double()).flatten(1).square().sum(1)
@@ -53,19 +53,19 @@ def test_a_small_difference_keeps_its_digits():
 def test_a_bad_number_stays_in_its_view_and_among_its_terms():
     terms = draw(3, (2, 3, 9, 9), [torch.float32])
     terms[1][1, 0, 4, 4] = float("nan")
-    sums, products = ops.products(terms)
+    sums, gram = ops.gram(terms)
     assert sums.isnan().nonzero().tolist() == [[1, 1]]
-    assert products.isnan()[0].sum() == 0
-    assert products[1].isnan().tolist() == [[False, True, False], [True, True, True], [False, True, False]]
+    assert gram.isnan()[0].sum() == 0
+    assert gram[1].isnan().tolist() == [[False, True, False], [True, True, True], [False, True, False]]
 
 
 def test_strides_threads_and_gradients():
     terms = draw(3, (3, 3, 100, 100))
-    one = ops.products(terms)
+    one = ops.gram(terms)
     strided = [torch.stack([t, t], -1)[..., 0].requires_grad_() for t in terms]
     for threads in (1, 2, 4):
         torch.set_num_threads(threads)
-        made = ops.products(strided)
+        made = ops.gram(strided)
         assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(made, one, strict=True))
 
 
@@ -74,7 +74,7 @@ import hashlib, torch
 from splatdistill import ops
 g = torch.Generator().manual_seed(0)
 dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
-made = ops.products([torch.randn(3, 3, 65, 63, generator=g, dtype=torch.float64).to(d) for d in dtypes])
+made = ops.gram([torch.randn(3, 3, 65, 63, generator=g, dtype=torch.float64).to(d) for d in dtypes])
 print(hashlib.sha256(b"".join(r.numpy().tobytes() for r in made)).hexdigest())
 """
 
@@ -84,7 +84,7 @@ def test_instruction_sets_do_not_change_a_bit():
 
 
 def test_opcheck():
-    torch.library.opcheck(torch.ops.splatdistill.products_forward.default, (draw(3, (2, 4, 8, 8)),))
+    torch.library.opcheck(torch.ops.splatdistill.gram_forward.default, (draw(3, (2, 4, 8, 8)),))
 
 
 @pytest.mark.parametrize(
@@ -102,5 +102,5 @@ def test_opcheck():
 )
 def test_bad_inputs_name_the_argument(terms, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011  the whole message is compared below
-        ops.products(terms)
+        ops.gram(terms)
     assert str(error.value) == message

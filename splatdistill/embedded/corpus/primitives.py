@@ -1,5 +1,5 @@
-"""Toys out of balls, frusta, rings and convex hulls, and rays cast at them in closed form: no mesh, no library but
-NumPy, so that a machine with the code and a seed has the pictures.
+"""Primitives of procedural objects, balls, frusta, rings and convex hulls, and rays cast at them in closed form: no
+mesh, no library but NumPy, so that a machine with the code and a seed has the images.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from splatdistill.scene.types import Cameras
 
 Kind = Literal["ball", "frustum", "ring", "box", "pyramid", "roof"]
 Colour = tuple[float, float, float]
+DARK, LIGHT, WOOD, METAL = (0.10, 0.10, 0.11), (0.93, 0.92, 0.90), (0.55, 0.36, 0.18), (0.58, 0.59, 0.62)
+GLASS, WAFER = (0.70, 0.85, 0.93), (0.82, 0.60, 0.32)
+"""Colours of parts that take none of the object's."""
 _FAR = np.float32(1e9)
 _BARE = 0.6  # albedo under paint
 _PLANES: dict[str, list[tuple[float, float, float, float]]] = {
@@ -33,7 +36,7 @@ class Part:
 
     ball: radius 1. frustum: |y| <= 1, radius 1 below and `ratio` above. ring: round y, radius 1, `ratio` thick. The
     hulls fill |x|, |y|, |z| <= 1: box, pyramid with its tip up, roof with its ridge along z.
-    paint: which of the toy's colours it takes, or an sRGB colour of its own.
+    paint: which of the object's colours it takes, or an sRGB colour of its own.
     """
 
     kind: Kind
@@ -114,6 +117,12 @@ def limb(
     other = np.cross(across, up / length)
     columns = [radius * across, up, radius * other, (start + stop) / 2]
     return Part("frustum", np.stack(columns, 1), paint, 1.0 if end is None else end / radius)
+
+
+def around(num: int, radius: float, start: float = 0.0) -> list[tuple[float, float, float]]:
+    """`num` points (x, z, degrees) evenly round the vertical axis."""
+    angles = [start + 2 * math.pi * i / num for i in range(num)]
+    return [(radius * math.sin(a), radius * math.cos(a), math.degrees(a)) for a in angles]
 
 
 def fit(parts: Sequence[Part]) -> list[Part]:

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from splatdistill.priors.offload import MicroBatches, release
 
 
-class Pixels:
+class PixelSpace:
     """Images are denoised as they are, in -1..1."""
 
     def encode(self, images: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ class Pixels:
         return x0
 
 
-class Latents:
+class LatentSpace:
     """The latents of a frozen VAE with the scale and shift of its folder. It runs in fp32, or as a whole in bf16, whose
     range holds what fp16 overflows on.
     """
@@ -34,7 +34,7 @@ class Latents:
         config: Any = vae.config
         device = next(vae.parameters()).device
         self.vae, self.bf16 = vae, dtype == "bf16"
-        self.chunks = MicroBatches()
+        self.micro_batches = MicroBatches()
         self.recompute = False  # after memory ran out once: nothing is kept for the backward
         mean, std = config.get("latents_mean") or [0.0], config.get("latents_std") or [1.0]
         self._mean, self._std = (torch.tensor(x, device=device).view(1, -1, 1, 1) for x in (mean, std))
@@ -47,7 +47,7 @@ class Latents:
         """
         if images.requires_grad and torch.is_grad_enabled():
             return _Encode.apply(images, self)  # type: ignore[return-value]
-        return self.chunks.run(lambda part: self.latents(images[part]), len(images))
+        return self.micro_batches.run(lambda part: self.latents(images[part]), len(images))
 
     def latents(self, images: Tensor) -> Tensor:
         """The same without chunks."""
@@ -63,7 +63,7 @@ class Latents:
             latents: Any = self._as_read(x0[part] * self._std + self._mean)
             return self.vae.decode(latents, return_dict=False)[0].float()
 
-        return self.chunks.run(pictures, len(x0))
+        return self.micro_batches.run(pictures, len(x0))
 
     def _as_read(self, x: Tensor) -> Tensor:
         return x.bfloat16() if self.bf16 else x
@@ -76,25 +76,25 @@ class Latents:
 
 
 class _Encode(torch.autograd.Function):
-    """`Latents.latents` whose backward survives a lack of memory: it repeats the forward for fewer views at a time."""
+    """`LatentSpace.latents` whose backward survives a lack of memory: it repeats the forward for fewer views."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, codec: Latents) -> Tensor:
-        ctx.codec, ctx.kept = codec, None
+    def forward(ctx: Any, images: Tensor, latent_space: LatentSpace) -> Tensor:
+        ctx.latent_space, ctx.kept = latent_space, None
         ctx.save_for_backward(images)
-        if not codec.recompute:
+        if not latent_space.recompute:
             try:
-                ctx.kept = _kept(codec, images)
+                ctx.kept = _kept(latent_space, images)
                 return ctx.kept[1].detach()
             except torch.OutOfMemoryError:
                 pass
-            codec.save_memory()
-        return codec.chunks.run(lambda part: codec.latents(images[part]), len(images))
+            latent_space.save_memory()
+        return latent_space.micro_batches.run(lambda part: latent_space.latents(images[part]), len(images))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        codec: Latents = ctx.codec
+        latent_space: LatentSpace = ctx.latent_space
         (images,) = ctx.saved_tensors
         kept, ctx.kept = ctx.kept, None
         if kept is not None:
@@ -103,17 +103,17 @@ class _Encode(torch.autograd.Function):
             except torch.OutOfMemoryError:
                 pass
             kept = None
-            codec.save_memory()
+            latent_space.save_memory()
 
         def pulled(part: slice) -> Tensor:
-            leaf, out = _kept(codec, images[part])
+            leaf, out = _kept(latent_space, images[part])
             return torch.autograd.grad(out, leaf, grad[part])[0]
 
-        return codec.chunks.run(pulled, len(images)), None
+        return latent_space.micro_batches.run(pulled, len(images)), None
 
 
-def _kept(codec: Latents, images: Tensor) -> tuple[Tensor, Tensor]:
+def _kept(latent_space: LatentSpace, images: Tensor) -> tuple[Tensor, Tensor]:
     """A leaf and its latents, with the graph between them."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
-        return leaf, codec.latents(leaf)
+        return leaf, latent_space.latents(leaf)

@@ -20,7 +20,7 @@ class Encoded:
     last_hidden_state: Tensor
 
 
-class TextEncoder(nn.Module):
+class CLIPText(nn.Module):
     """CLIP's text model (Radford 2021) as transformers has it: names, order of operations, and how it is asked."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:

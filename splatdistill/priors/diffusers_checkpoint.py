@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
-from splatdistill.priors.text import Tower, fingerprint
+from splatdistill.priors.text_encoders import TextEncoder, fingerprint
 
 INDEX = "model_index.json"
 _ENCODERS: dict[str, Any] = {
@@ -25,7 +25,7 @@ _ENCODERS: dict[str, Any] = {
 _BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
-class Folder:
+class DiffusersCheckpoint:
     """parts: the classes that model_index.json names for the parts that are there, such as {"vae": "AutoencoderKL"}.
 
     Every method raises ValueError, one sentence, for a folder that is not whole.
@@ -38,7 +38,7 @@ class Folder:
         self.parts: dict[str, str] = {name: value[1] for name, value in named.items() if value[1]}
 
     @property
-    def towers(self) -> list[str]:
+    def text_encoders(self) -> list[str]:
         """Names of the text encoders."""
         return [name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if name in self.parts]
 
@@ -97,7 +97,7 @@ class Folder:
             raise self._broken(part, f"its weights lack {sorted(info['missing_keys'])[0]}")
         return model.eval().requires_grad_(False)
 
-    def tower(self, part: str, *, device: torch.device, dtype: str) -> Tower:
+    def load_text_encoder(self, part: str, *, device: torch.device, dtype: str) -> TextEncoder:
         """A text encoder with its tokenizer. T5 runs in `dtype`, the others are small and run in fp32."""
         transformers_logging.disable_progress_bar()
         name = self.parts[part]
@@ -130,11 +130,13 @@ class Folder:
             model = model.to(device)
         except torch.OutOfMemoryError:  # T5 may be larger than what the UNet has left: a few prompts are no work
             model = model.cpu()
-        return Tower(model, tokenizer)
+        return TextEncoder(model, tokenizer)
 
     def fingerprint(self, *extra: object) -> str:
         """Of everything that decides how a prompt is encoded."""
-        roots = [self.root / part for tower in self.towers for part in (tower, tower.replace("text_enc", "tokeniz"))]
+        roots = [
+            self.root / part for name in self.text_encoders for part in (name, name.replace("text_enc", "tokeniz"))
+        ]
         return fingerprint([root for root in roots if root.exists()], *extra)
 
     def _json(self, name: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "../common/products.h"
+#include "../common/gram.h"
 #include "../common/residual.h"
 #include "../common/update.h"
 #include "raster.h"
@@ -24,7 +24,7 @@ namespace sd::cpu {
          (const RasterConfig&, const Camera*, const SplatInputs&, const ProjectedSums&, const SplatGradients&)) \
   KERNEL(void, residual, (const ResidualArgs&, int num_threads))                                                \
   KERNEL(void, noising, (const NoisingArgs&, int num_threads))                                                  \
-  KERNEL(void, products, (const ProductArgs&, int num_threads))                                                 \
+  KERNEL(void, gram, (const GramArgs&, int num_threads))                                                        \
   KERNEL(bool, usable_gradients, (const float*, int64_t size, int num_threads))                                 \
   KERNEL(void, adam, (const UpdateArgs&, int num_threads))
 
@@ -36,18 +36,18 @@ struct Kernels {
   SD_KERNELS(SD_KERNEL_POINTER)
 };
 
-struct Level {
+struct SimdLevel {
   Kernels kernels;
   bool available;  // on this processor
 };
 
-struct Levels {
-  const Level* list;  // best first, `generic` last
+struct SimdLevels {
+  const SimdLevel* list;  // best first, `generic` last
   int count;
 };
 
 // Every level compiled.
-Levels levels();
+SimdLevels simd_levels();
 
 // The level in use: the best one available, or the one named by the environment variable SPLATDISTILL_SIMD.
 const Kernels& kernels();
@@ -55,7 +55,7 @@ const Kernels& kernels();
 }  // namespace sd::cpu
 
 // The same functions are defined in one namespace for each level.
-#define SD_DECLARE_LEVEL(level)     \
-  namespace sd::cpu::level {        \
-  SD_KERNELS(SD_KERNEL_DECLARATION) \
+#define SD_DECLARE_SIMD_LEVEL(level) \
+  namespace sd::cpu::level {         \
+  SD_KERNELS(SD_KERNEL_DECLARATION)  \
   }

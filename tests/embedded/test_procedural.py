@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from splatdistill.embedded.corpus.primitives import Part, fit, gbuffer, limb, solid
+from splatdistill.embedded.corpus.procedural import FAMILIES, RELATIONS, SHAPES, make_object
 from splatdistill.embedded.corpus.rays import enclosing_ball
-from splatdistill.embedded.corpus.solids import Part, fit, gbuffer, limb, solid
-from splatdistill.embedded.corpus.toys import FAMILIES, RELATIONS, SHAPES, make_toy
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, PAINTS, SHADING
 from splatdistill.scene.cameras import orbit
 from tests.rounding import DOUBLE, assert_quantised
@@ -90,8 +90,8 @@ def test_limbs_reach_from_point_to_point():
 
 @pytest.mark.parametrize("family", [*(f.name for f in FAMILIES), *RELATIONS])
 def test_every_family_fits_shows_its_colours_and_comes_from_its_seed(family):
-    toys = [make_toy(family, seed=0, number=n) for n in range(3)]
-    again = make_toy(family, seed=0, number=0)
+    toys = [make_object(family, seed=0, number=n) for n in range(3)]
+    again = make_object(family, seed=0, number=0)
     views = [gbuffer(t.parts, cameras(0.0, 1.6, 3.1, 4.7), rays=2) for t in toys]
     assert gbuffer(again.parts, cameras(0.0, 1.6, 3.1, 4.7), rays=2).tobytes() == views[0].tobytes()
     assert views[0].tobytes() != views[1].tobytes()
@@ -107,11 +107,11 @@ def test_every_family_fits_shows_its_colours_and_comes_from_its_seed(family):
 
 def test_relations_name_two_shapes_and_the_upper_one_is_above():
     for number in range(20):
-        on = make_toy("on", seed=0, number=number)
+        on = make_object("on", seed=0, number=number)
         assert on.relation is not None and on.noun in SHAPES and on.relation[1] in SHAPES
         upper, lower = on.parts
         assert upper.matrix[1, 3] > lower.matrix[1, 3]
-        beside = make_toy("next to", seed=0, number=number)
+        beside = make_object("next to", seed=0, number=number)
         assert beside.relation is not None and beside.noun != beside.relation[1]
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from splatdistill import cli, priors
-from splatdistill.priors import find as find_module
-from splatdistill.priors.find import Source, families, find
+from splatdistill.priors import resolve as resolve_module
+from splatdistill.priors.resolve import ModelSource, model_families, resolve
 from tests.priors import families as tiny
 from tests.priors.test_diffusion import CPU
 
@@ -22,12 +22,12 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def test_a_path_wins_over_a_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sd15").mkdir()
-    assert find("sd15") == Source(Path("sd15"), "sd15")
+    assert resolve("sd15") == ModelSource(Path("sd15"), "sd15")
 
 
 def test_the_first_id_that_is_here_is_taken_with_its_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = []
-    second = families()["sd21-base"]["sources"][1]
+    second = model_families()["sd21-base"]["sources"][1]
     snapshot = tmp_path / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
     (snapshot / "model_index.json").write_text("{}")
@@ -39,9 +39,9 @@ def test_the_first_id_that_is_here_is_taken_with_its_revision(monkeypatch: pytes
         return str(snapshot)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
-    assert find("sd21-base") == Source(snapshot, f"{second}@{COMMIT}")
+    assert resolve("sd21-base") == ModelSource(snapshot, f"{second}@{COMMIT}")
     assert [local for _, local in asked] == [True, True]
-    assert find(f"{second}@main").origin == f"{second}@{COMMIT}"
+    assert resolve(f"{second}@main").origin == f"{second}@{COMMIT}"
 
 
 def test_a_file_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_file_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         return str(file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", cached)
-    assert find("mvdream") == Source(file, f"MVDream/MVDream@{COMMIT}:sd-v2.1-base-4view.pt")
+    assert resolve("mvdream") == ModelSource(file, f"MVDream/MVDream@{COMMIT}:sd-v2.1-base-4view.pt")
 
 
 @pytest.mark.parametrize("name", ["sd15", "somebody/some-model", "mvdream"])
@@ -61,7 +61,7 @@ def test_offline_the_places_and_the_command_are_named(name: str, tmp_path: Path,
         priors.load(name, device=CPU, dtype="fp32")
     said = str(caught.value)
     assert str(tmp_path / name) in said and "huggingface" in said and "`hf download " in said and "\n" not in said
-    first = families()[name]["sources"][0].partition(":")[0] if name in families() else name
+    first = model_families()[name]["sources"][0].partition(":")[0] if name in model_families() else name
     assert first in said
 
 
@@ -70,7 +70,7 @@ def test_offline_the_places_and_the_command_are_named(name: str, tmp_path: Path,
 )
 def test_no_such_path_or_name(name: str) -> None:
     with pytest.raises(ValueError, match=r"prior: there is no (prior or )?folder"):
-        find(name)
+        resolve(name)
 
 
 def test_only_plain_safetensors_and_small_files_are_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_only_plain_safetensors_and_small_files_are_asked_for(monkeypatch: pytes
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", record)
     with pytest.raises(ValueError, match="is not here"):
-        find("somebody/some-model")
+        resolve("somebody/some-model")
     files = [
         "model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "vae/config.json",
         "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "tokenizer/merges.txt",
@@ -102,15 +102,15 @@ def test_only_plain_safetensors_and_small_files_are_asked_for(monkeypatch: pytes
 
 
 def test_families_are_well_formed() -> None:
-    for name, facts in families().items():
+    for name, facts in model_families().items():
         assert set(facts) == {"what", "predicts", "image_size", "parameters_m", "encoder", "sources"}, name
-        assert facts["sources"] and all(find_module._ID.fullmatch(source) for source in facts["sources"])
+        assert facts["sources"] and all(resolve_module._ID.fullmatch(source) for source in facts["sources"])
 
 
 def test_prior_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["prior", "list"]) == cli.DONE
     out = capsys.readouterr().out
-    assert all(name in out and facts["what"] in out for name, facts in families().items())
+    assert all(name in out and facts["what"] in out for name, facts in model_families().items())
     assert "estimated and not measured" in out
 
 

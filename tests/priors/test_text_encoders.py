@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from splatdistill import priors
-from splatdistill.priors import text as text_module
-from splatdistill.priors.diffusion import CodedPrior
-from splatdistill.priors.folder import Folder
+from splatdistill.priors import text_encoders as text_module
+from splatdistill.priors.diffusers_checkpoint import DiffusersCheckpoint
+from splatdistill.priors.diffusion import LatentPrior
 from splatdistill.priors.prompts import seen_from, siblings
 from tests.priors import families
 from tests.priors.test_diffusion import CPU, load
@@ -68,14 +68,14 @@ def test_encoders_are_dropped_and_a_prompt_is_encoded_once_for_all_runs(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[weakref.ref[Any]] = []
-    tower = Folder.tower
+    load_text_encoder = DiffusersCheckpoint.load_text_encoder
 
-    def watched(self: Folder, *args: Any, **kwargs: Any) -> Any:
-        made = tower(self, *args, **kwargs)
+    def watched(self: DiffusersCheckpoint, *args: Any, **kwargs: Any) -> Any:
+        made = load_text_encoder(self, *args, **kwargs)
         loaded.append(weakref.ref(made.model))
         return made
 
-    monkeypatch.setattr(Folder, "tower", watched)
+    monkeypatch.setattr(DiffusersCheckpoint, "load_text_encoder", watched)
     first = load(folders["sd15"])
     assert loaded == []
     states = first.embed([seen_from(PROMPT, side) for side in ("front", "back", "side", "overhead")], None).text
@@ -91,8 +91,8 @@ def test_encoders_are_dropped_and_a_prompt_is_encoded_once_for_all_runs(
 
 
 def test_other_weights_or_words_are_another_key(folders: dict[str, Path], own_cache: Path) -> None:
-    keys = {Folder(folders[name]).fingerprint("fp32") for name in ("sd15", "sd21", "sdxl")}
-    assert len(keys | {Folder(folders["sd15"]).fingerprint("bf16")}) == 4
+    keys = {DiffusersCheckpoint(folders[name]).fingerprint("fp32") for name in ("sd15", "sd21", "sdxl")}
+    assert len(keys | {DiffusersCheckpoint(folders["sd15"]).fingerprint("bf16")}) == 4
     load(folders["sd15"]).embed("x", None)
     one = len(list(own_cache.rglob("*.safetensors")))
     load(folders["sd21"]).embed("x", None)
@@ -126,9 +126,9 @@ def test_a_tokenizer_that_needs_more_packages_says_so(
     def lacking(*args: Any, **kwargs: Any) -> Any:
         raise ImportError("sentencepiece")
 
-    monkeypatch.setattr("splatdistill.priors.folder.AutoTokenizer.from_pretrained", lacking)
+    monkeypatch.setattr("splatdistill.priors.diffusers_checkpoint.AutoTokenizer.from_pretrained", lacking)
     prior = priors.load(str(folders["if"]), device=CPU, dtype="fp32")
-    assert isinstance(prior, CodedPrior)
+    assert isinstance(prior, LatentPrior)
     with pytest.raises(ValueError, match=r"needs two packages: pip install sentencepiece protobuf\."):
         prior.embed("x", None)
     assert text_module.IF_TOKENS == 77

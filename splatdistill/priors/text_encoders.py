@@ -26,7 +26,7 @@ CLIP_TOKENS, IF_TOKENS, T5_TOKENS = 77, 77, 256  # what diffusers' pipelines pad
 
 
 @dataclass(frozen=True)
-class Tower:
+class TextEncoder:
     """A text encoder of transformers and its tokenizer."""
 
     model: nn.Module
@@ -42,49 +42,55 @@ class Tower:
         return self.model(batch["input_ids"].to(device), attention_mask=mask, output_hidden_states=True)
 
 
-Towers = Mapping[str, Tower]
+TextEncoders = Mapping[str, TextEncoder]
 """By the names of their folders: text_encoder, text_encoder_2, text_encoder_3."""
-Reader = Callable[[Towers, Sequence[str]], tuple[Tensor, Tensor | None]]
-"""Towers and P prompts to tokens [P,T,D] and pooled [P,W] or None."""
+EncodePrompts = Callable[[TextEncoders, Sequence[str]], tuple[Tensor, Tensor | None]]
+"""Text encoders and P prompts to tokens [P,T,D] and pooled [P,W] or None."""
 
 
-def read_clip(towers: Towers, prompts: Sequence[str]) -> tuple[Tensor, None]:
+def encode_clip(encoders: TextEncoders, prompts: Sequence[str]) -> tuple[Tensor, None]:
     """Stable Diffusion 1 and 2, MVDream: the last state of one CLIP."""
-    return towers["text_encoder"](prompts, length=CLIP_TOKENS).last_hidden_state, None
+    return encoders["text_encoder"](prompts, length=CLIP_TOKENS).last_hidden_state, None
 
 
-def read_two_clips(towers: Towers, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def encode_sdxl(encoders: TextEncoders, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """SDXL: the last state but one of two CLIPs side by side, and the second's projection."""
-    first, second = (towers[name](prompts, length=CLIP_TOKENS) for name in ("text_encoder", "text_encoder_2"))
+    first, second = (encoders[name](prompts, length=CLIP_TOKENS) for name in ("text_encoder", "text_encoder_2"))
     return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds
 
 
-def read_t5(towers: Towers, prompts: Sequence[str]) -> tuple[Tensor, None]:
+def encode_t5(encoders: TextEncoders, prompts: Sequence[str]) -> tuple[Tensor, None]:
     """DeepFloyd IF: T5 on lower-case text; its padding is masked."""
     plain = [prompt.lower().strip() for prompt in prompts]
-    return towers["text_encoder"](plain, length=IF_TOKENS, masked=True).last_hidden_state, None
+    return encoders["text_encoder"](plain, length=IF_TOKENS, masked=True).last_hidden_state, None
 
 
-def read_three(towers: Towers, prompts: Sequence[str], *, width: int) -> tuple[Tensor, Tensor]:
+def encode_sd3(encoders: TextEncoders, prompts: Sequence[str], *, width: int) -> tuple[Tensor, Tensor]:
     """Stable Diffusion 3: two CLIPs side by side, padded to T5's width, then T5, or zeros where it was left out."""
-    clips = [towers[name](prompts, length=CLIP_TOKENS) for name in ("text_encoder", "text_encoder_2")]
+    clips = [encoders[name](prompts, length=CLIP_TOKENS) for name in ("text_encoder", "text_encoder_2")]
     states = torch.cat([clip.hidden_states[-2] for clip in clips], -1)
     states = torch.nn.functional.pad(states, (0, width - states.shape[-1]))
-    if "text_encoder_3" in towers:
-        long = towers["text_encoder_3"](prompts, length=T5_TOKENS).last_hidden_state.to(states)
+    if "text_encoder_3" in encoders:
+        long = encoders["text_encoder_3"](prompts, length=T5_TOKENS).last_hidden_state.to(states)
     else:
         long = states.new_zeros(len(prompts), T5_TOKENS, width)
     return torch.cat([states, long], 1), torch.cat([clip.text_embeds for clip in clips], -1)
 
 
 class TextCache:
-    """Texts by prompt. load: brings the towers when they are needed. key: names encoder, tokenizer and precision.
+    """Texts by prompt. load: brings the encoders when they are needed. key: names encoder, tokenizer and precision.
 
     empty_is_zero: the empty prompt is all zeros, as SDXL was trained.
     """
 
     def __init__(
-        self, load: Callable[[], Towers], read: Reader, *, key: str, device: torch.device, empty_is_zero: bool = False
+        self,
+        load: Callable[[], TextEncoders],
+        read: EncodePrompts,
+        *,
+        key: str,
+        device: torch.device,
+        empty_is_zero: bool = False,
     ) -> None:
         self._load, self._read, self._key, self._device = load, read, key, device
         self._empty_is_zero = empty_is_zero
@@ -106,8 +112,8 @@ class TextCache:
                 self._known[prompt] = self._place(found)
         if not missing:
             return
-        towers = self._load()
-        tokens, pooled = self._read(towers, missing)
+        encoders = self._load()
+        tokens, pooled = self._read(encoders, missing)
         for i, prompt in enumerate(missing):
             states, vector = tokens[i : i + 1].float(), None if pooled is None else pooled[i : i + 1].float()
             if self._empty_is_zero and not prompt:
@@ -115,7 +121,7 @@ class TextCache:
             text = Text(states.clone(), None if vector is None else vector.clone())
             _write_file(self._path(prompt), text)
             self._known[prompt] = self._place(text)
-        del towers, tokens, pooled
+        del encoders, tokens, pooled
         release()
 
     def _place(self, text: Text) -> Text:

@@ -1,11 +1,11 @@
-#include "../common/products.h"
+#include "../common/gram.h"
 
-#include "levels.h"
+#include "dispatch.h"
 #include "residual_convert.h"
 
-SD_DECLARE_LEVEL(SD_LEVEL)
+SD_DECLARE_SIMD_LEVEL(SD_SIMD_LEVEL)
 
-namespace sd::cpu::SD_LEVEL {
+namespace sd::cpu::SD_SIMD_LEVEL {
 namespace {
 
 constexpr int64_t kBlock = 1024;  // elements converted at a time
@@ -24,7 +24,7 @@ double total(int64_t size, Value value) {
 }
 
 // Adds the entries of `size` elements from `offset` on.
-void block(const ProductArgs& a, int64_t offset, int64_t size, double* entries) {
+void block(const GramArgs& a, int64_t offset, int64_t size, double* entries) {
   double buffers[kMaxTerms][kBlock];
   const double* terms[kMaxTerms];
   for (int k = 0; k < a.num_terms; ++k) terms[k] = load(a.terms[k], offset, size, buffers[k]);
@@ -40,9 +40,9 @@ void block(const ProductArgs& a, int64_t offset, int64_t size, double* entries) 
 
 }  // namespace
 
-void products(const ProductArgs& a, [[maybe_unused]] int num_threads) {
+void gram(const GramArgs& a, [[maybe_unused]] int num_threads) {
   const int64_t chunks = num_chunks(a.view_size);
-  const int entries = num_products(a.num_terms);
+  const int entries = num_gram_entries(a.num_terms);
 #pragma omp parallel for schedule(static) num_threads(num_threads) if (num_threads > 1)
   for (int64_t index = 0; index < a.num_views * chunks; ++index) {
     const int64_t view = index / chunks, begin = index % chunks * kResidualChunk;
@@ -56,9 +56,9 @@ void products(const ProductArgs& a, [[maybe_unused]] int num_threads) {
     for (int i = 0; i < entries; ++i) {
       double sum = 0.0;
       for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += a.chunks[(view * chunks + chunk) * entries + i];
-      put_product(a, view, i, sum);
+      put_gram_entry(a, view, i, sum);
     }
   }
 }
 
-}  // namespace sd::cpu::SD_LEVEL
+}  // namespace sd::cpu::SD_SIMD_LEVEL

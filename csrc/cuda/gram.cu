@@ -1,4 +1,4 @@
-#include "products.h"
+#include "gram.h"
 
 #include "elements.h"
 #include "launch.h"
@@ -13,9 +13,9 @@ static_assert(1 << kHalvings == kWide);
 // A block takes one chunk of one view: every thread adds up its elements, then the sums of two halves of the block are
 // added until one is left. T: what elements are read as, float unless one of the terms is double.
 template <class T, int K, int W>
-struct ProductKernel {
-  using Args = ProductArgs;
-  static constexpr int kThreads = kWide, kPhases = 1 + kHalvings, kEntries = num_products(K);
+struct GramKernel {
+  using Args = GramArgs;
+  static constexpr int kThreads = kWide, kPhases = 1 + kHalvings, kEntries = num_gram_entries(K);
   struct Shared {
     double sums[kEntries][kThreads];
   };
@@ -62,14 +62,14 @@ struct ProductKernel {
 
 // A block adds up one entry of one view over its chunks.
 struct TotalKernel {
-  using Args = ProductArgs;
+  using Args = GramArgs;
   static constexpr int kThreads = kWide, kPhases = 1 + kHalvings;
   struct Shared {
     double sums[kThreads];
   };
 
   SD_HD void run(int phase, const Args& a, Shared& s, Place p) {
-    const int64_t entries = num_products(a.num_terms), view = p.block / entries, entry = p.block % entries;
+    const int64_t entries = num_gram_entries(a.num_terms), view = p.block / entries, entry = p.block % entries;
     if (phase == 0) {
       const int64_t chunks = num_chunks(a.view_size);
       double sum = 0.0;
@@ -79,24 +79,24 @@ struct TotalKernel {
     }
     const int left = kThreads >> phase;
     if (p.thread < left) s.sums[p.thread] += s.sums[p.thread + left];
-    if (left == 1 && p.thread == 0) put_product(a, view, static_cast<int>(entry), s.sums[0]);
+    if (left == 1 && p.thread == 0) put_gram_entry(a, view, static_cast<int>(entry), s.sums[0]);
   }
 };
 
 }  // namespace
 
-const char* products(const ProductArgs& args, Stream stream) {
+const char* gram(const GramArgs& args, Stream stream) {
   bool vectors = true, wide = false;
   for (int k = 0; k < args.num_terms; ++k) {
     vectors = vectors && aligned_for_vectors(args.terms[k].data, args.terms[k].dtype, args.view_size);
     wide = wide || args.terms[k].dtype == Dtype::kDouble;
   }
   if (wide) {
-    (vectors ? launch_for_terms<ProductKernel, double, 4> : launch_for_terms<ProductKernel, double, 1>)(args, stream);
+    (vectors ? launch_for_terms<GramKernel, double, 4> : launch_for_terms<GramKernel, double, 1>)(args, stream);
   } else {
-    (vectors ? launch_for_terms<ProductKernel, float, 4> : launch_for_terms<ProductKernel, float, 1>)(args, stream);
+    (vectors ? launch_for_terms<GramKernel, float, 4> : launch_for_terms<GramKernel, float, 1>)(args, stream);
   }
-  launch<TotalKernel>(args, args.num_views * num_products(args.num_terms), stream);
+  launch<TotalKernel>(args, args.num_views * num_gram_entries(args.num_terms), stream);
   return launch_error();
 }
 

@@ -1,4 +1,4 @@
-"""Sums and products of scores, from which guidance takes coefficients: one pass over all of them."""
+"""Sums and Gram matrix of scores, from which guidance takes coefficients: one pass over all of them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from torch import Tensor
 from splatdistill.ops import _check, _library, reference
 from splatdistill.ops.residual import FLOATS, MAX_TERMS
 
-_products = torch.ops.splatdistill.products_forward.default
+_gram = torch.ops.splatdistill.gram_forward.default
 
 
-class Products(NamedTuple):
-    """sums: [V,K], each term's over the elements of a view. products: [V,K,K], of every two. Both float64."""
+class Gram(NamedTuple):
+    """Both float64.
+
+    sums: [V,K], each of a term over the elements of a view.
+    matrix: [V,K,K], inner products of every two terms.
+    """
 
     sums: Tensor
-    products: Tensor
+    matrix: Tensor
 
 
-def products(terms: Sequence[Tensor]) -> Products:
+def gram(terms: Sequence[Tensor]) -> Gram:
     """Per view the sum of each term and the inner product of every two; no gradient flows.
 
     terms: 1 to 8 tensors [V,...] of one shape, each float32, float64, float16 or bfloat16. All is added up in float64,
@@ -39,12 +43,12 @@ def products(terms: Sequence[Tensor]) -> Products:
         term = _check.tensor(f"terms[{k}]", term, shape=first.shape, dtype=dtype, device=first.device)
         kept.append(term.detach().contiguous())
     if not _library.native(first.device):
-        return Products(*reference.products(kept))
-    return Products(*_products(kept))
+        return Gram(*reference.gram(kept))
+    return Gram(*_gram(kept))
 
 
-@torch.library.register_fake("splatdistill::products_forward")
-def _products_fake(terms) -> tuple[Tensor, Tensor]:
+@torch.library.register_fake("splatdistill::gram_forward")
+def _gram_fake(terms) -> tuple[Tensor, Tensor]:
     views, num = terms[0].shape[0], len(terms)
     like = {"dtype": torch.float64, "device": terms[0].device}
     return torch.empty(views, num, **like), torch.empty(views, num, num, **like)

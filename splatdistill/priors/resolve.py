@@ -27,26 +27,26 @@ ENCODER_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """A folder or file that is here. origin: where it came from, for the record: its path, or ID@REVISION."""
 
     path: Path
     origin: str
 
 
-def families() -> dict[str, dict[str, Any]]:
+def model_families() -> dict[str, dict[str, Any]]:
     return json.loads(MODELS.read_text(encoding="utf-8"))
 
 
-def find(name: str) -> Source:
+def resolve(name: str) -> ModelSource:
     """What `--prior name` means: a path, the name of a family, or ID[@REVISION][:FILE] on the Hugging Face hub.
 
     ValueError, one sentence, when it is nowhere: it names the places that were looked at and the command that helps.
     """
     path = Path(name).expanduser()
     if os.path.exists(path):  # unlike Path.exists it has an answer for names too long for a path
-        return Source(path, str(path))
-    known = families()
+        return ModelSource(path, str(path))
+    known = model_families()
     sources = known[name]["sources"] if name in known else [name]
     if name not in known and not _ID.fullmatch(name):
         raise ValueError(
@@ -57,35 +57,35 @@ def find(name: str) -> Source:
         raise ValueError(f"prior: there is no folder {path}.")
     for source in sources:  # what is here already wins over what would have to be fetched first
         found = _fetch(source, here=True)
-        if isinstance(found, Source):
+        if isinstance(found, ModelSource):
             return found
     reasons = {}
     for source in sources:
         found = _fetch(source, here=False)
-        if isinstance(found, Source):
+        if isinstance(found, ModelSource):
             return found
         reasons[source] = found
     raise ValueError(_nowhere(name, path, reasons))
 
 
-def find_encoder(name: str) -> Source:
-    """What `--encoder name` means: a folder, or ID[@REVISION] on the Hugging Face hub. ValueError as in `find`."""
+def resolve_encoder(name: str) -> ModelSource:
+    """What `--encoder name` means: a folder, or ID[@REVISION] on the Hugging Face hub. ValueError as in `resolve`."""
     path = Path(name).expanduser()
     if os.path.exists(path):
-        return Source(path, str(path))
+        return ModelSource(path, str(path))
     match = _ID.fullmatch(name)
     if match is None or match["file"] or name.startswith((".", "/", "~")):
         raise ValueError(f"encoder: there is no folder {name!r}; name one, or an id of the Hugging Face hub.")
     for here in (True, False):
         found = _fetch(name, here=here, index="config.json", patterns=("config.json", ENCODER_WEIGHTS))
-        if isinstance(found, Source):
+        if isinstance(found, ModelSource):
             return found
     raise ValueError(_nowhere(name, path, {name: found}, field="encoder"))
 
 
 def is_here(source: str) -> bool:
-    """Whether one of the ids that `families` lists lies in the hub's cache."""
-    return isinstance(_fetch(source, here=True), Source)
+    """Whether one of the ids that `model_families` lists lies in the hub's cache."""
+    return isinstance(_fetch(source, here=True), ModelSource)
 
 
 def _nowhere(name: str, path: Path, reasons: Mapping[str, str], *, field: str = "prior") -> str:
@@ -102,7 +102,7 @@ def _nowhere(name: str, path: Path, reasons: Mapping[str, str], *, field: str = 
 
 def _fetch(
     source: str, *, here: bool, index: str = "model_index.json", patterns: Sequence[str] = (*_PARTS, *_WEIGHTS)
-) -> Source | str:
+) -> ModelSource | str:
     """The source, or in a few words why not. here: look into the cache only. index: the file that every whole copy
     has.
     """
@@ -115,7 +115,7 @@ def _fetch(
     try:
         if file:
             got = Path(hf_hub_download(repo, file, revision=revision, local_files_only=here))
-            return Source(got, f"{repo}@{_commit(got)}:{file}")
+            return ModelSource(got, f"{repo}@{_commit(got)}:{file}")
         got = Path(snapshot_download(repo, revision=revision, local_files_only=here, allow_patterns=list(patterns)))
     except GatedRepoError:
         return "its licence must be accepted on the hub first, then `hf auth login`"
@@ -127,7 +127,7 @@ def _fetch(
         return str(error).strip().splitlines()[0].rstrip(".")
     if here and not (got / index).is_file():
         return "only a part of it is in the cache"
-    return Source(got, f"{repo}@{_commit(got)}")
+    return ModelSource(got, f"{repo}@{_commit(got)}")
 
 
 def _commit(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Families of toys: each is a function of a seed, and its caption names the colour of every painted part."""
+"""Families of procedural objects: each is a function of a seed; its caption names the colours of painted parts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from splatdistill.embedded.corpus.animals import ANIMALS
 from splatdistill.embedded.corpus.family import Family
-from splatdistill.embedded.corpus.solids import Kind, Part, fit, solid
-from splatdistill.embedded.corpus.things import THINGS
+from splatdistill.embedded.corpus.objects import OBJECTS
+from splatdistill.embedded.corpus.primitives import Kind, Part, fit, solid
 from splatdistill.utils.rng import key
 
 Make = Callable[[random.Random], list[Part]]
@@ -21,9 +21,9 @@ _FLAT_TOPS = ("cube", "cylinder")  # on which others can stand
 
 
 @dataclass(frozen=True)
-class Toy:
-    """Solids in the unit ball. relation: (word, lower shape) where two shapes stand together, the first colour being
-    the upper one's.
+class ProceduralObject:
+    """Primitives in the unit ball. relation: (word, lower shape) where two shapes stand together; the first
+    colour is the upper one's.
     """
 
     noun: str
@@ -32,14 +32,14 @@ class Toy:
     relation: tuple[str, str] | None = None
 
 
-def make_toy(family: str, *, seed: int, number: int) -> Toy:
-    """Toy `number` of a family, or of RELATIONS."""
+def make_object(family: str, *, seed: int, number: int) -> ProceduralObject:
+    """Object `number` of a family, or of RELATIONS."""
     draw = random.Random(key(seed, number, family))  # noqa: S311 (nothing secret here)
     if family in RELATIONS:
         upper, lower, parts = _pair(draw, family)
-        return Toy(upper, (), fit(parts), (family, lower))
+        return ProceduralObject(upper, (), fit(parts), (family, lower))
     kind = BY_NAME[family]
-    return Toy(kind.name, kind.extras, fit(kind.make(draw)))
+    return ProceduralObject(kind.name, kind.extras, fit(kind.make(draw)))
 
 
 def _shape(name: str, at: tuple[float, float, float], size: float, paint: int, *, turn: float = 0.0) -> Part:
@@ -85,7 +85,7 @@ RELATIONS = ("on", "next to")
 
 FAMILIES: tuple[Family, ...] = (
     *(Family(name, _single(name)) for name in SHAPES),
-    *THINGS,
+    *OBJECTS,
     *ANIMALS,
 )
 BY_NAME = {family.name: family for family in FAMILIES}

@@ -1,28 +1,28 @@
-#include "levels.h"
+#include "dispatch.h"
 
 #include <cstdlib>
 #include <cstring>
 
 #define SD_KERNEL_ENTRY(result, name, parameters) , name
-#define SD_LEVEL_TABLE(level)                                      \
-  SD_DECLARE_LEVEL(level)                                          \
+#define SD_SIMD_LEVEL_TABLE(level)                                 \
+  SD_DECLARE_SIMD_LEVEL(level)                                     \
   namespace sd::cpu::level {                                       \
   constexpr Kernels kTable = {#level SD_KERNELS(SD_KERNEL_ENTRY)}; \
   }
 
-SD_LEVEL_TABLE(generic)
+SD_SIMD_LEVEL_TABLE(generic)
 #if defined(SD_X86_LEVELS)
-SD_LEVEL_TABLE(x86_64_v3)
-SD_LEVEL_TABLE(x86_64_v4)
+SD_SIMD_LEVEL_TABLE(x86_64_v3)
+SD_SIMD_LEVEL_TABLE(x86_64_v4)
 #elif defined(SD_ARM_LEVELS)
-SD_LEVEL_TABLE(neon)
+SD_SIMD_LEVEL_TABLE(neon)
 #endif
 
 namespace sd::cpu {
 namespace {
 
 const Kernels& choose() {
-  const Levels all = levels();
+  const SimdLevels all = simd_levels();
   const char* wanted = std::getenv("SPLATDISTILL_SIMD");
   for (int i = 0; i < all.count; ++i)
     if (all.list[i].available && (!wanted || !*wanted || std::strcmp(wanted, all.list[i].kernels.name) == 0))
@@ -32,8 +32,8 @@ const Kernels& choose() {
 
 }  // namespace
 
-Levels levels() {
-  static const Level list[] = {
+SimdLevels simd_levels() {
+  static const SimdLevel list[] = {
 #if defined(SD_X86_LEVELS)
       {x86_64_v4::kTable, __builtin_cpu_supports("x86-64-v4") != 0},
       {x86_64_v3::kTable, __builtin_cpu_supports("x86-64-v3") != 0},

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatdistill.priors.codec import Latents
+from splatdistill.priors.latent_space import LatentSpace
 from tests.priors import families
 from tests.rounding import DOUBLE, assert_same, assert_within, bound
 
 
-def codec(**settings: Any) -> Latents:
+def latent_space(**settings: Any) -> LatentSpace:
     torch.manual_seed(1)
-    return Latents(families.vae(**settings).eval().requires_grad_(False), dtype="fp32")
+    return LatentSpace(families.vae(**settings).eval().requires_grad_(False), dtype="fp32")
 
 
 def pictures(num: int = 4) -> Tensor:
@@ -27,7 +27,7 @@ def pull(num: int = 4) -> Tensor:
     return torch.randn(num, 4, 8, 8, generator=torch.Generator().manual_seed(3))
 
 
-def gradient(latents: Latents, images: Tensor, direction: Tensor) -> Tensor:
+def gradient(latents: LatentSpace, images: Tensor, direction: Tensor) -> Tensor:
     leaf = images.clone().requires_grad_()
     latents.encode(leaf).backward(direction)
     assert leaf.grad is not None
@@ -49,7 +49,7 @@ def assert_slope(along: Callable[[float], Tensor], slope: Tensor, *, off: Tensor
 
 def test_gradient_through_the_vae_is_that_of_finite_differences() -> None:
     """In float64; along 20 random directions."""
-    c = codec()
+    c = latent_space()
     c.vae.double()
     images, direction = pictures(2).double(), pull(2).double()
     c._mean, c._std = c._mean.double(), c._std.double()
@@ -63,7 +63,7 @@ def test_gradient_through_the_vae_is_that_of_finite_differences() -> None:
 
 def test_gradient_in_single_precision() -> None:
     """As it runs: fp32, held against differences of the same network in float64."""
-    c, images, direction = codec(), pictures(), pull()
+    c, images, direction = latent_space(), pictures(), pull()
     grad = gradient(c, images, direction)
     step = torch.randn(images.shape, generator=torch.Generator().manual_seed(5)).double()
     rounding = bound(lambda: (gradient(c, images, direction).double() * step).sum(), samples=4)
@@ -77,10 +77,10 @@ def test_gradient_in_single_precision() -> None:
 
 @pytest.mark.parametrize("fails_in", ["forward", "backward"])
 def test_out_of_memory_means_fewer_views_and_the_same_gradient(fails_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, images, direction = codec(), pictures(), pull()
+    whole, images, direction = latent_space(), pictures(), pull()
     latents, grad = whole.encode(images), gradient(whole, images, direction)
     assert not whole.recompute
-    small = codec()
+    small = latent_space()
     encode, calls = small.vae.encode, []
 
     class Heavy(torch.autograd.Function):
@@ -102,14 +102,14 @@ def test_out_of_memory_means_fewer_views_and_the_same_gradient(fails_in: str, mo
 
     monkeypatch.setattr(small.vae, "encode", limited)
     chunked = gradient(small, images, direction)
-    assert small.recompute and small.chunks.rows == 2 and max(calls[-2:]) == 2
-    assert_within(chunked, grad, 2 * bound(lambda: gradient(codec(), images, direction), samples=2).max())
+    assert small.recompute and small.micro_batches.rows == 2 and max(calls[-2:]) == 2
+    assert_within(chunked, grad, 2 * bound(lambda: gradient(latent_space(), images, direction), samples=2).max())
     if fails_in == "forward":
-        assert_within(small.encode(images), latents, 2 * bound(lambda: codec().encode(images), samples=2).max())
+        assert_within(small.encode(images), latents, 2 * bound(lambda: latent_space().encode(images), samples=2).max())
 
 
 def test_one_view_too_large_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    c = codec()
+    c = latent_space()
 
     def never(x: Tensor, **kwargs: Any) -> Any:
         raise torch.OutOfMemoryError("out of memory")
@@ -121,7 +121,7 @@ def test_one_view_too_large_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_latents_with_mean_and_standard_deviation_of_their_own() -> None:
     mean, std = [0.1, -0.2, 0.3, 0.0], [1.5, 2.0, 0.5, 1.0]
-    c = codec(latents_mean=mean, latents_std=std, scaling_factor=0.5)
+    c = latent_space(latents_mean=mean, latents_std=std, scaling_factor=0.5)
     raw = c.vae.encode(pictures()).latent_dist.mean
     expected = (raw - torch.tensor(mean).view(1, 4, 1, 1)) * 0.5 / torch.tensor(std).view(1, 4, 1, 1)
     torch.testing.assert_close(c.encode(pictures()), expected)
