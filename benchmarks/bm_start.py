@@ -47,21 +47,20 @@ def main() -> None:
     made.add_argument("--network-engine", default="auto", help="as of train")
     made.add_argument("--dtype", default="auto", help="as of train")
     args = made.parse_args()
-    runs = []
+    runs: list[dict[str, float]] = []
+    wanted = ["--threads", str(args.threads), "--network-engine", args.network_engine, "--dtype", args.dtype]
     for _ in range(4 if args.quick else 8):
         with tempfile.TemporaryDirectory() as out:
-            words = ["--out", out, "--threads", str(args.threads)]
-            words += ["--network-engine", args.network_engine, "--dtype", args.dtype]
             begun = repr(time.time())
             done = subprocess.run(  # noqa: S603
-                [sys.executable, "-c", CODE, begun, *words], capture_output=True, text=True, check=True
+                [sys.executable, "-c", CODE, begun, "--out", out, *wanted], capture_output=True, text=True, check=True
             )
         runs.append(json.loads(done.stdout.splitlines()[-1]))
         progress(str(runs[-1]))
     kept = runs[1:]
     middle = {key: significant(statistics.median(run[key] for run in kept)) for key in kept[0]}
     best = {f"best_{key}": significant(min(run[key] for run in kept)) for key in ("to_step_0", "cpu")}
-    cells = [{"name": "start", **middle, **best}, whole(words[2:], runs=1 if args.quick else 3)]
+    cells = [{"name": "start", **middle, **best}, whole(wanted, runs=1 if args.quick else 3)]
     write(record("start", cells, quick=args.quick, threads=args.threads), args.json)
     progress(str(cells))
 

@@ -62,6 +62,7 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
+        # Not starlette's TrustedHostMiddleware: that of 0.40, which we allow, cuts [::1]:8017 at its first colon.
         if not self.private and host not in LOOPBACK and host.rpartition(":")[0] not in LOOPBACK:
             return _no(400, "This server does not answer to that name.")
         if request.method not in ("GET", "HEAD", "POST"):

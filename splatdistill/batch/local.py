@@ -30,6 +30,7 @@ class _Worker:
     job: Job | None = None
 
 
+# Not concurrent.futures nor loky: there one worker that dies breaks the pool for all, and none has a GPU of its own.
 class LocalPool:
     """`count` processes, which start when there is a job for them and end with this one, whatever ends it.
 

@@ -7,7 +7,7 @@ import shlex
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, make_dataclass, replace
 from io import StringIO
@@ -159,7 +159,7 @@ def parse_settings(
             method or asked.method or values.get("method", "sds"), file=asked.config, family=family_of(prior)
         )
     base = settings.merge(base, defaults[1], where=defaults[0])
-    _refuse_foreign(args, base.method)
+    _refuse_foreign(args, base.method, fixed=settings.file_only(base))
     only = _for_method(kind, base.method)
     flags = parse(only, args, verb=verb, default=only(**vars(base)))
     config = TrainConfig(**{field.name: getattr(flags, field.name) for field in fields(TrainConfig)})
@@ -185,9 +185,9 @@ def _refuse_loose_words(args: list[str]) -> None:
         raise ValueError(f'prompt: give it with its flag and in quotes: --prompt "{wanted}".')
 
 
-def _refuse_foreign(args: list[str], method: str) -> None:
-    """ValueError for a flag of another method's section, or of a setting that has no flag."""
-    short, fixed = registry.aliases(GUIDANCE), settings.file_only(TrainConfig(method=method))
+def _refuse_foreign(args: list[str], method: str, *, fixed: Container[str]) -> None:
+    """ValueError for a flag of another method's section, or of one of `fixed`, the settings without a flag."""
+    short = registry.aliases(GUIDANCE)
     for flag in (word.partition("=")[0] for word in args if word.startswith("--")):
         name = flag.removeprefix("--").replace("-", "_")
         section = name.partition(".")[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,9 @@ from splatdistill.evaluate import Views
 from splatdistill.io.files import write_text
 from splatdistill.io.video import to_uint8
 from splatdistill.utils.provenance import commit, versions
+from splatdistill.utils.templates import fill
 
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: .6rem 0 } td, th { padding: .15rem .7rem .15rem 0; text-align: left }
-td.n { text-align: right; font-variant-numeric: tabular-nums } img { width: 100%; max-width: 768px; display: block }
-article { border-top: 1px solid #ddd; margin-top: 1.5rem } .note { color: #666 }
-"""
+_TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _COLUMNS = {
     "r_precision": "R-Precision", "r_precision_object": "of objects", "geometry_r_precision": "geometry",
     "view_consistency": "consistency", "janus_rate": "Janus rate", "front_rate": "a front", "saturation": "saturation",
@@ -48,21 +43,20 @@ def write(folder: Path, result: Mapping[str, Any], pictures: Sequence[Views]) ->
 
 def page(result: Mapping[str, Any], pictures: Sequence[Views]) -> str:
     """The HTML of the report."""
-    parts = [
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>splatdistill eval</title>",
-        f"<style>{_STYLE}</style><h1>Evaluation of {len(pictures)} object{'s' * (len(pictures) != 1)}</h1>",
-        f"<p>{_e(sentence(result))}</p>",
-        _table(result),
-    ]
-    if "external" in result:
-        parts.append(_external(result["external"]))
-    if result["diversity"]:
-        rows = "".join(f"<tr><td>{_e(k)}<td class=n>{_n(v)}" for k, v in result["diversity"].items())
-        parts.append(f"<h2>Diversity across seeds</h2><table>{rows}</table>")
-    parts += [_article(row, views) for row, views in zip(result["objects"], pictures, strict=True)]
-    listed = "; ".join(_e(prompt) for prompt in result["among"])
-    parts.append(f"<details><summary>The {len(result['among'])} prompts</summary><p>{listed}</p></details></html>")
-    return "\n".join(parts) + "\n"
+    external = result.get("external")
+    rows = {"all": result["overall"], **(result["methods"] if len(result["methods"]) > 1 else {})}
+    rows |= {f"real renders, {kind} prompts": figures for kind, figures in result["real"].items()}
+    return fill(
+        _TEMPLATE,
+        sentence=sentence(result),
+        columns=_COLUMNS,
+        rows=rows,
+        figure=_n,
+        external=external and {"sentence": external_sentence(external), "nouns": external["nouns"]},
+        diversity=result["diversity"],
+        articles=[_article(row, views) for row, views in zip(result["objects"], pictures, strict=True)],
+        among=result["among"],
+    )
 
 
 def sentence(result: Mapping[str, Any]) -> str:
@@ -119,38 +113,22 @@ def _listed(prompts: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(prompts))
 
 
-def _external(external: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><td>{_e(noun)}<td class=n>{_n(ratio)}" for noun, ratio in external["nouns"].items())
-    return f"<h2>From outside</h2><p>{_e(external_sentence(external))}</p><table>{rows}</table>"
-
-
-def _table(result: Mapping[str, Any]) -> str:
-    rows = {"all": result["overall"], **(result["methods"] if len(result["methods"]) > 1 else {})}
-    rows |= {f"real renders, {kind} prompts": figures for kind, figures in result["real"].items()}
-    head = "".join(f"<th>{title}" for title in _COLUMNS.values())
-    body = "".join(
-        f"<tr><td>{_e(name)}" + "".join(f"<td class=n>{_n(row.get(key))}" for key in _COLUMNS)
-        for name, row in rows.items()
-    )
-    return f"<table><tr><th>{head}{body}</table>"
-
-
-def _article(row: Mapping[str, Any], views: Views) -> str:
-    facts = [f"{title} {_n(row[key])}" for key, title in _COLUMNS.items() if row.get(key) is not None]
+def _article(row: Mapping[str, Any], views: Views) -> dict[str, Any]:
+    """What the report says of an object."""
     front = ""
     if row["front"] is not None:
         angles = ", ".join(f"{45 * i}°" for i, called in enumerate(row["front"]) if called)
         front = f" Called front at: {angles or 'no view'}."
-    origin = " ".join(str(row[key]) for key in ("method", "steps") if row[key] is not None)
-    return (
-        f"<article><h2>{_e(row['prompt'])}</h2><p class=note>{_e(row['name'])} {_e(origin)}</p>"
-        f"<img alt='8 views, with and without colours' src='{_sheet(views)}'>"
-        f"<p>Read as “{_e(row['read_as'])}”. {_e(', '.join(facts))}.{front}</p>{_outside(row)}</article>"
-    )
-
-
-def _outside(row: Mapping[str, Any]) -> str:
-    return "".join(f"<p>From outside: {_e(line)}.</p>" for line in external_lines([row] if "external" in row else []))
+    return {
+        "prompt": row["prompt"],
+        "name": row["name"],
+        "origin": " ".join(str(row[key]) for key in ("method", "steps") if row[key] is not None),
+        "sheet": _sheet(views),
+        "read_as": row["read_as"],
+        "facts": ", ".join(f"{title} {_n(row[key])}" for key, title in _COLUMNS.items() if row.get(key) is not None),
+        "front": front,
+        "outside": external_lines([row] if "external" in row else []),
+    }
 
 
 def _sheet(views: Views) -> str:
@@ -159,10 +137,6 @@ def _sheet(views: Views) -> str:
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(to_uint8(torch.cat(rows)))).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _e(text: object) -> str:
-    return html.escape(str(text), quote=True)
 
 
 def _n(value: float | None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Mesh:
 def fuse(splats: Splats, renderer: Renderer, *, radius: float = 1.0, resolution: int = 128) -> Mesh:
     """The surface inside the sphere of `radius` world units. ValueError when nothing in there is solid."""
     try:
-        from skimage.measure import marching_cubes
+        from skimage import measure
     except ImportError as error:
         raise ValueError("format: a mesh needs two more packages; install splatdistill[mesh].") from error
     half = 1.05 * radius
@@ -48,7 +49,10 @@ def fuse(splats: Splats, renderer: Renderer, *, radius: float = 1.0, resolution:
     if not (field.min() < 0 < field.max()):
         raise ValueError("the splats hold no solid surface, so there is no mesh of them.")
     field = np.pad(field, 1, constant_values=1.0)  # closed at the border of the box
-    corners, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="descent")
+    corners, faces, _, _ = cast(
+        "tuple[Any, Any, Any, Any]",
+        measure.marching_cubes(field, 0.0, gradient_direction="descent"),  # pyright: ignore[reportUnknownMemberType]
+    )
     nearest = np.rint(corners - 1).clip(0, resolution - 1).astype(int) @ [resolution**2, resolution, 1]
     vertices = (corners - 1) * (2 * half / (resolution - 1)) - half
     return Mesh(vertices.astype(np.float32), faces, colour.cpu().numpy()[nearest])
@@ -62,7 +66,7 @@ def write(path: Path, mesh: Mesh) -> None:
         mesh.vertices, mesh.faces, vertex_colors=np.rint(mesh.colours * 255).astype("u1"), process=False
     )
     with replacing(path) as temporary:
-        shape.export(temporary, file_type="glb")
+        shape.export(temporary, file_type="glb")  # pyright: ignore[reportUnknownMemberType]
 
 
 def _around(radius: float, *, size: int) -> Cameras:

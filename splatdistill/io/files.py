@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 
 def cache_folder() -> Path:
@@ -27,7 +27,7 @@ def read_cache(name: str) -> dict[str, Any]:
         held = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return held if isinstance(held, dict) else {}
+    return cast("dict[str, Any]", held) if isinstance(held, dict) else {}
 
 
 def write_cache(name: str, held: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ def write_cache(name: str, held: dict[str, Any]) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path, None, None]:
     """A temporary path beside `path`, with its suffix, for the caller to write.
 
     When the block ends well, that file takes the place of `path`, synced to disk; when it raises, `path` is as it was.

@@ -73,7 +73,10 @@ def read(path: Path | str) -> Splats:
             raise FormatError(f"{path} has {name} that are not finite.")
     alpha = arrays["opacities"].astype(np.float64).clip(_LEAST, 1 - _LEAST)
     arrays["opacities"] = np.log(alpha / (1 - alpha))
-    tensors = {name: torch.from_numpy(np.array(arrays[name], np.float32)) for name in FIELDS}
+    tensors = {
+        name: torch.from_numpy(np.array(arrays[name], np.float32))  # pyright: ignore[reportUnknownMemberType]
+        for name in FIELDS
+    }
     return convert_frame(Splats(**tensors), source=FRAMES[kind], target="+y")
 
 
@@ -164,7 +167,7 @@ def _smallest_three(quats: np.ndarray) -> np.ndarray:
     """[N] uint32 of [N,4] unit: index of the largest, then of each other a sign and 9 bits of magnitude."""
     largest = np.abs(quats).argmax(-1)
     quats = quats * np.where(np.take_along_axis(quats, largest[:, None], 1) < 0, -1.0, 1.0)
-    packed = largest.astype(np.uint32)
+    packed: np.ndarray = largest.astype(np.uint32)
     for i in range(4):
         part = (quats[:, i] < 0).astype(np.uint32) << 9 | np.rint(np.abs(quats[:, i]) * 2**0.5 * 511).astype(np.uint32)
         packed = np.where(largest == i, packed, packed << 10 | part)
@@ -190,7 +193,8 @@ def _encode_compressed(a: Arrays) -> bytes:
     a = {name: value[order] for name, value in a.items()}
     rgb = 0.5 + SH_C0 * a["sh0"][:, 0]
     starts = np.arange(0, n, CHUNK)
-    bounds, units = [], []
+    bounds: list[np.ndarray] = []
+    units: list[np.ndarray] = []
     for values in (a["means"], a["scales"].clip(-20, 20), rgb):
         low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
         bounds += [low, high]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def from_turns(degrees: Vector) -> Quaternion:
         about = torch.zeros(4, dtype=torch.float64)
         about[0], about[1 + axis] = math.cos(half), math.sin(half)
         turn = _product(about, turn)
-    w, x, y, z = turn.tolist()
+    w, x, y, z = (float(part) for part in turn)
     return w, x, y, z
 
 
@@ -81,4 +82,4 @@ def _sh_rotation(matrix: Tensor, degree: int) -> Tensor:
     g = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(64, 3, generator=g, dtype=torch.float64), dim=-1)
     after, before = (sh_basis(d, degree)[:, 1:] for d in (directions, directions @ matrix))
-    return torch.linalg.lstsq(after, before).solution
+    return cast(Tensor, torch.linalg.lstsq(after, before).solution)  # pyright: ignore[reportUnknownMemberType]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -35,11 +35,13 @@ def encode(a: Arrays) -> bytes:
     }
     harmonics = np.concatenate([a["sh0"], a["shN"]], 1)
     columns |= {f"{EXTENSION}:{name}": harmonics[:, i] for i, name in enumerate(_coefficients(harmonics.shape[1]))}
-    blob, accessors, views = b"", [], []
+    blob = b""
+    accessors: list[dict[str, Any]] = []
+    views: list[dict[str, Any]] = []
     for name, column in columns.items():
         column = column if column.dtype == np.uint8 else column.astype("<f4")
         kind = _UBYTE if column.dtype == np.uint8 else _FLOAT
-        accessor = {
+        accessor: dict[str, Any] = {
             "bufferView": len(views),
             "componentType": kind,
             "count": len(column),
@@ -135,7 +137,7 @@ def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
         raise FormatError("its description is not JSON.") from None
     if not isinstance(document, dict):
         raise FormatError("its description is not an object.")
-    return document, data[28 + size : 28 + size + length]
+    return cast("dict[str, Any]", document), data[28 + size : 28 + size + length]
 
 
 def _coefficients(count: int) -> list[str]:

@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 import torch
-from plyfile import PlyData, PlyElement, PlyParseError
+from plyfile import PlyData, PlyElement, PlyParseError  # pyright: ignore[reportMissingTypeStubs]
 
 from splatdistill.io.files import replacing
 from splatdistill.scene.gaussians import FIELDS, Splats
@@ -26,8 +26,10 @@ COMMENT = "splatdistill raster=classic eps2d=0.3 up=+y"  # how training drew the
 MAX_HEADER = 64 * 1024  # bytes
 MAX_PROPERTIES = 512
 
-_SIZES = {"char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4, "double": 8}
-_SIZES |= {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8}
+_SIZES = {
+    "char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4, "double": 8,
+    "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8,
+}  # fmt: skip
 _COLUMNS = {
     "means": ["x", "y", "z"],
     "sh0": [f"f_dc_{i}" for i in range(3)],
@@ -68,9 +70,10 @@ def write(path: Path | str, splats: Splats, *, comments: Iterable[str] = ()) -> 
     blocks += [values["opacities"][:, None], values["scales"], values["quats"]]
     table = np.concatenate(blocks, 1).astype("<f4", copy=False)
     rows = table.view([(name, "<f4") for name in names])[:, 0]
-    data = PlyData([PlyElement.describe(rows, "vertex")], byte_order="<", comments=[COMMENT, *comments])
+    vertex = PlyElement.describe(rows, "vertex")  # pyright: ignore[reportUnknownMemberType]
+    data = PlyData([vertex], byte_order="<", comments=[COMMENT, *comments])
     with replacing(path) as temporary:
-        data.write(str(temporary))
+        data.write(str(temporary))  # pyright: ignore[reportUnknownMemberType]
 
 
 def read(path: Path | str) -> Splats:
@@ -108,7 +111,7 @@ def _rows(path: Path, *, check: Callable[[Path, _Header], None]) -> tuple[_Heade
         try:
             # Unless it maps a file into memory plyfile reads number by number, some 200 times slower. What is mapped is
             # a copy, which nobody can cut meanwhile: that would end the process.
-            rows = PlyData.read(copy)["vertex"].data
+            rows = cast(np.ndarray, PlyData.read(copy)["vertex"].data)  # pyright: ignore[reportUnknownMemberType]
         except (PlyParseError, ValueError, KeyError) as error:
             raise PlyError(f"{path} cannot be read as .ply: {error}.") from error
     return header, rows
@@ -129,7 +132,7 @@ def _gather(path: Path, rows: np.ndarray, names: list[str]) -> torch.Tensor:
             out[:, column] = rows[name]
     if not np.isfinite(out).all():
         raise PlyError(f"{path} has values that are not finite in {names[0]}..{names[-1]}.")
-    return torch.from_numpy(out)
+    return torch.from_numpy(out)  # pyright: ignore[reportUnknownMemberType]
 
 
 def _rest_names(count: int) -> list[str]:

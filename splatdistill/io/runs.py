@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from splatdistill.config import settings, yaml_reader
 from splatdistill.config.schema import TrainConfig
@@ -57,7 +57,7 @@ class Run:
             found = json.loads(self.text(SUMMARY))
         except (ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
     def is_done(self, *, steps: int) -> bool:
         """Whether the last thing that happened in the run was its end, after this many steps or more."""
@@ -130,4 +130,5 @@ def record_of(line: bytes | str) -> dict[str, Any]:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) and type(found.get("step")) is int else {}
+    record = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    return record if type(record.get("step")) is int else {}

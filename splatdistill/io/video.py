@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -39,7 +40,7 @@ def write_turntable(path: Path, frames: Iterable[Picture], *, fps: int = 30) -> 
     """
     if not has_encoder():
         return _write_frames(path.with_name(f"{path.stem}_frames"), frames)
-    from imageio_ffmpeg import write_frames
+    import imageio_ffmpeg  # pyright: ignore[reportMissingTypeStubs]
 
     pictures = (to_uint8(frame) for frame in frames)
     first = next(pictures)
@@ -47,8 +48,10 @@ def write_turntable(path: Path, frames: Iterable[Picture], *, fps: int = 30) -> 
     if height % 2 or width % 2:
         raise ValueError(f"{path.name}: frames are {width} x {height} pixels; a film needs even sides.")
     with replacing(path) as temporary:
-        encoder = write_frames(
-            str(temporary), (width, height), fps=fps, quality=8, macro_block_size=2, ffmpeg_log_level="error"
+        options: dict[str, Any] = {"fps": fps, "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
+        encoder = cast(
+            "Generator[None, Any, None]",
+            imageio_ffmpeg.write_frames(str(temporary), (width, height), **options),  # pyright: ignore[reportUnknownMemberType]
         )
         encoder.send(None)  # starts the process
         try:
@@ -85,7 +88,7 @@ def has_encoder() -> bool:
     """Whether films can be written here."""
     if importlib.util.find_spec("imageio_ffmpeg") is None:
         return False
-    from imageio_ffmpeg import get_ffmpeg_exe
+    from imageio_ffmpeg import get_ffmpeg_exe  # pyright: ignore[reportMissingTypeStubs]
 
     try:
         get_ffmpeg_exe()

@@ -32,6 +32,6 @@ class _GivenGradient(torch.autograd.Function):
         return torch.zeros(())
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient,), factor = ctx.saved_tensors, upstream.item()
         return gradient if factor == 1 else factor * gradient, None

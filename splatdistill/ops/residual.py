@@ -90,7 +90,7 @@ class _Noising(torch.autograd.Function):
         return _noising(x0, *constants)
 
     @staticmethod
-    def backward(ctx, v_noised):
+    def backward(ctx, v_noised):  # pyright: ignore[reportIncompatibleMethodOverride]
         (alpha,) = ctx.saved_tensors
         return (reference.per_view(alpha, v_noised) * v_noised).to(v_noised.dtype), None
 

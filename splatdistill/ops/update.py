@@ -44,7 +44,7 @@ class Statistics(NamedTuple):
     """What `densify.accumulate` takes: sums [N] float32 and counts [N] int64, which it adds to, and what it adds."""
 
     grad_sum: Tensor
-    count: Tensor
+    count: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     probe_grad: Tensor
     radii: Tensor
 

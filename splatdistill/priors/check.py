@@ -46,6 +46,7 @@ def describe(name: str, *, device: torch.device, dtype: str, max_memory: float, 
     """Loads the prior `name` and makes one step with it: encode, two scores for each view, backward."""
     prior = priors.load(name, device=device, dtype=dtype, max_memory=max_memory, encoder=encoder)
     facts = {"prior": name, "origin": prior.origin, "kind": type(prior).__name__}
+    weights = 0
     if isinstance(prior, NetworkPrior):
         weights = sum(p.numel() for p in prior.network.parameters())
         facts |= {"network": f"{type(prior.network).__name__}, {weights / 1e6:.4g} M parameters"}

@@ -93,7 +93,7 @@ class _Encode(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         latent_space: LatentSpace = ctx.latent_space
         (images,) = ctx.saved_tensors
         kept, ctx.kept = ctx.kept, None

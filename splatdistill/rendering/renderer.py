@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import functools
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +23,10 @@ from splatdistill.scene.types import Cameras, RenderOutput
 from splatdistill.utils.device import send
 
 NEAR, FAR, EPS2D = 0.01, 1e10, 0.3  # of both renderers: world units, and px^2 added to the projected variances
+
+
+Rasterization = Callable[..., tuple[Tensor, Tensor, dict[str, Tensor]]]
+"""What gsplat draws with: images [V,H,W,D], alpha [V,H,W,1] and what it knows of the splats."""
 
 
 class Renderer(Protocol):
@@ -64,8 +69,9 @@ class GsplatRenderer:
     """
 
     def render(self, splats: Splats, cameras: Cameras, *, background: Tensor, normals: bool = False) -> RenderOutput:
-        from gsplat import rasterization
+        import gsplat  # pyright: ignore[reportMissingTypeStubs]
 
+        rasterization = cast(Rasterization, gsplat.rasterization)  # pyright: ignore[reportUnknownMemberType]
         device = splats.device
         background = send(background, device)
         if normals:
@@ -122,7 +128,9 @@ def load_gsplat() -> None:
 
     One process at a time: gsplat removes what another one has built so far. ValueError, one sentence, when it cannot.
     """
-    from torch.utils.cpp_extension import _get_build_directory  # gsplat asks it too
+    from torch.utils.cpp_extension import (
+        _get_build_directory,  # pyright: ignore[reportPrivateUsage]  (gsplat asks it too)
+    )
 
     try:
         folder = Path(_get_build_directory("gsplat_cuda", verbose=False))
@@ -134,7 +142,7 @@ def load_gsplat() -> None:
                     "time, shared by all cores.",
                     file=sys.stderr,
                 )
-            from gsplat.cuda._backend import _C  # pyright: ignore[reportAttributeAccessIssue]
+            from gsplat.cuda._backend import _C  # pyright: ignore
     except (ImportError, OSError, RuntimeError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(

@@ -36,7 +36,7 @@ class Lights:
 def sample_background(config: BackgroundConfig, *, num_views: int, group: int, generator: torch.Generator) -> Tensor:
     """[num_views,3] in 0..1: one colour for every group of views, so that a multi-view prior sees one scene."""
     n = num_views // group
-    kind, flat = torch.rand(4 * n, generator=generator).split([n, 3 * n])
+    kind, flat = torch.split(torch.rand(4 * n, generator=generator), [n, 3 * n])
     kind, flat = kind.view(n, 1), flat.view(n, 3)
     colour = torch.where(kind < config.white + config.gray, flat[:, :1], flat)
     colour = colour.masked_fill(kind < config.white, 1.0)
@@ -106,7 +106,7 @@ def surface(output: RenderOutput, cameras: Cameras) -> Tensor:
     """[V,H,W,3] the point in the world that each pixel shows, on average over its depth."""
     depth = output.depth / output.alpha.clamp(min=1e-6)
     viewmats = send(cameras.viewmats.to(depth.dtype), depth.device)
-    inverse = torch.linalg.inv(cameras.Ks)  # on the CPU: a solver would wait for the device
+    inverse = torch.inverse(cameras.Ks)  # on the CPU: a solver would wait for the device
     inverse = send(inverse.to(depth.dtype), depth.device)
     y, x = torch.meshgrid(
         torch.arange(cameras.height, device=depth.device) + 0.5,

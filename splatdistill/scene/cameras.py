@@ -27,7 +27,7 @@ def orbit(*, azimuth: Tensor, elevation: Tensor, radius: Tensor, fovy: Tensor, s
     cos_e, cos_a, sin_a = torch.cos(elevation), torch.cos(azimuth), torch.sin(azimuth)
     back = torch.stack([cos_e * sin_a, torch.sin(elevation), cos_e * cos_a], -1)
     right = torch.stack([cos_a, torch.zeros_like(azimuth), -sin_a], -1)
-    down = torch.linalg.cross(right, back)  # right x up = back, so right x back = -up
+    down = torch.cross(right, back, dim=-1)  # right x up = back, so right x back = -up
     rotation = torch.stack([right, down, -back], 1)  # rows: camera axes in the world
     viewmats = F.pad(rotation, (0, 1, 0, 1))
     viewmats[:, 2, 3] = radius  # the origin lies straight ahead
@@ -47,7 +47,7 @@ def outward(*, azimuth: Tensor, elevation: Tensor, position: Tensor, fovy: Tenso
     )
     viewmats = inward.viewmats.clone()
     viewmats[:, :3, 3] = -torch.einsum("vij,vj->vi", viewmats[:, :3, :3], position)
-    return replace(inward, viewmats=viewmats, azimuth=azimuth, elevation=elevation, radius=position.norm(dim=-1))
+    return replace(inward, viewmats=viewmats, azimuth=azimuth, elevation=elevation, radius=position.norm(dim=-1))  # pyright: ignore[reportUnknownMemberType]
 
 
 def sample(config: CameraConfig, *, num_views: int, size: int, generator: torch.Generator) -> Cameras:
@@ -122,8 +122,8 @@ def camera_token(cameras: Cameras) -> Tensor:
 
 
 def _camera_token(cameras: Cameras) -> Tensor:
-    c2w = _TO_Z_UP.to(cameras.viewmats) @ torch.linalg.inv(cameras.viewmats) @ _CV_TO_GL.to(cameras.viewmats)
-    c2w[:, :3, 3] /= c2w[:, :3, 3].norm(dim=-1, keepdim=True) + 1e-8
+    c2w = _TO_Z_UP.to(cameras.viewmats) @ torch.inverse(cameras.viewmats) @ _CV_TO_GL.to(cameras.viewmats)
+    c2w[:, :3, 3] /= c2w[:, :3, 3].norm(dim=-1, keepdim=True) + 1e-8  # pyright: ignore[reportUnknownMemberType]
     return c2w.flatten(1)
 
 
@@ -131,8 +131,8 @@ def view_words(cameras: Cameras, *, front_deg: float = 45.0, overhead_deg: float
     """One of front, side, back, overhead for each view (DreamFusion's rule; front and back within `front_deg` of the
     axis).
     """
-    words = []
-    for azimuth, elevation in zip(cameras.azimuth.tolist(), cameras.elevation.tolist(), strict=True):
+    words: list[str] = []
+    for azimuth, elevation in zip(cameras.azimuth.cpu(), cameras.elevation.cpu(), strict=True):
         off_front = abs(math.degrees(azimuth))
         if math.degrees(elevation) > overhead_deg:
             words.append("overhead")

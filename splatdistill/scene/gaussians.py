@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -82,12 +83,13 @@ def init_points(config: SplatsConfig, *, points: Tensor, colors: Tensor, seed: i
     chosen = torch.randperm(len(points), generator=g)[: config.num_init]
     means = points[chosen][:, [1, 2, 0]]
     means = means - 0.5 * (means.amin(0) + means.amax(0))
-    extent = means.norm(dim=-1).amax()
+    extent = cast(Tensor, means.norm(dim=-1)).amax()  # pyright: ignore[reportUnknownMemberType]
     if len(means) < 4 or extent == 0:
         raise ValueError(f"init: a cloud needs 4 points or more that lie apart; this one has {len(means)}.")
     means = means * (config.radius / extent)
     splats = _grayish(means, config, spacing=1.0, generator=g)
-    distances = [torch.cdist(part, means).topk(4, largest=False).values[:, 1:].mean(1) for part in means.split(1024)]
+    parts = torch.split(means, 1024)
+    distances = [torch.cdist(part, means).topk(4, largest=False).values[:, 1:].mean(1) for part in parts]
     spacing = torch.cat(distances).clamp(min=1e-3 * config.radius)
     scales = (0.6 * spacing).log()[:, None].expand(-1, 3).clone()
     return Splats(**{**splats.tensors, "scales": scales, "sh0": (colors[chosen][:, None] - 0.5) / SH_C0})

@@ -66,7 +66,7 @@ class Densifier:
             prune_opacity=math.log(c.prune_opacity / (1 - c.prune_opacity)),
             max_splats=c.max_splats if growing else 0,
         )
-        _, cloned, split, pruned = plan.counts.tolist()
+        _, cloned, split, pruned = (int(count) for count in plan.counts.cpu())
         counts = {"cloned": cloned, "split": split, "pruned": pruned}
         if counts["pruned"] == len(splats):  # nothing would be left to optimise: keep all rather than end with nothing
             counts["pruned"] = 0

@@ -16,7 +16,7 @@ def regularizer(config: RegularizeConfig, output: RenderOutput, splats: Splats, 
     largest: scale in world units that costs nothing.
     """
     views = len(output.alpha)
-    terms = []
+    terms: list[Tensor] = []
     if config.opacity:
         terms.append(config.opacity * (output.alpha * (1 - output.alpha)).sum() / views)
     if config.sparsity:

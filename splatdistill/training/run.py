@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -132,7 +132,9 @@ def _load_alike(load: Callable[..., Prior], engine: str, ranks: ProcessGroup) ->
 
 def tracer(path: Path) -> torch.profiler.profile:
     """Traces four steps, once the first four are over, and writes them to `path` for chrome://tracing or Perfetto."""
-    return torch.profiler.profile(
-        schedule=torch.profiler.schedule(wait=2, warmup=2, active=4, repeat=1),
-        on_trace_ready=lambda trace: trace.export_chrome_trace(str(path)),
-    )
+
+    def write(trace: torch.profiler.profile) -> None:
+        trace.export_chrome_trace(str(path))  # pyright: ignore[reportUnknownMemberType]
+
+    when = cast(Any, torch.profiler).schedule(wait=2, warmup=2, active=4, repeat=1)
+    return torch.profiler.profile(schedule=when, on_trace_ready=write)

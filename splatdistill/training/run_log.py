@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from splatdistill.config import settings
 from splatdistill.config.schema import TrainConfig
@@ -113,5 +113,5 @@ def _truncate(path: Path, *, step: int) -> None:
 def _plain(value: Any) -> Any:
     """JSON has no word for numbers that are not finite; they become null."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -46,7 +46,7 @@ class SplatOptimizer:
         densify in any case. Gradients are then dropped.
         """
         decay = self.config.final ** (step / max(1, self.steps))
-        learned = []
+        learned: list[update.Learned] = []
         for name, x in self._tensors.items():
             if x.grad is None:
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,7 +118,7 @@ def score(
     images: Sequence[Tensor],
     cameras: Cameras,
     *,
-    guidance: Guidance,
+    guidance: Guidance[Any],
     prior: ProfiledPrior,
     seed: int,
     step: int,
@@ -144,7 +145,7 @@ def score(
         total_views=ranks.world * len(x0),
     )
     with prior.running():
-        (loss * count if count > 1 else loss).backward()  # a mean over the views of each object
+        torch.autograd.backward(loss * count if count > 1 else loss)  # a mean over the views of each object
     assert rgb.grad is not None
     return Scored(batch, rgb.grad, norms, num_nonfinite)
 

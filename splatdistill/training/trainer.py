@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class Trainer:
         self.config = config
         self.device = device
         self.stages = settings.stages(config)
-        self.stage = config
+        self.stage: TrainConfig = config
         self.priors = {config.prior: prior, **(others or {})}
         choice = Choice(
             config.prompt, seed=config.seed, instance=config.prior_instance, mixture=config.prior_mixture,
@@ -215,7 +216,7 @@ class Trainer:
         if self.ranks.is_main:
             checkpoint.save(root, step=self.step, tensors=tensors, meta=meta, keep=self.config.output.keep)
 
-    def restore(self, tensors: dict[str, Tensor], meta: dict) -> None:
+    def restore(self, tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
 

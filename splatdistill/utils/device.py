@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,7 +54,7 @@ class Stopwatch:
         self._running: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
 
     @contextmanager
-    def timed(self) -> Iterator[None]:
+    def timed(self) -> Generator[None, None, None]:
         if not self._cuda:
             begun = time.perf_counter()
             yield
@@ -87,7 +87,7 @@ def network_settings(device: torch.device, *, dtype: str) -> dict[str, bool]:
 
 
 @contextmanager
-def for_networks(device: torch.device, *, dtype: str) -> Iterator[None]:
+def for_networks(device: torch.device, *, dtype: str) -> Generator[None, None, None]:
     """Puts `network_settings` into force and what was before back: geometry in fp32 stays exact.
 
     The switches are the process's: other threads see them meanwhile.
@@ -139,6 +139,7 @@ def pick_device(name: str) -> torch.device:
 
 def indexed(device: torch.device) -> torch.device:
     """The same device with its index: some functions of torch.cuda refuse a device without one."""
-    if device.type != "cuda" or device.index is not None:
+    # torch types the index as a number, and has None for a device without one.
+    if device.type != "cuda" or device.index is not None:  # pyright: ignore[reportUnnecessaryComparison]
         return device
     return torch.device("cuda", torch.cuda.current_device())

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -60,7 +61,8 @@ class ProcessGroup:
         """This rank's part of `rows` [P*V,...] of a step: of each of the P particles, its views."""
         if self.world == 1:
             return rows
-        return rows.unflatten(0, (particles, self.world, -1))[:, self.rank].flatten(0, 1)
+        shares = cast(Tensor, rows.unflatten(0, (particles, self.world, -1)))
+        return shares[:, self.rank].flatten(0, 1)
 
     def all_reduce(self, tensors: Iterable[Tensor]) -> None:
         """Adds tensors of one type up over the ranks, in place; the same bits everywhere."""
@@ -68,8 +70,8 @@ class ProcessGroup:
         if self.world == 1 or not tensors:
             return
         flat = torch.cat([x.reshape(-1) for x in tensors])
-        dist.all_reduce(flat)
-        for x, added in zip(tensors, flat.split([x.numel() for x in tensors]), strict=True):
+        dist.all_reduce(flat)  # pyright: ignore[reportUnknownMemberType]
+        for x, added in zip(tensors, torch.split(flat, [x.numel() for x in tensors]), strict=True):
             x.copy_(added.view_as(x))
 
     def gather(self, rows: Tensor) -> Tensor:
@@ -77,7 +79,7 @@ class ProcessGroup:
         if self.world == 1:
             return rows
         all_rows = [torch.empty_like(rows) for _ in range(self.world)]
-        dist.all_gather(all_rows, rows.contiguous())
+        dist.all_gather(all_rows, rows.contiguous())  # pyright: ignore[reportUnknownMemberType]
         return torch.cat(all_rows)
 
     def any(self, flag: bool) -> bool:
@@ -85,7 +87,7 @@ class ProcessGroup:
         if self.world == 1:
             return flag
         told = torch.tensor([flag], dtype=torch.int64)
-        dist.all_reduce(told, op=dist.ReduceOp.MAX)
+        dist.all_reduce(told, op=dist.ReduceOp.MAX)  # pyright: ignore[reportUnknownMemberType]
         return bool(told.item())
 
     def broadcast(self, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -94,7 +96,7 @@ class ProcessGroup:
             return dict(tensors)
         told = [{name: (x.shape, x.dtype) for name, x in tensors.items()}]
         dist.broadcast_object_list(told, device=torch.device("cpu"))
-        out = {}
+        out: dict[str, Tensor] = {}
         for name, (shape, dtype) in told[0].items():
             mine = tensors[name].detach().contiguous() if self.is_main else None
             out[name] = torch.empty(shape, dtype=dtype, device=device) if mine is None else mine

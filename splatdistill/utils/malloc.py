@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import mmap
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -14,7 +14,7 @@ _HEAP, _BLOCK = 2**29, 2**24  # bytes: what a run on a CPU needs, and pieces sma
 
 
 @contextmanager
-def no_collections() -> Iterator[None]:
+def no_collections() -> Generator[None, None, None]:
     """No search for garbage in here. Imports make a million objects that stay, and Python looks at those it has again
     after every 700: a tenth of the time that torch takes to load.
     """

@@ -121,8 +121,8 @@ class _ZipFolder(Resolver):
         self.contents, self.folder = contents, folder
         self.names = {name.lower(): name for name in contents.namelist()}
 
-    def get(self, name: str) -> bytes:
-        wanted = posixpath.normpath(posixpath.join(self.folder, name.strip().replace("\\", "/")))
+    def get(self, key: str) -> bytes:
+        wanted = posixpath.normpath(posixpath.join(self.folder, key.strip().replace("\\", "/")))
         return self.contents.read(self.names.get(wanted.lower(), wanted))
 
     def keys(self) -> Iterator[str]:

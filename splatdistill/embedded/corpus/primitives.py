@@ -248,6 +248,7 @@ def _ring(
     b = d @ o / speed
     thick = np.float32(part.ratio)
     t = np.maximum(-b - np.sqrt(np.maximum(b * b - (o @ o - (1 + thick) ** 2), 0)), 0)
+    gap = np.full_like(t, _FAR)
     for _ in range(32):
         p = o + (t / speed)[:, None] * d
         round_ = np.sqrt(p[:, 0] ** 2 + p[:, 2] ** 2) - 1

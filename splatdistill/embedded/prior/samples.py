@@ -60,6 +60,7 @@ def ddim(
     shape = prior.encode(torch.zeros(4, size, size, 3)).shape
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
     times = torch.linspace(999, 0, steps + 1).round().long().to(device)
+    x0 = x
     for now, then in pairwise(times):
         told, untold = prior.predict(x, now.expand(4), conditions)
         eps = untold + (guidance_scale if now > guide_above else 1.0) * (told - untold)
