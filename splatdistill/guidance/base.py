@@ -89,14 +89,16 @@ class Guidance(ABC, Generic[C]):
         return anneal(first, last, progress=self.progress(step), over=1.0) or None
 
     @property
-    def words(self) -> bool:
-        """Whether the method asks for view words, where the settings leave that to it."""
+    def wants_view_dependent_prompts(self) -> bool:
+        """Whether prompts name the side of a view where the settings leave that to the method."""
         return False
 
     def view_dependent_prompts(self, cameras: Cameras) -> str | list[str]:
         """The prompt, or the prompt of each view with the word of the side that is seen."""
         views = self.views
-        if views.words == "off" or (views.words == "auto" and not self.words):
+        if views.view_dependent_prompts == "off" or (
+            views.view_dependent_prompts == "auto" and not self.wants_view_dependent_prompts
+        ):
             return self.prompt
         from splatdistill.scene.cameras import view_words
 
@@ -107,7 +109,7 @@ class Guidance(ABC, Generic[C]):
         """The condition for a prompt, or one for each view; it holds the cameras unless the settings forbid. Groups of
         one are views that do not see each other.
         """
-        return prior.embed(prompt, cameras, token=self.views.token, alone=self.group == 1)
+        return prior.embed(prompt, cameras, token=self.views.camera_embedding, alone=self.group == 1)
 
     def progress(self, step: int) -> float:
         """How much of the run is done, 0..1."""

@@ -55,8 +55,8 @@ class VariationalGuidance(AnnealedGuidance[V]):
         return self.config.particles
 
     @property
-    def words(self) -> bool:
-        return not (self.views.token and self.conditioned_on_cameras)
+    def wants_view_dependent_prompts(self) -> bool:
+        return not (self.views.camera_embedding and self.conditioned_on_cameras)
 
     def bind(self, prior: Prior) -> None:
         from splatdistill.priors.scores import make_score
@@ -79,7 +79,7 @@ class VariationalGuidance(AnnealedGuidance[V]):
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, cameras = self.config.guidance_scale, batch.cameras
-        token = self.views.token
+        token = self.views.camera_embedding
         cond = prior.embed(self.view_dependent_prompts(cameras), cameras, token=token, alone=True)
         uncond = prior.embed(self.config.negative_prompt, cameras, token=token, alone=True)
         guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])

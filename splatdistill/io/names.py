@@ -6,14 +6,16 @@ import hashlib
 import json
 import re
 import unicodedata
-from dataclasses import asdict
 
 from splatdistill.config.schema import TrainConfig
+from splatdistill.config.settings import flatten
 
 
 def run_name(config: TrainConfig) -> str:
-    """`<slug of the prompt>-<8 hex digits>`; the digits cover every setting, so the same command has the same name."""
-    text = json.dumps(asdict(config), sort_keys=True)
+    """`<slug of the prompt>-<8 hex digits>`; the digits cover every setting that the run reads, so the same command
+    has the same name.
+    """
+    text = json.dumps(flatten(config), sort_keys=True)
     return f"{slug(config.prompt)}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 

@@ -33,8 +33,8 @@ def about_cameras(folder: Path, config: TrainConfig) -> list[str]:
     meta = json.loads((folder / META_FILE).read_text())
     check_group(meta.get("num_views", 1), config, supports_single_view_cameras=True)  # this kind of folder always does
     trained = meta.get("cameras", {})
-    if config.camera.kind == "inside-out":
-        return ["camera.kind inside-out needs a prior trained on scenes; this one may know objects only."]
+    if config.camera.kind == "outward":
+        return ["camera.kind outward needs a prior trained on scenes; this one may know objects only."]
     # Elevations further out were rare in training, but they were there.
     seen = {"elevation_deg": "elevation_deg_rare", "fovy_deg": "fovy_deg", "fill": "fill"}
     found = []
