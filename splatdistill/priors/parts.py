@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from splatdistill.priors.clip_text import CLIPText, WordTokenizer
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.unet import UNet, supports
-from splatdistill.priors.volume import NAMES_IN_FILES, FeatureVolume
+from splatdistill.priors.volume import FeatureVolume, current_name
 
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model.safetensors", "model.safetensors"
 
@@ -54,7 +53,7 @@ def load_tokenizer(folder: Path) -> WordTokenizer:
 def load_volume(folder: Path) -> FeatureVolume:
     config = _json(folder / "volume" / "config.json")
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
-    made = _fill(lambda: FeatureVolume(**settings), folder / "volume" / DIFFUSERS, renamed=NAMES_IN_FILES)
+    made = _fill(lambda: FeatureVolume(**settings), folder / "volume" / DIFFUSERS, current_name)
     return made  # type: ignore[return-value]
 
 
@@ -73,11 +72,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {name: value.float() for name, value in named.items() if not name.endswith("position_ids")}
 
 
-def _fill(make: Callable[[], nn.Module], path: Path, *, renamed: Mapping[str, str] = MappingProxyType({})) -> nn.Module:
-    """The module with the weights of a file. renamed: beginnings of their names there, and here."""
-    tensors = read_weights(path)
-    for old, new in renamed.items():
-        tensors = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in tensors.items()}
+def _fill(make: Callable[[], nn.Module], path: Path, current_name: Callable[[str], str] = str) -> nn.Module:
+    """The module with the weights of a file. current_name: what the module calls a tensor of the file."""
+    tensors = {current_name(name): value for name, value in read_weights(path).items()}
     try:
         with _Undrawn():
             module = make()

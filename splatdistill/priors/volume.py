@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import torch
@@ -16,8 +17,7 @@ CELLS = 2
 """Features a side in each of the UNet's pixels, to which they are added as channels."""
 COLOURS = 3
 """The first features are the object's own colours, so that training can compare them with its images."""
-NAMES_IN_FILES = {"read.": "text_mlp.", "cell.": "decoder.", "look.": "view_head."}
-"""First words of parameters in the weights of version 0.1, and what they are here."""
+_OLD_NAMES = {"read": "text_mlp", "cell": "decoder", "look": "view_head"}
 _SECTORS = {"front": (0, 15), "side": (90, 15), "back": (180, 15), "overhead": (0, 75)}  # azimuth, elevation in degrees
 
 
@@ -112,6 +112,11 @@ class FeatureVolume(nn.Module):
         weight = torch.exp(density - passed) - torch.exp(-passed)
         rendered = (weight[..., None] * cells[..., :-1]).sum(3)
         return torch.cat([rendered, weight.sum(-1, keepdim=True)], -1).permute(0, 3, 1, 2)
+
+
+def current_name(name: str) -> str:
+    """What a parameter of the volume is called here that weights of version 0.1 hold, alone or behind "volume."."""
+    return re.sub(rf"(^|volume\.)({'|'.join(_OLD_NAMES)})\.", lambda found: f"{found[1]}{_OLD_NAMES[found[2]]}.", name)
 
 
 def concat_features(xt: Tensor, features: Tensor) -> Tensor:

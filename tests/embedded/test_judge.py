@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 
@@ -23,8 +24,8 @@ from splatdistill.embedded.judge.optimization import (
     begin_like_words,
     fresh_config,
     make_trainer,
-    run,
 )
+from splatdistill.embedded.network_training import Job, run
 from tests.rounding import UNIT, assert_rounded, assert_same, assert_within
 
 SMALL = {**fresh_config(), "widths": [4, 8, 8, 8], "text_width": 8, "embed": 8}
@@ -241,12 +242,12 @@ def test_resuming_equals_not_stopping(corpus_folder, tmp_path, part):
 def test_sides_begin_with_the_eyes_of_the_words(corpus_folder, tmp_path):
     words = trainer("words", corpus_folder)
     words.train_step()
-    words.save(tmp_path)
+    words.export(tmp_path)
     sides = trainer("sides", corpus_folder, seed=1)
     head = sides.network.sides.weight.clone()
     begin_like_words(sides, tmp_path / "judge" / "words.safetensors")
-    for name, value in words.averaged().image.state_dict().items():
-        assert torch.equal(sides.network.image.state_dict()[name], stored(value))
+    for name in sides.network.image.state_dict():
+        assert torch.equal(sides.network.image.state_dict()[name], stored(words.average[f"image.{name}"]))
         assert torch.equal(sides.average[f"image.{name}"], sides.network.image.state_dict()[name])
     assert torch.equal(sides.network.sides.weight, head)
 
@@ -262,12 +263,12 @@ def test_the_loss_falls(corpus_folder, part):
 def test_a_run_writes_a_judge_that_loads(corpus_folder, tmp_path):
     for part in PARTS:
         it = trainer(part, corpus_folder)
-        run(it, tmp_path, minutes=1)
+        run(it, out=tmp_path, minutes=1, jobs=[Job(1.0, functools.partial(it.export, tmp_path))])
         (record,) = [json.loads(line) for line in (tmp_path / f"{part}.jsonl").read_text().splitlines()]
         assert it.images == record["images"] == 400 and math.isfinite(record["loss"])
     loaded = EmbeddedJudge.load(tmp_path / "judge")
-    averaged = it.averaged()
-    averaged.load_state_dict({name: stored(value) for name, value in averaged.state_dict().items()})
+    averaged = it.network.eval()
+    averaged.load_state_dict({name: stored(value) for name, value in it.average.items()})
     rgb = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(loaded.sides(rgb), averaged(rgb))
     assert loaded.probe_warning and not loaded.has_front("a sofa")

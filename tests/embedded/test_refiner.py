@@ -93,7 +93,7 @@ def test_untrained_it_adds_nothing_to_the_linear_answer(data, warm):
 def test_the_network_gains(data, warm):
     it = trainer(data, warm)
     history = [it.train_step() for _ in range(40)]
-    gain = [sum(loss / without for loss, without in part) / 10 for part in (history[:10], history[-10:])]
+    gain = [sum(step["loss"] / step["without"] for step in part) / 10 for part in (history[:10], history[-10:])]
     assert gain[1] < 0.95 < gain[0] * 1.05
 
 

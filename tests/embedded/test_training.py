@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from splatdistill.embedded.corpus.dataset import Corpus
+from splatdistill.embedded.network_training import run
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior import samples
 from splatdistill.embedded.prior.denoiser import DenoiserConfig, DenoiserTrainer, warm_start
-from splatdistill.embedded.prior.pretrain import RECIPES, main, prepare, run
+from splatdistill.embedded.prior.pretrain import RECIPES, jobs, main, prepare
 from splatdistill.embedded.prior.samples import NearestRender, ddim, draw_loss, sample_grid
 from splatdistill.priors.embedded import MultiViewPrior
 
@@ -53,7 +54,7 @@ def test_resuming_equals_not_stopping_bit_for_bit(corpus_folder, tmp_path, ring)
 
 def test_the_loss_falls(corpus_folder):
     it = trainer(corpus_folder, dataclasses.replace(CONFIG, lr=3e-3, decay=0, max_images=10_000))
-    losses = [it.train_step().item() for _ in range(40)]
+    losses = [it.train_step()["loss"].item() for _ in range(40)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
@@ -116,7 +117,7 @@ def test_a_step_asks_for_no_number(corpus_folder, monkeypatch):
 
     for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
         monkeypatch.setattr(torch.Tensor, name, noting(name))
-    loss = it.train_step()
+    loss = it.train_step()["loss"]
     assert asked == []
     assert loss.item() > 0 and asked == ["item"]
 
@@ -125,7 +126,7 @@ def test_learning_rate_warms_up_and_decays(corpus_folder):
     it = trainer(corpus_folder, dataclasses.replace(CONFIG, lr=1.0, warmup=4, decay=0.5, max_images=100))
     rates = []
     for it.step, it.images in ((0, 0), (3, 30), (10, 75), (20, 100)):
-        rates.append(it._learning_rate())
+        rates.append(it.learning_rate())
     assert rates == [0.25, 1.0, 0.5, 0.0]
 
 
@@ -134,7 +135,7 @@ def test_a_run_writes_state_log_samples_and_a_prior_that_loads(corpus_folder, tm
         "splatdistill.embedded.prior.pretrain.sample_grid", lambda prior, path: path.write_bytes(b"png")
     )
     it = trainer(corpus_folder, dataclasses.replace(CONFIG, max_images=16))
-    run(it, out=tmp_path, minutes=1, save_minutes=10, sample_minutes=10)
+    run(it, out=tmp_path, minutes=1, jobs=jobs(it, tmp_path, save_minutes=10, sample_minutes=10))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["loss.jsonl", "prior", "samples", "state.safetensors"]
     prior = MultiViewPrior.load(tmp_path / "prior", dtype="fp32")
     for name, value in prior.unet.named_parameters():

@@ -22,9 +22,11 @@ from splatdistill.embedded.judge.optimization import (
     begin_like_words,
     fresh_config,
     make_trainer,
-    run,
 )
+from splatdistill.embedded.network_training import Job, run
 from splatdistill.priors.precision import has_fast_bf16
+
+SAVE_MINUTES = 2.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,14 +62,14 @@ def _train(part: str, args: argparse.Namespace) -> None:
     trainer = make_trainer(part, config, shape=fresh_config(), book=book, bf16=has_fast_bf16())
     args.out.mkdir(parents=True, exist_ok=True)
     words = args.out / "judge" / "words.safetensors"
-    if trainer.state(args.out).exists():
+    if (args.out / trainer.state_file).exists():
         trainer.restore(args.out)
     elif part == "sides" and words.exists():
         begin_like_words(trainer, words)
     (args.out / f"{part}.json").write_text(json.dumps(asdict(config), indent=1))
     size = sum(p.numel() for p in trainer.parameters.values()) / 1e6
     print(f"{part}: {size:.2f} M parameters, image {trainer.images}", flush=True)
-    run(trainer, args.out, minutes=args.minutes)
+    run(trainer, out=args.out, minutes=args.minutes, jobs=[Job(SAVE_MINUTES, lambda: trainer.export(args.out))])
 
 
 def _measure(folder: Path, out: Path, furniture: str | None) -> None:

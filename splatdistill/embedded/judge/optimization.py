@@ -1,14 +1,11 @@
-"""Trains the judge's two networks; the same command goes on with a run. `judge.py` says what they are."""
+"""Trains the judge's two networks; the same command goes on with a run. `networks.py` says what they are."""
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-import os
 import random
-import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from splatdistill.embedded.corpus.captions import COLOURS
@@ -35,9 +31,9 @@ from splatdistill.embedded.judge.networks import (
     tokens,
     write_tensors,
 )
+from splatdistill.embedded.network_training import NetworkTrainer
 from splatdistill.utils.rng import key
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 POOL_NOUNS = ("armchair", "bicycle", "bus", "car", "lamp", "mug", "sofa", "teapot", "teddy bear", "vase")
 POOL_COLOURS = ("red", "yellow", "green", "blue")
 
@@ -72,48 +68,32 @@ def fresh_config() -> dict[str, Any]:
     }  # fmt: skip
 
 
-class JudgeTrainer(ABC):
-    """A network, its average and the optimiser; every step is a function of (seed, step) and of the state.
+class JudgeTrainer(NetworkTrainer):
+    """The training of one network; every step is a function of (seed, step) and of the state.
 
     shape: the judge's config, which is written beside the weights.
     """
 
     part: str
+    betas, eps = (0.9, 0.98), 1e-8
+    math_attention = False
 
     def __init__(
         self, config: JudgeConfig, *, network: nn.Module, shape: Mapping[str, Any], book: PictureBook, bf16: bool
     ) -> None:
-        self.config, self.shape, self.book, self.bf16 = config, dict(shape), book, bf16
-        self.network = network.train()
-        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        self.parameters = dict(network.named_parameters())
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
-        )
-        self.step, self.seconds = 0, 0.0
+        self.shape, self.book, self.bf16, self.network = dict(shape), book, bf16, network
+        self.state_file, self.log_file = f"{self.part}.state", f"{self.part}.jsonl"
+        self.optimise(network, config)
         self._drawer = ThreadPoolExecutor(1)
         self._drawn: dict[int, Future[Pictures]] = {}
 
     @abstractmethod
     def loss(self, batch: Pictures) -> tuple[Tensor, Tensor]:
-        """The loss, and the share of pictures that were read right."""
+        """The loss, and the share of images that were read right."""
 
-    @property
-    def images(self) -> int:
-        return self.step * self.config.batch
-
-    def train_step(self) -> dict[str, float]:
-        """One step; returns the loss and the share of pictures that were read right."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+    def losses(self) -> dict[str, Tensor]:
         loss, right = self.loss(self._next_batch())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        self._follow()
-        return {"loss": loss.item(), "right": right.item()}
+        return {"loss": loss, "right": right}
 
     def _next_batch(self) -> Pictures:
         """The batch of this step; the one of the next step is drawn meanwhile, beside the network's work."""
@@ -122,53 +102,18 @@ class JudgeTrainer(ABC):
         self._drawn = {step + 1: self._drawer.submit(self.book.batch, step + 1, num_images=size)}
         return batch
 
-    def _learning_rate(self) -> float:
+    def learning_rate(self) -> float:
         done = min(self.images / self.config.max_images, 1.0)
         return self.config.lr * min(1.0, (self.step + 1) / self.config.warmup) * 0.5 * (1 + math.cos(math.pi * done))
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.network.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
-
-    def save(self, out: Path) -> None:
-        """The whole state, under a temporary name first, and the averaged network in OUT/judge."""
-        tensors = {f"raw.{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        for name, value in self.parameters.items():
-            tensors |= {f"{m}.{name}": self.optimizer.state[value][m] for m in _MOMENTS}
-        metadata = {"step": str(self.step), "seconds": str(self.seconds)}
-        state, folder = self.state(out), out / "judge"
-        fresh = state.with_suffix(".new")
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, fresh, metadata=metadata)
-        os.replace(fresh, state)
+    def export(self, out: Path) -> None:
+        """Saves the state, and the averaged network in OUT/judge."""
+        self.save(out)
+        folder = out / "judge"
         folder.mkdir(exist_ok=True)
         (folder / CONFIG).write_text(json.dumps(self.shape, indent=1) + "\n")
-        write_tensors(self.averaged(), folder / f"{self.part}.safetensors")
-
-    def restore(self, out: Path) -> None:
-        """Goes on from `save`; the config given now holds from here on."""
-        with safe_open(self.state(out), framework="pt") as file:
-            self.step, self.seconds = int(file.metadata()["step"]), float(file.metadata()["seconds"])
-            self.network.load_state_dict({name: file.get_tensor(f"raw.{name}") for name in self.average})
-            self.average = {name: file.get_tensor(f"average.{name}") for name in self.average}
-            for name, value in self.parameters.items():
-                # channels_last weights need moments of the same strides.
-                moments = {m: torch.empty_like(value).copy_(file.get_tensor(f"{m}.{name}")) for m in _MOMENTS}
-                self.optimizer.state[value] = {"step": torch.tensor(float(self.step)), **moments}
-
-    def averaged(self) -> nn.Module:
-        network = copy.deepcopy(self.network).eval()
-        network.load_state_dict(self.average)
-        return network
-
-    @classmethod
-    def state(cls, out: Path) -> Path:
-        return out / f"{cls.part}.state"
+        with self.averaged():
+            write_tensors(self.network, folder / f"{self.part}.safetensors")
 
 
 class WordsTrainer(JudgeTrainer):
@@ -205,29 +150,6 @@ class SidesTrainer(JudgeTrainer):
         logits, target = self.network.sides(features.float()), side_targets(batch.azimuth)
         right = target.gather(1, logits.argmax(1, keepdim=True)) > 0
         return -(target * logits.log_softmax(-1)).sum(-1).mean(), right.float().mean()
-
-
-def run(trainer: JudgeTrainer, out: Path, *, minutes: float) -> None:
-    """Trains to `max_images` or for so many minutes; saves every two minutes and at the end."""
-    begin = saved = last = time.monotonic()
-    sums: dict[str, float] = {}
-    with (out / f"{trainer.part}.jsonl").open("a") as log:
-        while trainer.images < trainer.config.max_images and time.monotonic() - begin < 60 * minutes:
-            for name, value in trainer.train_step().items():
-                sums[name] = sums.get(name, 0.0) + value / 50
-            now = time.monotonic()
-            trainer.seconds += now - last
-            last = now
-            if trainer.step % 50 == 0:
-                means = {name: round(value, 4) for name, value in sums.items()}
-                record = {"images": trainer.images, **means, "minutes": round(trainer.seconds / 60, 2)}
-                print(record, flush=True)
-                log.write(json.dumps(record) + "\n")
-                sums.clear()
-            if now - saved > 120:
-                trainer.save(out)
-                saved = time.monotonic()
-    trainer.save(out)
 
 
 def make_trainer(

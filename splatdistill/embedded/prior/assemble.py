@@ -22,7 +22,6 @@ from splatdistill.embedded.corpus.captions import COLOURS
 from splatdistill.embedded.corpus.nouns import EVERY_NOUN, Noun
 from splatdistill.embedded.corpus.procedural import FAMILIES, Family
 from splatdistill.embedded.prior import architecture as network
-from splatdistill.embedded.prior.optimised import STATE
 from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer, schedule
 from splatdistill.embedded.prior.rings import Rings
 from splatdistill.embedded.prior.train_refiner import WARM, prepare
@@ -99,9 +98,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--warm-start", type=Path, default=WARM, help="as the run was begun with")
     args = parser.parse_args(argv)
     try:
-        if not (args.run / STATE).exists():
+        if not (args.run / RefineTrainer.state_file).exists():
             raise ValueError(
-                f"{args.run} holds no {STATE}: `python -m splatdistill.embedded.prior.train_refiner` trains one."
+                f"{args.run} holds no {RefineTrainer.state_file}: "
+                "`python -m splatdistill.embedded.prior.train_refiner` trains one."
             )
         config = RefineConfig()
         trainer = prepare(config, corpus=args.corpus, features=args.features, out=args.run, warm=args.warm_start)

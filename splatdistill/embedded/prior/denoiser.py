@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,17 +11,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from splatdistill.embedded.corpus.dataset import BatchPlan, CaptionedBatch, Corpus, Mode
+from splatdistill.embedded.network_training import NetworkTrainer, falling_rate
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior.architecture import PriorNetworks
-from splatdistill.embedded.prior.optimised import Optimised
 from splatdistill.priors.attention import ViewAttention, install_view_attention
 from splatdistill.priors.embedded import MultiViewPrior, pixel_unshuffle, read_words
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.schedule import Schedule
-from splatdistill.priors.volume import COLOURS, concat_features
+from splatdistill.priors.volume import COLOURS, concat_features, current_name
 from splatdistill.utils.device import send
 from splatdistill.utils.rng import key
 
@@ -62,7 +60,7 @@ class DrawnBatch:
     which: Tensor
 
 
-class DenoiserTrainer(Optimised):
+class DenoiserTrainer(NetworkTrainer):
     """Networks, their averaged copy and the optimizer; every step is a function of (seed, step) and of the state.
 
     Nothing in a step waits for a GPU: the loss stays there, and the next plan is drawn meanwhile.
@@ -78,7 +76,7 @@ class DenoiserTrainer(Optimised):
         compiled: bool = False,
     ) -> None:
         """compiled: by torch.compile, which takes minutes and then makes steps a quarter faster on a CPU."""
-        self.config, self.networks = config, networks
+        self.networks = networks
         self.device = device or torch.device("cpu")
         self.corpus = corpus.to(self.device)
         self.views: ViewAttention = install_view_attention(networks.unet)
@@ -87,10 +85,8 @@ class DenoiserTrainer(Optimised):
         self.forward = torch.compile(networks.unet.forward, dynamic=False) if compiled else networks.unet
         self.signal_power = networks.scheduler.alphas_cumprod.to(self.device)
         networks.volume.to(self.device)  # type: ignore[arg-type]
-        self.parts = nn.ModuleDict(
-            {"unet": networks.unet, "text": networks.text_encoder, "volume": networks.volume}
-        ).train()
-        self.optimise(self.parts, config)
+        parts = {"unet": networks.unet, "text": networks.text_encoder, "volume": networks.volume}
+        self.optimise(nn.ModuleDict(parts), config)
         self.bf16 = self.device.type != "cpu" or has_fast_bf16()
         self._ahead: tuple[int, Future[DrawnBatch]] | None = None
         self._thread = ThreadPoolExecutor(1)
@@ -101,18 +97,19 @@ class DenoiserTrainer(Optimised):
         others = [p for p in self.parameters.values() if p is not shared]
         return [{"params": others, "gain": 1.0}, {"params": [shared], "gain": 10.0}]
 
-    def train_step(self) -> Tensor:
-        """One optimizer step; returns the weighted loss, a scalar on the device."""
-        config = self.config
+    def learning_rate(self) -> float:
+        return falling_rate(self.config, step=self.step, images=self.images)
+
+    def about(self) -> dict[str, Any]:
+        return {"resolution": self.config.resolution}
+
+    def current_name(self, name: str) -> str:
+        return current_name(name)
+
+    def losses(self) -> dict[str, Tensor]:
         drawn = self._next()
-        batch = self.corpus.paint(drawn.plan, size=config.resolution)
-        self.optimizer.zero_grad(set_to_none=True)
-        # So few tokens that torch's flash backward on a CPU is slower.
-        with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else contextlib.nullcontext():
-            loss = self.loss(batch, ids=drawn.ids, which=drawn.which)
-            loss.backward()
-        self.advance(config)
-        return loss.detach()
+        batch = self.corpus.paint(drawn.plan, size=self.config.resolution)
+        return {"loss": self.loss(batch, ids=drawn.ids, which=drawn.which)}
 
     def loss(self, batch: CaptionedBatch, *, ids: Tensor, which: Tensor) -> Tensor:
         """Mean of min(SNR + 1, 5) |x0 - x0_hat|^2; views of a group share their timestep, as in distillation.

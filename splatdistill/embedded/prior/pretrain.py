@@ -9,69 +9,22 @@ import argparse
 import json
 import platform
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from splatdistill.embedded.corpus.dataset import Corpus
+from splatdistill.embedded.network_training import Job, run
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior.denoiser import DenoiserConfig, DenoiserTrainer, warm_start
-from splatdistill.embedded.prior.optimised import STATE
 from splatdistill.embedded.prior.samples import sample_grid
-from splatdistill.training.signals import SignalHandler
-
-LOG_EVERY = 50  # steps
 
 RECIPES = {
     "small": DenoiserConfig(),  # hours on a CPU
     # One GPU, in runs of some minutes: `max_images` is to be set from the speed that the log shows.
     "full": DenoiserConfig(batch=512, max_images=6_000_000, ema=0.999),
 }
-
-
-def run(trainer: DenoiserTrainer, *, out: Path, minutes: float, save_minutes: float, sample_minutes: float) -> None:
-    """Trains until `max_images`, `minutes` or SIGTERM; saves, exports and draws sample grids on the way."""
-    begin = saved = sampled = last = time.monotonic()
-    logged = trainer.seconds
-    losses: list[Tensor] = []
-    with SignalHandler() as signals, (out / "loss.jsonl").open("a") as log:
-        while (
-            trainer.images < trainer.config.max_images
-            and not signals.number
-            and time.monotonic() - begin < 60 * minutes
-        ):
-            losses.append(trainer.train_step())
-            now = time.monotonic()
-            trainer.seconds += now - last
-            last = now
-            if len(losses) == LOG_EVERY:
-                loss = round(torch.stack(losses).mean().item(), 5)  # the one place that waits for the device
-                now, before = time.monotonic(), now
-                trainer.seconds += now - before
-                last = now
-                speed = LOG_EVERY * trainer.config.batch / (trainer.seconds - logged)
-                logged = trainer.seconds
-                record = {
-                    "step": trainer.step, "images": trainer.images, "loss": loss,
-                    "minutes": round(trainer.seconds / 60, 2), "resolution": trainer.config.resolution,
-                    "images_per_second": round(speed, 1),
-                }  # fmt: skip
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                print(record, flush=True)
-                losses.clear()
-            if now - saved > 60 * save_minutes:
-                export(trainer, out)
-                saved = last = time.monotonic()
-            if now - sampled > 60 * sample_minutes:
-                draw_samples(trainer, out)
-                sampled = last = time.monotonic()
-        export(trainer, out)
-        if not signals.number:  # who stops a run wants it to end
-            draw_samples(trainer, out)
 
 
 def export(trainer: DenoiserTrainer, out: Path) -> None:
@@ -86,6 +39,12 @@ def draw_samples(trainer: DenoiserTrainer, out: Path) -> None:
     (out / "samples").mkdir(exist_ok=True)
     with trainer.averaged():
         sample_grid(trainer.prior(), out / "samples" / f"{trainer.images:08d}.png")
+
+
+def jobs(trainer: DenoiserTrainer, out: Path, *, save_minutes: float, sample_minutes: float) -> list[Job]:
+    """What a run does beside training. Samples are left out where a signal ends it: who stops a run wants it to end."""
+    save = Job(save_minutes, lambda: export(trainer, out))
+    return [save, Job(sample_minutes, lambda: draw_samples(trainer, out), after_signal=False)]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -109,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     (args.out / "config.json").write_text(json.dumps(about, indent=1))
     millions = sum(p.numel() for p in trainer.parameters.values()) / 1e6
     print(f"{millions:.2f} M parameters, {len(trainer.corpus.objects)} objects, step {trainer.step}", flush=True)
-    run(trainer, out=args.out, minutes=args.minutes, save_minutes=args.save_minutes, sample_minutes=args.sample_minutes)
+    todo = jobs(trainer, args.out, save_minutes=args.save_minutes, sample_minutes=args.sample_minutes)
+    run(trainer, out=args.out, minutes=args.minutes, jobs=todo)
     return 0
 
 
@@ -129,7 +89,7 @@ def prepare(
         torch.set_float32_matmul_precision("high")
     torch.manual_seed(config.seed)
     networks = network.create(nouns=pictures.nouns)
-    continues = (out / STATE).exists()
+    continues = (out / DenoiserTrainer.state_file).exists()
     if warm and not continues:
         warm_start(networks, warm)
     trainer = DenoiserTrainer(

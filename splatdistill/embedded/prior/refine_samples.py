@@ -20,6 +20,7 @@ from torch import Tensor
 from splatdistill.embedded.corpus.captions import tint_of
 from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer, schedule
 from splatdistill.embedded.prior.rings import VIEWS
+from splatdistill.embedded.prior.samples import ddim_step, ddim_timesteps
 from splatdistill.embedded.prior.train_refiner import WARM, prepare
 from splatdistill.priors.gbuffer import paint, rgba_white
 from splatdistill.priors.instances import Instances
@@ -64,7 +65,7 @@ def ddim(
     power = schedule().alphas_cumprod
     x = torch.randn(known.shape[1:], generator=torch.Generator().manual_seed(seed))
     weight, x0 = torch.empty(0), x
-    for now, then in pairwise(torch.linspace(999, 0, steps + 1).round().long().tolist()):
+    for now, then in pairwise(ddim_timesteps(steps).tolist()):
         alpha, sigma = power[now].sqrt(), (1 - power[now]).sqrt()
         found = infer_posterior(
             x[None], known, accuracy=trainer.accuracy, alpha=alpha[None], sigma=sigma[None], logits=logits,
@@ -76,8 +77,7 @@ def ddim(
             cameras=cameras, alpha=alpha, sigma=sigma,
         )  # fmt: skip
         x0 = (base + unit * out).clamp(-1, 1)
-        eps = (x - alpha * x0) / sigma
-        x = power[then].sqrt() * x0 + (1 - power[then]).sqrt() * eps
+        x = ddim_step(x, x0, power[now], power[then])
     return x0, int(weight[:, 0].argmax())
 
 

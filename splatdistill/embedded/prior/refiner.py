@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,8 @@ import torch.nn.functional as F
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from splatdistill.embedded.prior.optimised import Optimised
+from splatdistill.embedded.network_training import NetworkTrainer, falling_rate
 from splatdistill.embedded.prior.rings import VIEWS, DrawnRings, Rings
 from splatdistill.priors import refine
 from splatdistill.priors.embedded import MultiViewPrior, encode_text
@@ -157,11 +155,13 @@ def measure_accuracy(rings: Rings, *, draws: int = 200) -> Accuracy:
     return Accuracy(plain, inside, edge, coarse=float(torch.stack(small).mean().sqrt()))
 
 
-class RefineTrainer(Optimised):
+class RefineTrainer(NetworkTrainer):
     """The refiner, its average and its optimizer; every step is a function of (seed, step) and of the state."""
 
+    log_every = 25
+
     def __init__(self, config: RefineConfig, *, refiner: Refiner, rings: Rings) -> None:
-        self.config, self.refiner, self.rings = config, refiner, rings
+        self.refiner, self.rings = refiner, rings
         self.accuracy = measure_accuracy(rings)
         refiner.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.signal_power = schedule().alphas_cumprod
@@ -180,16 +180,13 @@ class RefineTrainer(Optimised):
             generator=draw, joint=joint,
         )  # fmt: skip
 
-    def train_step(self) -> tuple[Tensor, Tensor]:
-        """One step; returns the loss and what it would be without the network, whose ratio is what it gains."""
-        mixed = self.batch(self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        # So few tokens that torch's flash backward on a CPU is slower.
-        with sdpa_kernel(SDPBackend.MATH) if mixed.xt.device.type == "cpu" else contextlib.nullcontext():
-            loss, without = self.loss(mixed)
-            loss.backward()
-        self.advance(self.config)
-        return loss.detach(), without.detach()
+    def learning_rate(self) -> float:
+        return falling_rate(self.config, step=self.step, images=self.images)
+
+    def losses(self) -> dict[str, Tensor]:
+        """The loss, and what it would be without the network: their ratio is what the network gains."""
+        loss, without = self.loss(self.batch(self.step))
+        return {"loss": loss, "without": without}
 
     def loss(self, mixed: Mixed) -> tuple[Tensor, Tensor]:
         """Mean square of what is left, in units of what is expected of the whole picture; and the same without the

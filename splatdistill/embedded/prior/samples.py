@@ -1,4 +1,4 @@
-"""Looks at a prior: samples by DDIM and classifier-free guidance, four views a prompt, each beside the training picture
+"""Samples of a prior: by DDIM and classifier-free guidance, four views a prompt, each beside the training picture
 that is nearest to it, and the loss of its training.
 
 `python -m splatdistill.embedded.prior.samples --prior FOLDER --corpus DIR_OR_PACK --out grid.png`
@@ -59,16 +59,27 @@ def ddim(
     conditions = [prior.embed(prompt, cameras), prior.embed("", cameras)]
     shape = prior.encode(torch.zeros(4, size, size, 3)).shape
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
-    times = torch.linspace(999, 0, steps + 1).round().long().to(device)
-    x0 = x
-    for now, then in pairwise(times):
-        told, untold = prior.predict(x, now.expand(4), conditions)
-        eps = untold + (guidance_scale if now > guide_above else 1.0) * (told - untold)
+    for now, then in pairwise(ddim_timesteps(steps).to(device)):
+        cond, uncond = prior.predict(x, now.expand(4), conditions)
+        eps = uncond + (guidance_scale if now > guide_above else 1.0) * (cond - uncond)
         a, b = prior.alphas_cumprod[now], prior.alphas_cumprod[then]
         x0 = ((x - (1 - a).sqrt() * eps) / a.sqrt()).clamp(-1, 1)
-        eps = (x - a.sqrt() * x0) / (1 - a).sqrt()
-        x = b.sqrt() * x0 + (1 - b).sqrt() * eps
+        x = ddim_step(x, x0, a, b)
     return prior.decode(x0).cpu()
+
+
+def ddim_timesteps(steps: int) -> Tensor:
+    """[steps + 1] int64 from 999 to 0. Those of diffusers' DDIMScheduler have one stride, and end before 0 or at -1."""
+    return torch.linspace(999, 0, steps + 1).round().long()
+
+
+def ddim_step(x: Tensor, x0: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """The next noisy images, like x, after the prediction x0 (Song 2021, eq. 12, eta = 0); now, then: [] alpha^2.
+
+    Written out because DDIMScheduler knows no timesteps but its own, and other ones make other samples.
+    """
+    eps = (x - now.sqrt() * x0) / (1 - now).sqrt()
+    return then.sqrt() * x0 + (1 - then).sqrt() * eps
 
 
 class NearestRender:

@@ -6,53 +6,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from splatdistill.embedded.network_training import Job, run
 from splatdistill.embedded.prior import refiner
-from splatdistill.embedded.prior.optimised import STATE
 from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer
 from splatdistill.embedded.prior.rings import Rings
-from splatdistill.training.signals import SignalHandler
 
-LOG_EVERY = 25  # steps
 WARM = Path(__file__).with_name("weights")
-
-
-def run(trainer: RefineTrainer, *, out: Path, minutes: float, save_minutes: float) -> None:
-    """Trains until `max_images`, `minutes` or SIGTERM, and saves on the way."""
-    begin = saved = last = time.monotonic()
-    losses: list[tuple[Tensor, Tensor]] = []
-    with SignalHandler() as signals, (out / "loss.jsonl").open("a") as log:
-        while (
-            trainer.images < trainer.config.max_images
-            and not signals.number
-            and time.monotonic() - begin < 60 * minutes
-        ):
-            losses.append(trainer.train_step())
-            now = time.monotonic()
-            trainer.seconds += now - last
-            last = now
-            if len(losses) == LOG_EVERY:
-                loss, without = (torch.stack(part).mean().item() for part in zip(*losses, strict=True))
-                record = {
-                    "step": trainer.step, "images": trainer.images, "loss": round(loss, 4),
-                    "without": round(without, 4), "minutes": round(trainer.seconds / 60, 2),
-                }  # fmt: skip
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                print(record, flush=True)
-                losses.clear()
-            if now - saved > 60 * save_minutes:
-                trainer.save(out)
-                saved = last = time.monotonic()
-        trainer.save(out)
 
 
 def prepare(config: RefineConfig, *, corpus: Path, features: Path, out: Path, warm: Path) -> RefineTrainer:
@@ -60,7 +25,7 @@ def prepare(config: RefineConfig, *, corpus: Path, features: Path, out: Path, wa
     rings = Rings(corpus, features, seed=config.seed)
     torch.manual_seed(config.seed)
     trainer = RefineTrainer(config, refiner=refiner.create(warm), rings=rings)
-    if (out / STATE).exists():
+    if (out / RefineTrainer.state_file).exists():
         trainer.restore(out)
     return trainer
 
@@ -86,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     millions = sum(p.numel() for p in trainer.parameters.values()) / 1e6
     print(f"{millions:.2f} M parameters, {len(trainer.rings.known)} models, step {trainer.step}", flush=True)
-    run(trainer, out=args.out, minutes=args.minutes, save_minutes=args.save_minutes)
+    save = Job(args.save_minutes, lambda: trainer.save(args.out))
+    run(trainer, out=args.out, minutes=args.minutes, jobs=[save])
     return 0
 
 
