@@ -46,7 +46,7 @@ OUT = Path("benchmarks/results/compare")
 VIEW = 96  # pixels of a picture in a strip
 SCALE = 7.5  # where all have the same guidance
 GUIDED = ("guidance_scale", "guidance_scale_final")
-WORDS = {"views": {"words": "on", "token": False}}
+WORDS = {"views": {"view_dependent_prompts": "on", "camera_embedding": False}}
 PROMPTS = (
     "a hamburger", "a red lamp", "a blue lamp", "a christmas tree", "a cactus", "a traffic cone", "a red fire hydrant",
     "a birthday cake", "a green vase", "a teddy bear", "a yellow bus", "a red armchair", "a blue sofa", "a cupcake",
@@ -106,7 +106,13 @@ def plan(pool: Sequence[str]) -> list[Row]:
         Row("ablation", "shaded", "sds", FEW, {"light": lit | {"textureless": 0.0}}),
         Row("ablation", "shaded and textureless", "sds", FEW, {"light": lit}),
         Row("ablation", "view words", "sds", FEW, WORDS),
-        Row("ablation", "neither words nor token", "sds", FEW, {"views": {"words": "off", "token": False}}),
+        Row(
+            "ablation",
+            "neither words nor token",
+            "sds",
+            FEW,
+            {"views": {"view_dependent_prompts": "off", "camera_embedding": False}},
+        ),
     ]
     return rows
 

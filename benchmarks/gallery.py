@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from splatdistill.config.presets import load
+from splatdistill.config.settings import flatten
 from splatdistill.embedded.corpus.dataset import Corpus
 from splatdistill.embedded.prior.samples import NearestRender
 from splatdistill.io.names import run_name
@@ -46,7 +47,7 @@ def main() -> None:
     rows = []
     for prompt in args.prompts:
         config = replace(load("sds")[0], prompt=prompt, seed=args.seed, network_engine="torch")
-        folder = args.runs / f"gallery-{run_name(config.prompt, asdict(config))}"
+        folder = args.runs / f"gallery-{run_name(config.prompt, flatten(config))}"
         with Progress(total=config.steps) as progress:
             splats = train(config, folder=folder, progress=progress, command=f"gallery.py --prompts {prompt!r}")
         summary = json.loads((folder / "summary.json").read_text())

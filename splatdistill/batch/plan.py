@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def _job(entry: Entry, repeats: Counter[str], *, usual: str | None, base: Callab
         repeats[config.prompt] += 1
     config = replace(config, threads=config.threads or 1)
     validation.validate(config)
-    run = names.run_name(config.prompt, asdict(config)) if name is None else _check_name(str(name))
+    run = names.run_name(config.prompt, settings.flatten(config)) if name is None else _check_name(str(name))
     return Job(run, config, entry.where)
 
 

@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Container, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, fields, make_dataclass, replace
+from dataclasses import dataclass, fields, make_dataclass, replace
 from io import StringIO
 from itertools import takewhile
 from pathlib import Path
@@ -61,7 +61,7 @@ def train(args: list[str]) -> int:
     cautions = validation.validate(config)
     first = os.environ.get("RANK", "0") == "0"  # torchrun's; the first process alone looks, writes and talks
     if flags.resume is None:
-        name = names.check_name(flags.name) if flags.name else names.run_name(config.prompt, asdict(config))
+        name = names.check_name(flags.name) if flags.name else names.run_name(config.prompt, settings.flatten(config))
         folder = flags.out / name
         if first:
             _check_new(flags, folder)

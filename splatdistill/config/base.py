@@ -25,13 +25,13 @@ Schedule = Literal["uniform", "linear", "sqrt"]
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """View words: the side that a camera sees, added to the prompt as in "a red armchair, back view"."""
+    """View-dependent prompts: the side that a camera sees, added as in "a red armchair, back view"."""
 
-    words: Literal["auto", "on", "off"] = "auto"
+    view_dependent_prompts: Literal["auto", "on", "off"] = "auto"
     """Whether prompts name the side; auto does where the method asks for it: sds with Perp-Neg, and vsd and esd where
     the prior cannot be told the camera of a single view.
     """
-    token: FileOnly[bool] = True
+    camera_embedding: FileOnly[bool] = True
     """Tell the prior every camera, if it knows any, so that views of a group see each other; without, words alone tell
     the side. VSD and ESD score single views, so they tell it only to a prior that has learned cameras of those.
     """

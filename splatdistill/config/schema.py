@@ -26,12 +26,12 @@ Fill = Annotated[float, Interval(gt=0, le=1)]
 class CameraConfig:
     """Cameras of training. The embedded prior was trained on orbits inside these ranges."""
 
-    kind: FileOnly[Literal["orbit", "inside-out"]] = "orbit"
-    """orbit looks at an object from around it; inside-out stands in a scene and looks around, which only a prior
-    trained on scenes knows.
+    kind: FileOnly[Literal["orbit", "outward"]] = "orbit"
+    """orbit looks at an object from around it; outward stands in a scene and looks around, which only a prior trained
+    on scenes knows.
     """
-    wander: FileOnly[NonNegative] = 0.3
-    """How far from the middle of the scene inside-out cameras stand, world units."""
+    position_jitter: FileOnly[NonNegative] = 0.3
+    """How far from the middle of the scene outward cameras stand, world units."""
     elevation_deg: tuple[Elevation, Elevation] = (-5.0, 45.0)
     """Lowest and highest elevation, degrees above the horizon."""
     fovy_deg: tuple[FieldOfView, FieldOfView] = (30.0, 45.0)
@@ -131,7 +131,7 @@ class LightConfig:
     """Afterwards, probability of white splats under the light: only their shape shows."""
     ambient: FileOnly[Fraction] = 0.1
     """Light that reaches every side, 0..1; the point light makes up the rest to 1."""
-    soft: FileOnly[bool] = False
+    random_ambient: FileOnly[bool] = False
     """Draw the ambient light between `ambient` and 1."""
     distance: FileOnly[tuple[Positive, Positive]] = (0.8, 1.5)
     """Nearest and furthest the light comes to the middle of the object, world units."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from splatdistill.config import old_names
 from splatdistill.config.base import FileOnly
 from splatdistill.config.schema import GUIDANCE, METHODS, Stages, TrainConfig
 
@@ -63,7 +64,8 @@ def _merge(node: Any, values: Mapping[str, Any], *, where: str, prefix: str, kno
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in hints:
-            near = difflib.get_close_matches(name[:80], [*known, *hints], n=1)
+            now = [old_names.KEYS[name]] if name in old_names.KEYS else []
+            near = now or difflib.get_close_matches(name[:80], [*known, *hints], n=1)
             raise ValueError(f"{where}: unknown key {shown(name)}" + (f"; did you mean {near[0]!r}?" if near else "."))
         if is_dataclass(hints[key]):
             if not isinstance(value, Mapping):

@@ -89,14 +89,16 @@ class Guidance(ABC, Generic[C]):
         return anneal(first, last, progress=self.progress(step), over=1.0) or None
 
     @property
-    def words(self) -> bool:
-        """Whether the method asks for view words, where the settings leave that to it."""
+    def wants_view_dependent_prompts(self) -> bool:
+        """Whether prompts name the side of a view where the settings leave that to the method."""
         return False
 
     def view_dependent_prompts(self, cameras: Cameras) -> str | list[str]:
         """The prompt, or the prompt of each view with the word of the side that is seen."""
         views = self.views
-        if views.words == "off" or (views.words == "auto" and not self.words):
+        if views.view_dependent_prompts == "off" or (
+            views.view_dependent_prompts == "auto" and not self.wants_view_dependent_prompts
+        ):
             return self.prompt
         from splatdistill.scene.cameras import view_words
 
@@ -107,8 +109,8 @@ class Guidance(ABC, Generic[C]):
         """The condition for a prompt, or one for each view; it holds the cameras unless the settings forbid. Groups of
         one are views that do not attend to each other.
         """
-        joint = self.group != 1
-        return prior.embed(prompt, cameras, use_camera_embedding=self.views.token, cross_view_attention=joint)
+        joint, told = self.group != 1, self.views.camera_embedding
+        return prior.embed(prompt, cameras, use_camera_embedding=told, cross_view_attention=joint)
 
     def progress(self, step: int) -> float:
         """How much of the run is done, 0..1."""

@@ -55,8 +55,8 @@ class VariationalGuidance(AnnealedGuidance[V]):
         return self.config.particles
 
     @property
-    def words(self) -> bool:
-        return not (self.views.token and self.conditioned_on_cameras)
+    def wants_view_dependent_prompts(self) -> bool:
+        return not (self.views.camera_embedding and self.conditioned_on_cameras)
 
     def bind(self, prior: Prior) -> None:
         from splatdistill.priors.scores import make_score
@@ -79,7 +79,7 @@ class VariationalGuidance(AnnealedGuidance[V]):
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, cameras = self.config.guidance_scale, batch.cameras
-        single_view = {"use_camera_embedding": self.views.token, "cross_view_attention": False}
+        single_view = {"use_camera_embedding": self.views.camera_embedding, "cross_view_attention": False}
         cond = prior.embed(self.view_dependent_prompts(cameras), cameras, **single_view)
         uncond = prior.embed(self.config.negative_prompt, cameras, **single_view)
         guided = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 
 
 def run_name(prompt: str, settings: Mapping[str, object]) -> str:
-    """`<slug of the prompt>-<8 hex digits>`; the digits cover all settings, so the same command has the same name."""
+    """`<slug of the prompt>-<8 hex digits>`; the digits cover `settings`, those that the run
+    reads by their dotted names, so the same command has the same name.
+    """
     text = json.dumps(settings, sort_keys=True)
     return f"{slug(prompt)}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 

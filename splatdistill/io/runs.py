@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from splatdistill.config import settings, yaml_reader
+from splatdistill.config.old_names import renamed
 from splatdistill.config.schema import TrainConfig
 
 CONFIG, SUMMARY, COMMAND = "config.yaml", "summary.json", "command.txt"
@@ -37,7 +38,8 @@ class Run:
         """All settings. ValueError, one sentence, where one is unknown or the file is missing or not YAML."""
         if not self.exists():
             raise ValueError(f"{self.folder} is not a run folder: it has no {CONFIG}.")
-        return settings.merge(TrainConfig(), yaml_reader.read(self.folder / CONFIG), where=str(self.folder / CONFIG))
+        path = self.folder / CONFIG
+        return settings.merge(TrainConfig(), renamed(yaml_reader.read(path)), where=str(path))
 
     def known_settings(self) -> tuple[TrainConfig, list[str]]:
         """The settings that this version knows, to show the run by, and a sentence for what was left out.
@@ -49,7 +51,7 @@ class Run:
             values = yaml_reader.read(path) if path else {}
         except ValueError as error:
             return TrainConfig(prompt=self.folder.resolve().name), [str(error)]
-        return settings.merge_known(TrainConfig(), values, where=CONFIG)
+        return settings.merge_known(TrainConfig(), renamed(values), where=CONFIG)
 
     def summary(self) -> dict[str, Any]:
         """The contents of summary.json."""

@@ -138,7 +138,9 @@ class KnownPrior:
     ) -> KnownCondition:
         """ValueError without cameras, or where the views are not of one object. View words change nothing."""
         if cameras is None or not use_camera_embedding:
-            raise ValueError("views.token must be on: this prior shows what it knows from the cameras of the views.")
+            raise ValueError(
+                "views.camera_embedding must be on: this prior shows what it knows from the cameras of the views."
+            )
         read = [self._find(one) for one in ([prompt] if isinstance(prompt, str) else dict.fromkeys(prompt))]
         if any(other is not read[0] and not _same(other, read[0]) for other in read):
             raise ValueError("This prior reads one prompt for all views of an object.")

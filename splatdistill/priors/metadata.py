@@ -35,8 +35,8 @@ def about_cameras(folder: Path, camera: CameraConfig, *, grouped: bool) -> list[
     if grouped:  # this kind of folder always supports single views
         check_group(meta.get("num_views", 1), group=camera.views_per_group, supports_single_view_cameras=True)
     trained = meta.get("cameras", {})
-    if camera.kind == "inside-out":
-        return ["camera.kind inside-out needs a prior trained on scenes; this one may know objects only."]
+    if camera.kind == "outward":
+        return ["camera.kind outward needs a prior trained on scenes; this one may know objects only."]
     # Elevations further out were rare in training, but they were there.
     seen = {"elevation_deg": "elevation_deg_rare", "fovy_deg": "fovy_deg", "fill": "fill"}
     found = []

@@ -58,7 +58,11 @@ def sample_lights(
     plain = kind < config.albedo
     if plain.all():
         return None
-    ambient = config.ambient + (1 - config.ambient) * drawn if config.soft else torch.full_like(drawn, config.ambient)
+    ambient = (
+        config.ambient + (1 - config.ambient) * drawn
+        if config.random_ambient
+        else torch.full_like(drawn, config.ambient)
+    )
     toward = F.normalize(centres(cameras), dim=-1)
     direction = F.normalize(toward + config.spread * torch.randn(toward.shape, generator=generator), dim=-1)
     near, far = config.distance

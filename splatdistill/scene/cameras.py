@@ -79,9 +79,9 @@ def sample(config: CameraConfig, *, num_views: int, size: int, generator: torch.
     def spread(x: Tensor) -> Tensor:
         return x[:, None].expand(n, group, *x.shape[1:]).flatten(0, 1)
 
-    if config.kind == "inside-out":
+    if config.kind == "outward":
         direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
-        position = config.wander * torch.rand(n, 1, generator=generator) ** (1 / 3) * direction
+        position = config.position_jitter * torch.rand(n, 1, generator=generator) ** (1 / 3) * direction
         return outward(
             azimuth=azimuth.flatten(),
             elevation=spread(elevation),
@@ -103,7 +103,7 @@ def turntable(config: CameraConfig, *, num_frames: int, size: int, elevation_deg
     fovy = math.radians(sum(config.fovy_deg) / 2)
     radius = config.object_radius / (math.sin(0.5 * fovy) * sum(config.fill) / 2)
     full = torch.full((num_frames,), 1.0)
-    if config.kind == "inside-out":
+    if config.kind == "outward":
         here = torch.zeros(num_frames, 3)
         return outward(azimuth=azimuth, elevation=0 * full, position=here, fovy=full * fovy, size=size)
     return orbit(

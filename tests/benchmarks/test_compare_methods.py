@@ -39,7 +39,7 @@ def test_every_method_meets_every_prompt() -> None:
 def test_methods_are_told_the_side_in_words_or_by_cameras_but_never_both() -> None:
     for row in PLAN:
         for _, config in row.runs():
-            assert config.views.words != "on" or not config.views.token
+            assert config.views.view_dependent_prompts != "on" or not config.views.camera_embedding
 
 
 def test_a_run_with_other_settings_is_not_done(tmp_path) -> None:

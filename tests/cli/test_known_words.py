@@ -73,6 +73,6 @@ def test_cameras_that_the_prior_has_not_seen_are_told(
     err = capsys.readouterr().err
     assert (note in err) if note else ("Note: camera" not in err)
     assert cli.main([*base, "--config", "scene", "--name", "scene"]) == cli.DONE
-    assert "Note: camera.kind inside-out needs a prior trained on scenes" in capsys.readouterr().err
+    assert "Note: camera.kind outward needs a prior trained on scenes" in capsys.readouterr().err
     assert cli.main([*base, "--camera.views-per-group", "2"]) == cli.USAGE
     assert "camera.views_per_group must be 4, the number of views that this prior sees at once" in said(capsys)

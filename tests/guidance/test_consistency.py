@@ -26,7 +26,7 @@ def cds(*, at: int | None = None, steps: int = 3000, **settings) -> Consistency:
     """Consistent3D's own settings. `at`: t' for the whole run."""
     if at is not None:
         settings |= {"target": at / 1000, "target_final": at / 1000}
-    published = {"target": 0.7, "target_final": 0.1, "gap": 0.1, "gap_spread": 0.2, "schedule": "sqrt"}
+    published = {"target": 0.7, "target_final": 0.1, "gap": 0.1, "gap_range": 0.2, "schedule": "sqrt"}
     scales = {"guidance_scale": 1.0, "guidance_scale_final": 1.0}
     return Consistency(ConsistencyConfig(**{**published, **scales, **settings}), prompt="x", group=1, steps=steps)
 

@@ -39,8 +39,8 @@ def asked(method: Any, **settings: Any) -> list[str]:
 def test_sides_are_named_where_the_method_or_the_user_asks(method: str) -> None:
     worded = ["x, front view", "x, side view", "x, back view"]
     assert ("x, front view" in asked(method)) is (method in ("vsd", "esd"))
-    assert asked(method, views={"words": "on"})[:3] == worded
-    assert asked(method, views={"words": "off"})[0] == "x"
+    assert asked(method, views={"view_dependent_prompts": "on"})[:3] == worded
+    assert asked(method, views={"view_dependent_prompts": "off"})[0] == "x"
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "multiview"])
@@ -55,13 +55,13 @@ def test_cameras_are_told_unless_the_settings_forbid(method: str, token: bool, m
         return embed(self, *args)
 
     monkeypatch.setattr(AnalyticPrior, "embed", listening)
-    asked(method, views={"token": token})
+    asked(method, views={"camera_embedding": token})
     assert told == {token}
 
 
 def test_multiview_insists_on_cameras() -> None:
-    with pytest.raises(ValueError, match=r"views\.token: multiview tells views apart by their cameras"):
-        asked("multiview", views={"token": False})
+    with pytest.raises(ValueError, match=r"views\.camera_embedding: multiview tells views apart by their cameras"):
+        asked("multiview", views={"camera_embedding": False})
 
 
 def test_perp_neg_asks_for_words_and_shares_their_thresholds() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splatdistill.config.schema import TrainConfig
+from splatdistill.config.settings import flatten
 from splatdistill.io.names import check_name, run_name, slug
 
 HOSTILE = ["../../etc/passwd", "\0", "a" * 10_000, "🪑", "", "..", "/", "a\nb", "-rf", "\ud800", "ﬀ" * 80]
@@ -24,7 +25,7 @@ def test_any_prompt_gives_a_plain_name(prompt: str) -> None:
 
 
 def name_of(config: TrainConfig) -> str:
-    return run_name(config.prompt, asdict(config))
+    return run_name(config.prompt, flatten(config))
 
 
 def test_the_same_settings_have_the_same_name() -> None:

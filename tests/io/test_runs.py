@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from splatdistill.config import validation
+from splatdistill import cli
+from splatdistill.config import old_names, settings, validation
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.runs import Run
+from splatdistill.training import run as training
 from tests.viewer.serving import make_run, serving
 
 LEVELS = 8  # ten aliases a level: 10^8 values, of which no reader may make more than the file has characters
@@ -27,6 +30,41 @@ def test_settings_come_back_as_they_were_written(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     assert run.exists() and run.known_settings() == (run.settings(), [])
     assert run.settings().prompt == "a knot of many colours"
+
+
+def old_run(folder: Path) -> Path:
+    """A run folder with every setting that has another name now, as the version before wrote it."""
+    folder.mkdir()
+    (folder / "config.yaml").write_bytes((Path(__file__).parent / "data" / "old_run.yaml").read_bytes())
+    return folder
+
+
+def test_an_old_run_opens_under_the_names_of_today(tmp_path: Path) -> None:
+    run = Run(old_run(tmp_path / "old"))
+    config, notes = run.known_settings()
+    assert notes == [] and config == run.settings()
+    assert (config.camera.kind, config.camera.position_jitter, config.light.random_ambient) == ("outward", 0.25, True)
+    assert (config.views.view_dependent_prompts, config.views.camera_embedding) == ("on", True)
+    assert config.consistency.gap_range == 0.1
+    (_, first), (_, second) = settings.stages(config)
+    assert first == config and second.camera.position_jitter == 0.1 and not second.views.camera_embedding
+    assert second.consistency.gap_range == 0.15
+    validation.validate(config)
+
+
+def test_an_old_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, begun = old_run(tmp_path / "old"), []
+    monkeypatch.setattr(training, "train", lambda config, **rest: begun.append(config))
+    assert cli.main(["train", "--resume", str(folder), "--steps", "9"]) == cli.DONE
+    assert begun == [replace(Run(folder).settings(), steps=9)]
+
+
+@pytest.mark.parametrize(("old", "new"), old_names.KEYS.items())
+def test_a_user_is_told_the_name_of_today(tmp_path: Path, old: str, new: str) -> None:
+    section, _, key = old.partition(".")
+    with pytest.raises(ValueError, match=rf"mine: unknown key '{old}'; did you mean '{new}'\?"):
+        settings.merge(TrainConfig(), {section: {key: 1}}, where="mine")
+    getattr(getattr(TrainConfig(), section), new.partition(".")[2])
 
 
 def test_settings_of_a_later_version_are_left_out_and_named(tmp_path: Path) -> None:

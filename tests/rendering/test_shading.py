@@ -184,7 +184,7 @@ def test_kinds_of_shading_come_as_often_as_asked_and_are_shared_by_a_group() -> 
 
 
 def test_lights_stand_near_their_cameras_and_soft_light_varies() -> None:
-    config = LightConfig(start=0.0, albedo=0.0, soft=True)
+    config = LightConfig(start=0.0, albedo=0.0, random_ambient=True)
     found = [light for step in range(100) if (light := drawn(config, step=step)) is not None]
     position, ambient = torch.stack([x.position for x in found]), torch.stack([x.ambient for x in found])
     distance = position.norm(dim=-1)

@@ -118,7 +118,7 @@ def test_views_must_fill_groups() -> None:
 
 
 def test_inside_out_cameras_stand_near_the_middle_and_look_where_they_say() -> None:
-    config = CameraConfig(kind="inside-out", wander=0.3, elevation_deg=(-20.0, 30.0))
+    config = CameraConfig(kind="outward", position_jitter=0.3, elevation_deg=(-20.0, 30.0))
 
     def views() -> Cameras:
         return sample(config, num_views=400, size=16, generator=torch.Generator().manual_seed(0))

@@ -96,7 +96,7 @@ def test_the_settings_of_a_stage_take_hold_at_its_start() -> None:
     assert max(n for step, n in log.densified if step <= 10) <= 80 < log.densified[-1][1] <= 120
 
 
-LIT = replace(SMALL, light=LightConfig(start=0.2, albedo=0.2, soft=True))
+LIT = replace(SMALL, light=LightConfig(start=0.2, albedo=0.2, random_ambient=True))
 
 
 def test_light_changes_the_run_from_its_start_on() -> None:

@@ -330,7 +330,7 @@ def test_a_scene_is_trained_from_its_middle(tmp_path: Path) -> None:
         SMALL,
         init="shell",
         steps=3,
-        camera=CameraConfig(kind="inside-out", fovy_deg=(60.0, 60.0), elevation_deg=(-10.0, 10.0)),
+        camera=CameraConfig(kind="outward", fovy_deg=(60.0, 60.0), elevation_deg=(-10.0, 10.0)),
         splats=SplatsConfig(num_init=400, radius=3.0),
     )
     trainer = Trainer(config, prior=AnalyticPrior(walls, image_size=16), device=torch.device("cpu"))

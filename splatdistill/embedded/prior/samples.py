@@ -59,6 +59,7 @@ def ddim(
     conditions = [prior.embed(prompt, cameras), prior.embed("", cameras)]
     shape = prior.encode(torch.zeros(4, size, size, 3)).shape
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
+    x0 = x
     for now, then in pairwise(ddim_timesteps(steps).to(device)):
         cond, uncond = prior.predict(x, now.expand(4), conditions)
         eps = uncond + (guidance_scale if now > guide_above else 1.0) * (cond - uncond)

@@ -41,7 +41,7 @@ class ConsistencyConfig(MethodConfig):
     """Where the lower timestep ends, as a fraction of the schedule."""
     gap: Fraction = 0.05
     """Smallest distance of the two timesteps, as a fraction of the schedule."""
-    gap_spread: Fraction = 0.1
+    gap_range: Fraction = 0.1
     """Range of the random part of that distance, as a fraction of the schedule."""
     anneal: Fraction = 1.0
     """Fraction of the steps over which the lower timestep and the guidance fall, 0..1."""
@@ -77,7 +77,7 @@ class Consistency(Guidance[ConsistencyConfig]):
             self.fixed = send(draw_noise(x0.shape[1:], seed=seed, step=0), x0.device)
         c, num_train = self.config, len(prior.alphas_cumprod)
         g = rng.generator(seed, step, "timestep")
-        first, last = int(c.gap * num_train), int((c.gap + c.gap_spread) * num_train)
+        first, last = int(c.gap * num_train), int((c.gap + c.gap_range) * num_train)
         gap = torch.randint(first, max(first + 1, last), (self.ranks.world * len(x0) // self.group,), generator=g)
         t = (self.target(step, num_train) + gap).clamp(int(c.t_min * num_train), int(c.t_max * num_train))
         t = send(self.ranks.shard(t.repeat_interleave(self.group)), x0.device)

@@ -48,8 +48,8 @@ class MultiView(AnnealedGuidance[MultiViewConfig]):
     def bind(self, prior: Prior) -> None:
         if not prior.knows_cameras:
             raise ValueError("method: multiview needs a prior with a camera token; this one has none.")
-        if not self.views.token:
-            raise ValueError("views.token: multiview tells views apart by their cameras; leave it on.")
+        if not self.views.camera_embedding:
+            raise ValueError("views.camera_embedding: multiview tells views apart by their cameras; leave it on.")
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, amount = self.config.guidance_scale, self.config.rescale

@@ -26,14 +26,13 @@ class SDSConfig(AnnealedConfig):
     rescale: Fraction = 0.0
     """Pulls the guided score's standard deviation towards the conditional one's, 0..1; 0 leaves it alone."""
     perp_neg: bool = False
-    """Perp-Neg: view words in the prompt, and the other views' words as negatives; two more scores per view."""
+    """Perp-Neg: view-dependent prompts, and those of other views as negatives; two more scores per view."""
 
     def check(self, name: str, *, views: ViewsConfig) -> None:
         super().check(name, views=views)
-        if self.perp_neg and views.words == "off":
-            raise ValueError(
-                f"views.words must not be off with {name}.perp_neg, whose negatives are the other sides' words."
-            )
+        if self.perp_neg and views.view_dependent_prompts == "off":
+            negatives = f"{name}.perp_neg, whose negatives are the other sides' words"
+            raise ValueError(f"views.view_dependent_prompts must not be off with {negatives}.")
 
 
 class SDS(AnnealedGuidance[SDSConfig]):
@@ -45,7 +44,7 @@ class SDS(AnnealedGuidance[SDSConfig]):
     order = 1
 
     @property
-    def words(self) -> bool:
+    def wants_view_dependent_prompts(self) -> bool:
         return self.config.perp_neg
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
