@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
-from splatdistill.io.kinds import FRAMES, kind_of, ply_up
+from splatdistill.io.kinds import MEDIA, kind_of, kinds, ply_up
 from splatdistill.io.runs import METRICS, SPLATS, Tail
 
 from . import rundir
@@ -40,7 +40,6 @@ PAGE = {
 MAX_STREAMS = 16
 LOOK_EVERY = 0.5  # s between looks into a run folder
 ALIVE_EVERY = 15.0  # s between signs of life to the browser
-DOWNLOADS = (*FRAMES, "html", "mp4", "gif", "png")
 
 
 def make_app(paths: Sequence[Path], *, private: bool = False) -> Guard:
@@ -90,7 +89,7 @@ class _Server:
             if item.path not in known:
                 self.items[str(len(self.items))] = item
         listed = [{"id": id, **_card(item)} for id, item in self.items.items() if item.path.exists()]
-        return JSONResponse({"token": self.token, "downloads": DOWNLOADS, "runs": listed})
+        return JSONResponse({"token": self.token, "downloads": [*kinds(), *MEDIA], "runs": listed})
 
     def manifest(self, request: Request) -> Response:
         return JSONResponse(self.item(request).manifest())
@@ -135,7 +134,7 @@ class _Server:
 
     def export(self, request: Request) -> Response:
         item, kind = self.item(request), request.path_params["kind"]
-        if kind not in DOWNLOADS:
+        if kind not in (*kinds(), *MEDIA):
             raise HTTPException(404, "There is no such format.")
         file = item.splats()
         if file is None:

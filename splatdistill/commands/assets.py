@@ -12,10 +12,15 @@ from tyro.conf import Positional, arg
 from splatdistill.commands.common import DONE, File, Folder, print_results, read_splats
 from splatdistill.config import validation
 from splatdistill.config.schema import RendererName, TrainConfig
+from splatdistill.io import kinds
 from splatdistill.io.runs import Run
 
 if TYPE_CHECKING:
     from splatdistill.evaluate import EvalObject
+
+    ExportFormat = str
+else:
+    ExportFormat = Literal[(*kinds.kinds(), *kinds.MEDIA, kinds.MESH)]
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Export:
 
     source: Positional[Path]
     """Run folder, or file of splats (.ply, .compressed.ply, .splat, .spz, .glb)."""
-    format: Literal["ply", "compressed.ply", "splat", "spz", "glb", "html", "mp4", "gif", "png", "mesh"] = "ply"
+    format: ExportFormat = "ply"
     """Splats (ply in the INRIA layout and glb keep everything), a page, a turntable, the front view, or triangles."""
     output: File = None
     """File to write; the name of the run in the current folder if not given."""
@@ -77,7 +82,7 @@ class Compose:
 
 def compose(flags: Compose) -> int:
     from splatdistill.export import writer as exports
-    from splatdistill.io import formats, kinds
+    from splatdistill.io import formats
 
     kinds.kind_of(flags.output)
     scene = exports.compose(

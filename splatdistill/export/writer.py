@@ -12,26 +12,24 @@ import torch
 from splatdistill.export import mesh
 from splatdistill.io import formats, video
 from splatdistill.io.frames import Vector, concatenate, from_turns, transform
-from splatdistill.io.kinds import FRAMES
+from splatdistill.io.kinds import MESH, kinds
 from splatdistill.rendering.renderer import make_renderer
 from splatdistill.rendering.turntable import Turntable
 from splatdistill.scene.gaussians import Splats
 from splatdistill.utils.device import pick_device
 
-SPLATS = tuple(FRAMES)
-
 
 def write(path: Path, splats: Splats, *, kind: str, turntable: Turntable, device: str = "auto") -> Path:
-    """Writes one of SPLATS, mp4, gif, png or mesh; returns what was written. Films turn once, on white; the picture
+    """Writes one of `kinds`, mp4, gif, png or mesh; returns what was written. Films turn once, on white; the picture
     shows the front on a transparent ground; the mesh is a .glb of coloured triangles. device: what draws, as
     `pick_device` takes it.
     """
-    if kind in SPLATS:
+    if kind in kinds():
         formats.write(path, splats, kind=kind)
         return path
     where = pick_device(device)
     splats, renderer = splats.to(where), make_renderer(where)
-    if kind == "mesh":
+    if kind == MESH:
         mesh.write(path, mesh.fuse(splats, renderer, radius=turntable.camera.object_radius))
         return path
     if kind == "png":

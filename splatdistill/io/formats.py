@@ -12,7 +12,6 @@ import gzip
 import re
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,17 @@ import torch
 from splatdistill.io import glb, ply
 from splatdistill.io.files import replacing
 from splatdistill.io.frames import convert_frame
-from splatdistill.io.kinds import FRAMES, MAX_HEADER, Arrays, FormatError, kind_of, normalized, ply_up
+from splatdistill.io.kinds import (
+    FRAMES,
+    MAX_HEADER,
+    Arrays,
+    Format,
+    FormatError,
+    kind_of,
+    normalized,
+    of_another_package,
+    ply_up,
+)
 from splatdistill.ops.geometry import SH_C0
 from splatdistill.scene.gaussians import FIELDS, Splats
 
@@ -33,7 +42,7 @@ _LEAST = 1e-6  # opacities 0 and 1 have no logit
 
 
 def write(path: Path | str, splats: Splats, *, kind: str | None = None) -> None:
-    """Writes `splats`, of our own world, whole or not at all. kind: a key of FRAMES; None goes by the suffix."""
+    """Writes `splats`, of our own world, whole or not at all. kind: one of `kinds`; None goes by the suffix."""
     path = Path(path)
     kind = kind or kind_of(path)
     if kind == "ply":
@@ -46,14 +55,15 @@ def write(path: Path | str, splats: Splats, *, kind: str | None = None) -> None:
 
 def encode(splats: Splats, kind: str) -> bytes:
     """The bytes of a file of any kind but ply; ValueError if a value is not finite."""
-    splats = convert_frame(splats.detach().to("cpu"), source="+y", target=FRAMES[kind])
+    made = _FORMATS.get(kind) or of_another_package(kind)
+    splats = convert_frame(splats.detach().to("cpu"), source="+y", target=made.up)
     arrays = {name: splats.tensors[name].float().numpy() for name in FIELDS}
     for name, value in arrays.items():
         if not np.isfinite(value).all():
             raise FormatError(f"the splats have {name} that are not finite; no program could show them.")
     arrays["opacities"] = 1 / (1 + np.exp(-arrays["opacities"].astype(np.float64)))
     arrays["quats"] = normalized(arrays["quats"])
-    return _ENCODE[kind](arrays)
+    return made.encode(arrays)
 
 
 def read(path: Path | str) -> Splats:
@@ -64,8 +74,9 @@ def read(path: Path | str) -> Splats:
         raise FormatError(f"{path} is not a file.")
     if kind == "ply":
         return convert_frame(ply.read(path), source=ply_up(path), target="+y")
+    made = _FORMATS.get(kind) or of_another_package(kind)
     try:
-        arrays = _DECODE[kind](path.read_bytes())
+        arrays = made.decode(path.read_bytes())
     except FormatError as error:
         raise FormatError(f"{path} cannot be read as .{kind}: {error}") from None
     for name, value in arrays.items():
@@ -77,7 +88,7 @@ def read(path: Path | str) -> Splats:
         name: torch.from_numpy(np.array(arrays[name], np.float32))  # pyright: ignore[reportUnknownMemberType]
         for name in FIELDS
     }
-    return convert_frame(Splats(**tensors), source=FRAMES[kind], target="+y")
+    return convert_frame(Splats(**tensors), source=made.up, target="+y")
 
 
 def _encode_splat(a: Arrays) -> bytes:
@@ -318,15 +329,10 @@ def _arrays(
     return {"means": means, "scales": scales, "quats": quats, "opacities": opacities, "sh0": sh0, "shN": shN}
 
 
-_ENCODE: dict[str, Callable[[Arrays], bytes]] = {
-    "compressed.ply": _encode_compressed,
-    "splat": _encode_splat,
-    "spz": _encode_spz,
-    "glb": glb.encode,
+_FORMATS = {
+    "compressed.ply": Format(FRAMES["compressed.ply"], _encode_compressed, _decode_compressed),
+    "splat": Format(FRAMES["splat"], _encode_splat, _decode_splat),
+    "spz": Format(FRAMES["spz"], _encode_spz, _decode_spz),
+    "glb": Format(FRAMES["glb"], glb.encode, glb.decode),
 }
-_DECODE: dict[str, Callable[[bytes], Arrays]] = {
-    "compressed.ply": _decode_compressed,
-    "splat": _decode_splat,
-    "spz": _decode_spz,
-    "glb": glb.decode,
-}
+"""Ours but ply, whose files say themselves which way is up."""
