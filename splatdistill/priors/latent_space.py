@@ -42,7 +42,7 @@ class LatentSpace:
         self._std = self._std / config["scaling_factor"]
 
     def encode(self, images: Tensor) -> Tensor:
-        """[V,3,H,W] in -1..1 to [V,C,h,w], differentiable; in chunks of views when memory runs out, with the same
+        """[V,3,H,W] in -1..1 to [V,C,h,w], differentiable; in micro-batches when memory runs out, with the same
         gradient.
         """
         if images.requires_grad and torch.is_grad_enabled():
@@ -50,7 +50,7 @@ class LatentSpace:
         return self.micro_batches.run(lambda part: self.latents(images[part]), len(images))
 
     def latents(self, images: Tensor) -> Tensor:
-        """The same without chunks."""
+        """The same without micro-batches."""
         return (self._encoded(self._as_read(images)).float() - self._mean) / self._std
 
     def _encoded(self, images: Tensor) -> Tensor:
