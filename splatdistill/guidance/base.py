@@ -161,7 +161,7 @@ def noisy_batch(
 
 
 def draw_noise(shape: Sequence[int], *, seed: int, step: int) -> Tensor:
-    """Standard normal noise on the CPU, the same numbers for every device."""
+    """Standard normal noise of that shape on the CPU, [V,C,h,w] as a rule, the same numbers for every device."""
     import torch
 
     from splatdistill.utils import rng
@@ -170,8 +170,8 @@ def draw_noise(shape: Sequence[int], *, seed: int, step: int) -> Tensor:
 
 
 def evaluate(batch: NoisyBatch, prior: Prior, scores: Sequence[tuple[float | Tensor, Condition]]) -> list[Term]:
-    """The prior's scores at x_t, each with its coefficient, in one network call; those with coefficient 0 are left
-    out and never evaluated.
+    """The prior's scores at x_t, like x_t [V,C,h,w], each with its coefficient, in one network call; those with
+    coefficient 0 are left out and never evaluated.
     """
     used = [(c, condition) for c, condition in scores if not isinstance(c, float | int) or c != 0]
     predicted = prior.predict(batch.xt, batch.t, [condition for _, condition in used]) if used else []
@@ -179,7 +179,7 @@ def evaluate(batch: NoisyBatch, prior: Prior, scores: Sequence[tuple[float | Ten
 
 
 def assemble(terms: Sequence[Term], *, weight: Tensor) -> Residual:
-    """The residual weight * (sum of coefficient x tensor)."""
+    """The residual weight * (sum of coefficient x tensor); weight: [V]."""
     import torch
     from torch import Tensor
 
