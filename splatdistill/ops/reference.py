@@ -232,7 +232,7 @@ def adam(
 
 
 def count_skip(counts: Tensor, skipped: Tensor, fresh: bool) -> None:
-    """`splatdistill.ops.update.count_skip`, in place. counts: [2] int64; skipped: [] bool."""
+    """`splatdistill.ops.update.count_skip`, in place. counts: [3] int64; skipped: [] bool."""
     now, longest, total = counts.unbind()
     now = (now + 1) * skipped
     counts.copy_(torch.stack([now, torch.maximum(longest, now), skipped + (0 if fresh else total)]))

@@ -80,7 +80,7 @@ def infer_posterior(
     temperature: Tensor | float,
 ) -> Posterior:
     """Of rings xt [G,V,4,H,W], all seen from the cameras of the candidates known [K,V,4,H,W]. alpha, sigma: [G];
-    logits: [K,G]; temperature: a number or [G].
+    logits: [K]; temperature: a number or [G].
 
     Candidates are weighed by their small pictures, which have nearly the likelihoods of all pixels: most of what tells
     candidates apart is coarse.
