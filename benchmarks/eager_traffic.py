@@ -147,7 +147,7 @@ def count() -> dict[str, Any]:
     parts = {name: Traffic() for name in ("encode", "score", "backward")}
     with mode, norms_as_on_cuda():
         rgb = torch.empty(VIEWS, SIDE, SIDE, 3, requires_grad=True)
-        with Counted(parts["encode"]), saved(prior.codec.vae) as kept:  # type: ignore[union-attr]
+        with Counted(parts["encode"]), saved(prior.latent_space.vae) as kept:  # type: ignore[union-attr]
             x0 = prior.encode(rgb)
         with Counted(parts["score"]):
             batch = guidance.noise(x0, cameras, prior, seed=0, step=0)

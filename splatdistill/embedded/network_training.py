@@ -175,7 +175,7 @@ def falling_rate(config: Any, *, step: int, images: int) -> float:
 
 
 @dataclass(frozen=True)
-class Job:
+class PeriodicTask:
     """What a run does every so many minutes, and at its end. after_signal: also at the end that a signal makes."""
 
     minutes: float
@@ -183,10 +183,10 @@ class Job:
     after_signal: bool = True
 
 
-def run(trainer: NetworkTrainer, *, out: Path, minutes: float, jobs: Sequence[Job]) -> None:
-    """Trains until `max_images`, `minutes` or SIGTERM; logs means of `losses`. Jobs do not count as training time."""
+def run(trainer: NetworkTrainer, *, out: Path, minutes: float, tasks: Sequence[PeriodicTask]) -> None:
+    """Trains until `max_images`, `minutes` or SIGTERM; logs means of `losses`. Tasks do not count as training time."""
     begin = last = time.monotonic()
-    done, losses, logged = [begin] * len(jobs), [], trainer.seconds
+    done, losses, logged = [begin] * len(tasks), [], trainer.seconds
     with SignalHandler() as signals, (out / trainer.log_file).open("a") as log:
         while trainer.images < trainer.config.max_images and not signals.number and last - begin < 60 * minutes:
             losses.append(trainer.train_step())
@@ -204,14 +204,14 @@ def run(trainer: NetworkTrainer, *, out: Path, minutes: float, jobs: Sequence[Jo
                 log.flush()
                 print(record, flush=True)
                 losses, logged = [], trainer.seconds
-            for number, job in enumerate(jobs):
-                if now - done[number] > 60 * job.minutes:
-                    job.call()
+            for number, task in enumerate(tasks):
+                if now - done[number] > 60 * task.minutes:
+                    task.call()
                     done[number] = time.monotonic()
             last = time.monotonic()
-        for job in jobs:
-            if job.after_signal or not signals.number:
-                job.call()
+        for task in tasks:
+            if task.after_signal or not signals.number:
+                task.call()
 
 
 def _means(losses: Sequence[dict[str, Tensor]]) -> dict[str, float]:

@@ -52,9 +52,9 @@ def describe(name: str, *, device: torch.device, dtype: str, max_memory: float, 
         facts |= {"network": f"{type(prior.network).__name__}, {weights / 1e6:.4g} M parameters"}
         facts |= {"predicts": prior.prediction}
     facts |= {
-        "picture": f"{prior.image_size} x {prior.image_size} pixels",
+        "image": f"{prior.image_size} x {prior.image_size} pixels",
         "views": f"{prior.num_views} at once" if prior.num_views > 1 else "one by one",
-        "cameras": "told" if prior.knows_cameras else "not told",
+        "cameras": "conditioned on" if prior.knows_cameras else "not conditioned on",
         "precision": prior.dtype,
     }
     if isinstance(prior, LatentPrior):
@@ -77,8 +77,8 @@ def describe(name: str, *, device: torch.device, dtype: str, max_memory: float, 
     begun = time.perf_counter()
     x0 = prior.encode(rgb)
     t = torch.full((prior.num_views,), len(prior.alphas_cumprod) // 2, device=device)
-    told, untold = prior.predict(x0.detach(), t, conditions)
-    (grad,) = torch.autograd.grad(x0, rgb, told - untold)
+    cond, uncond = prior.predict(x0.detach(), t, conditions)
+    (grad,) = torch.autograd.grad(x0, rgb, cond - uncond)
     size = float(grad.norm())
     if not math.isfinite(size):
         raise ValueError(f"prior: a step with {name} gave numbers that are not finite; try --dtype fp32.")

@@ -42,7 +42,7 @@ class LatentSpace:
         self._std = self._std / config["scaling_factor"]
 
     def encode(self, images: Tensor) -> Tensor:
-        """[V,3,H,W] in -1..1 to [V,C,h,w], differentiable; in chunks of views when memory runs out, with the same
+        """[V,3,H,W] in -1..1 to [V,C,h,w], differentiable; in micro-batches when memory runs out, with the same
         gradient.
         """
         if images.requires_grad and torch.is_grad_enabled():

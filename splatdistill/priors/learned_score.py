@@ -1,4 +1,4 @@
-"""The second score of VSD and ESD when it is learned: a denoiser of the run's own renders, with or without camera."""
+"""The variational score of VSD and ESD when it is learned: a denoiser of the run's renders, with or without camera."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LearnedScore(ABC):
         self._copies = dict(copies or {})
         self._leaves = [self._copies.get(name, value) for name, value in self.parameters.items()]
         self._grads = [torch.zeros_like(value) for value in self.parameters.values()]
-        self._heard = [False] * len(self._grads)  # which of them the last loss depended on
+        self._has_grad = [False] * len(self._grads)  # which of them the last loss depended on
         self.alphas_cumprod = alphas_cumprod
         self.dropout = dropout
         self.particles = particles
@@ -84,7 +84,7 @@ class LearnedScore(ABC):
         total, *drawn = self._draw(batch, seed=seed, step=step)
         t, eps, with_camera, tokens, rows = (send(x, batch.xt.device) for x in drawn)
         x0 = batch.x0.detach()[rows]
-        alpha, sigma = self._levels(t)
+        alpha, sigma = self._alpha_sigma(t)
         xt = alpha * x0 + sigma * eps
         wanted = target(self.prediction, x0, eps, alpha=alpha, sigma=sigma)
         numbers = self._measure(xt, t, tokens, wanted) if measure else {}
@@ -96,8 +96,8 @@ class LearnedScore(ABC):
             rows = (xt[part], t[part], tokens[part], wanted[part])
             share, afresh = len(rows[0]) / total, part.start == 0
             loss = self._run(self._differentiate, *rows, share=share, afresh=afresh)
-            for parameter, grad, heard in zip(self.parameters.values(), self._grads, self._heard, strict=True):
-                parameter.grad = grad if heard else parameter.grad
+            for parameter, grad, has in zip(self.parameters.values(), self._grads, self._has_grad, strict=True):
+                parameter.grad = grad if has else parameter.grad
             return loss
 
         if ranks.world > 1:  # a rank may have no row, but a sum needs something of everyone
@@ -122,16 +122,16 @@ class LearnedScore(ABC):
         with torch.enable_grad():
             loss = (self.forward(xt, t, tokens) - wanted).square().mean() * share
             grads = torch.autograd.grad(loss, self._leaves, allow_unused=True)
-        before = [heard and not afresh for heard in self._heard]
+        before = [has and not afresh for has in self._has_grad]
         for write, again in ((KERNELS._foreach_copy_, False), (KERNELS._foreach_add_, True)):
             chosen = [
                 (mine, grad)
-                for mine, grad, heard in zip(self._grads, grads, before, strict=True)
-                if grad is not None and heard == again
+                for mine, grad, has in zip(self._grads, grads, before, strict=True)
+                if grad is not None and has == again
             ]
             if chosen:
                 write(*(list(x) for x in zip(*chosen, strict=True)))
-        self._heard = [heard or grad is not None for heard, grad in zip(before, grads, strict=True)]
+        self._has_grad = [has or grad is not None for has, grad in zip(before, grads, strict=True)]
         return loss.detach()[None]
 
     @torch.no_grad()
@@ -179,10 +179,10 @@ class LearnedScore(ABC):
         return self.micro_batches.run(lambda part: self.frozen(xt[part], t[part]), len(xt))
 
     def _epsilon(self, out: Tensor, xt: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = self._levels(t)
+        alpha, sigma = self._alpha_sigma(t)
         return to_epsilon(self.prediction, out, xt, alpha=alpha, sigma=sigma)
 
-    def _levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return alpha_sigma(self.alphas_cumprod, t)
 
     def state_dict(self) -> dict[str, Tensor]:

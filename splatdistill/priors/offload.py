@@ -1,4 +1,4 @@
-"""Large models on small devices: rows in chunks when memory runs out, a budget, and estimates before anything loads."""
+"""Large models on small devices: micro-batches when memory runs out, a budget, and estimates before anything loads."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Estimate:
     blockwise: float = _BLOCKWISE
 
     def total(self, *, num_views: int, rows_per_view: int = 2) -> float:
-        """Bytes of a step without chunks. rows_per_view: scores that a method asks for at once."""
+        """Bytes of a step without micro-batches. rows_per_view: scores that a method asks for at once."""
         return self.weights + num_views * (self.view + rows_per_view * self.row)
 
     @property
@@ -85,8 +85,8 @@ def estimate(num_parameters: int, *, image_size: int, encoder: str, dtype: str, 
 def must_offload(need: Estimate, *, device: torch.device, max_memory: float, where: str) -> bool:
     """Whether the network's weights must stay in main memory. max_memory: GB, 0 for all that the device has.
 
-    On CUDA nothing more than that will be taken: what needs more gets chunks. ValueError, one sentence, when the model
-    cannot run in it at all.
+    On CUDA nothing more than that will be taken: what needs more gets micro-batches. ValueError, one sentence, when
+    the model cannot run in it at all.
     """
     device = indexed(device)
     room = max_memory * GB or _capacity(device)

@@ -1,4 +1,4 @@
-"""The second score of VSD and ESD where it is no network: exact for the renders at hand."""
+"""The variational score of VSD and ESD where it is no network: exact for the renders at hand."""
 
 from __future__ import annotations
 

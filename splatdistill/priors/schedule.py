@@ -1,6 +1,6 @@
 """Noise levels as a scheduler's folder has them, and what the network predicts at them, turned into epsilon.
 
-Everything is told in alpha x0 + sigma eps with alpha^2 + sigma^2 = 1. A rectified flow's straight path
+Everything is written as alpha x0 + sigma eps with alpha^2 + sigma^2 = 1. A rectified flow's straight path
 (1 - s) x0 + s eps is the same path scaled: divided by sqrt((1 - s)^2 + s^2), which is 1 / (alpha + sigma).
 """
 
@@ -24,7 +24,7 @@ _COSINE = "squaredcos_cap_v2"
 
 @dataclass(frozen=True)
 class Schedule:
-    """alphas_cumprod: [T], alpha^2 of each timestep. times: [T], what the network is told at each of them."""
+    """alphas_cumprod: [T], alpha^2 of each timestep. times: [T], what the network gets at each of them."""
 
     alphas_cumprod: Tensor
     times: Tensor
@@ -32,7 +32,7 @@ class Schedule:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Schedule:
-        """From the contents of a scheduler_config.json. ValueError, one sentence, for what cannot be told here."""
+        """From the contents of a scheduler_config.json. ValueError, one sentence, for what cannot be written so."""
         kind = config.get("_class_name", "")
         if kind.startswith("FlowMatch"):
             if config.get("use_dynamic_shifting"):

@@ -15,7 +15,7 @@ from splatdistill.scene.types import Cameras
 
 _DENSITY_GAIN = 10.0  # an opaque wall between two of 16 samples then needs an output near 4, not 40
 _EMPTY = 1e-3  # alpha below which nothing is seen
-_SEEN = 0.02  # alpha from which a first look has met something
+_SEEN = 0.02  # alpha from which a coarse ray has met something
 
 
 class TriPlanes(nn.Module):
@@ -60,7 +60,7 @@ class TriPlanes(nn.Module):
     def picture(self, planes: Tensor, cameras: Cameras, *, size: int, depth: int = 16, skip: int = 4) -> Tensor:
         """G-buffers [V,size,size,8] of one object with planes [3,C,S,S], one ray through the middle of each pixel.
 
-        Rays are cast only where a first look at every `skip`-th of them, or at a neighbour of it, met something; 1
+        Rays are cast only where every `skip`-th of them, or a neighbour of it, met something; 1
         casts all.
         """
         origins, directions = pixel_rays(cameras, size=size)

@@ -89,7 +89,7 @@ class Vocabulary:
         return read(prompt, names=self._names, colours=self._colour_names, words=self.words)
 
     def normalise(self, prompt: str, *, nearest: bool = False) -> str:
-        """What the prior is told: lower case, single spaces, no punctuation but commas; plurals become singular where
+        """What is encoded: lower case, single spaces, no punctuation but commas; plurals become singular where
         only that is known. nearest: an unknown object becomes the nearest known one.
         """
         text, head = self._plain(prompt), self.read(prompt).head

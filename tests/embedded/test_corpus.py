@@ -209,7 +209,7 @@ def test_the_colour_that_is_named_is_the_colour_that_is_painted(corpus_folder):
     assert checked > 300
 
 
-def test_captions_of_every_object_are_known_words_and_short_enough_to_be_heard(corpus_folder):
+def test_captions_of_every_object_are_known_words_and_short_enough_to_be_encoded(corpus_folder):
     corpus, draw = Corpus(corpus_folder, seed=0), random.Random(0)
     words = set(vocabulary([n for n in corpus.nouns if n in EVERY_NOUN], [n for n in corpus.nouns if n in FAMILIES]))
     assert {"robot", "cartoon", "on", "sofa"} <= words and "hamburger" not in words

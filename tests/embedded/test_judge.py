@@ -25,7 +25,7 @@ from splatdistill.embedded.judge.optimization import (
     fresh_config,
     make_trainer,
 )
-from splatdistill.embedded.network_training import Job, run
+from splatdistill.embedded.network_training import PeriodicTask, run
 from tests.rounding import UNIT, assert_rounded, assert_same, assert_within
 
 SMALL = {**fresh_config(), "widths": [4, 8, 8, 8], "text_width": 8, "embed": 8}
@@ -239,7 +239,7 @@ def test_resuming_equals_not_stopping(corpus_folder, tmp_path, part):
         assert torch.equal(resumed.average[name], straight.average[name]), name
 
 
-def test_sides_begin_with_the_eyes_of_the_words(corpus_folder, tmp_path):
+def test_sides_begin_with_the_image_encoder_of_the_words(corpus_folder, tmp_path):
     words = trainer("words", corpus_folder)
     words.train_step()
     words.export(tmp_path)
@@ -263,7 +263,7 @@ def test_the_loss_falls(corpus_folder, part):
 def test_a_run_writes_a_judge_that_loads(corpus_folder, tmp_path):
     for part in PARTS:
         it = trainer(part, corpus_folder)
-        run(it, out=tmp_path, minutes=1, jobs=[Job(1.0, functools.partial(it.export, tmp_path))])
+        run(it, out=tmp_path, minutes=1, tasks=[PeriodicTask(1.0, functools.partial(it.export, tmp_path))])
         (record,) = [json.loads(line) for line in (tmp_path / f"{part}.jsonl").read_text().splitlines()]
         assert it.images == record["images"] == 400 and math.isfinite(record["loss"])
     loaded = EmbeddedJudge.load(tmp_path / "judge")

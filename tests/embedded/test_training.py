@@ -17,7 +17,7 @@ from splatdistill.embedded.network_training import run
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior import samples
 from splatdistill.embedded.prior.denoiser import DenoiserConfig, DenoiserTrainer, warm_start
-from splatdistill.embedded.prior.pretrain import RECIPES, jobs, main, prepare
+from splatdistill.embedded.prior.pretrain import RECIPES, main, prepare, tasks
 from splatdistill.embedded.prior.samples import NearestRender, ddim, draw_loss, sample_grid
 from splatdistill.priors.embedded import MultiViewPrior
 
@@ -135,7 +135,7 @@ def test_a_run_writes_state_log_samples_and_a_prior_that_loads(corpus_folder, tm
         "splatdistill.embedded.prior.pretrain.sample_grid", lambda prior, path: path.write_bytes(b"png")
     )
     it = trainer(corpus_folder, dataclasses.replace(CONFIG, max_images=16))
-    run(it, out=tmp_path, minutes=1, jobs=jobs(it, tmp_path, save_minutes=10, sample_minutes=10))
+    run(it, out=tmp_path, minutes=1, tasks=tasks(it, tmp_path, save_minutes=10, sample_minutes=10))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["loss.jsonl", "prior", "samples", "state.safetensors"]
     prior = MultiViewPrior.load(tmp_path / "prior", dtype="fp32")
     for name, value in prior.unet.named_parameters():

@@ -237,7 +237,7 @@ class GaussianV(GaussianScore):
     prediction = "v_prediction"
 
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        alpha, sigma = self._levels(t)
+        alpha, sigma = self._alpha_sigma(t)
         return (super().forward(xt, t, tokens) - sigma * xt) / alpha
 
 

@@ -71,7 +71,7 @@ class GaussianScore(LearnedScore):
         )
 
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        alpha, sigma = self._levels(t)
+        alpha, sigma = self._alpha_sigma(t)
         with_camera = (tokens != 0).any(-1).view(-1, 1, 1, 1)
         by_camera = self.camera_mean + (tokens @ self.camera_weight).view(-1, *self.shape)
         mean = torch.where(with_camera, by_camera, self.mean)
@@ -79,7 +79,7 @@ class GaussianScore(LearnedScore):
         return sigma * (xt - alpha * mean) / (alpha**2 * torch.exp(2 * log_std) + sigma**2)
 
     def frozen(self, xt: Tensor, t: Tensor) -> Tensor:
-        return self._levels(t)[1] * xt
+        return self._alpha_sigma(t)[1] * xt
 
 
 class LinearPrior(AnalyticPrior):

@@ -154,7 +154,7 @@ def test_the_sum_of_words_knows_no_order_and_leaves_the_marks_out(prior):
     assert {known[mark] for mark in prior.tokenizer.all_special_tokens} == set(range(NUM_MARKS))
 
 
-def test_the_sum_of_words_is_heard_where_nothing_attends_to_text(prior):
+def test_the_sum_of_words_counts_where_nothing_attends_to_text(prior):
     told = prior.embed("a red car", ring())
     silent = Condition(text=told.text, camera=told.camera, pooled=torch.zeros_like(told.pooled))
     (a,), (b,) = prior.predict(noise(), steps(), [told]), prior.predict(noise(), steps(), [silent])

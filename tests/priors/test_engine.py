@@ -100,7 +100,7 @@ def test_a_prior_with_an_engine_predicts_as_one_without(folder: Path, name: str)
     assert float((answers[0] - answers[1]).norm() / answers[1].norm()) < CLOSE
 
 
-def test_adapters_are_not_heard_by_the_engine(folder: Path) -> None:
+def test_adapters_do_not_reach_the_engine(folder: Path) -> None:
     """The prior stays the prior while the second score learns on the same network."""
     prior = prior_of(folder)
     told = [prior.embed("a red car", ring())]

@@ -120,7 +120,7 @@ def test_prior_check(tmp_path: Path, capsys: pytest.CaptureFixture[str], family:
     assert cli.main(["prior", "check", str(folder), "--device", "cpu", "--dtype", "fp32"]) == cli.DONE
     lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     lines = {key: value.strip() for key, value in lines.items()}
-    assert lines["predicts"] == predicts and lines["picture"] == "16 x 16 pixels"
+    assert lines["predicts"] == predicts and lines["image"] == "16 x 16 pixels"
     assert lines["views"] == ("4 at once" if family == "mvdream" else "one by one")
     assert "estimated, not measured" in lines["memory"] and "gradient norm" in lines["step"]
 

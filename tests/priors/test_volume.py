@@ -96,11 +96,11 @@ def test_without_a_camera_view_words_say_where_to_look_from():
     cameras = orbit(azimuth=azimuth, elevation=elevation, radius=azimuth + 3, fovy=azimuth * 0 + 0.6, size=8)
     vectors, tokens = torch.stack(list(words.values())), camera_token(cameras)
 
-    def told_and_heard() -> tuple[torch.Tensor, torch.Tensor]:
+    def given_and_from_words() -> tuple[torch.Tensor, torch.Tensor]:
         it.align_view_words(words)
         return it(vectors, tokens), it(vectors, torch.zeros(4, 16))
 
-    assert_same(told_and_heard)
+    assert_same(given_and_from_words)
     assert (it(vectors, tokens) - it(vectors, tokens.roll(1, 0))).abs().max() > 1e-3
 
 

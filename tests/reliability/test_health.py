@@ -55,7 +55,7 @@ class Fault:
         patch.setattr(CpuRenderer, "render", changed)
 
     def learning(self, patch: pytest.MonkeyPatch) -> None:
-        """The loss of the second score alone."""
+        """The loss of the variational score alone."""
         forward = GaussianScore.forward
 
         def changed(*args: Any) -> Tensor:

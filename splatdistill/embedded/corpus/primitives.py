@@ -172,14 +172,14 @@ def _trace(
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + np.float32(1e-12)
     values = np.zeros((len(directions), 7), dtype=np.float32)
     values[:, 3] = shade(normals)
-    looks = np.zeros((len(parts), 7), dtype=np.float32)
-    for row, part in zip(looks, parts, strict=True):
+    appearance = np.zeros((len(parts), 7), dtype=np.float32)
+    for row, part in zip(appearance, parts, strict=True):
         if isinstance(part.paint, int):
             row[:3], row[4 + part.paint] = _BARE, 1
         else:
             row[:3] = part.paint
     keep = [0, 1, 2, 4, 5, 6]
-    values[:, keep] = looks[owner][:, keep]
+    values[:, keep] = appearance[owner][:, keep]
     return values, hit
 
 

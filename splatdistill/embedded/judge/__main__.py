@@ -23,7 +23,7 @@ from splatdistill.embedded.judge.optimization import (
     fresh_config,
     make_trainer,
 )
-from splatdistill.embedded.network_training import Job, run
+from splatdistill.embedded.network_training import PeriodicTask, run
 from splatdistill.priors.precision import has_fast_bf16
 
 SAVE_MINUTES = 2.0
@@ -69,7 +69,8 @@ def _train(part: str, args: argparse.Namespace) -> None:
     (args.out / f"{part}.json").write_text(json.dumps(asdict(config), indent=1))
     size = sum(p.numel() for p in trainer.parameters.values()) / 1e6
     print(f"{part}: {size:.2f} M parameters, image {trainer.images}", flush=True)
-    run(trainer, out=args.out, minutes=args.minutes, jobs=[Job(SAVE_MINUTES, lambda: trainer.export(args.out))])
+    save = PeriodicTask(SAVE_MINUTES, lambda: trainer.export(args.out))
+    run(trainer, out=args.out, minutes=args.minutes, tasks=[save])
 
 
 def _measure(folder: Path, out: Path, furniture: str | None) -> None:

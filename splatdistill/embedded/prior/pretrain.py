@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from splatdistill.embedded.corpus.dataset import Corpus
-from splatdistill.embedded.network_training import Job, run
+from splatdistill.embedded.network_training import PeriodicTask, run
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior.denoiser import DenoiserConfig, DenoiserTrainer, warm_start
 from splatdistill.embedded.prior.samples import sample_grid
@@ -41,10 +41,10 @@ def draw_samples(trainer: DenoiserTrainer, out: Path) -> None:
         sample_grid(trainer.prior(), out / "samples" / f"{trainer.images:08d}.png")
 
 
-def jobs(trainer: DenoiserTrainer, out: Path, *, save_minutes: float, sample_minutes: float) -> list[Job]:
+def tasks(trainer: DenoiserTrainer, out: Path, *, save_minutes: float, sample_minutes: float) -> list[PeriodicTask]:
     """What a run does beside training. Samples are left out where a signal ends it: who stops a run wants it to end."""
-    save = Job(save_minutes, lambda: export(trainer, out))
-    return [save, Job(sample_minutes, lambda: draw_samples(trainer, out), after_signal=False)]
+    save = PeriodicTask(save_minutes, lambda: export(trainer, out))
+    return [save, PeriodicTask(sample_minutes, lambda: draw_samples(trainer, out), after_signal=False)]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     (args.out / "config.json").write_text(json.dumps(about, indent=1))
     millions = sum(p.numel() for p in trainer.parameters.values()) / 1e6
     print(f"{millions:.2f} M parameters, {len(trainer.corpus.objects)} objects, step {trainer.step}", flush=True)
-    todo = jobs(trainer, args.out, save_minutes=args.save_minutes, sample_minutes=args.sample_minutes)
-    run(trainer, out=args.out, minutes=args.minutes, jobs=todo)
+    todo = tasks(trainer, args.out, save_minutes=args.save_minutes, sample_minutes=args.sample_minutes)
+    run(trainer, out=args.out, minutes=args.minutes, tasks=todo)
     return 0
 
 

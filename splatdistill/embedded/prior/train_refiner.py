@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from splatdistill.embedded.network_training import Job, run
+from splatdistill.embedded.network_training import PeriodicTask, run
 from splatdistill.embedded.prior import refiner
 from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer
 from splatdistill.embedded.prior.rings import Rings
@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     millions = sum(p.numel() for p in trainer.parameters.values()) / 1e6
     print(f"{millions:.2f} M parameters, {len(trainer.rings.known)} models, step {trainer.step}", flush=True)
-    save = Job(args.save_minutes, lambda: trainer.save(args.out))
-    run(trainer, out=args.out, minutes=args.minutes, jobs=[save])
+    save = PeriodicTask(args.save_minutes, lambda: trainer.save(args.out))
+    run(trainer, out=args.out, minutes=args.minutes, tasks=[save])
     return 0
 
 
