@@ -5,8 +5,9 @@ A range stands in the type of its field, as constraints of annotated-types that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from annotated_types import Ge, Gt, Interval
 from tyro.conf import Suppress as FileOnly  # few people change these: they have no flag and are set in a file
@@ -21,6 +22,16 @@ Whole = Annotated[int, Ge(0)]
 Ends = tuple[NonNegative, NonNegative]
 Weight = Literal["sigma2", "one", "sigma_over_alpha", "fantasia", "flow"]
 Schedule = Literal["uniform", "linear", "sqrt"]
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a value that was read is a mapping; that its keys are text is for `merge` to find out."""
+    return isinstance(value, Mapping)
+
+
+def is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether a value is a list, or the tuple that a setting makes of one."""
+    return isinstance(value, list | tuple)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from splatdistill.config.base import is_list, is_mapping
+
 KEYS = {
     "camera.wander": "camera.position_jitter",
     "light.soft": "light.random_ambient",
@@ -17,9 +19,9 @@ CAMERA_KINDS = {"inside-out": "outward"}
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The nested `values` of a run's settings file under the names of today, those of its stages too."""
-    found = {key: _section(key, value) if isinstance(value, Mapping) else value for key, value in values.items()}
-    if isinstance(stages := found.get("stages"), list):
-        found["stages"] = [renamed(stage) if isinstance(stage, Mapping) else stage for stage in stages]
+    found = {key: _section(key, value) if is_mapping(value) else value for key, value in values.items()}
+    if is_list(stages := found.get("stages")):
+        found["stages"] = [renamed(stage) if is_mapping(stage) else stage for stage in stages]
     return found
 
 

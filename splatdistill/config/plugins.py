@@ -27,7 +27,7 @@ def load(point: EntryPoint, *, fault: Callable[[str, Any], str]) -> Any:
     """The object of an entry point, or None with a warning where it cannot be used. fault: what is wrong with an object
     of that name, in a few words, "" for nothing.
     """
-    made = None
+    made: Any = None
     try:
         made = point.load()
         wrong = fault(point.name, made)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from splatdistill.config import old_names
-from splatdistill.config.base import FileOnly
+from splatdistill.config.base import FileOnly, is_list, is_mapping
 from splatdistill.config.schema import GUIDANCE, METHODS, Stages, TrainConfig
 
 Origins = dict[str, str]
@@ -35,10 +35,10 @@ def merge_known(config: TrainConfig, values: Mapping[str, Any], *, where: str) -
     left_out: list[str] = []
 
     def laid_over(node: Any, values: Mapping[str, Any], prefix: str) -> Any:
-        hints = field_types(type(node))
+        hints = field_types(node)
         for key, value in values.items():
             name = f"{prefix}{key}"
-            if is_dataclass(hints.get(key)) and isinstance(value, Mapping):
+            if is_dataclass(hints.get(key)) and is_mapping(value):
                 node = replace(node, **{key: laid_over(getattr(node, key), value, f"{name}.")})
                 continue
             try:
@@ -59,7 +59,7 @@ def shown(value: Any) -> str:
 
 
 def _merge(node: Any, values: Mapping[str, Any], *, where: str, prefix: str, known: list[str]) -> Any:
-    hints = field_types(type(node))
+    hints = field_types(node)
     changes = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -68,7 +68,7 @@ def _merge(node: Any, values: Mapping[str, Any], *, where: str, prefix: str, kno
             near = now or difflib.get_close_matches(name[:80], [*known, *hints], n=1)
             raise ValueError(f"{where}: unknown key {shown(name)}" + (f"; did you mean {near[0]!r}?" if near else "."))
         if is_dataclass(hints[key]):
-            if not isinstance(value, Mapping):
+            if not is_mapping(value):
                 raise ValueError(f"{where}: {name} must hold settings as 'key: value'; it is {shown(value)}.")
             changes[key] = _merge(getattr(node, key), value, where=where, prefix=f"{name}.", known=known)
         else:
@@ -80,7 +80,7 @@ def _convert(value: Any, hint: Any, *, name: str) -> Any:
     """`value` as the type `hint`: bool is not int, int is taken for float, and 1e-3 (text in YAML 1.1) is a number."""
     options = typing.get_args(hint)
     if hint == Stages:
-        if not isinstance(value, list | tuple) or not all(isinstance(stage, Mapping) for stage in value):
+        if not is_list(value) or not all(is_mapping(stage) for stage in value):
             raise ValueError(f"{name} must be a list of settings as 'key: value'; it is {shown(value)}.")
         return tuple(dict(stage) for stage in value)
     if typing.get_origin(hint) is Literal:
@@ -88,7 +88,7 @@ def _convert(value: Any, hint: Any, *, name: str) -> Any:
             raise ValueError(f"{name} must be one of {', '.join(options)}; it is {shown(value)}.")
         return value
     if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(options):
+        if not is_list(value) or len(value) != len(options):
             raise ValueError(f"{name} must be a list of {len(options)} values; it is {shown(value)}.")
         return tuple(_convert(item, option, name=name) for item, option in zip(value, options, strict=True))
     if hint is float and isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", value):
@@ -117,7 +117,7 @@ def stages(config: TrainConfig) -> list[tuple[int, TrainConfig]]:
         values = {key: value for key, value in stage.items() if key != "start"}
         for name in keys(values):
             section, _, last = name.partition(".")
-            known = section in field_types(TrainConfig)
+            known = section in field_types(TrainConfig())
             if (known and section not in _MAY_CHANGE) or (section in METHODS and last in GUIDANCE[section].learned):
                 raise ValueError(f"stages: {name} cannot change on the way.")
             if section in METHODS and section != config.method:
@@ -143,7 +143,7 @@ def walk(config: TrainConfig) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _fields(node: Any) -> Iterator[tuple[str, Any, Any]]:
-    hints = typing.get_type_hints(type(node), include_extras=True)
+    hints = field_types(node, extras=True)
     return ((field.name, hints[field.name], getattr(node, field.name)) for field in fields(node))
 
 
@@ -162,8 +162,9 @@ def to_yaml(config: TrainConfig, origins: Origins | None = None) -> str:
         if parents and parents[0] != section:
             section = parents[0]
             lines.append(f"{section}:")
-        plain = [_plain(item) for item in value] if isinstance(value, tuple) else value
-        text = yaml.safe_dump(plain, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+        text = yaml.safe_dump(
+            _plain(value), default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False
+        )
         text = text.removesuffix("\n").removesuffix("\n...")  # the mark that ends a lone scalar
         line = f"{'  ' * len(parents)}{key}: {text}"
         lines.append(f"{line}  # {origins[name]}" if origins else line)
@@ -171,10 +172,10 @@ def to_yaml(config: TrainConfig, origins: Origins | None = None) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples inside a stage as lists: YAML knows no tuples."""
-    if isinstance(value, Mapping):
+    """Tuples as lists: YAML knows no tuples."""
+    if is_mapping(value):
         return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return [_plain(item) for item in value] if is_list(value) else value
 
 
 def file_only(config: TrainConfig) -> set[str]:
@@ -183,11 +184,12 @@ def file_only(config: TrainConfig) -> set[str]:
 
 
 def keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    out = []
+    out: list[str] = []
     for key, value in values.items():
-        out += keys(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}"]
+        out += keys(value, f"{prefix}{key}.") if is_mapping(value) else [f"{prefix}{key}"]
     return out
 
 
-def field_types(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def field_types(node: Any, *, extras: bool = False) -> dict[str, Any]:
+    """Types of the fields of a dataclass instance; extras: with their metadata."""
+    return typing.get_type_hints(node.__class__, include_extras=extras)

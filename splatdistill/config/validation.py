@@ -49,7 +49,7 @@ def _check_prompt(prompt: str) -> None:
 
 def _warnings(config: TrainConfig) -> list[str]:
     """Schedules that never fire."""
-    found = []
+    found: list[str] = []
     densify = config.densify
     if densify.start > min(densify.stop, 0.9):  # the last tenth of a run settles undisturbed
         found.append(

@@ -5,10 +5,13 @@ A few lines of anchors and merges can stand for gigabytes or for hours, and sett
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
+
+from splatdistill.config.base import is_mapping
 
 MAX_BYTES = 64 * 1024
 MAX_EVENTS = 4000  # every key, value, beginning and end is one; the settings of a run have about 250
@@ -21,9 +24,11 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C where PyYAML w
 def read(path: Path) -> dict[str, Any]:
     """The mapping in a file of settings; ValueError, one sentence, for anything else."""
     values = read_yaml(path)
-    if not isinstance(values, dict | None):
+    if values is None:
+        return {}
+    if not is_mapping(values):
         raise ValueError(f"{path} must hold settings as 'key: value'.")
-    return values or {}
+    return dict(values)
 
 
 def read_yaml(path: Path, *, times: int = 1) -> Any:
@@ -60,7 +65,9 @@ class _Refused(ValueError):
 def _check(text: str, *, where: str, max_events: int) -> None:
     """Goes through the events before anything is made of them."""
     depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
+    parsed = yaml.parse(text, Loader=_Loader)  # pyright: ignore  # its stubs leave types open
+    events = cast("Iterator[Any]", parsed)
+    for count, event in enumerate(events):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:

@@ -81,7 +81,7 @@ class Guidance(ABC, Generic[C]):
 
     @abstractmethod
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
-        """The scores that make up the gradient of x0, with their coefficients and weight."""
+        """The scores [V,C,h,w] that make up the gradient of x0, with their coefficients [K,V] and weight [V]."""
 
     def clamp(self, step: int) -> float | None:
         """Largest absolute gradient per element at this step."""
@@ -118,7 +118,7 @@ class Guidance(ABC, Generic[C]):
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
         """Train whatever the method itself learns, after the splats' own step; returns numbers for the log, if asked
-        to `measure`, and where it learns `skipped` [] bool, whether it could not.
+        to `measure`, each [], and where it learns `skipped` [] bool, whether it could not.
         """
         return {}
 
@@ -170,7 +170,7 @@ def draw_noise(shape: Sequence[int], *, seed: int, step: int) -> Tensor:
 
 
 def evaluate(batch: NoisyBatch, prior: Prior, scores: Sequence[tuple[float | Tensor, Condition]]) -> list[Term]:
-    """The prior's scores at x_t, like x_t [V,C,h,w], each with its coefficient, in one network call; those with
+    """The prior's scores [V,C,h,w] at x_t in one network call, each with its coefficient, one number or [V]. Those with
     coefficient 0 are left out and never evaluated.
     """
     used = [(c, condition) for c, condition in scores if not isinstance(c, float | int) or c != 0]
@@ -213,7 +213,8 @@ def deviations(rows: Sequence[Sequence[Term]], *, group: int = 1) -> list[Tensor
     tensors = list({id(x): x for row in rows for _, x in row}.values())
     place = {id(x): i for i, x in enumerate(tensors)}
     sums, gram = ops.gram(tensors)
-    size, out = group * tensors[0][0].numel(), []
+    size = group * tensors[0][0].numel()
+    out: list[Tensor] = []
     for row in rows:
         coef = sums.new_zeros(sums.shape)
         for c, x in row:

@@ -50,5 +50,6 @@ def perp_neg_coefficients(scores: Sequence[Tensor], *, scale: float, weights: Te
 
 
 def _strength(decay: tuple[float, float, float], r: Tensor) -> Tensor:
+    """[V] strength of a negative; r: [V] share of a right angle."""
     a, b, c = decay
     return a * (-b * r).exp() + c

@@ -318,11 +318,12 @@ def test_each_regulariser_scales_linearly(name: str) -> None:
     views = turntable(SMALL.camera, num_frames=4, size=32)
     output = trainer.renderer.render(trainer.splats, views, background=torch.ones(4, 3))
     values = [
-        regularizer(RegularizeConfig(**{name: weight}), output, trainer.splats, largest=0.01) for weight in (1.0, 2.0)
+        regularizer(RegularizeConfig(**{"opacity": 0.0, name: weight}), output, trainer.splats, largest=0.01)
+        for weight in (1.0, 2.0)
     ]
     assert values[0] is not None and values[1] is not None
     assert values[0].item() > 0 and values[1].item() == 2 * values[0].item()  # a factor of two is exact
-    assert regularizer(RegularizeConfig(), output, trainer.splats, largest=0.01) is None
+    assert regularizer(RegularizeConfig(opacity=0.0), output, trainer.splats, largest=0.01) is None
 
 
 def test_a_scene_is_trained_from_its_middle(tmp_path: Path) -> None:

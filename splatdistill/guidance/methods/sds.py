@@ -54,7 +54,7 @@ class SDS(AnnealedGuidance[SDSConfig]):
         return assemble([*guided, (-1.0, batch.eps)], weight=weights(self.config.weight, batch))
 
     def _guided(self, batch: NoisyBatch, prior: Prior) -> list[Term]:
-        """The guided score; the first term is the conditional one."""
+        """The guided score as terms [V,C,h,w]; the first one is conditional."""
         from splatdistill.utils.device import send
 
         s, cameras = self.config.guidance_scale, batch.cameras
@@ -71,7 +71,7 @@ class SDS(AnnealedGuidance[SDSConfig]):
 
 def rescaled(guided: list[Term], *, amount: float) -> list[Term]:
     """Guidance rescale (Lin et al., arXiv 2305.08891, sec. 3.4), per view: the guided score gets `amount` of the
-    way to the standard deviation of the conditional one, the first term.
+    way to the standard deviation of the conditional one, the first term. Coefficients: one number or [V], then [V].
     """
     plain, stretched = deviations([[(1.0, guided[0][1])], guided])
     factor = plain / stretched.clamp(min=1e-8)
