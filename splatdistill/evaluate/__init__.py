@@ -76,7 +76,7 @@ class Classifier(Protocol):
     image_size: int
 
     def score(self, prompt: str, rgb: Tensor, alpha: Tensor, *, model: str | None = None) -> dict[str, Any]:
-        """Figures of views [V,H,W,3] on white with alpha [V,H,W,1]; model: of the corpus, where one is meant."""
+        """Figures of views rgb [V,H,W,3] on white with alpha [V,H,W,1]; model: of the corpus, where one is meant."""
         ...
 
     def summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -258,17 +258,22 @@ class _Scorer:
         self.texts, self.plain_texts = judge.embed_texts(self.among), judge.embed_texts(self.plain)
 
     def score(self, images: Tensor, prompt: str) -> dict[str, Any]:
+        """Figures of an object from its embedded views, images [V,D]: is its prompt found, and as what is it read?"""
         index = self.among.index(prompt)
         read = metrics.mean_direction(images) @ self.texts.T
         return {**_retrieval("", images, self.texts, index), "read_as": self.among[int(read.argmax())]}
 
     def score_geometry(self, images: Tensor, prompt: str) -> dict[str, float]:
+        """The same without colours, from its embedded geometry, images [V,D]."""
         return _retrieval(
             "geometry_", images, self.plain_texts, self.plain.index(without_colours(prompt, self.colours))
         )
 
 
 def _retrieval(prefix: str, images: Tensor, texts: Tensor, index: int) -> dict[str, float]:
+    """Shares of the views `images` [V,D], and of the object as a whole, that are nearest to the text `index` of texts
+    [T,D]; prefix: of the names.
+    """
     truth = torch.full((len(images),), index)
     whole = metrics.mean_direction(images)[None]
     return {
@@ -320,7 +325,7 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _diversity(rows: Sequence[dict[str, Any]], embedded: Sequence[Tensor]) -> dict[str, float]:
-    """By method and prompt, where there are several objects of both."""
+    """By method and prompt, of views embedded [V,D], where there are several objects of both."""
     numbered = [{**row, "index": index} for index, row in enumerate(rows)]
     groups = _by(numbered, "method", "prompt")
     return {

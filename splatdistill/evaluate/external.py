@@ -117,7 +117,7 @@ class ImageNet:
 
     @torch.no_grad()
     def probabilities(self, rgb: Tensor, alpha: Tensor) -> Tensor:
-        """[V,1000] of pictures [V,H,W,3] in 0..1 on white, each cropped to its object; alpha: [V,H,W,1]."""
+        """[V,1000] of pictures rgb [V,H,W,3] in 0..1 on white, each cropped to its object; alpha: [V,H,W,1]."""
         cut = torch.cat([crop(*view, size=self.image_size) for view in zip(rgb, alpha, strict=True)])
         return self.network((cut - _MEAN) / _STD).softmax(-1)
 
@@ -129,7 +129,9 @@ class ImageNet:
         return float(probabilities[:, list(self.table.classes[noun])].amax(1).mean())
 
     def score(self, prompt: str, rgb: Tensor, alpha: Tensor, *, model: str | None = None) -> dict[str, Any]:
-        """noun, mass, real mass, their ratio, and what the picture is read as; None for what cannot be said."""
+        """noun, mass, real mass, their ratio, and what the picture is read as; None for what cannot be said. rgb:
+        [V,H,W,3] in 0..1 on white; alpha: [V,H,W,1].
+        """
         noun = self.table.noun(prompt)
         known = noun is not None and bool(self.table.classes[noun])
         probabilities = self.probabilities(rgb, alpha)
@@ -167,7 +169,7 @@ class ImageNet:
 
 
 def crop(rgb: Tensor, alpha: Tensor, *, size: int) -> Tensor:
-    """[1,3,size,size] of one view [H,W,3] on white: the square round the object, MARGIN more on each side.
+    """[1,3,size,size] of one view rgb [H,W,3] on white: the square round the object, MARGIN more on each side.
 
     alpha: [H,W,1]; the object is where it is over 1/2. The whole picture where it nowhere is.
     """

@@ -55,7 +55,8 @@ def is_janus(front: Sequence[bool]) -> bool:
 
 
 def appearance(rgb: Tensor, alpha: Tensor) -> dict[str, float]:
-    """Saturation, contrast and high-frequency energy of the object in views [V,H,W,3] and [V,H,W,1], in 0..1.
+    """Saturation, contrast and high-frequency energy of the object in views rgb [V,H,W,3] with alpha [V,H,W,1], in
+    0..1.
 
     saturation: mean of HSV's. contrast: standard deviation of luma. high_frequency: root mean square of luma less its
     3x3 binomial mean, away from the outline. All over pixels that are more than half covered; nan if there are none.

@@ -161,7 +161,7 @@ def noisy_batch(
 
 
 def draw_noise(shape: Sequence[int], *, seed: int, step: int) -> Tensor:
-    """Standard normal noise on the CPU, the same numbers for every device."""
+    """Standard normal noise of that shape on the CPU, [V,C,h,w] as a rule, the same numbers for every device."""
     import torch
 
     from splatdistill.utils import rng

@@ -63,7 +63,7 @@ def from_turns(degrees: Vector) -> Quaternion:
 
 
 def _product(p: Tensor, q: Tensor) -> Tensor:
-    """Hamilton product of quaternions [...,4] wxyz: first q, then p."""
+    """Hamilton product of quaternions p and q [...,4] wxyz: first q, then p."""
     a, b, c, d = p.unbind(-1)
     w, x, y, z = q.unbind(-1)
     return torch.stack(
@@ -78,7 +78,9 @@ def _product(p: Tensor, q: Tensor) -> Tensor:
 
 
 def _sh_rotation(matrix: Tensor, degree: int) -> Tensor:
-    """[K,K] that turns the harmonics of degree 1..degree: solved from their values in directions before and after."""
+    """[K,K] that turns the harmonics of degree 1..degree: solved from their values in directions before and after the
+    turn matrix [3,3].
+    """
     g = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(64, 3, generator=g, dtype=torch.float64), dim=-1)
     after, before = (sh_basis(d, degree)[:, 1:] for d in (directions, directions @ matrix))

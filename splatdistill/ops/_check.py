@@ -11,7 +11,7 @@ from torch import Tensor
 def tensor(
     name: str, value: object, *, shape: Sequence[int | None], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """`value`, made contiguous, if it has this shape (None: any size), dtype and device."""
+    """`value`, made contiguous, if it has this shape [any] (None: any size), dtype and device."""
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a tensor, got {type(value).__name__}.")
     if value.dtype != dtype:
@@ -25,7 +25,7 @@ def tensor(
 
 
 def finite(name: str, value: Tensor) -> None:
-    """Refuses NaN and infinity."""
+    """Refuses NaN and infinity in a tensor of any shape."""
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name} must be finite.")
 

@@ -137,7 +137,7 @@ def _device(name: str, value: object) -> torch.device:
 
 
 def _rows(name: str, value: Tensor, n: int, device: torch.device) -> Tensor:
-    """`value`, contiguous, if it has N rows on this device."""
+    """`value` [N,...], contiguous and like it, if it has N rows on this device."""
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a tensor, got {type(value).__name__}.")
     if value.device != device:

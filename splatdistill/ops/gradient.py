@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def loss_with_gradient(x: Tensor, *, gradient: Tensor) -> Tensor:
-    """A scalar whose gradient with respect to x is `gradient`, a constant; its value is 0 and measures nothing.
+    """A scalar [] whose gradient with respect to x is `gradient`, a constant; its value is 0 and measures nothing.
 
-    x, gradient: tensors of one shape, type and device. An upstream gradient is multiplied in. The scalar is on the CPU
-    wherever x is, so that an upstream gradient of 1 is seen to be 1 without a wait for the device: then nothing is
-    launched. Add nothing on a device to it, but hand `torch.autograd.backward` both: the gradient of a sum would come
-    from there. ValueError for a gradient that does not fit x.
+    x, gradient: of any shape, both alike in it, in type and device. An upstream gradient is multiplied in. The scalar
+    is on the CPU wherever x is, so that an upstream gradient of 1 is seen to be 1 without a wait for the device: then
+    nothing is launched. Add nothing on a device to it, but hand `torch.autograd.backward` both: the gradient of a sum
+    would come from there. ValueError for a gradient that does not fit x.
     """
     for name in ("shape", "dtype", "device"):
         if getattr(gradient, name) != getattr(x, name):
@@ -28,10 +28,12 @@ class _GivenGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, constants: tuple[Tensor]) -> Tensor:
+        """x: of any shape. constants: the gradient, like x."""
         ctx.save_for_backward(*constants)
         return torch.zeros(())
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The gradient, like x, times upstream []."""
         (gradient,), factor = ctx.saved_tensors, upstream.item()
         return gradient if factor == 1 else factor * gradient, None

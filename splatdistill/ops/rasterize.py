@@ -126,6 +126,9 @@ def _check_settings(settings: RasterSettings) -> None:
 
 
 def _check_colors(colors: Tensor, sh_degree: int | None, num_views: int, num_splats: int) -> Tensor:
+    """`colors`, contiguous, [N,D], [V,N,D] or, with harmonics of degree sh_degree, [N,K,3]; ValueError for another
+    shape.
+    """
     shape: list[int | None] = [num_splats, None]
     if sh_degree is not None:
         _check.integer("sh_degree", sh_degree, low=0, high=3)
@@ -141,6 +144,7 @@ def _check_colors(colors: Tensor, sh_degree: int | None, num_views: int, num_spl
 
 
 def _check_cameras(viewmats: Tensor, Ks: Tensor) -> None:
+    """ValueError for viewmats [V,4,4] or Ks [V,3,3] with which nothing can be drawn."""
     if Ks.requires_grad:
         raise ValueError("Ks must not require grad: this rasteriser gives no gradient of the intrinsics.")
     for name, matrices in (("viewmats", viewmats), ("Ks", Ks)):  # plain Python: they are few, and torch costs more
@@ -152,6 +156,9 @@ def _check_cameras(viewmats: Tensor, Ks: Tensor) -> None:
 
 @torch.library.register_fake("splatdistill::rasterize_forward")
 def _forward_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    """What the operator returns, with its shapes: colours [V,H,W,D], alpha and depth [V,H,W,1], then what backward
+    needs.
+    """
     inputs, settings = _grouped(arguments)
     means, height, width = inputs.means, settings.height, settings.width
     views, splats = inputs.viewmats.shape[0], means.shape[0]
@@ -178,6 +185,7 @@ _CAMERAS, _OFFSET = (RasterInputs._fields.index(name) for name in ("viewmats", "
 
 @torch.library.register_fake("splatdistill::rasterize_backward")
 def _backward_fake(v_color, v_alpha, v_depth, v_means2d, *arguments: Any) -> tuple[Tensor, ...]:
+    """Gradients like the inputs, then of the cameras [V,4,4], the background [V,D] and means2d [V,N,2]."""
     means, *_, colors, viewmats, _Ks = arguments[:_DRAWN]
     cameras = arguments[-len(RasterSettings._fields) - 1]
     views = viewmats.shape[0]

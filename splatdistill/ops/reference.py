@@ -66,7 +66,9 @@ def rasterize(inputs: RasterInputs, settings: RasterSettings, *, depth_keys: Ten
 
 
 def harmonic_colors(means: Tensor, coefficients: Tensor, viewmat: Tensor, degree: int) -> Tensor:
-    """Colour [N,3], >= 0, of splats with spherical harmonics [N,K,3] seen by one camera."""
+    """Colour [N,3], >= 0, of splats at means [N,3] with spherical harmonics coefficients [N,K,3] seen by one camera;
+    viewmat: [4,4].
+    """
     basis = sh_basis(torch.nn.functional.normalize(means - camera_centre(viewmat), dim=-1, eps=0), degree)
     return torch.relu(0.5 + torch.einsum("ns,nsc->nc", basis, coefficients[:, : basis.shape[-1]]))
 
@@ -130,8 +132,9 @@ def composite(p: Projection, values: Tensor, order: Tensor, width: int, height: 
 def residual(
     x0: Tensor, terms: Sequence[Tensor], coef: Tensor, weight: Tensor, clamp: float | None, total_views: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`splatdistill.ops.residual`: a loss with its gradient, norms [V], number of non-finite elements. The loss is
-    <x0, g> / total_views, whose gradient autograd finds by itself; as a value it measures nothing.
+    """`splatdistill.ops.residual`: a loss with its gradient, norms [V], number of non-finite elements. The loss is <x0,
+    g> / total_views, whose gradient autograd finds by itself; as a value it measures nothing. x0, terms: [V,C,h,w];
+    coef: [K,V]; weight: [V].
     """
     dtype = compute_dtype(x0)
     x0 = x0.to(dtype)
@@ -156,19 +159,19 @@ def gram(terms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def noising(x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """`splatdistill.ops.noising`: alpha_v x0_v + sigma_v eps_v, in x0's dtype."""
+    """`splatdistill.ops.noising`: alpha_v x0_v + sigma_v eps_v, in x0's type. x0, eps: [V,C,h,w]; alpha, sigma: [V]."""
     dtype = compute_dtype(x0)
     noised = per_view(alpha.to(dtype), x0) * x0.to(dtype) + per_view(sigma.to(dtype), x0) * eps.to(dtype)
     return noised.to(x0.dtype)
 
 
 def compute_dtype(x0: Tensor) -> torch.dtype:
-    """Half types are computed in float32."""
+    """The type computed in for x0 of any shape: float32 for half types."""
     return torch.float64 if x0.dtype == torch.float64 else torch.float32
 
 
 def per_view(v: Tensor, like: Tensor) -> Tensor:
-    """[V] to [V,1,...] with the number of sides of `like`."""
+    """v [V] as [V,1,...], with as many sides as like [V,...]."""
     return v.reshape(-1, *[1] * (like.dim() - 1))
 
 
@@ -202,7 +205,9 @@ def philox_normal(key: int, ids: Tensor, num: int) -> Tensor:
 def check_gradients(
     grads: Sequence[Tensor], num_nonfinite: Tensor, num_updates: Tensor, beta1: float, beta2: float
 ) -> tuple[Tensor, Tensor]:
-    """`splatdistill.ops.update.check`: skip [] bool and correction [2] float64."""
+    """`splatdistill.ops.update.check`: skip [] bool and correction [2] float64. grads: of any shape; num_nonfinite,
+    num_updates: [].
+    """
     usable = num_nonfinite == 0
     for grad in grads:
         usable = usable & (grad.square() <= torch.finfo(grad.dtype).max).all()
@@ -215,7 +220,9 @@ def adam(
     values: Sequence[Tensor], grads: Sequence[Tensor], exp_avgs: Sequence[Tensor], exp_avg_sqs: Sequence[Tensor],
     rates: Sequence[float], skip: Tensor, num_updates: Tensor, beta1: float, beta2: float, eps: float,
 ) -> None:  # fmt: skip
-    """`splatdistill.ops.update.update` without the statistics: torch's own kernel, a tensor at a time."""
+    """`splatdistill.ops.update.update` without the statistics: torch's own kernel, a tensor at a time. values, grads,
+    exp_avgs, exp_avg_sqs: of any shapes, alike; skip, num_updates: [].
+    """
     kernels: Any = torch  # the stubs of torch leave it out
     for value, grad, exp_avg, exp_avg_sq, rate in zip(values, grads, exp_avgs, exp_avg_sqs, rates, strict=True):
         kernels._fused_adam_(
@@ -225,7 +232,7 @@ def adam(
 
 
 def count_skip(counts: Tensor, skipped: Tensor, fresh: bool) -> None:
-    """`splatdistill.ops.update.count_skip`, in place."""
+    """`splatdistill.ops.update.count_skip`, in place. counts: [3] int64; skipped: [] bool."""
     now, longest, total = counts.unbind()
     now = (now + 1) * skipped
     counts.copy_(torch.stack([now, torch.maximum(longest, now), skipped + (0 if fresh else total)]))
@@ -236,7 +243,7 @@ SPLIT_SHRINK = 1.6  # 3DGS: children of a split are this much smaller
 
 
 def densify_accumulate(grad_sum: Tensor, count: Tensor, probe_grad: Tensor, radii: Tensor) -> None:
-    """`splatdistill.ops.densify.accumulate`, in place."""
+    """`splatdistill.ops.densify.accumulate`, in place. grad_sum, count: [N]; probe_grad, radii: [V,N,2]."""
     seen = (radii > 0).all(-1)
     norms = torch.where(seen, probe_grad.square().sum(-1).sqrt(), 0.0)  # vector_norm is slow over two numbers
     grad_sum += torch.nan_to_num(norms, nan=0.0, posinf=0.0, neginf=0.0).sum(0)
@@ -254,7 +261,9 @@ def densify_classify(
     prune_opacity: float,
     max_splats: int,
 ) -> Tensor:
-    """`splatdistill.ops.densify.classify`: kind [N] int8."""
+    """`splatdistill.ops.densify.classify`: kind [N] int8. mean_grad, opacities: [N]; scales: [N,3]; grow_gradient: a
+    number or [].
+    """
     largest = scales.amax(-1)
     prune = (opacities < prune_opacity) | (largest > prune_scale)
     want = (mean_grad >= grow_gradient) & (mean_grad > 0) & ~prune & ~largest.isnan()
@@ -273,7 +282,7 @@ def densify_classify(
 def densify_scatter(
     tensors: dict[str, Tensor], moments: dict[str, dict[str, Tensor]], *, kind: Tensor, key: int
 ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """`splatdistill.ops.densify.scatter`: new tensors and moments."""
+    """`splatdistill.ops.densify.scatter`: new tensors [M,...] and moments of tensors [N,...]; kind: [N] int8."""
     copies = torch.tensor([1, 2, 2, 0], device=kind.device)[kind.long()]
     source = torch.repeat_interleave(torch.arange(len(kind), device=kind.device), copies)
     child = torch.zeros_like(source)
@@ -301,7 +310,7 @@ def densify_scatter(
 
 
 def rotate(quats: Tensor, vectors: Tensor) -> Tensor:
-    """Vectors [N,3] turned by quaternions [N,4] wxyz of any length."""
+    """vectors [N,3] turned by quats [N,4] wxyz of any length."""
     quats = torch.nn.functional.normalize(quats, dim=-1)
     w, axis = quats[:, :1], quats[:, 1:]
     cross = 2 * torch.linalg.cross(axis, vectors)

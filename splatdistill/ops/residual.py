@@ -102,7 +102,7 @@ def _num_views(x0: object) -> int:
 
 
 def _like(name: str, value: Tensor, x0: Tensor) -> Tensor:
-    """`value` if it is on x0's device, has its shape and a floating-point type."""
+    """`value` if it is on x0's device, is like it [V,C,h,w] and a floating-point type."""
     known = isinstance(value, Tensor) and value.dtype in FLOATS
     if known and value.shape == x0.shape and value.device == x0.device:
         return value
@@ -111,8 +111,8 @@ def _like(name: str, value: Tensor, x0: Tensor) -> Tensor:
 
 
 def _in_one_order(terms: list[Tensor]) -> list[Tensor]:
-    """The terms with their elements in one order of memory: the first one's, if that is contiguous or channels-last.
-    Those in another are copied.
+    """The terms [V,C,h,w], each like before, with their elements in one order of memory: the first one's, if that is
+    contiguous or channels-last. Those in another are copied.
     """
     first = terms[0]
     if not first.is_contiguous() and not (first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last)):
@@ -125,7 +125,7 @@ def _reordered(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _constant(name: str, value: Tensor, shape: Sequence[int], x0: Tensor) -> Tensor:
-    """`value` [V] or [K,V], contiguous, in the type computed in."""
+    """`value` [V] or [K,V], contiguous, in the type computed in for x0 [V,C,h,w]."""
     dtype = torch.float64 if x0.dtype == torch.float64 else torch.float32
     if isinstance(value, Tensor) and value.dtype in FLOATS:
         value = value.to(dtype)

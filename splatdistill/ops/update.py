@@ -50,7 +50,7 @@ class Statistics(NamedTuple):
 
 
 def check(grads: Sequence[Tensor], *, num_nonfinite: Tensor, num_updates: Tensor, betas: Betas) -> Verdict:
-    """Whether Adam can take these gradients, float32 on one device: all are finite, and their squares too.
+    """Whether Adam can take these grads, of any shapes, float32 on one device: all are finite, and their squares too.
 
     num_nonfinite: [] int64, elements found not to be finite before; the step is skipped if there were any. num_updates:
     [] float32, the steps taken up to now; it goes up by one unless this one is skipped. Nothing waits for the device.

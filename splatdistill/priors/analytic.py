@@ -140,7 +140,7 @@ def beach_ball(*, image_size: int, std: float = 0.1) -> Scene:
 
 
 def _draw_ball(cameras: Cameras, colour: Tensor, size: int, radius: float) -> Tensor:
-    """[V,3,size,size] in 0..1; four rays a pixel."""
+    """[V,3,size,size] in 0..1; four rays a pixel. colour: [3]."""
     grid = (torch.arange(2 * size) + 0.5) / (2 * size)
     y, x = torch.meshgrid(grid * cameras.height, grid * cameras.width, indexing="ij")
     pixel = torch.stack([x, y, torch.ones_like(x)], -1)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 
 def attend(attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any) -> Tensor:
-    """Scaled dot-product attention of tokens [R,N,W] to those of a text [R,T,D], or to themselves; [R,N,W].
+    """Scaled dot-product attention of hidden_states [R,N,W] to encoder_hidden_states [R,T,D], or to themselves;
+    [R,N,W].
 
     attn: a module with heads, to_q, to_k, to_v and to_out. This is AttnProcessor2_0 of diffusers, to the bit, for
     attentions without norms of their own, as UNets have them.
@@ -35,6 +36,9 @@ class ViewAttention:
         self.joint_rows = 0
 
     def __call__(self, attn: Any, hidden_states: Tensor, **_: Any) -> Tensor:
+        """Attention of hidden_states [R,N,W] like them: of views to each other, in the first `joint_rows`, else to
+        themselves.
+        """
         joint, single = hidden_states[: self.joint_rows], hidden_states[self.joint_rows :]
         out = []
         if len(joint):

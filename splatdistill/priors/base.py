@@ -26,7 +26,7 @@ class Condition:
 
 
 def joined(rows: Sequence[Tensor]) -> Tensor:
-    """Tensors one after another; a single one as it is, so that its reader may know it again."""
+    """Tensors [R,...] one after another, [sum of R,...]; a single one as it is, so that its reader knows it again."""
     return rows[0] if len(rows) == 1 else torch.cat(list(rows))
 
 
@@ -54,7 +54,9 @@ class VariationalScore(Protocol):
     """The score of a run's own noised renders, which VSD and ESD subtract from the prior's."""
 
     def predict(self, batch: NoisyBatch, with_camera: Sequence[bool]) -> list[Tensor]:
-        """fp32 epsilon at x_t for each entry of `with_camera`: with the cameras of the batch or not; no gradient."""
+        """fp32 epsilon like x_t [V,C,h,w] for each entry of `with_camera`: with the cameras of the batch or not; no
+        gradient.
+        """
         ...
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:

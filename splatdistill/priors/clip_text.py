@@ -80,6 +80,7 @@ class Layer(nn.Module):
         self.layer_norm2 = nn.LayerNorm(width, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
+        """States x [R,L,D], as they leave the layer: [R,L,D]."""
         seen = self.layer_norm1(x)
         query, key, value = (
             self.self_attn[f"{name}_proj"](seen).unflatten(-1, (self.heads, -1)).transpose(1, 2) for name in "qkv"

@@ -30,7 +30,7 @@ def pixel_unshuffle(rgb: Tensor, patch: int) -> Tensor:
 
 
 def pixel_shuffle(x0: Tensor, patch: int) -> Tensor:
-    """Inverse of `pixel_unshuffle`, clamped to 0..1."""
+    """Inverse of `pixel_unshuffle`: x0 [V,C,h,w] to [V,H,W,3], clamped to 0..1."""
     return (F.pixel_shuffle(x0, patch) * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
 
@@ -124,6 +124,7 @@ class MultiViewPrior(UNetPrior):
         self.nearest = choice.nearest
 
     def infer(self, inputs: DenoiserInput) -> Tensor:
+        """The network's answer [R,C,h,w], by the engine where there is one."""
         if self.engine is None:
             return super().infer(inputs)
         sample, conditioning = self._unet_inputs(inputs.xt, inputs.cameras, inputs.pooled)

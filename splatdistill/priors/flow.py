@@ -59,6 +59,7 @@ class FlowPrior(LatentPrior):
         return embed.timestep_embedder
 
     def denoise(self, inputs: DenoiserInput, *, run: Callable[..., Any] | None = None) -> Tensor:
+        """As `NetworkPrior.denoise`."""
         xt, pooled = inputs.xt, inputs.pooled
         assert pooled is not None
         alpha, sigma = alpha_sigma(self.alphas_cumprod, inputs.t)

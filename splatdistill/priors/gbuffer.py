@@ -32,6 +32,6 @@ def paint(buffers: Tensor, tints: Tensor, *, luminance: Tensor) -> tuple[Tensor,
 
 
 def rgba_white(rgb: Tensor, alpha: Tensor) -> Tensor:
-    """Colours [...,H,W,3] and alpha [...,H,W,1] in 0..1 to [...,4,H,W] in -1..1: the picture on white, and alpha."""
+    """Colours rgb [...,H,W,3] and alpha [...,H,W,1] in 0..1 to [...,4,H,W] in -1..1: picture on white, and alpha."""
     picture = torch.cat([rgb * alpha + 1 - alpha, alpha], -1) * 2 - 1
     return picture.movedim(-1, -3)

@@ -32,7 +32,7 @@ cannot be recorded.
 
 def record(call: Callable[[], Tensor]) -> tuple[Graph, Tensor]:
     """Records `call` on the current CUDA device: on a stream and in a memory pool of its own, whatever other threads do
-    meanwhile.
+    meanwhile. Also what it answers, of any shape, which a replay overwrites.
     """
     here, side = torch.cuda.current_stream(), torch.cuda.Stream()
     side.wait_stream(here)
@@ -53,6 +53,7 @@ class _Recorded:
     answer: Tensor
 
     def replay(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The answer to other inputs, of any shapes that were recorded."""
         for mine, given in zip(self.inputs, inputs, strict=True):
             mine.copy_(given)
         self.graph.replay()
@@ -74,7 +75,9 @@ class Graphs:
         self.failed = False
 
     def run(self, call: Callable[..., Tensor], *inputs: Tensor, **settings: Any) -> Tensor:
-        """What `call` answers, in a tensor that is the caller's own. settings: hashable, and part of what it does."""
+        """What `call` answers, in a tensor [R,...] that is the caller's own. settings: hashable, and part of what it
+        does.
+        """
         if self.failed:
             return call(*inputs, **settings)
         shapes = tuple((x.shape, x.stride(), x.dtype) for x in inputs)

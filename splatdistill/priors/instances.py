@@ -76,5 +76,5 @@ class Instances:
 
 
 def quantise(planes: Tensor, step: float) -> Tensor:
-    """Whole multiples of `step` as int8."""
+    """Planes of any shape as whole multiples of `step`, int8 and like them."""
     return (planes / step).round().clamp(-127, 127).to(torch.int8)

@@ -167,7 +167,9 @@ class KnownPrior:
 
     @torch.no_grad()
     def predict(self, xt: Tensor, t: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
-        """fp32 epsilon for each of K conditions; views that attend to each other have one timestep in a group."""
+        """fp32 epsilon like xt [V,C,h,w] for each of K conditions at timesteps t [V]; views that attend to each other
+        have one timestep in a group.
+        """
         alpha, sigma = alpha_sigma(self.alphas_cumprod, t)
         answers = [self._x0(xt, t, condition, alpha=alpha, sigma=sigma) for condition in conditions]
         return [(xt - alpha * x0) / sigma for x0 in answers]
@@ -177,6 +179,7 @@ class KnownPrior:
         return ParticleScore(particles=particles, temperature=self.temperature / self.num_views)
 
     def _x0(self, xt: Tensor, t: Tensor, condition: Condition, *, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """What the prior takes for x0, like xt [V,C,h,w], at timesteps t [V]; alpha, sigma: [V,1,1,1]."""
         assert isinstance(condition, KnownCondition) and condition.camera is not None
         if condition.candidates is None:
             mean, spread = self.anything["mean"].expand_as(xt), self.anything["variance"]
@@ -298,6 +301,7 @@ class RenderedCandidates:
         return self._small
 
     def full(self, place: int) -> Tensor:
+        """[V,4,H,W] the candidate at this place in full size, kept once it was drawn."""
         if place not in self._full:
             size = self.prior.image_size
             self._full[place] = self.prior.pictures(self.candidates, place, self.cameras, size=size)

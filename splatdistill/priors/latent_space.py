@@ -50,7 +50,7 @@ class LatentSpace:
         return self.micro_batches.run(lambda part: self.latents(images[part]), len(images))
 
     def latents(self, images: Tensor) -> Tensor:
-        """The same without micro-batches."""
+        """As `LatentSpace.encode`, all at once."""
         return (self._encoded(self._as_read(images)).float() - self._mean) / self._std
 
     def _encoded(self, images: Tensor) -> Tensor:
@@ -59,6 +59,8 @@ class LatentSpace:
 
     @torch.no_grad()
     def decode(self, x0: Tensor) -> Tensor:
+        """x0 [V,C,h,w] to pictures [V,3,H,W] in -1..1, without a gradient."""
+
         def pictures(part: slice) -> Tensor:
             latents: Any = self._as_read(x0[part] * self._std + self._mean)
             return self.vae.decode(latents, return_dict=False)[0].float()
@@ -80,6 +82,7 @@ class _Encode(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, latent_space: LatentSpace) -> Tensor:
+        """images [V,3,H,W] to x0 [V,C,h,w]."""
         ctx.latent_space, ctx.kept = latent_space, None
         ctx.save_for_backward(images)
         if not latent_space.recompute:
@@ -94,6 +97,7 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The gradient of the images [V,3,H,W] from grad [V,C,h,w], that of x0."""
         latent_space: LatentSpace = ctx.latent_space
         (images,) = ctx.saved_tensors
         kept, ctx.kept = ctx.kept, None

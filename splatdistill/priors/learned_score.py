@@ -36,9 +36,9 @@ class LearnedScore(ABC):
         particles: int,
         copies: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """dropout: chance of a render to come without its camera. particles: that many objects share the score; an
-        update learns from as many renders as there are cameras. copies: in another type, what `forward`
-        computes with in place of the parameters of these names.
+        """alphas_cumprod: [1000] of the prior. dropout: chance of a render to come without its camera. particles: that
+        many objects share the score; an update learns from as many renders as there are cameras. copies: in another
+        type, what `forward` computes with in place of the parameters of these names.
         """
         self.parameters = dict(parameters)
         self._copies = dict(copies or {})
@@ -57,7 +57,7 @@ class LearnedScore(ABC):
 
     @abstractmethod
     def frozen(self, xt: Tensor, t: Tensor) -> Tensor:
-        """What `forward` answered without a camera before anything was learned."""
+        """What `forward` answered without a camera before it learned: like xt [V,C,h,w], at timesteps t [V]."""
 
     @torch.no_grad()
     def predict(self, batch: NoisyBatch, with_camera: Sequence[bool]) -> list[Tensor]:
@@ -116,7 +116,8 @@ class LearnedScore(ABC):
         self, xt: Tensor, t: Tensor, tokens: Tensor, wanted: Tensor, *, share: float, afresh: bool
     ) -> Tensor:
         """[1] the loss of some rows, times the `share` that they are of all. Its gradient is added to `_grads`, or put
-        there: all parameters at once, in their own memory order, which a convolution's gradient may not have.
+        there: all parameters at once, in their own memory order, which a convolution's gradient may not have. xt,
+        wanted: [R,C,h,w]; t: [R]; tokens: [R,16].
         """
         with torch.enable_grad():
             loss = (self.forward(xt, t, tokens) - wanted).square().mean() * share
@@ -158,7 +159,9 @@ class LearnedScore(ABC):
 
     @torch.no_grad()
     def _measure(self, xt: Tensor, t: Tensor, tokens: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-        """Losses on renders not learned from yet, against the frozen network's; how much the camera changes."""
+        """Losses on renders not learned from yet, against the frozen network's; how much the camera changes. xt,
+        wanted: [R,C,h,w]; t: [R]; tokens: [R,16].
+        """
         if not len(xt):
             return {name: wanted.new_zeros(()) for name in ("lora_loss", "frozen_loss", "camera_ratio")}
         both = self._answers(xt.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([tokens, torch.zeros_like(tokens)]))

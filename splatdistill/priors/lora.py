@@ -99,6 +99,7 @@ class LoRAScore(LearnedScore):
         del network.peft_config
 
     def forward(self, xt: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """As `LearnedScore.forward`."""
         with self._active(tokens):
             return self._answer(xt, t, cameras=tokens if self.prior.supports_single_view_cameras else None)
 
@@ -114,6 +115,7 @@ class LoRAScore(LearnedScore):
 
     @contextmanager
     def _active(self, tokens: Tensor) -> Iterator[None]:
+        """With the adapters and the cameras of these tokens [R,16]."""
         self._switch.on = True
         self._tokens = tokens
         try:
@@ -123,6 +125,7 @@ class LoRAScore(LearnedScore):
             self._switch.on = False
 
     def _add_camera(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        """The output [R,E] of the embedding of t, with that of the camera added: [R,E]."""
         if self._tokens is None:
             return output
         with_camera = (self._tokens != 0).any(-1, keepdim=True)
@@ -161,6 +164,7 @@ class Adapted(nn.Module):
         self._weights = tuple(weights)  # a tuple, which the module does not take for parts of its own
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [...,W] to what the layer answers, [...,E], its adapter added where it is on."""
         out = self.base_layer(x)
         if not self._switch.on:
             return out

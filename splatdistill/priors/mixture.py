@@ -70,14 +70,16 @@ def coarse(x: Tensor, factor: int) -> Tensor:
 
 
 def keep_likely(weight: Tensor, *, least: float = LEAST) -> Tensor:
-    """[K,G] with weights up to `least` set to 0 and the others brought to a sum of 1; the largest always stays."""
+    """weight [K,G], and like it what is returned: weights up to `least` set to 0 and the others brought to a sum of 1;
+    the largest always stays.
+    """
     kept = torch.where((weight > least) | (weight == weight.amax(0, keepdim=True)), weight, 0)
     return kept / kept.sum(0, keepdim=True)
 
 
 def blend(weight: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [G,...,C,h,w] of candidates' pictures [K,G,...,C,h,w] under weights [K,G], and their variance in each pixel,
-    a mean over its channels [G,...,1,h,w].
+    """Mean [G,...,C,h,w] of candidates' pictures [K,G,...,C,h,w] under the weight [K,G], and their variance in each
+    pixel, a mean over its channels [G,...,1,h,w].
     """
     w = weight.view(*weight.shape, *[1] * (pictures.ndim - 2))
     mean = (w * pictures).sum(0)

@@ -211,6 +211,7 @@ def make_text_encoder(state: State) -> CLIPTextModel:
 
 
 def _text_weights(key: str, value: Tensor) -> dict[str, Tensor]:
+    """A weight of open_clip's text encoder, of any shape, under the names that transformers has for it or its parts."""
     whole = {"token_embedding": "embeddings.token_embedding", "ln_final": "final_layer_norm"}
     if key == "positional_embedding":
         return {"embeddings.position_embedding.weight": value}

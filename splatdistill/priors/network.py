@@ -179,7 +179,9 @@ class NetworkPrior(ABC):
     def _epsilon(
         self, xt: Tensor, t: Tensor, text: Tensor, cameras: Tensor, pooled: Tensor | None = None, *, joint: int
     ) -> Tensor:
-        """fp32 epsilon [K V,C,h,w] for K conditions, one after another, the first `joint` rows joint."""
+        """fp32 epsilon [K V,C,h,w] for K conditions, one after another, the first `joint` rows joint. xt: [V,C,h,w]; t:
+        [V]; text: [K V,T,D]; cameras: [K V,16]; pooled: [K V,P].
+        """
         num = len(text) // len(xt)
         x, rows = xt.repeat(num, 1, 1, 1), t.repeat(num)
 
@@ -193,7 +195,7 @@ class NetworkPrior(ABC):
         return to_epsilon(self.prediction, out, x, alpha=alpha, sigma=sigma)
 
     def recorded(self, call: Callable[..., Tensor], *inputs: Tensor, **settings: Any) -> Tensor:
-        """`call(*inputs, **settings)`, by a CUDA graph where there is one and all rows fit into memory at once."""
+        """`call(*inputs, **settings)` [R,...], by a CUDA graph where there is one and memory holds all rows at once."""
         if self.graphs is None or self.micro_batches.rows is not None:
             return call(*inputs, **settings)
         return self.graphs.run(call, *inputs, **settings)
@@ -243,7 +245,9 @@ class UNetPrior(NetworkPrior):
         return out[:, : xt.shape[1]]  # DeepFloyd's second half is a variance
 
     def _unet_inputs(self, xt: Tensor, cameras: Tensor | None, pooled: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
-        """The UNet's `sample`, and its conditioning beside timestep and text; tensors [R,...]."""
+        """The UNet's `sample` [R,...], and its conditioning beside timestep and text. xt: [R,C,h,w]; cameras: [R,16];
+        pooled: [R,P].
+        """
         more: dict[str, Any] = {} if cameras is None else {"class_labels": self._as_read(cameras)}
         if pooled is not None:
             sizes = self._sizes.expand(len(xt), -1)

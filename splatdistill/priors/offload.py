@@ -29,7 +29,9 @@ class MicroBatches:
         self.rows: int | None = None
 
     def run(self, call: Callable[[slice], Tensor], num_rows: int, *, group: int = 1) -> Tensor:
-        """The rows of `call` for all slices of range(num_rows), joined. group: rows that must stay together."""
+        """The rows [num_rows,...] of `call` for all slices of range(num_rows), joined. group: rows that must stay
+        together.
+        """
         while True:
             size = min(self.rows or num_rows, num_rows)
             size = max(group, size // group * group)

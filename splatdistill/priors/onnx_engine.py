@@ -31,6 +31,7 @@ class OnnxUNet:
 
     @torch.no_grad()
     def __call__(self, inputs: UNetInput) -> Tensor:
+        """The UNet's answer [R,C,h,w]."""
         if inputs.shape not in self._sessions:
             self.prepare(inputs)
         return torch.from_numpy(self._sessions[inputs.shape].run(None, self._arrays(inputs))[0])
@@ -96,6 +97,7 @@ class OnnxGraph:
         return names[0] if outputs == 1 else names
 
     def _constant(self, value: Tensor | Sequence[int]) -> str:
+        """The name of a constant of any shape, which the graph gets."""
         name = f"c{len(self._constants)}"
         if isinstance(value, Tensor):
             self.weights[name] = value.detach().contiguous().numpy()

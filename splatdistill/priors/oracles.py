@@ -26,6 +26,7 @@ class ParticleScore:
         return [self._score(batch, given) for given in with_camera]
 
     def _score(self, batch: NoisyBatch, with_camera: bool) -> Tensor:
+        """fp32 epsilon like x_t [V,C,h,w], of the mixture of all renders."""
         ranks, alpha, sigma = batch.ranks, batch.alpha.view(-1, 1), batch.sigma.view(-1, 1)
         renders = ranks.gather(batch.x0.detach().flatten(1))
         away = batch.xt.flatten(1)[:, None] - alpha[:, None] * renders  # [row, render, C h w]

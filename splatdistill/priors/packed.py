@@ -56,6 +56,7 @@ class PackedUNet:
 
     @torch.no_grad()
     def __call__(self, inputs: UNetInput) -> Tensor:
+        """The answer [R,C,h,w], by the weights packed for inputs of this shape."""
         if inputs.shape not in self._packed:
             self._packed[inputs.shape] = self._pack(inputs)
         return ask(self._packed[inputs.shape], inputs)
@@ -90,6 +91,7 @@ class PackedConv(nn.Module):
         self.weight = reorder(conv.weight.detach().contiguous().to_mkldnn(), *self.numbers, 1, list(size))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [R,C,h,w] to [R,E,h,w]."""
         return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self.numbers, 1, "none", [], "")
 
 
@@ -111,7 +113,7 @@ def twin(unet: UNet) -> UNet:
 
 
 def ask(unet: UNet, inputs: UNetInput) -> Tensor:
-    """The answer of a UNet with view attention."""
+    """The answer [R,C,h,w] of a UNet with view attention."""
     for module in unet.modules():
         if isinstance(module, Attention) and isinstance(module.processor, ViewAttention):
             module.processor.num_views, module.processor.joint_rows = inputs.num_views, inputs.joint_rows

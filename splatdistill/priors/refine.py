@@ -80,7 +80,8 @@ def infer_posterior(
     logits: Tensor,
     temperature: Tensor | float,
 ) -> Posterior:
-    """Of rings xt [G,V,4,H,W], all seen from the cameras of the candidates known [K,V,4,H,W]. alpha, sigma: [G].
+    """Of rings xt [G,V,4,H,W], all seen from the cameras of the candidates known [K,V,4,H,W]. alpha, sigma: [G];
+    logits: [K]; temperature: a number or [G].
 
     Candidates are weighed by their small pictures, which have nearly the likelihoods of all pixels: most of what tells
     candidates apart is coarse.
@@ -94,7 +95,9 @@ def infer_posterior(
 
 
 def combine(weight: Tensor, likely: Tensor, known: Tensor, *, accuracy: Accuracy) -> Posterior:
-    """The posterior by weights `likely` [L,G] of images known [L,V,4,H,W]; weight: of all candidates, as a record."""
+    """The posterior by weights `likely` [L,G] of images known [L,V,4,H,W]; weight: [K,G] of all candidates, as a
+    record.
+    """
     features, between = blend(likely, known[:, None])
     return Posterior(features, torch.einsum("kg,k...->g...", likely, accuracy.variance(known)), between, weight)
 
@@ -110,8 +113,8 @@ def linear_answer(
 ) -> tuple[Tensor, Tensor]:
     """The answer without a network, like xt [R,C,h,w], and the size [R,1,h,w] of what it leaves.
 
-    alpha, sigma: [R,1,1,1]. spread: [R,1,h,w] or a number, mean square error of the features of the right candidate;
-    between: the variance between the candidates, alike.
+    alpha, sigma: [R,1,1,1]. spread: [R,1,h,w] or a number, the mean square error of the features of the right
+    candidate; between: [R,1,h,w] or a number, the variance between the candidates. features: like xt.
     """
     total = alpha**2 * spread + sigma**2
     answer = features + alpha * spread / total * (xt - alpha * features)

@@ -54,6 +54,7 @@ class Schedule:
 
     @classmethod
     def of(cls, alphas_cumprod: Tensor, *, prediction: Prediction = "epsilon") -> Schedule:
+        """That of alphas_cumprod [1000], a timestep each."""
         return cls(alphas_cumprod, times=torch.arange(len(alphas_cumprod)), prediction=prediction)
 
     @classmethod
@@ -85,7 +86,9 @@ def to_epsilon(prediction: Prediction, out: Tensor, xt: Tensor, *, alpha: Tensor
 
 
 def target(prediction: Prediction, x0: Tensor, eps: Tensor, *, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """What a network should have answered at alpha x0 + sigma eps."""
+    """What a network should have answered at alpha x0 + sigma eps, like x0. x0, eps: [V,C,h,w]; alpha, sigma:
+    [V,1,1,1].
+    """
     if prediction == "v_prediction":
         return alpha * eps - sigma * x0
     if prediction == "flow":
@@ -94,6 +97,6 @@ def target(prediction: Prediction, x0: Tensor, eps: Tensor, *, alpha: Tensor, si
 
 
 def alpha_sigma(alphas_cumprod: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha and sigma, [R,1,1,1] each, at timesteps t [R] int64."""
+    """alpha and sigma, [R,1,1,1] each, of alphas_cumprod [1000], at timesteps t [R] int64."""
     signal = alphas_cumprod.to(t.device)[t].view(-1, 1, 1, 1)
     return signal.sqrt(), (1 - signal).sqrt()

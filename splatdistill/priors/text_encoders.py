@@ -49,24 +49,26 @@ EncodePrompts = Callable[[TextEncoders, Sequence[str]], tuple[Tensor, Tensor | N
 
 
 def encode_clip(encoders: TextEncoders, prompts: Sequence[str]) -> tuple[Tensor, None]:
-    """Stable Diffusion 1 and 2, MVDream: the last state of one CLIP."""
+    """Stable Diffusion 1 and 2, MVDream: the last state [R,T,D] of one CLIP."""
     return encoders["text_encoder"](prompts, length=CLIP_TOKENS).last_hidden_state, None
 
 
 def encode_sdxl(encoders: TextEncoders, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """SDXL: the last state but one of two CLIPs side by side, and the second's projection."""
+    """SDXL: the last state but one of two CLIPs side by side [R,T,D], and the second's projection [R,P]."""
     first, second = (encoders[name](prompts, length=CLIP_TOKENS) for name in ("text_encoder", "text_encoder_2"))
     return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds
 
 
 def encode_t5(encoders: TextEncoders, prompts: Sequence[str]) -> tuple[Tensor, None]:
-    """DeepFloyd IF: T5 on lower-case text; its padding is masked."""
+    """DeepFloyd IF: T5 on lower-case text; its padding is masked. States [R,T,D]."""
     plain = [prompt.lower().strip() for prompt in prompts]
     return encoders["text_encoder"](plain, length=IF_TOKENS, masked=True).last_hidden_state, None
 
 
 def encode_sd3(encoders: TextEncoders, prompts: Sequence[str], *, width: int) -> tuple[Tensor, Tensor]:
-    """Stable Diffusion 3: two CLIPs side by side, padded to T5's width, then T5, or zeros where it was left out."""
+    """Stable Diffusion 3: two CLIPs side by side, padded to T5's width, then T5, or zeros where it was left out. States
+    [R,T,width] and projections [R,P].
+    """
     clips = [encoders[name](prompts, length=CLIP_TOKENS) for name in ("text_encoder", "text_encoder_2")]
     states = torch.cat([clip.hidden_states[-2] for clip in clips], -1)
     states = torch.nn.functional.pad(states, (0, width - states.shape[-1]))

@@ -50,7 +50,7 @@ class TriPlanes(nn.Module):
         return torch.cat([seen[..., :ALPHA], alpha, seen[..., ALPHA + 1 :]], -1)
 
     def features(self, planes: Tensor, points: Tensor) -> Tensor:
-        """[B,P,C] at points [B,P,3] of the unit ball: the sum over the planes xy, yz and zx."""
+        """[B,P,C] at points [B,P,3] of the unit ball: the sum over the planes xy, yz and zx; planes: [B,3,C,P,P]."""
         rows, (_, channels, side, _) = len(planes), self.shape
         pairs = torch.stack([points[..., :2], points[..., 1:], points.roll(1, -1)[..., :2]], 1)
         both = (planes + self.mean).view(3 * rows, channels, side, side)
@@ -83,7 +83,9 @@ class TriPlanes(nn.Module):
 
 
 def chord(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Where rays [...,3] enter the unit ball, as a distance, and how long they stay in it; 0 where they miss it."""
+    """Where rays from origins [...,3] along directions [...,3] enter the unit ball, as a distance, and how long they
+    stay in it; 0 where they miss it.
+    """
     middle = -(origins * directions).sum(-1)
     half = (middle.square() - origins.square().sum(-1) + 1).clamp(min=0).sqrt()
     return middle - half, 2 * half

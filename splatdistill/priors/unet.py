@@ -130,6 +130,7 @@ class Embedding(nn.Module):
         self.linear_1, self.linear_2 = nn.Linear(width, embedded), nn.Linear(embedded, embedded)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [R,C] to [R,E]."""
         return self.linear_2(F.silu(self.linear_1(x)))
 
 
@@ -149,6 +150,7 @@ class Block(nn.Module):
         self.downsamplers, self.upsamplers = nn.ModuleList(), nn.ModuleList()
 
     def forward(self, x: Tensor, layer: int, embedding: Tensor, text: Tensor) -> Tensor:
+        """What a layer of the block makes of x [R,C,h,w], like it but for channels. embedding: [R,E]; text: [R,T,D]."""
         x = self.resnets[layer](x, embedding)
         return self.attentions[layer](x, text) if self.attends else x
 
@@ -175,7 +177,7 @@ class Resnet(nn.Module):
         self.conv_shortcut = nn.Conv2d(channels, width, 1) if channels != width else None
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """embedding: [R,E]."""
+        """x [R,C,h,w] to [R,E,h,w]; embedding: [R,W]."""
         inside = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.time_emb_proj(F.silu(embedding))[:, :, None, None].chunk(2, 1)
         inside = self.norm2(inside) * (1 + scale) + shift
@@ -194,6 +196,7 @@ class Transformer(nn.Module):
         self.proj_out = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """x [R,C,h,w] and, like it, what is returned; text: [R,T,D]."""
         rows, width, height, side = x.shape
         tokens = self.proj_in(self.norm(x)).permute(0, 2, 3, 1).reshape(rows, height * side, width)
         tokens = self.transformer_blocks[0](tokens, text)
@@ -215,6 +218,7 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(width)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """x [R,N,W] and, like it, what is returned; text: [R,T,D]."""
         x = self.attn1(self.norm1(x)) + x
         x = self.attn2(self.norm2(x), text) + x
         return self.ff(self.norm3(x)) + x
@@ -236,6 +240,7 @@ class Attention(nn.Module):
         self.processor = processor
 
     def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
+        """x [R,N,W] and, like it, what is returned; text: [R,T,D], None attends to x itself."""
         return self.processor(self, x, encoder_hidden_states=text)
 
 
@@ -247,6 +252,7 @@ class Gate(nn.Module):
         self.proj = nn.Linear(width, 2 * hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [R,N,W] to [R,N,E]."""
         x, gate = self.proj(x).chunk(2, -1)
         return x * F.gelu(gate)
 
@@ -258,4 +264,5 @@ class FeedForward(nn.Module):
         self.net = nn.ModuleList([Gate(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [R,N,W] to [R,N,W]."""
         return self.net[2](self.net[0](x))

@@ -91,7 +91,9 @@ class FeatureVolume(nn.Module):
         return self.planes(self.text_mlp(words)).view(-1, *self.shape)
 
     def render(self, planes: Tensor, words: Tensor, tokens: Tensor) -> Tensor:
-        """What `forward` answers, from the planes of its words."""
+        """What `forward` answers, [R,features+1,size,size], from the planes [R,3,C,side,side] of its words [R,D];
+        tokens: [R,16].
+        """
         rows, has_camera = len(words), (tokens != 0).any(-1).view(-1, 1, 1)
         axes = torch.where(has_camera, tokens.view(-1, 4, 4)[:, :3, :3], self.view_head(words).view(-1, 3, 3))
         times = 1

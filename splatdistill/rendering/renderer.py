@@ -176,5 +176,5 @@ def with_normals(splats: Splats, cameras: Cameras) -> Tensor:
 
 
 def pad(background: Tensor, channels: int) -> Tensor:
-    """[V,3] with channels of 0 behind."""
+    """The background [V,3] as [V,3+channels], with channels of 0 behind."""
     return torch.cat([background, background.new_zeros(len(background), channels)], -1)

@@ -30,6 +30,7 @@ class Lights:
     textureless: Tensor
 
     def select(self, index: Tensor | slice) -> Lights:
+        """These of the lights; index: [any], places or a mask."""
         return Lights(self.position[index], self.ambient[index], self.textureless[index])
 
 

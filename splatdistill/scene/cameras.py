@@ -40,7 +40,7 @@ def orbit(*, azimuth: Tensor, elevation: Tensor, radius: Tensor, fovy: Tensor, s
 
 def outward(*, azimuth: Tensor, elevation: Tensor, position: Tensor, fovy: Tensor, size: int) -> Cameras:
     """Cameras that look away from the middle of a scene: towards `azimuth` and `elevation` [V] rad, from `position`
-    [V,3] world units. `radius` is how far they stand from the origin.
+    [V,3] world units. `radius` is how far they stand from the origin. fovy: [V] rad.
     """
     inward = orbit(
         azimuth=azimuth + math.pi, elevation=-elevation, radius=torch.zeros_like(azimuth), fovy=fovy, size=size

@@ -34,6 +34,7 @@ class Splats:
         return len(self.tensors["means"])
 
     def __getattr__(self, name: str) -> Tensor:
+        """One of the tensors [N,...] by its name."""
         tensors = self.__dict__.get("tensors", {})
         if name not in tensors:
             raise AttributeError(name)
@@ -104,6 +105,7 @@ def _directions(n: int, generator: torch.Generator) -> Tensor:
 
 
 def _grayish(means: Tensor, config: SplatsConfig, *, spacing: float, generator: torch.Generator) -> Splats:
+    """Grayish splats at means [N,3], as wide as `spacing` (world units), randomly turned."""
     n, g = len(means), generator
     return Splats(
         means=means,

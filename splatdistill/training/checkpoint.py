@@ -60,7 +60,9 @@ def save(root: Path, *, step: int, tensors: dict[str, Tensor], meta: dict[str, A
 
 
 def load(root: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The checkpoint that ROOT/latest names. ValueError, one sentence, when there is none or it does not load."""
+    """The checkpoint that ROOT/latest names: its tensors like those that were saved, and what was saved beside them.
+    ValueError, one sentence, when there is none or it does not load.
+    """
     folder = _latest(root)
     if folder is None:
         raise ValueError(f"resume: {root.parent} has no checkpoint yet; start the run again without --resume.")

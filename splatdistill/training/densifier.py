@@ -79,6 +79,7 @@ class Densifier:
         return counts
 
     def _threshold(self, mean_grad: torch.Tensor) -> float | torch.Tensor:
+        """The gradient above which splats grow, a number or []. mean_grad: [N]."""
         c = self.config
         if c.grow_gradient > 0 or len(mean_grad) == 0:
             return c.grow_gradient

@@ -11,7 +11,7 @@ from splatdistill.scene.types import RenderOutput
 
 
 def regularizer(config: RegularizeConfig, output: RenderOutput, splats: Splats, *, largest: float) -> Tensor | None:
-    """Sum over pixels, mean over views (as the distillation gradient), or None when every weight is 0.
+    """[] sum over pixels, mean over views (as the distillation gradient), or None when every weight is 0.
 
     largest: scale in world units that costs nothing.
     """

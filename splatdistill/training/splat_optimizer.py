@@ -39,6 +39,7 @@ class SplatOptimizer:
 
     @property
     def grads(self) -> list[Tensor]:
+        """The gradients that there are, each like its tensor [N,...]."""
         return [x.grad for x in self._tensors.values() if x.grad is not None]
 
     def update(self, step: int, *, verdict: update.Verdict, statistics: update.Statistics) -> None:
@@ -65,7 +66,9 @@ class SplatOptimizer:
         return {name: dict(self._moments[name]) for name in self._tensors if name in self._moments}
 
     def replace(self, splats: Splats, moments: Moments, *, num_updates: Tensor | None = None) -> None:
-        """Go on with other splats and their moments; the update count (bias correction) stays, if none is given."""
+        """Go on with other splats and their moments; the update count num_updates [] (bias correction) stays, if none
+        is given.
+        """
         self._bind(splats, moments, self.num_updates if num_updates is None else num_updates)
 
 

@@ -14,7 +14,9 @@ KERNELS: Any = torch  # for those of its operators that it has no public name fo
 
 
 def any_nonfinite(tensors: Iterable[Tensor]) -> Tensor:
-    """[] bool on their device, which is not waited for: whether a value is NaN or infinite, or its square is."""
+    """[] bool on their device, which is not waited for: whether a value of tensors of any shape is NaN or infinite, or
+    its square is.
+    """
     total = torch.stack(KERNELS._foreach_norm(list(tensors))).sum()
     return ~(total < torch.inf)  # so is no NaN
 
@@ -63,6 +65,7 @@ class Adam:
                 x.grad = None
 
     def _state(self, x: Tensor) -> dict[str, Tensor]:
+        """The count and the moments of a parameter x of any shape."""
         state = self.state[x]
         if not state:
             state["step"] = torch.zeros((), device=x.device)

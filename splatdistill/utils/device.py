@@ -13,7 +13,9 @@ from torch import Tensor
 
 
 def send(x: Tensor, device: torch.device) -> Tensor:
-    """`x` on `device`: from pinned memory, as a plain copy from the CPU waits for all that is queued there."""
+    """`x`, of any shape, on `device`: from pinned memory, as a plain copy from the CPU waits for all that is queued
+    there.
+    """
     if device.type == "cpu" or x.device.type != "cpu":
         return x.to(device)
     return x.pin_memory().to(device, non_blocking=True)

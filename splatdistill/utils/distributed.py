@@ -65,7 +65,7 @@ class ProcessGroup:
         return shares[:, self.rank].flatten(0, 1)
 
     def all_reduce(self, tensors: Iterable[Tensor]) -> None:
-        """Adds tensors of one type up over the ranks, in place; the same bits everywhere."""
+        """Adds tensors of any shape and one type up over the ranks, in place; the same bits everywhere."""
         tensors = list(tensors)
         if self.world == 1 or not tensors:
             return

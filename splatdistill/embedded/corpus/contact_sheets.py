@@ -48,6 +48,7 @@ def model_sheets(source: Path, out: Path) -> Iterator[Path]:
 
 
 def _pictures(corpus: Corpus, thing: Object) -> list[Tensor]:
+    """Three pictures [H,W,3] in 0..1 of an object, on white: front and side, and the front in other paints."""
     azimuth, elevation = torch.tensor(thing.record.azimuth), torch.tensor(thing.record.elevation)
     level = (elevation - 0.3).abs()
     front, side = (int(((azimuth - a).abs() + 0.5 * level).argmin()) for a in (0.0, 0.9))

@@ -265,6 +265,7 @@ def _weights(groups: list[list[Object]]) -> list[float]:
 
 
 def _read_object(record: Record, nouns: dict[str, Noun], buffers: Tensor) -> Object:
+    """The object of a record. buffers: [N,S,S,C] uint8, those of the whole corpus."""
     azimuth, elevation, radius = (torch.tensor(getattr(record, k)) for k in ("azimuth", "elevation", "radius"))
     # The token knows directions only, so any field of view gives the same one.
     cameras = orbit(azimuth=azimuth, elevation=elevation, radius=radius, fovy=torch.full_like(azimuth, 0.7), size=64)

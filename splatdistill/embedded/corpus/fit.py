@@ -95,7 +95,9 @@ class Target:
 
 
 def loss(seen: Tensor, truth: Tensor, *, ground: Tensor) -> Tensor:
-    """Squared error of the G-buffer [B,R,8], each value times alpha, and of the picture on `ground` [B,R,3]."""
+    """Squared error of the G-buffer, seen and truth [B,R,8], each value times alpha, and of the picture on `ground`
+    [B,R,3].
+    """
     alpha, true_alpha = seen[..., ALPHA, None], truth[..., ALPHA, None]
     parts = (seen * alpha - truth * true_alpha).square().sum(-1) + (alpha - true_alpha)[..., 0].square()
     pictures = (
@@ -156,6 +158,7 @@ def learning_rate(step: int, steps: int) -> float:
 def _step(
     model: TriPlanes, planes: Tensor, targets: Sequence[Target], config: FitConfig, draw: torch.Generator
 ) -> Tensor:
+    """[] the loss of one step: rays drawn from B targets against the planes [B,3,C,P,P] of their objects."""
     drawn = [target.draw(config.rays, near=config.near, generator=draw) for target in targets]
     origins, directions, truth = (torch.stack(parts) for parts in zip(*drawn, strict=True))
     shift = torch.rand(*directions.shape[:2], config.depth, generator=draw)
@@ -169,6 +172,9 @@ def _step(
 def _adam(
     planes: Tensor, mine: Tensor, rows: Tensor, first: Tensor, second: Tensor, visits: Tensor, *, lr: float
 ) -> None:
+    """One step of Adam, for some objects among N. planes: [N,...], changed in the `rows` [B]; mine: [B,...], their
+    copies with a gradient; first, second: moments like planes; visits: [N], steps that each object has had.
+    """
     assert mine.grad is not None
     m = first[rows].lerp_(mine.grad, 0.1)
     v = second[rows].lerp_(mine.grad.square(), 0.01)

@@ -153,7 +153,9 @@ def _retrieval(
     geometry: bool = False,
     wrong: list[tuple[Tensor, str]] | None = None,
 ) -> dict[str, float]:
-    """Shares of views and of objects that find their own prompt; geometry: without colours in picture and prompt."""
+    """Shares of views and of objects that find their own prompt; geometry: without colours in picture and prompt.
+    wrong: gets the views rgb [H,W,3] that were read wrong, each with what they were read as.
+    """
     texts = judge.embed_texts(among)
     by_view, by_object = [], []
     for turn in turns:
@@ -236,6 +238,7 @@ def _calls(judge: EmbeddedJudge, tables: Turntables, elevations: Sequence[float]
 
 
 def _draw(path: Path, wrong: Sequence[tuple[Tensor, str]], *, columns: int = 12, rows: int = 10) -> None:
+    """A sheet of some of the wrong views [H,W,3], each above what it was read as."""
     side, text = 2 * IMAGE_SIZE, 26
     sheet = Image.new("RGB", (columns * side, rows * (side + text)), "white")
     pen = ImageDraw.Draw(sheet)

@@ -130,7 +130,9 @@ def augment(rgba: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _move(rgba: Tensor, *, scale: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
-    """Objects larger by `scale` [B,1,1,1], turned by `angle` (rad) and moved by `shift` [B,2] of half a picture."""
+    """Objects of rgba [B,4,H,W] larger by `scale` [B,1,1,1], turned by `angle` (rad) and moved by `shift` [B,2] of half
+    a picture.
+    """
     cos, sin = (angle.cos() / scale).flatten(), (angle.sin() / scale).flatten()
     theta = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
     grid = F.affine_grid(theta, list(rgba.shape), align_corners=False)
@@ -148,7 +150,9 @@ def _grounds(n: int, size: int, generator: torch.Generator) -> Tensor:
 
 
 def _soften(rgb: Tensor, chance: Tensor) -> Tensor:
-    """Half stay sharp; the others are blurred with deviations of about 1 and 2 pixels."""
+    """Pictures rgb [B,3,H,W]: half stay sharp, the others are blurred with deviations of about 1 and 2 pixels. chance:
+    [B,1,1,1] in 0..1, which of the three.
+    """
 
     def box(x: Tensor, side: int) -> Tensor:
         return F.avg_pool2d(x, side, 1, side // 2, count_include_pad=False)

@@ -38,7 +38,9 @@ class Captions:
         return [f"{colours[c]} {nouns[n]}" for n, c in self.pairs]
 
     def truth(self, noun: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
-        """[B,T] which captions are true of pictures, and which are false; of the rest nobody knows."""
+        """[B,T] which captions are true of pictures, and which are false; of the rest nobody knows. noun, colour: [B]
+        numbers of what the pictures show.
+        """
         same_noun = (self.noun == UNKNOWN) | (self.noun == noun[:, None])
         no_colour, known = self.colour == UNKNOWN, (colour != UNKNOWN)[:, None]
         same_colour = no_colour | (known & (self.colour == colour[:, None]))
@@ -46,7 +48,9 @@ class Captions:
 
 
 def contrastive_loss(logits: Tensor, true: Tensor, false: Tensor) -> Tensor:
-    """InfoNCE of each true caption against all false ones of its picture, mean over true ones; logits: [B,T]."""
+    """InfoNCE of each true caption against all false ones of its picture, mean over true ones; logits: [B,T]. true,
+    false: [B,T] bool.
+    """
     against = logits.masked_fill(~false, -math.inf).logsumexp(1, keepdim=True)
     return ((F.softplus(against - logits) * true).sum(1) / true.sum(1)).mean()
 

@@ -59,6 +59,7 @@ class _Residual(nn.Module):
         self.first, self.second = _convolution(width, width), _convolution(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [V,C,h,w] to the same shape, [V,C,h,w]."""
         return x + self.second(self.first(x))
 
 
@@ -96,7 +97,7 @@ class WordsNetwork(nn.Module):
         return F.normalize(self.project(self.image(rgb).float()), dim=-1)
 
     def captions(self, tokens: Tensor) -> Tensor:
-        """[T,D] of unit length."""
+        """[T,D] of unit length, of tokens [T,L]."""
         return F.normalize(self.text(tokens), dim=-1)
 
 
@@ -235,6 +236,7 @@ def probe_warning(measured: Mapping[str, Any]) -> str:
 
 
 def _fit(rgb: Tensor) -> Tensor:
+    """Views rgb [V,H,W,3] as [V,3,S,S] of the side S that the judge was trained with."""
     x = rgb.permute(0, 3, 1, 2)
     if x.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
         x = F.interpolate(x, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True)

@@ -89,7 +89,7 @@ class JudgeTrainer(NetworkTrainer):
 
     @abstractmethod
     def loss(self, batch: Pictures) -> tuple[Tensor, Tensor]:
-        """The loss, and the share of images that were read right."""
+        """[] the loss, and [] the share of images that were read right."""
 
     def losses(self) -> dict[str, Tensor]:
         loss, right = self.loss(self._next_batch())
@@ -127,6 +127,7 @@ class WordsTrainer(JudgeTrainer):
         self.captions, self.numbers = Captions(), number_words(shape)
 
     def loss(self, batch: Pictures) -> tuple[Tensor, Tensor]:
+        """As `JudgeTrainer.loss`."""
         draw = random.Random(key(self.config.seed, self.step, "captions"))  # noqa: S311 (nothing secret here)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             features = self.network.image(batch.rgb)
@@ -145,6 +146,7 @@ class SidesTrainer(JudgeTrainer):
     network: SidesNetwork
 
     def loss(self, batch: Pictures) -> tuple[Tensor, Tensor]:
+        """As `JudgeTrainer.loss`."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             features = self.network.image(batch.rgb)
         logits, target = self.network.sides(features.float()), side_targets(batch.azimuth)

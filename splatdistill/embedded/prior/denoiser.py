@@ -112,7 +112,8 @@ class DenoiserTrainer(NetworkTrainer):
         return {"loss": self.loss(batch, ids=drawn.ids, which=drawn.which)}
 
     def loss(self, batch: CaptionedBatch, *, ids: Tensor, which: Tensor) -> Tensor:
-        """Mean of min(SNR + 1, 5) |x0 - x0_hat|^2; views of a group share their timestep, as in distillation.
+        """[] mean of min(SNR + 1, 5) |x0 - x0_hat|^2; views of a group share their timestep, as in distillation. ids:
+        [T,L] of the words of all texts; which: [V], the text of each view.
 
         Up to the cap it is the error of v, as in JiT (Li and He 2025). Min-SNR without the +1 gives noisy steps, where
         words and cameras matter, next to no weight: the network then stays a shallow, unconditioned denoiser.
@@ -140,7 +141,8 @@ class DenoiserTrainer(NetworkTrainer):
         return denoising + self._volume_color_loss(features, batch)
 
     def _volume_color_loss(self, features: Tensor, batch: CaptionedBatch) -> Tensor:
-        """Squared error of the volume's own colours in front of the batch's backgrounds, of views with a camera.
+        """[] squared error of the volume's own colours in front of the batch's backgrounds, of views with a camera;
+        features: [V,F+1,s,s], alpha last.
 
         The denoising loss alone would shape the volume too, through a network that must first learn to use it.
         """

@@ -61,7 +61,9 @@ def ddim(
     seed: int,
     steps: int = 25,
 ) -> tuple[Tensor, int]:
-    """The pictures [4,4,H,W] of a sample among candidates `known` [K,4,4,H,W], and which candidate it ended at."""
+    """The pictures [4,4,H,W] of a sample among candidates `known` [K,4,4,H,W], and which candidate it ended at.
+    cameras: [4,16]; logits: [K], the prior of the candidates.
+    """
     power = schedule().alphas_cumprod
     x = torch.randn(known.shape[1:], generator=torch.Generator().manual_seed(seed))
     weight, x0 = torch.empty(0), x

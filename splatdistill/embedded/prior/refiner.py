@@ -115,8 +115,9 @@ def mix(
     are not `joint`, their views are weighed one by one, in proportion to their pixels.
 
     The target is drawn from the very weights that blend the features: what the network learns is the score of the
-    tempered mixture, not that of the sharp one which it could read off the noisy picture. At temperature 1 both are
-    the same, since the picture's own model has the distribution that the weights say.
+    tempered mixture, not that of the sharp one which it could read off the noisy picture. At temperature 1 both are the
+    same, since the picture's own model has the distribution that the weights say. signal_power: [1000] alpha^2 of the
+    schedule.
     """
     parts = []
     views = VIEWS if joint else 1
@@ -191,7 +192,7 @@ class RefineTrainer(NetworkTrainer):
         return {"loss": loss, "without": without}
 
     def loss(self, mixed: Mixed) -> tuple[Tensor, Tensor]:
-        """Mean square of what is left, in units of what is expected of the whole picture; and the same without the
+        """[] mean square of what is left, in units of what is expected of the whole picture; and the same without the
         network.
 
         Not in the units of each pixel: where a volume is wrong about a pixel that it seems sure of, that one alone

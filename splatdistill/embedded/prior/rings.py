@@ -95,7 +95,7 @@ class Rings:
         self, numbers: list[int], *, ring: int, shift: int = 0, tints: Tensor, logits: Tensor, target: int
     ) -> DrawnRings:
         """The candidates `numbers` seen from ring `ring` of those that are rendered, begun with view `shift`, in paints
-        `tints` [3,3], nan for their own look.
+        `tints` [3,3], nan for their own look. logits: [K] of the candidates.
         """
         order = [(shift + i) % VIEWS for i in range(VIEWS)]
         truth = [self.records[n].first + VIEWS * self.rings[ring] + i for n in numbers for i in order]

@@ -75,7 +75,8 @@ def ddim_timesteps(steps: int) -> Tensor:
 
 
 def ddim_step(x: Tensor, x0: Tensor, now: Tensor, then: Tensor) -> Tensor:
-    """The next noisy images, like x, after the prediction x0 (Song 2021, eq. 12, eta = 0); now, then: [] alpha^2.
+    """The next noisy images, like x, after the prediction x0 [V,C,h,w] (Song 2021, eq. 12, eta = 0); now, then: []
+    alpha^2.
 
     Written out because DDIMScheduler knows no timesteps but its own, and other ones make other samples.
     """
@@ -124,7 +125,9 @@ class NearestRender:
         return best, best_distance, noun
 
     def _paint(self, buffers: Tensor, rows: Tensor, colours: list[Tensor]) -> Tensor:
-        """Pictures [R,H,W,3] on white of buffers [R,H,W,8]; the first colours of each object, the last one repeated."""
+        """Pictures [R,H,W,3] on white of buffers [R,H,W,8], which are the rows [R] of the corpus. The first colours [3]
+        of each object, the last one repeated.
+        """
         owner = self.owner[rows]
         tints = torch.full((len(rows), 3, 3), torch.nan)
         for slot in range(3 if colours else 0):

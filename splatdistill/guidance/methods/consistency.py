@@ -109,7 +109,9 @@ class Consistency(Guidance[ConsistencyConfig]):
 
 
 def _ddim_step(batch: NoisyBatch, prior: Prior, *, eps: Tensor, t: Tensor) -> NoisyBatch:
-    """`batch` moved to timesteps t [V] along eps: x_t / alpha changes by eps times the change of sigma / alpha."""
+    """`batch` moved to timesteps t [V] along eps [V,C,h,w]: x_t / alpha changes by eps times the change of sigma /
+    alpha.
+    """
     moved = noisy_batch(batch.x0, batch.cameras, prior, t=t, eps=batch.eps)
     change = moved.sigma / moved.alpha - batch.sigma / batch.alpha
     xt = per_view(moved.alpha) * (batch.xt / per_view(batch.alpha) + per_view(change) * eps)
