@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from splatdistill.config.schema import OptimConfig
 from splatdistill.training import checkpoint
 from tests.training.test_trainer import SMALL, run
 
@@ -28,6 +29,10 @@ def test_a_run_has_the_same_bits_for_any_number_of_threads(tmp_path: Path) -> No
         size=24,
         splats=replace(SMALL.splats, num_init=3000),
         densify=replace(SMALL.densify, start=0.3, interval=15, max_splats=3500),
+        optim=OptimConfig(
+            means=8e-3, scales=1e-2, quats=1e-2, opacities=5e-2, sh0=3e-2
+        ),  # none fades after the last event
+        regularize=replace(SMALL.regularize, opacity=0.0),
         output=replace(SMALL.output, save_every=50),
     )
     ends = []
