@@ -55,7 +55,7 @@ def _card(out: Path, job: Job, record: Mapping[str, Any], settings: Mapping[str,
         "done": state == DONE,
         "error": record.get("error"),
         "seconds": f"{record.get('seconds', 0.0):,.0f}",
-        "film": (folder / "turntable.mp4").is_file(),
+        "video": (folder / "turntable.mp4").is_file(),
         "files": [name for name in (SPLATS, "contact.png", CONFIG) if (folder / name).is_file()],
         "settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
     }

@@ -25,7 +25,7 @@ else:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a run as a file of its own: splats for other programs, a page, a film or a picture."""
+    """Write a run as a file of its own: splats for other programs, a page, a video or a picture."""
 
     source: Positional[Path]
     """Run folder, or file of splats (.ply, .compressed.ply, .splat, .spz, .glb)."""
@@ -38,7 +38,7 @@ class Export:
     frames: int = 60
     """Frames of the turntable."""
     size: int = 512
-    """Side of film and picture, pixels."""
+    """Side of video and picture, pixels."""
 
 
 def export(flags: Export) -> int:
@@ -225,7 +225,7 @@ def _new_file(output: Path, *, force: bool) -> Path:
 
 
 def _drawn_as(source: Path, *, frames: int, size: int) -> TrainConfig:
-    """The settings of a run, or the defaults for a file, with films and pictures of this length and size."""
+    """The settings of a run, or the defaults for a file, with videos and pictures of this length and size."""
     config = Run(source).settings() if source.is_dir() else TrainConfig()
     config = replace(config, output=replace(config.output, frames=frames, size=size))
     validation.validate(replace(config, prompt=config.prompt or "a file"))

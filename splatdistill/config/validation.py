@@ -27,7 +27,7 @@ def validate(config: TrainConfig) -> list[str]:
     if config.light.albedo + config.light.textureless > 1:
         raise ValueError("light.albedo and light.textureless are probabilities; together they must not exceed 1.")
     if config.output.size % 2:
-        raise ValueError(f"output.size must be even, for the film; it is {config.output.size}.")
+        raise ValueError(f"output.size must be even, for the video; it is {config.output.size}.")
     method: MethodConfig = getattr(config, config.method)
     method.check(config.method, views=config.views)
     for _, stage in stages(config)[1:]:

@@ -1,4 +1,4 @@
-"""What finished objects become: files of splats, films, a picture, and scenes of several."""
+"""What finished objects become: files of splats, videos, a picture, and scenes of several."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from splatdistill.utils.device import pick_device
 
 
 def write(path: Path, splats: Splats, *, kind: str, turntable: Turntable, device: str = "auto") -> Path:
-    """Writes one of `kinds`, mp4, gif, png or mesh; returns what was written. Films turn once, on white; the picture
+    """Writes one of `kinds`, mp4, gif, png or mesh; returns what was written. Videos turn once, on white; the picture
     shows the front on a transparent ground; the mesh is a .glb of coloured triangles. device: what draws, as
     `pick_device` takes it.
     """

@@ -25,7 +25,7 @@ Arrays: TypeAlias = "dict[str, np.ndarray]"
 FRAMES: dict[str, Up] = {"ply": "+y", "compressed.ply": "-y", "splat": "-y", "spz": "+y", "glb": "+y"}
 """Which axis points up in a file of this kind. A .ply without our comment is taken for -y, as most are."""
 MEDIA = ("html", "mp4", "gif", "png")
-"""What finished objects become for people: a page, films, a picture."""
+"""What finished objects become for people: a page, videos, a picture."""
 MESH = "mesh"
 GROUP = "splatdistill.formats"
 MAX_HEADER = 64 * 1024  # bytes of a .ply

@@ -1,4 +1,4 @@
-"""Pictures for people: the turntable film, the contact sheet, single images. F frames, H W pixels."""
+"""Pictures for people: the turntable video, the contact sheet, single images. F frames, H W pixels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write_turntable(path: Path, frames: Iterable[Picture], *, fps: int = 30) -> 
     first = next(pictures)
     height, width = first.shape[:2]
     if height % 2 or width % 2:
-        raise ValueError(f"{path.name}: frames are {width} x {height} pixels; a film needs even sides.")
+        raise ValueError(f"{path.name}: frames are {width} x {height} pixels; a video needs even sides.")
     with replacing(path) as temporary:
         options: dict[str, Any] = {"fps": fps, "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
         encoder = cast(
@@ -85,7 +85,7 @@ def write_contact_sheet(path: Path, pictures: Sequence[Picture], *, columns: int
 
 
 def has_encoder() -> bool:
-    """Whether films can be written here."""
+    """Whether videos can be written here."""
     if importlib.util.find_spec("imageio_ffmpeg") is None:
         return False
     from imageio_ffmpeg import get_ffmpeg_exe  # pyright: ignore[reportMissingTypeStubs]

@@ -36,7 +36,7 @@ class FlowPrior(LatentPrior):
         if (kind := config.get("_class_name")) != "SD3Transformer2DModel":
             raise ValueError(
                 f"prior: {folder.root} holds a {kind}; of the flows only Stable Diffusion 3 can be distilled, others "
-                "have no guidance of their own or make films."
+                "have no guidance of their own or make videos."
             )
         if config["in_channels"] != (vae or folder.config("vae"))["latent_channels"]:
             raise ValueError(f"prior: the transformer of {folder.root} takes more than a picture: it edits pictures.")

@@ -70,7 +70,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self._begun, self._earlier = Usage.now(), Usage(0.0, 0.0)  # of this process, and of those before a resume
-        self._told_starved = False
+        self._said_starved = False
         self._measured: tuple[int, AsyncScalars] | None = None  # of a logged step, not yet in the log
 
     def _model(self, index: int) -> GaussianModel:
@@ -147,10 +147,10 @@ class Trainer:
     def starvation(self) -> str | None:
         """One sentence, once, when this process did not get the cores that it was ready to use."""
         usage = Usage.now().since(self._begun)
-        if self._told_starved or not usage.starved:
+        if self._said_starved or not usage.starved:
             return None
         assert usage.waiting is not None
-        self._told_starved = True
+        self._said_starved = True
         return (
             f"the threads of this run waited for a core in {usage.waiting / (usage.busy + usage.waiting):.0%} of the "
             "time in which they had work: other programs, or more --threads than there are cores, slow it down."

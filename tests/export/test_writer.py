@@ -1,4 +1,4 @@
-"""Films, the transparent picture, scenes of several objects, and what the command line makes of them."""
+"""Videos, the transparent picture, scenes of several objects, and what the command line makes of them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_the_picture_laid_on_any_ground_is_the_render_there(tmp_path: Path) -> N
         assert np.abs(laid - drawn).max() <= 0.5 * GRAY * (1 + 1) + 8 * UNIT
 
 
-def test_films_turn_once(tmp_path: Path) -> None:
+def test_videos_turn_once(tmp_path: Path) -> None:
     exports.write(tmp_path / "a.gif", axes(), kind="gif", turntable=TURNTABLE)
-    film = Image.open(tmp_path / "a.gif")
-    assert (film.n_frames, film.size, film.info["loop"]) == (4, (48, 48), 0)
+    video = Image.open(tmp_path / "a.gif")
+    assert (video.n_frames, video.size, video.info["loop"]) == (4, (48, 48), 0)
     frames = []
     for i in range(4):
-        film.seek(i)
-        frames.append(np.asarray(film.convert("RGB")).astype(float))
+        video.seek(i)
+        frames.append(np.asarray(video.convert("RGB")).astype(float))
     red = [frame[..., 0] - frame[..., 1:].max(-1) > 100 for frame in frames]
     front, back = (np.argwhere(red[i])[:, 1].mean() - 24 for i in (0, 2))
     assert front > 5 and back < -5  # +x is on the right in front and on the left behind

@@ -1,4 +1,4 @@
-"""Films and sheets: the right number of frames of the right size, whole or absent."""
+"""Videos and sheets: the right number of frames of the right size, whole or absent."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def test_to_uint8_rounds_and_clips() -> None:
 def test_the_turntable_holds_every_frame(tmp_path: Path) -> None:
     written = video.write_turntable(tmp_path / "t.mp4", iter(frames(7)), fps=10)
     assert written == tmp_path / "t.mp4"
-    film = iio.imread(written, plugin="FFMPEG")
-    assert film.shape == (7, 32, 32, 3)
-    assert np.abs(film.mean((1, 2, 3)) - [255 * i / 7 for i in range(7)]).max() < 6
+    read = iio.imread(written, plugin="FFMPEG")
+    assert read.shape == (7, 32, 32, 3)
+    assert np.abs(read.mean((1, 2, 3)) - [255 * i / 7 for i in range(7)]).max() < 6
     assert list(tmp_path.iterdir()) == [written]
 
 
