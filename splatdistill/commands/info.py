@@ -18,16 +18,16 @@ class Vocab:
     """List the objects and colours that a prior knows."""
 
     prior: str = "embedded"
-    """The teacher: embedded, or a folder with a model like it."""
+    """The teacher: embedded, known, or a folder with a model like one of them."""
     stats: bool = False
     """Count what it knows instead."""
 
 
 def vocab(flags: Vocab) -> int:
-    from splatdistill.priors import EMBEDDED
+    from splatdistill.priors import SHIPPED
     from splatdistill.priors.vocabulary import Vocabulary
 
-    vocabulary = Vocabulary.load(EMBEDDED if flags.prior == "embedded" else Path(flags.prior))
+    vocabulary = Vocabulary.load(SHIPPED.get(flags.prior) or Path(flags.prior))
     if flags.stats:
         print_table(vocabulary.stats())
         return DONE

@@ -236,13 +236,13 @@ def about_priors(config: TrainConfig) -> list[str]:
     """What the priors of all stages will make of the cameras and of the prompt, each sentence once; ValueError when
     one does not know the object.
     """
-    from splatdistill.priors import EMBEDDED
+    from splatdistill.priors import SHIPPED
     from splatdistill.priors.metadata import about_cameras
     from splatdistill.priors.vocabulary import META_FILE, Vocabulary
 
     said: list[str] = []
     for _, stage in settings.stages(config):
-        folder = EMBEDDED if stage.prior == "embedded" else Path(stage.prior)
+        folder = SHIPPED.get(stage.prior) or Path(stage.prior)
         if not (folder / META_FILE).is_file():  # a prior without a list of words, or none: then `train` says so
             continue
         vocabulary = Vocabulary.load(folder)

@@ -194,8 +194,8 @@ class CommonConfig:
     size: Count = 64
     """Side of the training renders, pixels."""
     prior: str = "embedded"
-    """The teacher: embedded, analytic, a folder with a diffusers model, MVDream's checkpoint, a family of `splatdistill
-    prior list`, or an id of the Hugging Face hub.
+    """The teacher: embedded, known (more objects, each a model that it knows), analytic, a folder with a diffusers
+    model, MVDream's checkpoint, a family of `splatdistill prior list`, or an id of the Hugging Face hub.
     """
     encoder: str = ""
     """What encodes the pictures in place of the prior's VAE: a folder with an AutoencoderTiny of diffusers, or an id of

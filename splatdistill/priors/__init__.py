@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # the vocabulary lies in this package and must come without t
     from splatdistill.priors.resolve import ModelSource
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "prior" / "weights"
+SHIPPED = {"embedded": EMBEDDED, "known": EMBEDDED.with_name("weights_known")}
+"""Folders of the priors that come with the package, by name."""
 GROUP = "splatdistill.priors"
 Loader = Callable[..., "Prior"]
 
@@ -30,8 +32,8 @@ def load(
     max_memory: float = 0.0,
     encoder: str = "",
 ) -> Prior:
-    """The prior called `name`: embedded, analytic, one of another package, or what `resolve` makes of it: a folder, a
-    file, a family or an id.
+    """The prior called `name`: embedded, known, analytic, one of another package, or what `resolve` makes of it: a
+    folder, a file, a family or an id.
 
     dtype: auto, fp32 or bf16. engine: auto, torch, onnx, cuda-graph or compile, what computes the predictions.
     max_memory: GB that a model may take, 0 for all. encoder: what takes the place of a VAE, as in `resolve_encoder`.
@@ -84,10 +86,10 @@ def _load_analytic(name: str, *, engine: str, encoder: str, **_: Any) -> Prior:
     return AnalyticPrior(beach_ball(image_size=64), image_size=64)
 
 
-def _load_embedded(name: str, **settings: Any) -> Prior:
+def _load_shipped(name: str, **settings: Any) -> Prior:
     from splatdistill.priors.resolve import ModelSource
 
-    return _load_own(name, ModelSource(EMBEDDED, name), **settings)
+    return _load_own(name, ModelSource(SHIPPED[name], name), **settings)
 
 
 def _load_found(name: str, *, engine: str, encoder: str, max_memory: float, device: torch.device, dtype: str) -> Prior:
@@ -159,5 +161,5 @@ def _refuse(engine: str, name: str, *refused: str) -> None:
         raise ValueError(f"network_engine: {engine} is for priors that are one network, and {name} is not; take torch.")
 
 
-LOADERS: dict[str, Loader] = {"embedded": _load_embedded, "analytic": _load_analytic}
+LOADERS: dict[str, Loader] = {**dict.fromkeys(SHIPPED, _load_shipped), "analytic": _load_analytic}
 """Of the priors that have a name of their own."""

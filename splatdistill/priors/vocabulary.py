@@ -66,7 +66,7 @@ class Vocabulary:
             nouns=meta["nouns"] | more,
             colours=meta["colours"],
             paintable=frozenset([*meta["paintable"], *more]),
-            words=frozenset([*meta["words"], *(word for noun in more for word in noun.split())]),
+            words=frozenset(word for name in [*meta["words"], *more] for word in words_of(name)),
             shapes=frozenset(meta.get("shapes", ())),
             relations=tuple(meta.get("relations", ())),
             models=counts,
@@ -150,8 +150,9 @@ class Vocabulary:
 
     @cached_property
     def _names(self) -> dict[str, str]:
-        """Every name and synonym with its noun."""
-        return {name: noun for noun, synonyms in self.nouns.items() for name in (noun, *synonyms)}
+        """Every name and synonym, as prompts are split, with its noun. What is a noun itself is no other's synonym."""
+        synonyms = {name: noun for noun, names in self.nouns.items() for name in names}
+        return {" ".join(words_of(name)): noun for name, noun in (synonyms | {noun: noun for noun in self.nouns}).items()}
 
     @cached_property
     def _colour_names(self) -> dict[str, str]:

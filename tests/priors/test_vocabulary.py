@@ -155,3 +155,15 @@ def test_missing_folder_is_one_sentence(tmp_path):
 def test_needs_no_torch_of_its_own():
     code = "import splatdistill.priors.vocabulary as w; assert 'import torch' not in open(w.__file__).read()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_noun_is_never_another_nouns_synonym() -> None:
+    meta = {"nouns": {"rocket": ["spaceship"], "spaceship": []}, "colours": {}, "paintable": [], "words": ["a"]}
+    assert Vocabulary.from_meta(meta).read("a spaceship").nouns == ("spaceship",)
+
+
+def test_a_noun_with_a_hyphen_is_found() -> None:
+    meta = {"nouns": {"train": [], "high-speed train": []}, "colours": {}, "paintable": [], "words": ["a"]}
+    vocabulary = Vocabulary.from_meta(meta, models=["train", "high-speed train", "t-shirt"])
+    for noun in ("high-speed train", "t-shirt"):
+        assert vocabulary.read(f"a {noun}").nouns == (noun,) and vocabulary.check(f"a {noun}") == []
