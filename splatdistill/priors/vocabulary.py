@@ -152,7 +152,9 @@ class Vocabulary:
     def _names(self) -> dict[str, str]:
         """Every name and synonym, as prompts are split, with its noun. What is a noun itself is no other's synonym."""
         synonyms = {name: noun for noun, names in self.nouns.items() for name in names}
-        return {" ".join(words_of(name)): noun for name, noun in (synonyms | {noun: noun for noun in self.nouns}).items()}
+        return {
+            " ".join(words_of(name)): noun for name, noun in (synonyms | {noun: noun for noun in self.nouns}).items()
+        }
 
     @cached_property
     def _colour_names(self) -> dict[str, str]:

@@ -35,7 +35,11 @@ def test_the_wheel_is_complete(wheel):
     sources = [path.relative_to(ROOT) for path in tracked()]
     modules = {str(p) for p in sources if p.parts[0] == "splatdistill" and p.suffix == ".py"}
     presets = {f"splatdistill/{p}" for p in sources if p.parts[0] == "configs"}
-    folders = ("splatdistill/embedded/prior/weights", "splatdistill/embedded/judge/weights")
+    folders = (
+        "splatdistill/embedded/prior/weights",
+        "splatdistill/embedded/prior/weights_known",
+        "splatdistill/embedded/judge/weights",
+    )
     weights = {str(p) for p in sources if any(p.is_relative_to(folder) for folder in folders)}
     page = {f"splatdistill/{p}" for p in sources if p.parts[0] == "viewer" and "web" not in p.parts}
     wanted = modules | presets | weights | page | {"splatdistill/py.typed"}
