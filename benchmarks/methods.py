@@ -3,9 +3,9 @@
 `python benchmarks/methods.py` trains each prompt with each method, one after another, and writes PROMPT.jpg (a row of
 eight views for each method), methods.json and README's table. `--methods` redoes some of them and keeps the other rows.
 Fields of a row beside those of summary.json, from the run's log:
-  lora_over_frozen  loss of the second score on fresh renders over that of the network without it, mean of the logged
+  lora_over_frozen  loss of the variational score on fresh renders over that of the network without it, mean of the logged
                     steps in the middle third of the run
-  camera_ratio      how much its camera changes what the second score says, relative, mean of the last half
+  camera_ratio      how much its camera changes what the variational score says, relative, mean of the last half
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def figures(folder: Path) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a row for each method, from the runs of all prompts."""
     lines = [
-        "| `--method` | paper | pictures through the network, a view and step | seconds |",
+        "| `--method` | paper | network evaluations per view and step | seconds |",
         "| --- | --- | ---: | ---: |",
     ]
     for method, kind in GUIDANCE.items():

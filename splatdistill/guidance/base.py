@@ -41,7 +41,7 @@ class Guidance(ABC, Generic[C]):
     preset: ClassVar[str] = ""
     """Name of the shipped file of settings that lies over the defaults, "" for none."""
     evaluations: ClassVar[int]
-    """Images through the network for each view and step, those of its own learning included."""
+    """Network evaluations per view and step, those of its own learning included."""
     single_view: ClassVar[bool] = False
     """Every view is scored on its own, whatever the prior can see at once."""
     learned: ClassVar[frozenset[str]] = frozenset()

@@ -75,7 +75,7 @@ class VariationalGuidance(AnnealedGuidance[V]):
 
     @abstractmethod
     def row(self) -> list[tuple[float, bool]]:
-        """Coefficients of the second score, each with whether the score is conditioned on the cameras."""
+        """Coefficients of the variational score, each with whether the score is conditioned on the cameras."""
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, cameras = self.config.guidance_scale, batch.cameras
