@@ -3,8 +3,8 @@
 `python benchmarks/methods.py` trains each prompt with each method, one after another, and writes PROMPT.jpg (a row of
 eight views for each method), methods.json and README's table. `--methods` redoes some of them and keeps the other rows.
 Fields of a row beside those of summary.json, from the run's log:
-  lora_over_frozen  loss of the variational score on fresh renders over that of the network without it, mean of the logged
-                    steps in the middle third of the run
+  lora_over_frozen  loss of the variational score on fresh renders over that of the network without it, mean of the
+                    logged steps in the middle third of the run
   camera_ratio      how much its camera changes what the variational score says, relative, mean of the last half
 """
 
