@@ -1,8 +1,7 @@
 """Whether the denoiser gains from the known volumes: squared error of x0 on views that neither the fit nor the
-training saw, with and without the network, at the exact posterior and at blends of candidates, beside the first prior
-on the models that it knows.
+training saw, with and without the network, at the exact posterior and at blends of candidates.
 
-`python benchmarks/prior_refine.py --corpus DIR --features DIR --run DIR --json FILE`
+`python benchmarks/prior_refine.py --corpus DIR --instances DIR --features DIR --run DIR --json FILE`
 """
 
 from __future__ import annotations
@@ -18,25 +17,20 @@ import torch
 from common import commit, machine
 from torch import Tensor
 
-from splatdistill.embedded.corpus.nouns import NOUNS, split_key
 from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer
-from splatdistill.embedded.prior.rings import DrawnRings
-from splatdistill.embedded.prior.train_refiner import WARM, prepare
-from splatdistill.priors.embedded import MultiViewPrior, pixel_unshuffle
+from splatdistill.embedded.prior.rings import RingPlan
+from splatdistill.embedded.prior.train_refiner import WARM, add_sources, prepare, read_rings
 from splatdistill.priors.mixture import MOST, blend, keep_likely
-from splatdistill.priors.network import DenoiserInput
 from splatdistill.priors.refine import infer_posterior
 
-COMMAND = "python benchmarks/prior_refine.py --corpus DIR --features DIR --run DIR --json FILE"
+COMMAND = "python benchmarks/prior_refine.py --corpus DIR --instances DIR --features DIR --run DIR --json FILE"
 TIMES = (999, 990, 980, 970, 950, 900, 800, 600, 400, 200, 100)
 TEMPERATURES = (1.0, 64.0, 256.0)
 COLOURS = 3  # of the four channels: errors are of the picture on white
 
 
 @torch.no_grad()
-def errors(
-    trainer: RefineTrainer, rings: list[DrawnRings], *, t: int, temperature: float, seed: int
-) -> dict[str, float]:
+def errors(trainer: RefineTrainer, rings: list[RingPlan], *, t: int, temperature: float, seed: int) -> dict[str, float]:
     """Means over the rings. To the picture that is shown; where it blends, also to the mean of the candidates' pictures
     under the very weights, which is what a tempered prior ought to answer.
     """
@@ -45,53 +39,34 @@ def errors(
     alpha, sigma = power.sqrt(), (1 - power).sqrt()
     sums: dict[str, list[float]] = {}
     for ring in rings:
-        shown = ring.truth[ring.target]
+        truth = trainer.rings.truth(ring, torch.arange(len(ring.numbers)))
+        known, place = trainer.rings.known_pictures(ring), int(ring.target)
+        shown = truth[place]
         xt = alpha * shown + sigma * torch.randn(shown.shape, generator=draw)
         found = infer_posterior(
-            xt[None], ring.known, accuracy=trainer.accuracy, alpha=alpha[None], sigma=sigma[None], logits=ring.logits,
+            xt[None], known, accuracy=trainer.accuracies[0], alpha=alpha[None], sigma=sigma[None], logits=ring.logits,
             temperature=temperature,
         )  # fmt: skip
         weight, features = found.weight, found.features
-        ought, _ = blend(keep_likely(weight), ring.truth[:, None])
+        ought, _ = blend(keep_likely(weight), truth[:, None])
         out, base, unit = trainer.refiner(
             xt, torch.full((len(xt),), t), features=features[0], spread=found.spread[0], between=found.between[0],
-            cameras=ring.cameras, alpha=alpha, sigma=sigma,
+            cameras=trainer.rings.cameras(ring)[0], alpha=alpha, sigma=sigma,
         )  # fmt: skip
         refined = base + unit * out
         for name, answer in (("features", features[0]), ("linear", base), ("network", refined)):
             sums.setdefault(name, []).append(_error(answer, shown))
             sums.setdefault(f"{name}_to_mean", []).append(_error(answer, ought[0]))
-        sums.setdefault("weight_of_shown", []).append(float(weight[ring.target, 0]))
+        sums.setdefault("weight_of_shown", []).append(float(weight[place, 0]))
         sums.setdefault("largest_weight", []).append(float(weight.max()))
     return {name: round(sum(values) / len(values), 5) for name, values in sums.items()}
-
-
-@torch.no_grad()
-def first_prior(trainer: RefineTrainer, chosen: list[tuple[str, DrawnRings]], *, t: int, seed: int) -> float:
-    """Error of the shipped prior, which is told noun and camera, at the same pictures on white."""
-    prior = MultiViewPrior.load(WARM, dtype="fp32")
-    draw = torch.Generator().manual_seed(seed)
-    power = trainer.signal_power[t]
-    values = []
-    for noun, ring in chosen:
-        shown = ring.truth[ring.target]
-        noise = torch.randn(shown.shape, generator=draw)[:, :COLOURS]
-        x0 = pixel_unshuffle((shown[:, :COLOURS] * 0.5 + 0.5).permute(0, 2, 3, 1), prior.patch)
-        xt = power.sqrt() * x0 + (1 - power).sqrt() * torch.nn.functional.pixel_unshuffle(noise, prior.patch)
-        told = prior.embed(f"a {noun}", None)
-        assert told.pooled is not None
-        out = prior.denoise(
-            DenoiserInput(xt, torch.full((4,), t), told.text.expand(4, -1, -1), ring.cameras, told.pooled, joint_rows=4)
-        )
-        values.append(float((out - x0).square().mean()))
-    return round(sum(values) / len(values), 5)
 
 
 def _error(answer: Tensor, shown: Tensor) -> float:
     return float((answer - shown)[:, :COLOURS].square().mean())
 
 
-def test_rings(trainer: RefineTrainer, *, num: int, seed: int) -> list[tuple[str, DrawnRings]]:
+def test_rings(trainer: RefineTrainer, *, num: int, seed: int) -> list[RingPlan]:
     """Models of nouns with several, one ring each that was in no training, in their own colours;
     procedural objects are painted red.
     """
@@ -100,55 +75,38 @@ def test_rings(trainer: RefineTrainer, *, num: int, seed: int) -> list[tuple[str
     several = [n for noun in rings.of_noun.values() if len(noun) > 1 for n in noun]
     out = []
     for shown in draw.sample(several, min(num, len(several))):
-        noun = rings.known[shown].noun
-        others = [n for n in rings.of_noun[noun] if n != shown]
+        others = [n for n in rings.of_noun[rings.known[shown].noun] if n != shown]
         numbers = [shown, *draw.sample(others, min(MOST - 1, len(others)))]
         tints = torch.full((3, 3), torch.nan)
         if rings.records[shown].toy:
             tints[:] = torch.tensor([[0.8, 0.07, 0.08], [0.1, 0.25, 0.8], [0.95, 0.82, 0.08]])
         last = len(rings.rings) - 1
-        out.append((noun, rings.ring(numbers, ring=last, tints=tints, logits=torch.zeros(len(numbers)), target=0)))
+        out.append(rings.ring(numbers, ring=last, tints=tints, logits=torch.zeros(len(numbers)), target=0))
     return out
-
-
-def known_rings(trainer: RefineTrainer) -> list[tuple[str, DrawnRings]]:
-    """The models that the first prior knows, as far as they have features."""
-    rings, last = trainer.rings, len(trainer.rings.rings) - 1
-    of_key = {known.key: n for n, known in enumerate(rings.known)}
-    nan = torch.full((3, 3), torch.nan)
-    first = [(noun.name, split_key(noun.first[0])[0]) for noun in NOUNS if noun.core]
-    return [
-        (noun, rings.ring([of_key[k]], ring=last, tints=nan, logits=torch.zeros(1), target=0))
-        for noun, k in first
-        if k in of_key
-    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("corpus", "features", "run", "json"):
+    add_sources(parser)
+    for name in ("run", "json"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--rings", type=int, default=48)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    trainer = prepare(RefineConfig(), corpus=args.corpus, features=args.features, out=args.run, warm=WARM)
+    config = RefineConfig()
+    trainer = prepare(config, rings=read_rings(args, seed=config.seed), out=args.run, warm=WARM)
     rings = test_rings(trainer, num=args.rings, seed=0)
-    mine = known_rings(trainer)
     result: dict[str, Any] = {
         "command": f"{COMMAND} --rings {args.rings}", "commit": commit(), "machine": machine(),
         "images": trainer.images, "models": len(trainer.rings.known), "rings": len(rings),
-        "known_to_first": len(mine), "accuracy": asdict(trainer.accuracy), "errors": {}, "first": {},
+        "accuracy": asdict(trainer.accuracies[0]), "errors": {},
     }  # fmt: skip
     with trainer.averaged():
         for t in TIMES:
             for temperature in TEMPERATURES:
-                row = errors(trainer, [r for _, r in rings], t=t, temperature=temperature, seed=t)
+                row = errors(trainer, rings, t=t, temperature=temperature, seed=t)
                 result["errors"][f"t={t} T={temperature:g}"] = row
                 print(t, temperature, row, flush=True)
-            if mine:
-                row = errors(trainer, [r for _, r in mine], t=t, temperature=1.0, seed=t)
-                result["first"][f"t={t}"] = {"first_prior": first_prior(trainer, mine, t=t, seed=t), **row}
-                print(t, "first", result["first"][f"t={t}"], flush=True)
     args.json.write_text(json.dumps(result, indent=1) + "\n")
 
 

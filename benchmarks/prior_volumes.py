@@ -19,8 +19,7 @@ from common import commit, machine
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from splatdistill.embedded.corpus.fit import TEST_RINGS
-from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, read_index
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, TEST_RINGS, Record, read_index
 from splatdistill.embedded.prior.rings import VIEWS, see
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, SHADING
 from splatdistill.priors.instances import Instances

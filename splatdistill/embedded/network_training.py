@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from splatdistill.training.signals import SignalHandler
 from splatdistill.utils.adam import MOMENTS
+
+SHARD = "15MB"
+AVERAGE = "average"
 
 
 class OptimiserConfig(Protocol):
@@ -64,6 +68,12 @@ class NetworkTrainer(ABC):
             self.groups(), lr=config.lr, betas=self.betas, eps=self.eps, weight_decay=config.weight_decay, fused=True
         )
         self.step, self.images, self.seconds = 0, 0, 0.0
+        self.share_of_time = 0.0
+
+    @property
+    def done(self) -> float:
+        """The share of the run that is over, by images or, where the rate is to fall by it, by time."""
+        return max(self.images / self.config.max_images, self.share_of_time)
 
     def groups(self) -> list[dict[str, Any]]:
         """The optimizer's groups; gain: of the learning rate."""
@@ -133,6 +143,28 @@ class NetworkTrainer(ABC):
         save_file({k: v.contiguous() for k, v in tensors.items()}, f"{path}.new", metadata=metadata)
         os.replace(f"{path}.new", path)
 
+    def save_average(self, out: Path) -> None:
+        """The averaged weights alone, in fp16, in files of SHARD at most, which travel where the state does not."""
+        folder = out / AVERAGE
+        folder.mkdir(parents=True, exist_ok=True)
+        values = {name: x.half().contiguous() for name, x in self.average.items()}
+        save_torch_state_dict(values, folder, max_shard_size=SHARD)
+        (folder / "run.json").write_text(
+            json.dumps({"step": self.step, "images": self.images, "seconds": self.seconds})
+        )
+
+    def restore_average(self, out: Path) -> None:
+        """Continues from `save_average`, with new moments. ValueError, one sentence, where the weights do not fit."""
+        folder = out / AVERAGE
+        values = {k: v for path in sorted(folder.glob("*.safetensors")) for k, v in load_file(path).items()}
+        if {k: v.shape for k, v in values.items()} != {k: v.shape for k, v in self.average.items()}:
+            raise ValueError(f"{folder} does not hold the weights of this network.")
+        self._assign(values)
+        for name, value in self.average.items():
+            value.copy_(values[name])
+        known = json.loads((folder / "run.json").read_text())
+        self.step, self.images, self.seconds = known["step"], known["images"], known["seconds"]
+
     def restore(self, out: Path) -> None:
         """Continues from `save`; the config given now holds from here on. ValueError for a run of other networks."""
         path = out / self.state_file
@@ -166,11 +198,11 @@ class NetworkTrainer(ABC):
         return name
 
 
-def falling_rate(config: Any, *, step: int, images: int) -> float:
+def falling_rate(config: Any, *, step: int, done: float) -> float:
     """The learning rate that rises over `config.warmup` steps and falls linearly to 0 over the last fraction
-    `config.decay` of the images.
+    `config.decay` of a run, of which the share `done` is over.
     """
-    remaining = (config.max_images - images) / max(config.decay * config.max_images, 1)
+    remaining = (1 - done) / max(config.decay, 1e-6)
     return config.lr * min(1.0, (step + 1) / config.warmup, max(remaining, 0.0))
 
 
@@ -183,12 +215,19 @@ class PeriodicTask:
     after_signal: bool = True
 
 
-def run(trainer: NetworkTrainer, *, out: Path, minutes: float, tasks: Sequence[PeriodicTask]) -> None:
-    """Trains until `max_images`, `minutes` or SIGTERM; logs means of `losses`. Tasks do not count as training time."""
+def run(
+    trainer: NetworkTrainer, *, out: Path, minutes: float, tasks: Sequence[PeriodicTask], fall_by_time: bool = False
+) -> None:
+    """Trains until `max_images`, `minutes` or SIGTERM; logs means of `losses`. Tasks do not count as training time.
+
+    fall_by_time: the learning rate reaches 0 when the minutes are over, for a machine of unknown speed.
+    """
     begin = last = time.monotonic()
     done, losses, logged = [begin] * len(tasks), [], trainer.seconds
     with SignalHandler() as signals, (out / trainer.log_file).open("a") as log:
         while trainer.images < trainer.config.max_images and not signals.number and last - begin < 60 * minutes:
+            if fall_by_time:
+                trainer.share_of_time = (last - begin) / (60 * minutes)
             losses.append(trainer.train_step())
             full = len(losses) == trainer.log_every
             means = _means(losses) if full else {}  # the one place that waits for the device

@@ -6,7 +6,7 @@ import json
 import random
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from splatdistill.scene.types import Cameras
 from splatdistill.utils.device import send
 from splatdistill.utils.rng import key
 
-ANYTHING, TOKENS = "anything.safetensors", "tokens.safetensors"
+ANYTHING, TOKENS, FINE = "anything.safetensors", "tokens.safetensors", "fine.safetensors"
 
 
 @dataclass(frozen=True)
@@ -208,8 +208,7 @@ class KnownPrior:
 
     def _here(self, cameras: Cameras | None, rows: slice) -> Cameras:
         assert cameras is not None
-        some = cameras.select(rows)
-        return replace(some, viewmats=send(some.viewmats, self.device), Ks=send(some.Ks, self.device))
+        return cameras.select(rows).to(self.device)
 
     def _noun(self, prompt: str, *, nearest: bool) -> str | None:
         reading = self.vocabulary.read(prompt)

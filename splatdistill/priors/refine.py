@@ -11,6 +11,8 @@ rest in units of its root, so an untrained one, which says 0, is already the bes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,8 @@ from splatdistill.priors.packed import Engine, UNetInput
 
 CAMERA = 16
 """Length of a camera embedding."""
+PICTURE = 4
+"""Channels: colours on white, and alpha."""
 COARSE = 16
 """Side of the pictures by which candidates are weighed, pixels."""
 
@@ -127,19 +131,58 @@ class Refiner(nn.Module):
 
     Pictures are [R,4,H,W] in -1..1: colours on white, then alpha; consecutive rows of `num_views` attend to
     each other. tokens: of the UNet's cross-attention, the same for every picture, since the features say what is shown.
+    fine: first and last layer for pictures of twice the side, in patches of twice the side; all else is shared.
     """
 
     engine: Engine | None = None
     """What computes the answers in place of the UNet, which then is frozen."""
+    fine: nn.ModuleDict | None
 
     def __init__(self, unet: nn.Module, *, tokens: Tensor, patch: int, num_views: int) -> None:
         """unet: of diffusers, or the one of `unet.py`, which is asked in the same way."""
         super().__init__()
         self.unet: Any = unet
         self.tokens = nn.Parameter(tokens)
+        self.fine = None
         self.patch, self.num_views = patch, num_views
         self.views = install_view_attention(unet)
         self.width: int = self.unet.config["projection_class_embeddings_input_dim"] - CAMERA
+        self.cells: int = self.unet.config["sample_size"]
+
+    @torch.no_grad()
+    def add_fine(self) -> nn.ModuleDict:
+        """Layers for the fine pictures, which see and say of each 2 x 2 pixels what the others do of their mean."""
+        old_in, old_out, side = self.unet.conv_in, self.unet.conv_out, 2 * self.patch
+        new_in = nn.Conv2d(2 * PICTURE * side**2, old_in.out_channels, 3, padding=1)
+        new_out = nn.Conv2d(old_out.in_channels, PICTURE * side**2, 3, padding=1)
+        assert new_in.bias is not None and new_out.bias is not None
+        new_in.weight.copy_(self._widen(old_in.weight.transpose(0, 1), side).transpose(0, 1) / 4)
+        new_in.bias.copy_(old_in.bias)
+        new_out.weight.copy_(self._widen(old_out.weight, side))
+        new_out.bias.copy_(self._widen(old_out.bias, side))
+        self.fine = nn.ModuleDict({"conv_in": new_in, "conv_out": new_out}).to(self.tokens.device)
+        return self.fine
+
+    def _widen(self, x: Tensor, side: int) -> Tensor:
+        """[C p^2,...] values of the pixels of patches to [C side^2,...] of finer ones."""
+        grid = x.unflatten(0, (-1, self.patch, self.patch))
+        return grid.repeat_interleave(side // self.patch, 1).repeat_interleave(side // self.patch, 2).flatten(0, 2)
+
+    def patch_of(self, size: int) -> int:
+        """Side of a patch of pictures of `size` pixels a side."""
+        return self.patch * (2 if self.fine is not None and size == 2 * self.patch * self.cells else 1)
+
+    @contextmanager
+    def layers_for(self, size: int) -> Iterator[None]:
+        """The UNet has the layers for pictures of `size` pixels a side inside this block."""
+        if self.patch_of(size) == self.patch:
+            yield
+            return
+        assert self.fine is not None
+        coarse_layers = self.unet.conv_in, self.unet.conv_out
+        self.unet.conv_in, self.unet.conv_out = self.fine["conv_in"], self.fine["conv_out"]
+        yield
+        self.unet.conv_in, self.unet.conv_out = coarse_layers
 
     def forward(
         self,
@@ -162,14 +205,19 @@ class Refiner(nn.Module):
         base, unit = linear_answer(xt, features, alpha=alpha, sigma=sigma, spread=spread, between=between)
         joint = cross_view_attention
         inputs = self.inputs(xt, t, features=features, between=between, cameras=cameras, cross_view_attention=joint)
-        out = self.engine(inputs) if self.engine else self._call(inputs)
-        return F.pixel_shuffle(out.float(), self.patch), base, unit
+        if self.engine:
+            out = self.engine(inputs)
+        else:
+            with self.layers_for(xt.shape[-1]):
+                out = self._call(inputs)
+        return F.pixel_shuffle(out.float(), self.patch_of(xt.shape[-1])), base, unit
 
     def inputs(
         self, xt: Tensor, t: Tensor, *, features: Tensor, between: Tensor, cameras: Tensor, cross_view_attention: bool
     ) -> UNetInput:
         """Of the UNet, for R rows; the arguments are those of `forward`."""
-        sample = torch.cat([F.pixel_unshuffle(x, self.patch) for x in (xt, features)], 1)
+        patch = self.patch_of(xt.shape[-1])
+        sample = torch.cat([F.pixel_unshuffle(x, patch) for x in (xt, features)], 1)
         class_labels = F.pad(
             torch.cat([cameras, between.flatten(1).mean(1, keepdim=True).sqrt()], 1), (0, self.width - 1)
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
+from splatdistill.utils.device import send
 from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 
 
@@ -37,6 +39,10 @@ class Cameras:
             self.viewmats[index], self.Ks[index], self.width, self.height,
             self.azimuth[index], self.elevation[index], self.radius[index],
         )  # fmt: skip
+
+    def to(self, device: torch.device) -> Cameras:
+        """With the matrices on a device; the angles stay where they are."""
+        return replace(self, viewmats=send(self.viewmats, device), Ks=send(self.Ks, device))
 
 
 @dataclass(frozen=True)

@@ -157,19 +157,22 @@ def test_rings_show_all_candidates_in_the_same_paint_from_the_same_cameras(toys,
     from splatdistill.priors.instances import Instances
 
     render(toys, Instances.load(packed), tmp_path, rings=2)
-    rings = Rings(toys, tmp_path, seed=0)
+    rings = Rings.open(toys, tmp_path, seed=0)
     assert rings.rings == [0, 1, 2]
-    first, again = rings.draw(3, 1), rings.draw(3, 1)
-    assert torch.equal(first.truth, again.truth) and first.target == again.target
-    assert first.truth.shape == first.known.shape == (2, 4, 4, 16, 16) and first.cameras.shape == (4, 16)
+    first, again = rings.plan(3, 2), rings.plan(3, 2)
+    for name, one in vars(first).items():
+        assert torch.equal(one.nan_to_num(-1), getattr(again, name).nan_to_num(-1)), name
+    all_of_them = rings.truth(first, torch.arange(4))
+    assert all_of_them.shape == rings.known_pictures(first).shape == (4, 4, 4, 16, 16)
+    assert rings.cameras(first).shape == (2, 4, 16)
     # The picture on white and its alpha: where there is nothing, white and -1.
-    corner = first.truth[:, :, :, 0, 0]
+    corner = all_of_them[:, :, :, 0, 0]
     assert torch.equal(corner, torch.tensor([1.0, 1, 1, -1]).expand_as(corner))
 
     def bare() -> tuple[torch.Tensor, torch.Tensor]:
-        drawn = rings.ring([0, 1], ring=2, tints=torch.full((3, 3), torch.nan), logits=torch.zeros(2), target=0)
+        plan = rings.ring([0, 1], ring=2, tints=torch.full((3, 3), torch.nan), logits=torch.zeros(2), target=0)
         g = rings.buffers[rings.records[0].first + 8].float() / 255
-        return drawn.truth[0, 0], rgba_white(g[..., :3] * g[..., 3:4], g[..., 5:6])
+        return rings.truth(plan, plan.target)[0, 0], rgba_white(g[..., :3] * g[..., 3:4], g[..., 5:6])
 
     assert_same(bare)
 
@@ -178,7 +181,7 @@ def test_missing_parts_are_one_sentence(toys, tmp_path):
     with pytest.raises(ValueError, match="No corpus in"):
         read_corpus(tmp_path)
     with pytest.raises(ValueError, match=r"holds no features\.json"):
-        Rings(toys, tmp_path, seed=0)
+        Rings.open(toys, tmp_path, seed=0)
 
 
 def test_shards_hold_one_set_of_planes_a_model(fitted):

@@ -23,7 +23,7 @@ from splatdistill.embedded.corpus.pack import render_procedural
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior import assemble as export
 from splatdistill.embedded.prior.refiner import RefineConfig
-from splatdistill.embedded.prior.rings import render
+from splatdistill.embedded.prior.rings import Rings, render
 from splatdistill.embedded.prior.train_refiner import prepare
 from splatdistill.priors.base import Choice
 from splatdistill.priors.engine import installed, pick
@@ -61,7 +61,8 @@ def folder(tmp_path_factory):
     instances = pack(root, root / "fit", root / "volumes", step=0.05)
     render(root, instances, root / "features", rings=2)
     network.save(network.create(channels=(16, 32, 32), text_width=16), root / "warm", image_size=SIZE)
-    trainer = prepare(RefineConfig(), corpus=root, features=root / "features", out=root / "run", warm=root / "warm")
+    rings = [Rings.open(root, root / "features", seed=0)]
+    trainer = prepare(RefineConfig(), rings=rings, out=root / "run", warm=root / "warm")
     export.export(trainer, root / "volumes", root / "prior")
     return root / "prior"
 

@@ -15,18 +15,20 @@ from splatdistill.embedded.corpus.pack import render_procedural
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior.refiner import (
     LEAST_ERROR,
+    Noise,
     RefineConfig,
     RefineTrainer,
     create,
     measure_accuracy,
     mix,
     schedule,
+    weigh,
 )
-from splatdistill.embedded.prior.rings import FEATURES, FEATURES_INDEX, Rings
+from splatdistill.embedded.prior.rings import FEATURES, FEATURES_INDEX, RingPlan, Rings
 from splatdistill.embedded.prior.train_refiner import main
 from splatdistill.priors import refine
 from splatdistill.priors.embedded import MultiViewPrior
-from splatdistill.priors.mixture import blend
+from splatdistill.priors.mixture import blend, keep_likely
 from splatdistill.priors.refine import Accuracy, infer_posterior
 from tests.rounding import UNIT, assert_same, assert_within, bound
 
@@ -60,8 +62,24 @@ def warm(tmp_path_factory):
     return folder
 
 
+def noise_at(t: int, *, num: int = 1, temperature: float = 1.0) -> Noise:
+    power = schedule().alphas_cumprod[torch.full((num,), t)]
+    return Noise(torch.full((num,), t), torch.full((num,), temperature), alpha=power.sqrt(), sigma=(1 - power).sqrt())
+
+
+def together(plans: list[RingPlan]) -> RingPlan:
+    """One plan of the rings of several."""
+    columns = zip(*(vars(plan).values() for plan in plans), strict=True)
+    joined = dict(zip(vars(plans[0]), (torch.cat(column) for column in columns), strict=True))
+    counts = torch.tensor([len(plan.numbers) for plan in plans])
+    rings = torch.tensor([len(plan) for plan in plans])
+    joined["of_ring"] += (rings.cumsum(0) - rings).repeat_interleave(counts)
+    joined["target"] += (counts.cumsum(0) - counts).repeat_interleave(rings)
+    return RingPlan(**joined)
+
+
 def trainer(data, warm, config=CONFIG) -> RefineTrainer:
-    return RefineTrainer(config, refiner=create(warm), rings=Rings(data, data, seed=config.seed))
+    return RefineTrainer(config, refiner=create(warm), rings=[Rings.open(data, data, seed=config.seed)])
 
 
 def test_the_first_layer_sees_of_colours_and_alpha_what_it_saw_before(warm):
@@ -115,47 +133,100 @@ def test_resuming_equals_not_stopping_bit_for_bit(data, warm, tmp_path):
 
 def test_targets_have_the_distribution_by_which_the_features_are_blended(data, warm):
     """At the highest temperature the three candidates are alike, whichever is shown."""
-    rings = Rings(data, data, seed=0)
+    rings = Rings.open(data, data, seed=0)
     num = 300
     nan = torch.full((3, 3), torch.nan)
     ring = rings.ring([0, 1, 2], ring=0, tints=nan, logits=torch.zeros(3), target=0)
     mixed = mix(
-        [ring] * num, accuracy=ACCURACY, t=torch.full((num,), 999), temperature=torch.full((num,), torch.inf),
-        signal_power=schedule().alphas_cumprod, generator=torch.Generator().manual_seed(0),
+        rings, together([ring] * num), noise_at(999, num=num, temperature=torch.inf), accuracy=ACCURACY,
+        generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
-    which = torch.stack([(mixed.target[::4] - ring.truth[k, 0]).abs().flatten(1).amax(1) == 0 for k in range(3)])
+    truth, known = rings.truth(ring, torch.arange(3)), rings.known_pictures(ring)
+    which = torch.stack([(mixed.target[::4] - truth[k, 0]).abs().flatten(1).amax(1) == 0 for k in range(3)])
     assert which.sum().item() == num
     # Binomial with p = 1/3: five standard deviations.
     assert (which.float().mean(1) - 1 / 3).abs().max() < 5 * (2 / 9 / num) ** 0.5
     thirds = torch.full((3, 1), 1 / 3)
-    assert_within(mixed.features[:4], ring.known.mean(0), bound(lambda: blend(thirds, ring.known[:, None])[0][0]))
+    assert_within(mixed.features[:4], known.mean(0), bound(lambda: blend(thirds, known[:, None])[0][0]))
+
+
+def test_a_batch_blends_as_the_prior_does_ring_by_ring(data, warm):
+    rings = Rings.open(data, data, seed=0)
+    plan, noise = rings.plan(0, 5), noise_at(950, num=5, temperature=64.0)
+    shown = rings.truth(plan, plan.target)
+    known = rings.known_pictures(plan)
+    scale = [x.view(-1, 1, 1, 1, 1) for x in (noise.alpha, noise.sigma)]
+    xt = scale[0] * shown + scale[1] * torch.randn(shown.shape, generator=torch.Generator().manual_seed(0))
+    weight = weigh(xt, known, plan, noise, accuracy=ACCURACY)
+    mixed = mix(rings, plan, noise, accuracy=ACCURACY, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(mixed.xt, xt.flatten(0, 1))
+    for ring in range(5):
+        mine = plan.of_ring == ring
+
+        def both(ring: int = ring, mine: torch.Tensor = mine) -> tuple[torch.Tensor, torch.Tensor]:
+            found = infer_posterior(
+                xt[ring, None], known[mine], accuracy=ACCURACY, alpha=noise.alpha[:1], sigma=noise.sigma[:1],
+                logits=plan.logits[mine], temperature=64.0,
+            )  # fmt: skip
+            return found.weight[:, 0], weight[: int(mine.sum()), ring]
+
+        assert_same(both)
+        found = infer_posterior(
+            xt[ring, None], known[mine], accuracy=ACCURACY, alpha=noise.alpha[:1], sigma=noise.sigma[:1],
+            logits=plan.logits[mine], temperature=64.0,
+        )  # fmt: skip
+        rows = slice(4 * ring, 4 * ring + 4)
+        likely = keep_likely(found.weight)
+        for mine_of, theirs in (
+            (mixed.features[rows], found.features[0]), (mixed.spread[rows], found.spread[0]),
+            (mixed.between[rows], found.between[0]),
+        ):  # fmt: skip
+            # Sums of at most three candidates, whose weights differ by the error of a softmax.
+            assert_within(mine_of, theirs, 64 * UNIT * (likely.amax() * theirs.abs() + UNIT))
+
+
+def test_views_on_their_own_keep_their_candidates(data, warm):
+    rings = Rings.open(data, data, seed=0)
+    plan = rings.plan(2, 3)
+    single = plan.single_views()
+    assert len(single) == 12 and len(single.numbers) == 4 * len(plan.numbers)
+    assert (single.of_ring.diff() >= 0).all()
+    for ring in range(3):
+        for view in range(4):
+            here = single.of_ring == 4 * ring + view
+            assert torch.equal(single.numbers[here], plan.numbers[plan.of_ring == ring])
+            assert torch.equal(single.logits[here], plan.logits[plan.of_ring == ring])
+    assert torch.equal(single.numbers[single.target], plan.numbers[plan.target].repeat_interleave(4))
+    shown = [rings.known_pictures(p)[p.target].flatten(0, 1) for p in (single, plan)]
+    assert torch.equal(*shown)
+    assert torch.equal(rings.cameras(single).flatten(0, 1), rings.cameras(plan).flatten(0, 1))
 
 
 def test_little_noise_leaves_the_shown_candidate_alone(data, warm):
-    rings = Rings(data, data, seed=0)
-    ring = rings.ring([0, 1, 2], ring=1, tints=torch.full((3, 3), torch.nan), logits=torch.zeros(3), target=2)
-    power = schedule().alphas_cumprod[300]
-    alpha, sigma = power.sqrt()[None], (1 - power).sqrt()[None]
-    xt = alpha * ring.truth[2] + sigma * torch.randn(ring.truth[2].shape, generator=torch.Generator().manual_seed(0))
-    found = infer_posterior(
-        xt[None], ring.known, accuracy=ACCURACY, alpha=alpha, sigma=sigma, logits=ring.logits, temperature=1.0
-    )
-    assert found.weight[2, 0] > 0.99
+    rings = Rings.open(data, data, seed=0)
+    plan = rings.ring([0, 1, 2], ring=1, tints=torch.full((3, 3), torch.nan), logits=torch.zeros(3), target=2)
+    noise = noise_at(300)
+    shown = rings.truth(plan, plan.target)
+    draw = torch.Generator().manual_seed(0)
+    xt = noise.alpha * shown + noise.sigma * torch.randn(shown.shape, generator=draw)
+    weight = weigh(xt, rings.known_pictures(plan), plan, noise, accuracy=ACCURACY)
+    assert weight[2, 0] > 0.99
 
 
 def test_the_expected_error_of_volumes_is_right_on_average(data, warm):
     """Least squares with a constant leaves no mean error where it was fitted, where no part of it was held at LEAST."""
-    rings = Rings(data, data, seed=0)
+    rings = Rings.open(data, data, seed=0)
     found = measure_accuracy(rings, draws=20)
-    drawn = [rings.draw(step, slot=-1) for step in range(20)]
-    expected = torch.stack([found.variance(ring.known).double().mean() for ring in drawn]).mean()
-    wrong = torch.stack([(ring.known - ring.truth).square().double().mean() for ring in drawn]).mean()
+    plans = [rings.plan(step, 1, stream="accuracy") for step in range(20)]
+    drawn = [(rings.known_pictures(p), rings.truth(p, torch.arange(len(p.numbers)))) for p in plans]
+    expected = torch.stack([found.variance(known).double().mean() for known, _ in drawn]).mean()
+    wrong = torch.stack([(known - truth).square().double().mean() for known, truth in drawn]).mean()
     assert min(found.plain, found.inside, found.edge) > LEAST_ERROR
     # Each summand, none of them negative, comes from 16 operations in fp32 at most; they are summed in fp64.
     assert float(expected) == pytest.approx(float(wrong), rel=16 * UNIT)
     # Pictures of 16 pixels are not made smaller here, so all of the error is in them. The sum in fp32 may have any
     # order, and the root halves its error.
-    assert found.coarse == pytest.approx(float(wrong) ** 0.5, rel=0.5 * drawn[0].known.numel() * UNIT)
+    assert found.coarse == pytest.approx(float(wrong) ** 0.5, rel=0.5 * drawn[0][0].numel() * UNIT)
 
 
 def test_the_command_trains_goes_on_and_says_what_is_missing(data, warm, tmp_path, capsys, monkeypatch):

@@ -13,8 +13,6 @@ from splatdistill.embedded.corpus import pack
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX
 from splatdistill.priors.gbuffer import CHANNELS
 
-MAX_PACK = 20 * 2**20
-
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 1 with one sentence on stderr."""
@@ -49,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     for verb in (small, sheets):
         verb.add_argument("--corpus", type=Path, required=True, help="folder that `build` wrote")
     small.add_argument("--rings", type=int, default=6, help="rings of 4 views that are kept of each model")
+    small.add_argument("--rendered", action="store_true", help="pack procedural objects as models are, not as seeds")
+    small.add_argument("--most-mib", type=int, default=20, help="refuse a larger pack")
     small.add_argument(
         "--procedural", type=int, help="objects of each procedural family where the pack is read (default: as built)"
     )
@@ -86,18 +86,18 @@ def _fit(*, model: Path, noun: str, front_deg: float, instances: Path, out: Path
     print(f"{out}: {noun} fitted, {found:.1f} dB on its own views")
 
 
-def _pack(*, corpus: Path, out: Path, rings: int, procedural: int | None) -> None:
+def _pack(*, corpus: Path, out: Path, rings: int, procedural: int | None, rendered: bool, most_mib: int) -> None:
     if not (corpus / INDEX).exists():
         raise ValueError(f"No corpus in {corpus}: `build --out {corpus}` makes one; only a built folder can be packed.")
     index, buffers = json.loads((corpus / INDEX).read_text()), np.load(corpus / BUFFERS, mmap_mode="r")
     assert buffers.shape[-1] == CHANNELS
     if procedural is not None:
         index["toys"]["number"] = procedural
-    pack.write(out, index=index, buffers=buffers, rings=rings)
+    pack.write(out, index=index, buffers=buffers, rings=rings, rendered=rendered)
     size = out.stat().st_size
     print(f"{out}: {size / 2**20:.1f} MiB")
-    if size > MAX_PACK:
-        raise ValueError(f"The pack is larger than {MAX_PACK >> 20} MiB: give fewer --rings.")
+    if size > most_mib << 20:
+        raise ValueError(f"The pack is larger than {most_mib} MiB: give fewer --rings or a larger --most-mib.")
 
 
 def _contact_sheets(*, corpus: Path, out: Path) -> None:

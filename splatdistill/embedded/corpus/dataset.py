@@ -104,7 +104,7 @@ class Corpus:
     """
 
     def __init__(self, source: Path, *, seed: int, split: Split = "train") -> None:
-        index, buffers = _read(source)
+        index, buffers = read_source(source)
         if buffers.shape[-1] != CHANNELS:
             raise ValueError(f"The corpus {source} is of another version: build it again.")
         self.buffers: Tensor = torch.from_numpy(buffers)
@@ -227,7 +227,8 @@ def _background(draw: random.Random) -> list[float]:
     return [draw.random() for _ in range(3)]
 
 
-def _read(source: Path) -> tuple[dict, NDArray[np.uint8]]:
+def read_source(source: Path) -> tuple[dict, NDArray[np.uint8]]:
+    """Index and buffers [I,S,S,8] of a folder or a pack. ValueError, one sentence, for what is neither."""
     if source.is_file():
         return pack.read(source)
     if not (source / INDEX).exists():

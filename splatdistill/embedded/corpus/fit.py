@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, Record, read_index
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, TEST_RINGS, Record, read_index
 from splatdistill.embedded.corpus.procedural import BY_NAME
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, CHANNELS, LUMA, PAINTS, SHADING
 from splatdistill.priors.instances import Instance, Instances, quantise
@@ -38,8 +38,6 @@ DECODER = "decoder.safetensors"
 _NEAR = 0.35
 """Share of the rays near an object that is nearly nothing. With 0.9 for all, swords stood in fog: 21.7 dB, now 27.8."""
 SIDE = 0.15  # rad, elevation from which heights are seen best
-TEST_RINGS = 1
-"""The last rings of each model are kept from the fit, and from the denoiser."""
 
 
 @dataclass(frozen=True)

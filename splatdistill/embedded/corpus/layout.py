@@ -16,6 +16,8 @@ from splatdistill.utils.rng import generator
 
 ANGLES = ("azimuth", "elevation", "radius", "fovy")
 BUFFERS, INDEX = "gbuffers.npy", "corpus.json"
+TEST_RINGS = 1
+"""The last rings of each model are kept from the fit, and from the refiner."""
 COMMON = CameraConfig(elevation_deg=(0.0, 40.0), fovy_deg=(30.0, 45.0), fill=(0.8, 0.95))
 WIDE = dataclasses.replace(COMMON, elevation_deg=(-10.0, 60.0))
 _WIDE_EVERY = 5  # one ring in five goes beyond the common elevations

@@ -1,7 +1,7 @@
-"""A corpus in one small file: real models as lossless WebP, procedural objects as seeds.
+"""A corpus in one small file: models as lossless WebP, procedural objects as seeds or as models are.
 
 The file is a zip archive: corpus.json, and for each model two pictures of all its views side by side, which hold four
-channels each. Procedural objects are rendered anew where the pack is read.
+channels each. Seeds are rendered anew where the pack is read.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from splatdistill.utils.rng import key
 _GROUPS = ([0, 1, 2, 5], [3, 4, 6, 7])  # albedo and alpha; shading and paint
 
 
-def write(path: Path, *, index: dict[str, Any], buffers: NDArray[np.uint8], rings: int) -> None:
-    """Packs the first `rings` rings of each model [I,H,W,8] uint8; procedural objects of a folder shrink to seeds."""
+def write(path: Path, *, index: dict[str, Any], buffers: NDArray[np.uint8], rings: int, rendered: bool = False) -> None:
+    """Packs the first `rings` rings of each model [I,H,W,8] uint8; procedural objects of a folder shrink to seeds, or,
+    `rendered`, are packed as models are.
+    """
     unfinished = path.with_name(path.name + ".part")
     records, first = [], 0
     with zipfile.ZipFile(unfinished, "w") as archive:
-        for record in (r for r in read_index(index) if not r.toy):
+        for record in (r for r in read_index(index) if rendered or not r.toy):
             views = min(4 * rings, len(record.azimuth))
             mine = buffers[record.first : record.first + views]
             for number, channels in enumerate(_GROUPS):
@@ -43,7 +45,7 @@ def write(path: Path, *, index: dict[str, Any], buffers: NDArray[np.uint8], ring
             kept = {k: getattr(record, k)[:views] for k in ANGLES}
             records.append(Record(**{**record.__dict__, **kept, "first": first}))
             first += views
-        toys = {**index["toys"], "rings": min(rings, index["toys"]["rings"])}
+        toys = {**index["toys"], "rings": min(rings, index["toys"]["rings"])} | ({"number": 0} if rendered else {})
         text = json.dumps(write_index(records, size=index["size"], seed=index["seed"], toys=toys))
         _put(archive, INDEX, text.encode(), zipfile.ZIP_DEFLATED)
     os.replace(unfinished, path)
@@ -55,12 +57,10 @@ def read(path: Path, *, processes: int | None = None) -> tuple[dict[str, Any], N
         with zipfile.ZipFile(path) as archive:
             index = json.loads(archive.read(INDEX))
             records = read_index(index)
-            parts = []
-            for number, record in enumerate(records):
-                views = np.empty((len(record.azimuth), index["size"], index["size"], CHANNELS), dtype=np.uint8)
-                for group, channels in enumerate(_GROUPS):
-                    views[..., channels] = decode(archive.read(f"{number:04d}.{group}.webp"), size=index["size"])
-                parts.append(views)
+            names = [[f"{number:04d}.{group}.webp" for group in range(len(_GROUPS))] for number in range(len(records))]
+            data = [[archive.read(name) for name in pair] for pair in names]
+        with ThreadPoolExecutor(processes) as pool:  # Pillow decodes beside Python
+            parts = list(pool.map(partial(_views, size=index["size"]), data))
     except (zipfile.BadZipFile, KeyError, OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is no pack of a corpus or is damaged ({error}); copy it again.") from error
     toys, rendered = render_procedural(
@@ -69,6 +69,15 @@ def read(path: Path, *, processes: int | None = None) -> tuple[dict[str, Any], N
     return write_index([*records, *toys], size=index["size"], seed=index["seed"], toys=index["toys"]), np.concatenate(
         [*parts, rendered]
     )
+
+
+def _views(data: list[bytes], *, size: int) -> NDArray[np.uint8]:
+    """[V,size,size,8] of a model's pictures."""
+    groups = [decode(part, size=size) for part in data]
+    views = np.empty((*groups[0].shape[:3], CHANNELS), dtype=np.uint8)
+    for channels, values in zip(_GROUPS, groups, strict=True):
+        views[..., channels] = values
+    return views
 
 
 def render_procedural(

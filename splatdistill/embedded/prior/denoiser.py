@@ -98,7 +98,7 @@ class DenoiserTrainer(NetworkTrainer):
         return [{"params": others, "gain": 1.0}, {"params": [shared], "gain": 10.0}]
 
     def learning_rate(self) -> float:
-        return falling_rate(self.config, step=self.step, images=self.images)
+        return falling_rate(self.config, step=self.step, done=self.done)
 
     def about(self) -> dict[str, Any]:
         return {"resolution": self.config.resolution}

@@ -21,7 +21,7 @@ from splatdistill.embedded.corpus.captions import tint_of
 from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer, schedule
 from splatdistill.embedded.prior.rings import VIEWS
 from splatdistill.embedded.prior.samples import ddim_step, ddim_timesteps
-from splatdistill.embedded.prior.train_refiner import WARM, prepare
+from splatdistill.embedded.prior.train_refiner import WARM, add_sources, prepare, read_rings
 from splatdistill.priors.gbuffer import paint, rgba_white
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.mixture import choose, seed_logits
@@ -70,7 +70,7 @@ def ddim(
     for now, then in pairwise(ddim_timesteps(steps).tolist()):
         alpha, sigma = power[now].sqrt(), (1 - power[now]).sqrt()
         found = infer_posterior(
-            x[None], known, accuracy=trainer.accuracy, alpha=alpha[None], sigma=sigma[None], logits=logits,
+            x[None], known, accuracy=trainer.accuracies[0], alpha=alpha[None], sigma=sigma[None], logits=logits,
             temperature=temperature,
         )  # fmt: skip
         weight = found.weight
@@ -86,7 +86,8 @@ def ddim(
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 1 with one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m splatdistill.embedded.prior.refine_samples", description=__doc__)
-    for name in ("corpus", "features", "instances", "run", "out"):
+    add_sources(parser)
+    for name in ("run", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--nouns", nargs="+", default=NOUNS)
     parser.add_argument("--colours", nargs="*", default=[], help="of the first, second and third paint")
@@ -95,7 +96,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=3.0, help="of the seed's logits; 0 leaves the mixture open")
     args = parser.parse_args(argv)
     try:
-        trainer = prepare(RefineConfig(), corpus=args.corpus, features=args.features, out=args.run, warm=WARM)
+        config = RefineConfig()
+        trainer = prepare(config, rings=read_rings(args, seed=config.seed), out=args.run, warm=WARM)
         instances = Instances.load(args.instances)
         if unknown := [noun for noun in args.nouns if noun not in instances.of_noun]:
             raise ValueError(f"The volumes hold no {', '.join(unknown)}.")

@@ -7,52 +7,102 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from splatdistill.embedded.network_training import PeriodicTask, run
-from splatdistill.embedded.prior import refiner
-from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer
-from splatdistill.embedded.prior.rings import Rings
+from splatdistill.embedded.corpus.dataset import read_source
+from splatdistill.embedded.corpus.layout import TEST_RINGS, read_index
+from splatdistill.embedded.network_training import AVERAGE, PeriodicTask, run
+from splatdistill.embedded.prior.refiner import RefineConfig, RefineTrainer, create
+from splatdistill.embedded.prior.rings import VIEWS, Rings, render_features
+from splatdistill.priors.gbuffer import CHANNELS
+from splatdistill.priors.instances import Instances
 
 WARM = Path(__file__).with_name("weights")
 
 
-def prepare(config: RefineConfig, *, corpus: Path, features: Path, out: Path, warm: Path) -> RefineTrainer:
+def prepare(config: RefineConfig, *, rings: Sequence[Rings], out: Path, warm: Path) -> RefineTrainer:
     """A trainer that begins, or continues the run in `out`. ValueError, one sentence, where it cannot."""
-    rings = Rings(corpus, features, seed=config.seed)
     torch.manual_seed(config.seed)
-    trainer = RefineTrainer(config, refiner=refiner.create(warm), rings=rings)
+    refiner = create(warm)
+    if len(rings) > 1 and refiner.fine is None:
+        refiner.add_fine()
+    trainer = RefineTrainer(config, refiner=refiner, rings=rings)
     if (out / RefineTrainer.state_file).exists():
         trainer.restore(out)
+    elif (out / AVERAGE).exists():
+        trainer.restore_average(out)
     return trainer
+
+
+def add_sources(parser: argparse.ArgumentParser, *, volumes: bool = True) -> None:
+    """The arguments that `read_rings` reads. volumes: they are needed whether there are features or not."""
+    parser.add_argument("--corpus", type=Path, required=True, help="what `corpus build` or `corpus pack` wrote")
+    parser.add_argument("--instances", type=Path, required=volumes, help="folder of volumes that `fit --pack` wrote")
+    parser.add_argument(
+        "--features",
+        type=Path,
+        help="folder that `embedded.prior.rings` wrote (else they are rendered now)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, without --features")
+    parser.add_argument("--test-rings", type=int, default=TEST_RINGS, help="of each model, that are not trained on")
+
+
+def read_rings(args: argparse.Namespace, *, seed: int) -> list[Rings]:
+    """Those of a corpus and of features on disk, or rendered now from its cameras: then of half its size, and of it."""
+    if args.features:
+        return [Rings.open(args.corpus, args.features, seed=seed)]
+    if not args.instances:
+        raise ValueError("One of --features and --instances is needed: what shows the known volumes.")
+    index, pixels = read_source(args.corpus)
+    device, records, instances = torch.device(args.device), read_index(index), Instances.load(args.instances)
+    buffers = torch.from_numpy(pixels).to(device)
+    rings = range(min(len(r.azimuth) for r in records) // VIEWS)
+    instances.model.to(device)
+    out = []
+    for size in (index["size"] // 2, index["size"]):
+        shape = (len(instances.known) * len(rings) * VIEWS, size, size, CHANNELS)
+        features = torch.empty(shape, dtype=torch.uint8, device=device)
+        render_features(records, instances, features, rings=rings)
+        out.append(
+            Rings(buffers, features, records=records, known=instances.known, rings=rings, seed=seed,
+                  test_rings=args.test_rings)
+        )  # fmt: skip
+    return out
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 1 with one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m splatdistill.embedded.prior.train_refiner", description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True, help="folder that `corpus build` wrote")
-    parser.add_argument("--features", type=Path, required=True, help="folder that `embedded.rings` wrote")
+    add_sources(parser, volumes=False)
     parser.add_argument("--out", type=Path, required=True, help="run folder: state and loss.jsonl")
     parser.add_argument("--warm-start", type=Path, default=WARM, help="exported prior to begin a new run from")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time")
+    parser.add_argument("--fall-by-time", action="store_true", help="the learning rate reaches 0 then")
     parser.add_argument("--save-minutes", type=float, default=5.0)
     for name, value in asdict(RefineConfig()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     args = parser.parse_args(argv)
     config = RefineConfig(**{name: getattr(args, name) for name in asdict(RefineConfig())})
     try:
-        trainer = prepare(config, corpus=args.corpus, features=args.features, out=args.out, warm=args.warm_start)
+        rings = read_rings(args, seed=config.seed)
+        trainer = prepare(config, rings=rings, out=args.out, warm=args.warm_start)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
     args.out.mkdir(parents=True, exist_ok=True)
     millions = sum(p.numel() for p in trainer.parameters.values()) / 1e6
     print(f"{millions:.2f} M parameters, {len(trainer.rings.known)} models, step {trainer.step}", flush=True)
-    save = PeriodicTask(args.save_minutes, lambda: trainer.save(args.out))
-    run(trainer, out=args.out, minutes=args.minutes, tasks=[save])
+
+    def save() -> None:
+        trainer.save_average(args.out)
+        trainer.save(args.out)
+
+    task = PeriodicTask(args.save_minutes, save)
+    run(trainer, out=args.out, minutes=args.minutes, tasks=[task], fall_by_time=args.fall_by_time)
     return 0
 
 
