@@ -18,7 +18,7 @@ def send(x: Tensor, device: torch.device) -> Tensor:
     """
     if device.type == "cpu" or x.device.type != "cpu":
         return x.to(device)
-    return x.pin_memory().to(device, non_blocking=True)
+    return x.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 class AsyncScalars:

@@ -124,7 +124,11 @@ def test_a_log_step_waits_for_its_own_numbers_alone(name: Any, watch: Watch) -> 
 def test_on_cuda_a_step_waits_for_nothing_but_gsplat() -> None:
     device = torch.device("cuda")
     config = replace(
-        SMALL, prior="embedded", output=OutputConfig(log_every=100), densify=replace(SMALL.densify, start=0.9)
+        SMALL,
+        prior="embedded",
+        prompt="a red lamp",
+        output=OutputConfig(log_every=100),
+        densify=replace(SMALL.densify, start=0.9),
     )
     trainer = Trainer(config, prior=load("embedded", device=device, dtype="auto"), device=device)
     render = trainer.renderer.render
