@@ -90,14 +90,14 @@ def main() -> None:
     add_sources(parser)
     for name in ("run", "json"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--rings", type=int, default=48)
+    parser.add_argument("--models", type=int, default=48, help="whose last ring is measured")
     args = parser.parse_args()
     torch.set_num_threads(1)
     config = RefineConfig()
     trainer = prepare(config, rings=read_rings(args, seed=config.seed), out=args.run, warm=WARM)
-    rings = test_rings(trainer, num=args.rings, seed=0)
+    rings = test_rings(trainer, num=args.models, seed=0)
     result: dict[str, Any] = {
-        "command": f"{COMMAND} --rings {args.rings}", "commit": commit(), "machine": machine(),
+        "command": f"{COMMAND} --models {args.models}", "commit": commit(), "machine": machine(),
         "images": trainer.images, "models": len(trainer.rings.known), "rings": len(rings),
         "accuracy": asdict(trainer.accuracies[0]), "errors": {},
     }  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor
 
 def send(x: Tensor, device: torch.device) -> Tensor:
     """`x`, of any shape, on `device`: from pinned memory, as a plain copy from the CPU waits for all that is queued
-    there.
+    there. A tensor that repeats its elements, which cannot be pinned, is copied first.
     """
     if device.type == "cpu" or x.device.type != "cpu":
         return x.to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
 import os
@@ -9,10 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import evidence
+import gpu_carry
 import gpu_common
 import gpu_kernels
 import pytest
@@ -82,6 +86,39 @@ def test_wrong_usage_is_answered_with_the_usage(words: list[str], tmp_path: Path
     done = script(*words)
     assert done.returncode == 2
     assert "preflight|check|sanitizer|ops|parity|step|diffusion|kernels|training" in done.stderr
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The packages that a module imports as it is loaded."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def test_an_offline_machine_has_all_that_the_stages_import() -> None:
+    """In another process: what the stages and the GPU's tests import belongs to a carried wheel or is there anyway."""
+    stages = sorted(path.stem for path in SCRIPT.parent.glob("gpu_*.py") if path.stem != "gpu_rehearsal")
+    tests = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text())
+    names = [str(path.relative_to(ROOT).with_suffix("")).replace(os.sep, ".") for path in tests]
+    code = (
+        "import importlib, json, sys\n"
+        f"for name in {[*stages, *names, 'splatdistill.training.run']}: importlib.import_module(name)\n"
+        f"print(json.dumps([m.__file__ for m in list(sys.modules.values()) "
+        f"if (getattr(m, '__file__', None) or '').startswith({str(ROOT)!r})]))"
+    )
+    path = os.pathsep.join((str(ROOT), str(SCRIPT.parent)))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": path}
+    )
+    ours = [Path(name) for name in json.loads(done.stdout) if name.endswith(".py") and ".venv" not in Path(name).parts]
+    owners = packages_distributions()
+    imported = {name for path in ours for name in imports(path)}
+    needed = {owners[name][0].lower().replace("_", "-") for name in imported if name in owners}
+    carried = {wheel.partition("==")[0] for wheel in gpu_carry.WHEELS}
+    assert {"torch", "diffusers", "annotated-types"} <= needed
+    assert needed - carried - set(gpu_carry.PRESENT) - {"splatdistill"} == set()
 
 
 def test_the_stages_fit_in_450_seconds() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from splatdistill.priors import offload
-from splatdistill.utils.device import indexed, pick_device
+from splatdistill.utils.device import indexed, pick_device, send
 from tests.packaging.audit import ROOT
 
 NEED = offload.estimate(1_000_000_000, image_size=512, encoder="bf16", dtype="bf16")
@@ -42,6 +42,22 @@ def test_a_device_is_the_one_in_use_with_its_index() -> None:
 def test_a_limit_of_memory_is_set_for_the_device_in_use(device: str, second_of_two: list[tuple[float, int]]) -> None:
     assert not offload.must_offload(NEED, device=torch.device(device), max_memory=40.0, where="it")
     assert second_of_two == [(0.5, 1)]
+
+
+def test_what_repeats_its_elements_is_sent_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pinned memory is filled by a copy into strides like the source's, which torch refuses where they overlap."""
+    pinned: list[torch.Tensor] = []
+
+    def pin(x: torch.Tensor) -> torch.Tensor:
+        pinned.append(torch.empty_strided(x.shape, x.stride()).copy_(x))
+        return pinned[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    white = torch.ones(3)
+    assert send(white.expand(4, 3), torch.device("meta")).shape == (4, 3)
+    assert torch.equal(pinned[0], torch.ones(4, 3))
+    with pytest.raises(RuntimeError, match="single memory location"):
+        pin(white.expand(4, 3))
 
 
 def cuda_calls() -> Iterator[tuple[str, str]]:

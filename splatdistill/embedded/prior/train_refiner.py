@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 
 from splatdistill.embedded.corpus.dataset import read_source
 from splatdistill.embedded.corpus.layout import TEST_RINGS, read_index
@@ -28,7 +29,7 @@ def prepare(config: RefineConfig, *, rings: Sequence[Rings], out: Path, warm: Pa
     """A trainer that begins, or continues the run in `out`. ValueError, one sentence, where it cannot."""
     torch.manual_seed(config.seed)
     refiner = create(warm)
-    if len(rings) > 1 and refiner.fine is None:
+    if refiner.fine is None and (len(rings) > 1 or _trained_fine(out)):
         refiner.add_fine()
     trainer = RefineTrainer(config, refiner=refiner, rings=rings)
     if (out / RefineTrainer.state_file).exists():
@@ -36,6 +37,15 @@ def prepare(config: RefineConfig, *, rings: Sequence[Rings], out: Path, warm: Pa
     elif (out / AVERAGE).exists():
         trainer.restore_average(out)
     return trainer
+
+
+def _trained_fine(out: Path) -> bool:
+    """Whether the run in a folder has layers for fine pictures."""
+    for path in (out / AVERAGE).glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            if any(name.startswith("fine.") for name in file.keys()):
+                return True
+    return False
 
 
 def add_sources(parser: argparse.ArgumentParser, *, volumes: bool = True) -> None:
@@ -48,6 +58,7 @@ def add_sources(parser: argparse.ArgumentParser, *, volumes: bool = True) -> Non
         help="folder that `embedded.prior.rings` wrote (else they are rendered now)",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda, without --features")
+    parser.add_argument("--rings", type=int, default=13, help="that are rendered of each model at most, likewise")
     parser.add_argument("--test-rings", type=int, default=TEST_RINGS, help="of each model, that are not trained on")
 
 
@@ -60,7 +71,7 @@ def read_rings(args: argparse.Namespace, *, seed: int) -> list[Rings]:
     index, pixels = read_source(args.corpus)
     device, records, instances = torch.device(args.device), read_index(index), Instances.load(args.instances)
     buffers = torch.from_numpy(pixels).to(device)
-    rings = range(min(len(r.azimuth) for r in records) // VIEWS)
+    rings = range(min(args.rings, *(len(r.azimuth) // VIEWS for r in records)))
     instances.model.to(device)
     out = []
     for size in (index["size"] // 2, index["size"]):
