@@ -20,7 +20,7 @@ from splatdistill.priors import parts
 from splatdistill.priors.base import Choice, Condition, VariationalScore
 from splatdistill.priors.gbuffer import paint, rgba_white
 from splatdistill.priors.instances import Instances
-from splatdistill.priors.mixture import choose, coarse, keep_likely, seed_logits, weights
+from splatdistill.priors.mixture import LEAST, choose, coarse, keep_likely, seed_logits, weights
 from splatdistill.priors.network import keep_bf16, pick_dtype, resize
 from splatdistill.priors.oracles import ParticleScore
 from splatdistill.priors.paints import GUESSED, Painted, able, assign
@@ -81,6 +81,7 @@ class KnownPrior:
         self.num_views, self.image_size = refiner.num_views, meta["image_size"]
         self.dtype, self.origin = dtype, origin
         self.accuracy, self.temperature, self.scale = Accuracy(**meta["accuracy"]), meta["temperature"], meta["scale"]
+        self.fine_accuracy = Accuracy(**meta["fine_accuracy"]) if refiner.fine is not None else None
         self.paint = {name: torch.tensor(rgb) for name, rgb in meta["paint"].items()}
         self.vocabulary = Vocabulary.from_meta(meta, models=[model.noun for model in instances.known])
         self.choice = Choice()
@@ -113,9 +114,14 @@ class KnownPrior:
             keep_bf16(unet)
         unet = unet.to(memory_format=torch.channels_last)
         refiner = Refiner(unet, tokens=tokens.float(), patch=meta["patch"], num_views=meta["num_views"])
+        if (folder / FINE).exists():
+            refiner.add_fine().load_state_dict({name: x.float() for name, x in load_file(folder / FINE).items()})
         instances.model.to(device)
         refiner.to(device).eval().requires_grad_(False)
-        refiner.engine = engines.pick(engine, refiner.unet, dtype=dtype, trial=refiner.trial(meta["image_size"]))
+        for size in (meta["image_size"], 2 * meta["image_size"]) if refiner.fine else (meta["image_size"],):
+            with refiner.layers_for(size):
+                if found := engines.pick(engine, refiner.unet, dtype=dtype, trial=refiner.trial(size)):
+                    refiner.engines[refiner.patch_of(size)] = found
         return cls(
             refiner, instances=instances, anything=anything, schedule=schedule, meta=meta, dtype=dtype,
             origin=origin or str(folder),
@@ -123,7 +129,7 @@ class KnownPrior:
 
     @property
     def network_engine(self) -> str:
-        return self.refiner.engine.name if self.refiner.engine else "torch"
+        return next((engine.name for engine in self.refiner.engines.values()), "torch")
 
     def begin(self, choice: Choice) -> None:
         """ValueError, one sentence, for an object that it does not know, or a model that this has not."""
@@ -138,7 +144,9 @@ class KnownPrior:
         self.choice, self._candidates = choice, {}
 
     def encode(self, rgb: Tensor) -> Tensor:
-        return resize(rgb, self.image_size).permute(0, 3, 1, 2) * 2 - 1
+        """In twice the side of `image_size` where the renders have as much and the prior sees as much."""
+        fine = self.fine_accuracy is not None and rgb.shape[1] >= 2 * self.image_size
+        return resize(rgb, 2 * self.image_size if fine else self.image_size).permute(0, 3, 1, 2) * 2 - 1
 
     def decode(self, x0: Tensor) -> Tensor:
         return (x0[:, :3] * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
@@ -182,8 +190,11 @@ class KnownPrior:
         """What the prior takes for x0, like xt [V,C,h,w], at timesteps t [V]; alpha, sigma: [V,1,1,1]."""
         assert isinstance(condition, KnownCondition) and condition.camera is not None
         if condition.candidates is None:
-            mean, spread = self.anything["mean"].expand_as(xt), self.anything["variance"]
-            return linear_answer(xt, mean, alpha=alpha, sigma=sigma, spread=spread)[0]
+            mean, spread = (
+                F.interpolate(self.anything[name][None], xt.shape[-2:], mode="bilinear", align_corners=False)
+                for name in ("mean", "variance")
+            )
+            return linear_answer(xt, mean.expand_as(xt), alpha=alpha, sigma=sigma, spread=spread)[0]
         views = self.num_views if condition.cross_view_attention else 1
         if len(xt) % views:
             raise ValueError(f"The number of views ({len(xt)}) must be a multiple of {views} for this prior.")
@@ -241,7 +252,10 @@ class KnownPrior:
         painted = [assign(self.instances.known[number], reading) for number in numbers]
         tints = torch.stack([self._tints(number, p) for number, p in zip(numbers, painted, strict=True)])
         logits = seed_logits(numbers, seed=choice.seed, scale=scale)
-        return Candidates(numbers, tints, logits), _about(noun, reading.parts, painted)
+        # What the seed makes unlikely is never drawn: it would cost as much as the others to weigh.
+        kept = (torch.softmax(logits, 0) > LEAST).nonzero()[:, 0].tolist() if scale else range(len(numbers))
+        numbers, painted = [numbers[place] for place in kept], [painted[place] for place in kept]
+        return Candidates(numbers, tints[list(kept)], logits[list(kept)]), _about(noun, reading.parts, painted)
 
     def _tints(self, number: int, painted: Painted) -> Tensor:
         """[3,3]; a model without a look of its own gets what the prompt does not name from the seed."""
@@ -275,21 +289,24 @@ class RenderedCandidates:
 
     def posterior(self, xt: Tensor, *, alpha: Tensor, sigma: Tensor) -> Posterior:
         """Of one ring xt [V,4,H,W]; alpha, sigma: [1]."""
-        prior, few = self.prior, len(self.candidates.numbers)
+        prior, few, size = self.prior, len(self.candidates.numbers), xt.shape[-1]
+        accuracy = prior.accuracy if size == prior.image_size else prior.fine_accuracy
+        assert accuracy is not None
         if few == 1:
             weight = xt.new_ones(1, 1)
         else:
             factor = xt.shape[-1] // COARSE
-            # In proportion to the pixels: each view votes once.
-            temperature = prior.temperature * len(xt) / prior.num_views
+            # In proportion to the pixels: each view votes once, whatever its size.
+            pixels = (xt.shape[-1] / prior.image_size) ** 2
+            temperature = prior.temperature * pixels * len(xt) / prior.num_views
             weight = weights(
                 coarse(xt[None], factor), self.small()[:, None], alpha=alpha, sigma=sigma / factor,
-                logits=self.candidates.logits.to(xt), temperature=temperature, floor=prior.accuracy.coarse,
+                logits=self.candidates.logits.to(xt), temperature=temperature, floor=accuracy.coarse,
             )  # fmt: skip
         likely = keep_likely(weight)
         kept = likely[:, 0].nonzero()[:, 0].tolist()
-        full = torch.stack([self.full(place) for place in kept])
-        return combine(weight, likely[kept], full, accuracy=prior.accuracy)
+        full = torch.stack([self.full(place, size) for place in kept])
+        return combine(weight, likely[kept], full, accuracy=accuracy)
 
     def small(self) -> Tensor:
         """[K,V,4,COARSE,COARSE]."""
@@ -299,10 +316,9 @@ class RenderedCandidates:
             self._small = F.avg_pool2d(torch.cat(views), 2).unflatten(0, (len(views), -1))
         return self._small
 
-    def full(self, place: int) -> Tensor:
-        """[V,4,H,W] the candidate at this place in full size, kept once it was drawn."""
+    def full(self, place: int, size: int) -> Tensor:
+        """[V,4,size,size] the candidate at this place, kept once it was drawn."""
         if place not in self._full:
-            size = self.prior.image_size
             self._full[place] = self.prior.pictures(self.candidates, place, self.cameras, size=size)
         return self._full[place]
 

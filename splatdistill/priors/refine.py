@@ -134,8 +134,8 @@ class Refiner(nn.Module):
     fine: first and last layer for pictures of twice the side, in patches of twice the side; all else is shared.
     """
 
-    engine: Engine | None = None
-    """What computes the answers in place of the UNet, which then is frozen."""
+    engines: dict[int, Engine]
+    """What computes the answers in place of the UNet, which then is frozen, by the side of a patch."""
     fine: nn.ModuleDict | None
 
     def __init__(self, unet: nn.Module, *, tokens: Tensor, patch: int, num_views: int) -> None:
@@ -143,7 +143,7 @@ class Refiner(nn.Module):
         super().__init__()
         self.unet: Any = unet
         self.tokens = nn.Parameter(tokens)
-        self.fine = None
+        self.fine, self.engines = None, {}
         self.patch, self.num_views = patch, num_views
         self.views = install_view_attention(unet)
         self.width: int = self.unet.config["projection_class_embeddings_input_dim"] - CAMERA
@@ -205,12 +205,13 @@ class Refiner(nn.Module):
         base, unit = linear_answer(xt, features, alpha=alpha, sigma=sigma, spread=spread, between=between)
         joint = cross_view_attention
         inputs = self.inputs(xt, t, features=features, between=between, cameras=cameras, cross_view_attention=joint)
-        if self.engine:
-            out = self.engine(inputs)
+        patch = self.patch_of(xt.shape[-1])
+        if patch in self.engines:
+            out = self.engines[patch](inputs)
         else:
             with self.layers_for(xt.shape[-1]):
                 out = self._call(inputs)
-        return F.pixel_shuffle(out.float(), self.patch_of(xt.shape[-1])), base, unit
+        return F.pixel_shuffle(out.float(), patch), base, unit
 
     def inputs(
         self, xt: Tensor, t: Tensor, *, features: Tensor, between: Tensor, cameras: Tensor, cross_view_attention: bool

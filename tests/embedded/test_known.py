@@ -302,7 +302,7 @@ def test_an_engine_is_as_exact_as_the_network(folder, engine, joint):
     assert with_engine.network_engine == engine
     refiner = with_engine.refiner
     torch.nn.init.normal_(refiner.unet.conv_out.weight)  # untrained, it would answer 0
-    refiner.engine = pick(engine, refiner.unet, dtype="fp32", trial=refiner.trial(SIZE))
+    refiner.engines[refiner.patch] = pick(engine, refiner.unet, dtype="fp32", trial=refiner.trial(SIZE))
     asked = refiner.trial(64)
     asked = dataclasses.replace(asked, joint_rows=asked.joint_rows * joint)
     wide = {key: getattr(asked, key).double() for key in ("sample", "text", "class_labels")}
