@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 class SDSConfig(AnnealedConfig):
     """Score Distillation Sampling (DreamFusion)."""
 
-    # By eye on the embedded prior: at 7 colours turn pure, at 3 surfaces stay smoother.
-    guidance_scale: NonNegative = 4.5
+    guidance_scale: NonNegative = 100.0
     """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
     rescale: Fraction = 0.0
     """Pulls the guided score's standard deviation towards the conditional one's, 0..1; 0 leaves it alone."""
@@ -45,7 +44,7 @@ class SDS(AnnealedGuidance[SDSConfig]):
 
     @property
     def wants_view_dependent_prompts(self) -> bool:
-        return self.config.perp_neg
+        return self.config.perp_neg or super().wants_view_dependent_prompts
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         guided = self._guided(batch, prior)
