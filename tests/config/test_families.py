@@ -22,7 +22,7 @@ PRIORS = {
     "embedded": "embedded", "known": "known", "analytic": "analytic", "sd21-base": "latent-512", "sdxl": "latent-1024",
     "if": "pixel-64", "mvdream": "mvdream", "sd3": "flow",
 }  # fmt: skip
-WITHOUT_CAMERAS = ("analytic", "sd21-base", "sdxl", "if", "sd3")
+WITHOUT_CAMERAS = ("sd21-base", "sdxl", "if", "sd3")
 REAL = [prior for prior in PRIORS if prior not in ("embedded", "known", "analytic")]
 # What depends on the teacher, as the issue lists it; of a method whatever it has of the last line.
 OF_THE_TEACHER = {

@@ -78,11 +78,9 @@ def test_multiview_insists_on_cameras() -> None:
         asked("multiview", views={"camera_embedding": False})
 
 
-def test_perp_neg_asks_for_words_and_shares_their_thresholds() -> None:
-    assert asked("sds", sds={"perp_neg": True})[0] == "x, front view"
-    # at 0.7 rad (40 degrees) a view is a front view, unless the threshold is narrower
-    narrow = {"views": {"front_deg": 5.0}, "sds": {"perp_neg": True}}
-    assert asked("sds", **narrow)[0] == "x, side view"
+def test_perp_neg_asks_for_every_side_and_knows_which_views_are_from_overhead() -> None:
+    asks = asked("sds", told=(True, True), sds={"perp_neg": True})
+    assert set(asks) == {"", *(f"x, {side} view" for side in ("front", "side", "back", "overhead"))}
     high = cameras(2, azimuth=[0.1, 1.0], elevation=math.radians(50))
     assert view_weights(high).abs().max() > 0.1
     assert view_weights(high, overhead_deg=45.0).eq(0).all()
