@@ -22,7 +22,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,8 @@ def count() -> dict[str, Any]:
     """Traffic of the parts of a step, and what is kept between them."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     prior, config = make_prior(mode), gpu_diffusion.settings("sds", tiny=False)
+    unworded = replace(config.views, view_dependent_prompts="off")  # words follow from numbers, which there are none of
+    config = replace(config, views=unworded)
     cameras = turntable(config.camera, num_frames=VIEWS, size=SIDE)
     guidance = make_guidance(config)
     guidance.bind(prior)

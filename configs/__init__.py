@@ -1,1 +1,1 @@
-"""Presets as YAML, one per method; installed as `splatdistill.configs` and read by `splatdistill.config.presets`."""
+"""Recipes as YAML, and in `priors` what each family of teachers is run with. Installed as `splatdistill.configs`."""

@@ -46,6 +46,10 @@ class Job:
     where: str
 
 
+Base = Callable[[str | None, str | None], TrainConfig]
+"""A method and a prior, None for what flags and files say, to the settings that an entry's own lie over."""
+
+
 class BadLines(ValueError):
     """What is wrong with several entries, a sentence for each in `sentences`. sound: the runs of the others."""
 
@@ -93,9 +97,8 @@ def _read_yaml(path: Path) -> PromptFile:
     return PromptFile(path, found, defaults)
 
 
-def jobs(file: PromptFile, *, method: str | None, base: Callable[[str | None], TrainConfig]) -> list[Job]:
-    """The runs of a file of prompts. method: what --method asked for. base: the settings of a method (None: whatever
-    the flags and files say), defaults and flags included; an entry's own settings lie over them.
+def jobs(file: PromptFile, *, method: str | None, base: Base) -> list[Job]:
+    """The runs of a file of prompts. method: what --method asked for. base: defaults and flags included.
 
     BadLines, a sentence for each entry at fault, for settings no run can have and for two entries that would write the
     same folder.
@@ -103,7 +106,7 @@ def jobs(file: PromptFile, *, method: str | None, base: Callable[[str | None], T
     usual = method or file.defaults.get("method")
     if not method and usual not in (None, *METHODS):
         raise ValueError(f"{file.path}, defaults: method: {usual!r} is unknown; the methods are {', '.join(METHODS)}.")
-    base(usual)  # what is wrong with flags and defaults is told without an entry
+    base(usual, None)  # what is wrong with flags and defaults is told without an entry
     found: dict[str, Job] = {}
     repeats: Counter[str] = Counter()
     faults = []
@@ -123,10 +126,11 @@ def jobs(file: PromptFile, *, method: str | None, base: Callable[[str | None], T
     return list(found.values())
 
 
-def _job(entry: Entry, repeats: Counter[str], *, usual: str | None, base: Callable[[str | None], TrainConfig]) -> Job:
+def _job(entry: Entry, repeats: Counter[str], *, usual: str | None, base: Base) -> Job:
     values = dict(entry.values)
     name = values.pop("name", None)
-    config = settings.merge(base(str(values["method"]) if "method" in values else usual), values, where=entry.where)
+    method, prior = (str(values[name]) if name in values else None for name in ("method", "prior"))
+    config = settings.merge(base(method or usual, prior), values, where=entry.where)
     if foreign := [key for key in values if key in METHODS and key != config.method]:
         raise ValueError(f"method {config.method} does not read {foreign[0]!r}.")
     if "seed" not in values:

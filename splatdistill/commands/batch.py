@@ -47,7 +47,7 @@ class Batch(TrainConfig):
     out: Folder = None
     """Folder for the runs, the ledger and report.html; runs/NAME, after the file, if not given."""
     config: File = None
-    """YAML file of settings, or the name of a shipped preset such as smoke."""
+    """YAML file of settings, or the name of a shipped recipe such as smoke."""
     engine: Literal["local", "ray"] = "local"
     """local: processes on this machine; ray: actors on a Ray cluster, or on a Ray started here."""
     workers: int = 0
@@ -115,14 +115,14 @@ def _plan(args: list[str]) -> tuple[Batch, plan.PromptFile, list[Job]]:
     defaults = (f"{file.path}, defaults", file.defaults)
 
     @functools.cache
-    def parsed(method: str | None) -> tuple[Any, TrainConfig, presets.Origins]:
-        return parse_settings(Batch, args, verb="batch", method=method, defaults=defaults)
+    def parsed(method: str | None, prior: str | None) -> tuple[Any, TrainConfig, presets.Origins]:
+        return parse_settings(Batch, args, verb="batch", method=method, prior=prior, defaults=defaults)
 
     try:
-        jobs = plan.jobs(file, method=asked.method, base=lambda method: parsed(method)[1])
+        jobs = plan.jobs(file, method=asked.method, base=lambda method, prior: parsed(method, prior)[1])
     except plan.BadLines as bad:
         raise plan.BadLines([*bad.sentences, *_other_faults(bad.sound)]) from None
-    return parsed(asked.method or file.defaults.get("method"))[0], file, jobs
+    return parsed(asked.method or file.defaults.get("method"), None)[0], file, jobs
 
 
 def _check(flags: Batch, rank: Rank) -> None:

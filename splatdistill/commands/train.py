@@ -38,7 +38,7 @@ class Train(TrainConfig):
     name: str = ""
     """Name of the run folder; empty derives one from the prompt and the settings."""
     config: File = None
-    """YAML file of settings, or the name of a shipped preset such as smoke."""
+    """YAML file of settings, or the name of a shipped recipe such as smoke."""
     resume: Folder = None
     """Run folder to go on with; only steps and output may differ from its settings."""
     profile: bool = False
@@ -49,10 +49,10 @@ class Train(TrainConfig):
 
 @dataclass(frozen=True)
 class Config(TrainConfig):
-    """Print the settings in force as YAML, each with where it came from: default, preset, prior, file or flag."""
+    """Print the settings in force as YAML, each with where it came from: default, the prior's family, file or flag."""
 
     config: File = None
-    """YAML file of settings, or the name of a shipped preset such as smoke."""
+    """YAML file of settings, or the name of a shipped recipe such as smoke."""
 
 
 def train(args: list[str]) -> int:
@@ -137,12 +137,13 @@ def parse_settings(
     *,
     verb: str,
     method: str | None = None,
+    prior: str | None = None,
     defaults: tuple[str, Mapping[str, Any]] = ("", {}),
 ) -> tuple[Any, TrainConfig, presets.Origins]:
     """Parses in two passes: the first finds preset, file and run, whose values are the second's defaults.
 
-    method: overrules --method. defaults: what to call their source in errors, and settings that lie over the files and
-    under the flags. Returns the parsed flags, the settings among them, and where each setting came from.
+    method, prior: overrule the flags. defaults: what to call their source in errors, and settings that lie over the
+    files and under the flags. Returns the parsed flags, the settings among them, and where each setting came from.
     """
     asked = sources(args)
     if asked.resume is not None and kind is Train:
@@ -152,19 +153,27 @@ def parse_settings(
             base = settings.merge(base, yaml_reader.read(presets.find(asked.config)), where=str(asked.config))
     else:
         values = yaml_reader.read(presets.find(asked.config)) if asked.config is not None else {}
-        from splatdistill.priors.metadata import family_of  # NumPy loads here only
+        from splatdistill.priors.families import family_of  # NumPy loads here only
 
-        prior = asked.prior or values.get("prior", "")
+        teacher = prior or asked.prior or defaults[1].get("prior") or values.get("prior") or TrainConfig.prior
+        family = family_of(teacher) if isinstance(teacher, str) else ""  # `merge` says what else it may be
         base, origins = presets.load(
-            method or asked.method or values.get("method", "sds"), file=asked.config, family=family_of(prior)
+            method or asked.method or values.get("method", "sds"), file=asked.config, family=family
         )
-    base = settings.merge(base, defaults[1], where=defaults[0])
+    named = settings.keys(defaults[1])
+    base = settings.merge(presets.without_stages(base, named, origins), defaults[1], where=defaults[0])
     _refuse_foreign(args, base.method, fixed=settings.file_only(base))
     only = _for_method(kind, base.method)
     flags = parse(only, args, verb=verb, default=only(**vars(base)))
     config = TrainConfig(**{field.name: getattr(flags, field.name) for field in fields(TrainConfig)})
-    config = replace(config, method=base.method)
-    return flags, config, origins | dict.fromkeys(settings.differences(config, base), "flag")
+    config = presets.without_stages(replace(config, method=base.method), _named(args), origins)
+    changed = [name for name in settings.differences(config, base) if name != "stages"]
+    return flags, config, origins | dict.fromkeys(changed, "flag")
+
+
+def _named(args: list[str]) -> set[str]:
+    """Dotted names of the settings that flags name."""
+    return {word.partition("=")[0][2:].replace("-", "_") for word in args if word.startswith("--")}
 
 
 def _for_method(kind: type[TrainConfig], method: str) -> type[Any]:

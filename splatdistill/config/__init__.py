@@ -1,1 +1,1 @@
-"""Settings: the schema, presets and their checks. Without torch."""
+"""Settings: the schema, families of teachers, and checks. Without torch."""

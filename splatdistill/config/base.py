@@ -39,8 +39,8 @@ class ViewsConfig:
     """View-dependent prompts: the side that a camera sees, added as in "a red armchair, back view"."""
 
     view_dependent_prompts: Literal["auto", "on", "off"] = "auto"
-    """Whether prompts name the side; auto does where the method asks for it: sds with Perp-Neg, and vsd and esd where
-    the prior cannot be told the camera of a single view.
+    """Whether prompts name the side; auto does where the prior cannot be told the camera. A method that scores every
+    view on its own, as vsd and esd, can tell it only to a prior that has learned cameras of those.
     """
     camera_embedding: FileOnly[bool] = True
     """Tell the prior every camera, if it knows any, so that views of a group see each other; without, words alone tell

@@ -1,41 +1,67 @@
-"""The settings of a method before flags. Later sources win: defaults < the preset that the method names < the preset
-of a kind of prior < a file.
-"""
+"""The settings of a method before flags. Later sources win: defaults < the family of the prior < a file."""
 
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from splatdistill.config import teachers
 from splatdistill.config.schema import GUIDANCE, METHODS, TrainConfig
-from splatdistill.config.settings import Origins, flatten, keys, merge, shown
+from splatdistill.config.settings import Origins, flatten, keys, merge, shown, without
 from splatdistill.config.yaml_reader import read
 
 
-def load(method: str, *, file: Path | None = None, family: str = "") -> tuple[TrainConfig, Origins]:
-    """The settings of a method before flags, and where each came from. file: YAML, or the name of a shipped preset.
-    family: name of the shipped preset of a kind of prior, which lies under the file.
+def load(method: str, *, file: Path | None = None, family: str = "embedded") -> tuple[TrainConfig, Origins]:
+    """The settings of a method before flags, and where each came from. file: YAML, or the name of a shipped recipe.
+    family: that of the prior, a file of configs/priors; "" for none.
 
-    ValueError, one sentence, for a file that is missing, an unknown key or a value of the wrong type. A file that
-    names its method may not hold settings of another; one that names none may hold settings for several.
+    ValueError, one sentence, for a file that is missing, an unknown key, a value of the wrong type, or a family that
+    cannot teach by the method. A file that names its method may not hold settings of another; one that names none may
+    hold settings for several.
     """
     if method not in METHODS:
         raise ValueError(f"method: {shown(method)} is unknown; the methods are {', '.join(METHODS)}.")
     config = replace(TrainConfig(), method=method)
     origins = dict.fromkeys(flatten(config), "default")
-    named = {"preset": GUIDANCE[method].preset, "prior": family}
-    sources = [(origin, shipped(name)) for origin, name in named.items() if name]
-    sources += [("file", find(file))] if file is not None else []
-    for origin, path in sources:
-        values = read(path)
-        if values.get("method", method) != method:
-            raise ValueError(f"{path}: its method is {shown(values['method'])}, but {method!r} was asked for.")
-        if foreign := [name for name in METHODS if name in values and name != method and "method" in values]:
-            raise ValueError(f"{path}: --method {method} does not read {foreign[0]!r}.")
-        config = merge(config, values, where=str(path))
-        origins |= {name: origin for name in keys(values) if name in origins}
-    return config, origins
+    if family:
+        config = with_family(config, find_family(family, method), origins)
+    if file is None:
+        return config, origins
+    path = find(file)
+    values = read(path)
+    if values.get("method", method) != method:
+        raise ValueError(f"{path}: its method is {shown(values['method'])}, but {method!r} was asked for.")
+    if foreign := [name for name in METHODS if name in values and name != method and "method" in values]:
+        raise ValueError(f"{path}: --method {method} does not read {foreign[0]!r}.")
+    named = keys(values)
+    config = merge(without_stages(config, named, origins), values, where=str(path))
+    return config, origins | {name: "file" for name in named if name in origins}
+
+
+def find_family(name: str, method: str) -> teachers.TeacherFamily:
+    """A family with its settings for a method. ValueError, one sentence, where it cannot teach by that method."""
+    family = teachers.load(shipped(f"priors/{name}"), method=method)
+    family.refuse(method, needs_cameras=GUIDANCE[method].needs_cameras)
+    return family
+
+
+def with_family(config: TrainConfig, family: teachers.TeacherFamily, origins: Origins) -> TrainConfig:
+    """`config` with the settings of a family laid over it; `origins` learns where each is from."""
+    for values, _ in family.layers:
+        config = merge(config, values, where=family.name)
+    known = {name: f"prior {family.name}: {source}" for name, source in family.sources.items() if name in origins}
+    origins.update(known)
+    return config
+
+
+def without_stages(config: TrainConfig, named: Iterable[str], origins: Origins) -> TrainConfig:
+    """`config` whose stages, where a family set them, change none of the settings that a file or a flag `named`."""
+    if not origins.get("stages", "").startswith("prior"):
+        return config
+    kept = [without(stage, set(named)) for stage in config.stages]
+    return replace(config, stages=tuple(stage for stage in kept if stage.keys() > {"start"}))
 
 
 def shipped(name: str) -> Path:
@@ -48,7 +74,7 @@ def shipped(name: str) -> Path:
 
 
 def find(file: Path) -> Path:
-    """`file` itself, or the shipped preset that it names."""
+    """`file` itself, or the shipped recipe that it names."""
     if file.exists() or len(file.parts) > 1 or file.suffix:
         return file
     return path if (path := shipped(str(file))).exists() else file

@@ -26,7 +26,7 @@ class Method(Protocol):
 
     Settings: ClassVar[type[MethodConfig]]
     paper: ClassVar[str]
-    preset: ClassVar[str]
+    needs_cameras: ClassVar[bool]
     evaluations: ClassVar[int]
     single_view: ClassVar[bool]
     learned: ClassVar[frozenset[str]]

@@ -24,7 +24,7 @@ Fill = Annotated[float, Interval(gt=0, le=1)]
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """Cameras of training. The embedded prior was trained on orbits inside these ranges."""
+    """Cameras of training."""
 
     kind: FileOnly[Literal["orbit", "outward"]] = "orbit"
     """orbit looks at an object from around it; outward stands in a scene and looks around, which only a prior trained
@@ -63,14 +63,14 @@ class SplatsConfig:
 class OptimConfig:
     """Adam learning rates. Each falls exponentially to `final` times its value over the run."""
 
-    means: NonNegative = 1.2e-2
+    means: NonNegative = 5e-3
     """World units per step."""
-    scales: NonNegative = 1.5e-2
+    scales: NonNegative = 5e-3
     """Log world units per step."""
-    quats: FileOnly[NonNegative] = 1.5e-2
-    opacities: NonNegative = 7.5e-2
+    quats: FileOnly[NonNegative] = 5e-3
+    opacities: NonNegative = 5e-2
     """Logits per step."""
-    sh0: NonNegative = 2.25e-2
+    sh0: NonNegative = 1e-2
     shN: FileOnly[NonNegative] = 1.5e-3
     final: FileOnly[Fraction] = 0.1
     """Learning rates at the last step, as a fraction of the first."""
@@ -84,9 +84,9 @@ class DensifyConfig:
     """First densify event, as a fraction of the steps."""
     stop: Fraction = 0.6
     """Last growth, as a fraction of the steps; afterwards events only prune."""
-    interval: Count = 21
+    interval: Count = 500
     """Steps between events."""
-    max_splats: Count = 10000
+    max_splats: Count = 100000
     """Budget: growth is ranked by gradient and stops here."""
     grow_quantile: Fraction = 0.9
     """Gaussians above this quantile of the mean screen-space gradient grow, 0..1.
@@ -143,7 +143,7 @@ class LightConfig:
 class RegularizeConfig:
     """Losses on the splats themselves, summed over pixels or splats, next to the distillation gradient."""
 
-    opacity: NonNegative = 0.02  # keeps fog away, by eye on the embedded prior
+    opacity: NonNegative = 0.0
     """Pulls the alpha image towards 0 or 1: weight of alpha * (1 - alpha)."""
     sparsity: NonNegative = 0.0
     """Weight of the alpha image: removes floaters and fog."""
@@ -185,9 +185,9 @@ class CommonConfig:
     """The guidance method."""
     seed: Whole = 0
     """Fixes every random draw of the run."""
-    # Steps, learning rates and the interval of densify: an ImageNet classifier rates SDS with them no lower than with
-    # 600 steps at two thirds of these rates, on 12 prompts with 3 seeds (benchmarks/steps_front.py).
-    steps: Count = 250
+    # This and what else depends on the teacher is what threestudio-3dgs and gsgen take for Stable Diffusion; a file of
+    # configs/priors says it for each family.
+    steps: Count = 5000
     """Optimisation steps."""
     num_views: Count = 4
     """Views per step, a multiple of camera.views_per_group."""
@@ -257,6 +257,6 @@ else:
 
 @dataclass(frozen=True)
 class TrainConfig(WithMethods):
-    """One text-to-3D run. What is left out is the default of every method; `presets.load` adds the preset of one."""
+    """One text-to-3D run. What is left out is a default; `presets.load` adds what the family of a prior says."""
 
     output: OutputConfig = field(default_factory=OutputConfig)

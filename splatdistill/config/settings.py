@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from splatdistill.config.base import FileOnly, is_list, is_mapping
 from splatdistill.config.schema import GUIDANCE, METHODS, Stages, TrainConfig
 
 Origins = dict[str, str]
-"""Dotted field name -> default, preset, prior, file or flag."""
+"""Dotted field name -> default, "prior FAMILY: SOURCE", file or flag."""
 
 _MAY_CHANGE = {
     "size", "num_views", "prior", "camera", "optim", "densify", "background", "light", "views", "regularize", *METHODS,
@@ -187,6 +187,18 @@ def keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     out: list[str] = []
     for key, value in values.items():
         out += keys(value, f"{prefix}{key}.") if is_mapping(value) else [f"{prefix}{key}"]
+    return out
+
+
+def without(values: Mapping[str, Any], names: Container[str], *, prefix: str = "") -> dict[str, Any]:
+    """Nested `values` but for those with these dotted names."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if is_mapping(value):
+            out |= {key: inner} if (inner := without(value, names, prefix=f"{name}.")) else {}
+        elif name not in names:
+            out[key] = value
     return out
 
 

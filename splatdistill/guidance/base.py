@@ -38,8 +38,8 @@ class Guidance(ABC, Generic[C]):
     """The section of the settings that is the method's."""
     paper: ClassVar[str] = ""
     """Short title and arXiv number, for tables."""
-    preset: ClassVar[str] = ""
-    """Name of the shipped file of settings that lies over the defaults, "" for none."""
+    needs_cameras: ClassVar[bool] = False
+    """The prior must be told where a view is seen from."""
     evaluations: ClassVar[int]
     """Network evaluations per view and step, those of its own learning included."""
     single_view: ClassVar[bool] = False
@@ -50,6 +50,7 @@ class Guidance(ABC, Generic[C]):
     """Place in lists of methods, where equal ones stand by name."""
 
     particles = 1  # objects that learn at once
+    told_cameras = True, True  # whether the prior can be told that of a view on its own, and those of a group
 
     def __init__(
         self,
@@ -73,7 +74,8 @@ class Guidance(ABC, Generic[C]):
         self.seed = seed
 
     def bind(self, prior: Prior) -> None:
-        """Called once, before the first step. ValueError, one sentence, when the method cannot use this prior."""
+        """Called before the first step with a prior. ValueError, one sentence, when the method cannot use it."""
+        self.told_cameras = prior.supports_single_view_cameras, prior.knows_cameras
 
     @abstractmethod
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
@@ -90,8 +92,11 @@ class Guidance(ABC, Generic[C]):
 
     @property
     def wants_view_dependent_prompts(self) -> bool:
-        """Whether prompts name the side of a view where the settings leave that to the method."""
-        return False
+        """Whether prompts name the side of a view where the settings leave that open: where the prior cannot be told
+        the camera.
+        """
+        single, together = self.told_cameras
+        return not (self.views.camera_embedding and (single if self.group == 1 else together))
 
     def view_dependent_prompts(self, cameras: Cameras) -> str | list[str]:
         """The prompt, or the prompt of each view with the word of the side that is seen."""

@@ -26,12 +26,33 @@ def view_weights(cameras: Cameras, *, overhead_deg: float = 60.0) -> Tensor:
     """
     import torch
 
-    away = torch.rad2deg(cameras.azimuth.abs()) / 90
-    r = torch.where(away < 1, 1 - away, 2 - away)
+    away, r, told = _places(cameras, overhead_deg)
     front = torch.where(away < 1, _strength(_FRONT, r), _strength(_FRONT_BEHIND, r))
     side = torch.where(away < 1, _strength(_SIDE, 1 - r), _strength(_SIDE_BEHIND, r))
-    told = cameras.elevation <= math.radians(overhead_deg)
     return -torch.stack([front, side]) * told
+
+
+def view_shares(cameras: Cameras, *, overhead_deg: float = 60.0) -> Tensor:
+    """[4,V] shares of the words of prompts.SIDES in the prompt of each view, which the decays above are made for: from
+    front over side to back with the azimuth, and overhead alone from there.
+    """
+    import torch
+
+    away, r, told = _places(cameras, overhead_deg)
+    nothing = torch.zeros_like(r)
+    front, side, back = (torch.where(away < 1, *x) for x in ((r, nothing), (1 - r, r), (nothing, 1 - r)))
+    return torch.stack([front * told, side * told, back * told, 1.0 - told])
+
+
+def _places(cameras: Cameras, overhead_deg: float) -> tuple[Tensor, Tensor, Tensor]:
+    """[V] each: the azimuth off the front in right angles, 0..2; what is left of it to the next one, 0..1; and 1 where
+    the view is not from overhead, else 0.
+    """
+    import torch
+
+    away = torch.rad2deg(cameras.azimuth.abs()) / 90
+    told = (cameras.elevation <= math.radians(overhead_deg)).to(away)
+    return away, torch.where(away < 1, 1 - away, 2 - away), told
 
 
 def perp_neg_coefficients(scores: Sequence[Tensor], *, scale: float, weights: Tensor) -> list[Tensor]:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 class VariationalConfig(AnnealedConfig):
     """Settings of a method that learns the score of the run's own renders."""
 
-    guidance_scale: NonNegative = 4.0
+    guidance_scale: NonNegative = 7.5
     """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
     particles: Annotated[int, Ge(1), arg(aliases=("--particles",))] = 1
     """Objects that are made at once and share the learned score; each is rendered in every step."""
-    lora_rank: Annotated[int, Ge(1)] = 16
+    lora_rank: Annotated[int, Ge(1)] = 4
     """Rank of the adapters that turn the prior into the score of the renders."""
-    lora_lr: NonNegative = 1e-3
+    lora_lr: NonNegative = 1e-4
     """Learning rate of the adapters and of their camera."""
     camera_dropout: Fraction = 0.1
     """Chance of a render to come without its camera when the adapters learn, 0..1."""
@@ -45,24 +45,18 @@ class VariationalGuidance(AnnealedGuidance[V]):
     """
 
     single_view = True
-    preset = "long"
     learned = frozenset({"particles", "lora_rank", "lora_lr", "camera_dropout"})
     score: VariationalScore
-    conditioned_on_cameras: bool = False
 
     @property
     def particles(self) -> int:
         return self.config.particles
 
-    @property
-    def wants_view_dependent_prompts(self) -> bool:
-        return not (self.views.camera_embedding and self.conditioned_on_cameras)
-
     def bind(self, prior: Prior) -> None:
         from splatdistill.priors.scores import make_score
 
+        super().bind(prior)
         c = self.config
-        self.conditioned_on_cameras = prior.supports_single_view_cameras
         self.score = make_score(
             prior,
             self.prompt,

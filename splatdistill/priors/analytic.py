@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -56,12 +56,29 @@ class PerView:
         return all_views[[order.index(name) for name in self.names], torch.arange(len(x))]
 
 
+@dataclass(frozen=True)
+class Shared:
+    """The scores of K densities with their shares [K,V] at each view."""
+
+    densities: Sequence[Density]
+    shares: Tensor
+
+    def epsilon(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        each = torch.stack([density.epsilon(x, alpha, sigma) for density in self.densities])
+        return (self.shares.to(each).view(*self.shares.shape, 1, 1, 1) * each).sum(0)
+
+
 Scene = Callable[[str, Cameras | None], Density]
 
 
 @dataclass(frozen=True)
 class AnalyticCondition(Condition):
     density: Density
+
+    def mixed(self, others: Sequence[Condition], *, shares: Tensor) -> AnalyticCondition:
+        """As `Condition.mixed`, of scores: for Gaussians of one width that of the mixed means. shares: [K,V]."""
+        densities = [self.density, *(other.density for other in others if isinstance(other, AnalyticCondition))]
+        return replace(self, density=Shared(densities, shares))
 
 
 class AnalyticPrior:

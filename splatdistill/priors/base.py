@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -23,6 +23,19 @@ class Condition:
     camera: Tensor | None
     pooled: Tensor | None = field(default=None, kw_only=True)
     cross_view_attention: bool = field(default=True, kw_only=True)
+
+    def mixed(self, others: Sequence[Condition], *, shares: Tensor) -> Condition:
+        """This condition and K-1 `others` of the same cameras, whose words have these shares [K,V] at each view."""
+
+        def sum_of(tensors: Sequence[Tensor | None]) -> Tensor | None:
+            """[V,...] of K tensors [V,...] or [1,...]."""
+            pairs = zip(shares, tensors, strict=True)
+            found = [share.to(x).view(-1, *[1] * (x.ndim - 1)) * x for share, x in pairs if x is not None]
+            return torch.stack(found).sum(0) if found else None
+
+        text = sum_of([self.text, *(other.text for other in others)])
+        assert text is not None
+        return replace(self, text=text, pooled=sum_of([self.pooled, *(other.pooled for other in others)]))
 
 
 def joined(rows: Sequence[Tensor]) -> Tensor:

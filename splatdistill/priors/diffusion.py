@@ -151,7 +151,7 @@ class DiffusionPrior(LatentPrior, UNetPrior):
         texts = TextCache(
             lambda: {"text_encoder": mvdream.load_text_encoder(source.path, device=device)},
             encode_clip,
-            key=fingerprint([source.path]),
+            key=fingerprint([source.path], "open_clip"),
             device=device,
         )
         kind = TinyLatentSpace if tiny else LatentSpace

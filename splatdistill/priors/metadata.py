@@ -6,16 +6,7 @@ import json
 from pathlib import Path
 
 from splatdistill.config.schema import CameraConfig
-from splatdistill.priors.vocabulary import META_FILE, VOLUMES
-
-
-def family_of(prior: object) -> str:
-    """The preset of the kind of prior that a name or a folder is, "" for none."""
-    from splatdistill.priors import SHIPPED
-
-    if not isinstance(prior, str) or not prior:
-        return ""
-    return "known" if ((SHIPPED.get(prior) or Path(prior)) / VOLUMES).is_file() else ""
+from splatdistill.priors.vocabulary import META_FILE
 
 
 def check_group(num_views: int, *, group: int, supports_single_view_cameras: bool) -> None:

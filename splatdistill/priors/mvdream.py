@@ -7,10 +7,12 @@ UNet2DConditionModel with a camera token, AutoencoderKL, and transformers' CLIPT
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,8 +228,37 @@ def _text_weights(key: str, value: Tensor) -> dict[str, Tensor]:
     raise ValueError(f"prior: there is no place for {_PREFIXES['text']}{key} of the checkpoint.")
 
 
-def make_tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-pair vocabulary, rebuilt from its merges; padded with token 0, as OpenCLIP pads."""
+class OpenClipTokenizer:
+    """Reads prompts as open_clip does, which MVDream was trained with. It pads with token 0: a mere "!" elsewhere."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def __call__(self, prompts: Sequence[str], *, max_length: int, **_: Any) -> dict[str, Tensor]:
+        """Tokens [P,max_length] of P prompts, and the mask that tells them from padding."""
+        found = self._tokenizer(
+            [clean(prompt) for prompt in prompts],
+            padding="max_length",
+            truncation=True,
+            max_length=max_length,
+            return_tensors="pt",
+        )
+        mask = found["attention_mask"]
+        return {"input_ids": found["input_ids"] * mask, "attention_mask": mask}
+
+
+def clean(text: str) -> str:
+    """Text with entities of HTML spelt out, straight quotes, and letters as they are usually written: what open_clip
+    asks ftfy for, but for mending text that was decoded wrongly.
+    """
+    plain = html.unescape(html.unescape(text))
+    plain = re.sub("[\u201c-\u201f]", '"', re.sub("[\u02bc\u2018-\u201b]", "'", plain))
+    plain = re.sub("[\ufb00-\ufb06\uff01-\uff60]", lambda found: unicodedata.normalize("NFKC", found[0]), plain)
+    return unicodedata.normalize("NFC", plain)
+
+
+def make_tokenizer() -> OpenClipTokenizer:
+    """CLIP's byte-pair vocabulary, rebuilt from its merges."""
     merges = gzip.decompress(MERGES.read_bytes()).decode("utf-8").splitlines()
     letters = _byte_letters()
     words = [*letters, *(f"{x}</w>" for x in letters), *(merge.replace(" ", "") for merge in merges)]
@@ -235,7 +266,7 @@ def make_tokenizer() -> CLIPTokenizer:
     with tempfile.TemporaryDirectory() as folder:  # the one way in that all versions of transformers share
         (Path(folder) / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
         (Path(folder) / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-        return CLIPTokenizer.from_pretrained(folder, pad_token=words[0], model_max_length=CLIP_TOKENS)
+        return OpenClipTokenizer(CLIPTokenizer.from_pretrained(folder, model_max_length=CLIP_TOKENS))
 
 
 def _byte_letters() -> list[str]:

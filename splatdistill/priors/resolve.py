@@ -83,6 +83,25 @@ def resolve_encoder(name: str) -> ModelSource:
     raise ValueError(_nowhere(name, path, {name: found}, field="encoder"))
 
 
+def peek(name: str, folder: Path) -> Path | None:
+    """A folder with the small files of an id of the hub: in its cache, or fetched into `folder`, so that no part of a
+    copy gets into the cache; None where there are none.
+    """
+    from huggingface_hub import snapshot_download
+
+    match = None if name.startswith((".", "/", "~")) else _ID.fullmatch(name)
+    if match is None:
+        return None
+    small: dict[str, Any] = {"revision": match["revision"], "allow_patterns": ["model_index.json", "*/*config.json"]}
+    for place in ("cache", "hub"):
+        small |= {"local_files_only": True} if place == "cache" else {"local_files_only": False, "local_dir": folder}
+        try:
+            return Path(snapshot_download(match["repo"], **small))
+        except (OSError, ValueError):
+            continue
+    return None
+
+
 def is_here(source: str) -> bool:
     """Whether one of the ids that `model_families` lists lies in the hub's cache."""
     return isinstance(_fetch(source, here=True), ModelSource)

@@ -60,7 +60,7 @@ def test_flags_may_belong_to_the_method_that_the_file_names(tmp_path: Path) -> N
 def test_a_seed_depends_on_its_prompt_and_its_repeats_alone(prompts: list[str], seed: int) -> None:
     def seeds(some: list[str]) -> list[tuple[str, int]]:
         file = PromptFile(Path("p"), [Entry(f"p, line {i}", {"prompt": prompt}) for i, prompt in enumerate(some)])
-        made = plan.jobs(file, method=None, base=lambda _: replace(TrainConfig(), seed=seed))
+        made = plan.jobs(file, method=None, base=lambda *_: replace(TrainConfig(), seed=seed))
         return [(job.config.prompt, job.config.seed) for job in made]
 
     every = seeds(prompts)

@@ -175,7 +175,13 @@ def test_particles_and_lambda_have_short_flags(capsys: pytest.CaptureFixture[str
 def test_config_says_where_values_come_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["config", "--config", "smoke", "--seed", "3", "--camera.fill", "0.5", "0.75"]) == cli.DONE
     printed = capsys.readouterr().out
-    for line in ("seed: 3  # flag", "steps: 40  # file", "size: 64  # default", "  fill: [0.5, 0.75]  # flag"):
+    for line in (
+        "seed: 3  # flag",
+        "steps: 40  # file",
+        "num_views: 4  # default",
+        "size: 64  # prior analytic: ours, the side it was trained on",
+        "  fill: [0.5, 0.75]  # flag",
+    ):
         assert line in printed.splitlines()
     again = tmp_path / "again.yaml"
     again.write_text(printed)

@@ -10,7 +10,7 @@ import yaml
 
 from splatdistill import cli
 from splatdistill.config import presets, settings, validation, yaml_reader
-from splatdistill.config.schema import GUIDANCE, METHODS, CameraConfig, DensifyConfig, TrainConfig
+from splatdistill.config.schema import METHODS, CameraConfig, DensifyConfig, TrainConfig
 
 RECIPES = ("dreamfusion", "magic3d", "prolificdreamer")  # they name their method
 GOOD = TrainConfig(prompt="a red armchair")
@@ -23,35 +23,33 @@ def write(folder: Path, text: str) -> Path:
 
 
 def shipped() -> set[str]:
-    return {path.stem for path in presets.shipped("long").parent.glob("*.yaml")}
+    return {path.stem for path in presets.shipped("smoke").parent.glob("*.yaml")}
 
 
 def test_every_shipped_preset_loads_and_is_valid() -> None:
-    of_methods = {method.preset for method in GUIDANCE.values()} - {""}
-    assert shipped() == {*of_methods, *RECIPES, "known", "scene", "smoke"}
+    assert shipped() == {*RECIPES, "scene", "smoke"}
     for name in shipped():
         for method in [yaml_reader.read(presets.shipped(name)).get("method")] if name in RECIPES else METHODS:
             config, origins = presets.load(method, file=Path(name))
             assert validation.validate(replace(config, prompt="a red ball")) == []
-            assert set(origins.values()) <= {"default", "preset", "file"}
+            assert {origin.partition(":")[0] for origin in origins.values()} <= {"default", "prior embedded", "file"}
 
 
 def test_the_defaults_are_what_the_command_line_uses(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["config", "--method", "sds", "--prompt", "a red armchair"]) == cli.DONE
-    assert settings.merge(TrainConfig(), yaml.safe_load(capsys.readouterr().out), where="config") == GOOD
+    printed = settings.merge(TrainConfig(), yaml.safe_load(capsys.readouterr().out), where="config")
+    asked = replace(presets.load("sds")[0], prompt=GOOD.prompt)
+    assert settings.flatten(printed) == settings.flatten(asked)
     for method in METHODS:
-        assert getattr(presets.load(method)[0], method) == GUIDANCE[method].Settings()
+        assert presets.load(method, family="")[0] == replace(TrainConfig(), method=method)
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_presets_state_only_differences(name: str) -> None:
-    """Those of methods against the defaults, the others against the preset of their method, or of each whose section
-    they hold.
-    """
+    """Against what the embedded prior is run with by their method, or by each whose section they hold."""
     values = yaml_reader.read(presets.shipped(name))
-    mine = [method for method, kind in GUIDANCE.items() if kind.preset == name]
-    for method in mine or {values.get("method", "sds"), *(values.keys() & set(METHODS))}:
-        default = replace(TrainConfig(), method=method) if mine else presets.load(method)[0]
+    for method in {values.get("method", "sds"), *(values.keys() & set(METHODS))}:
+        default = presets.load(method)[0]
         before, after = (settings.flatten(c) for c in (default, settings.merge(default, values, where=name)))
         named = {key for key in _named(values) - {"method"} if key in before}
         assert [key for key in named if before[key] == after[key]] == []
@@ -78,19 +76,25 @@ def test_a_run_holds_the_section_of_its_method_alone(tmp_path: Path) -> None:
 
 
 def test_later_sources_win_and_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.yaml").write_text("steps: 10\nsize: 32\noptim: {means: 1}\n")
-    monkeypatch.setattr(presets, "shipped", lambda name: tmp_path / f"{name}.yaml")
-    monkeypatch.setattr(GUIDANCE["sds"], "preset", "mine")
+    (tmp_path / "below.yaml").write_text(
+        "family: {about: x, told_cameras: true}\nsteps: 5  # a\nsize: 16  # b\noptim: {sh0: 2}  # c\n"
+    )
+    (tmp_path / "mine.yaml").write_text(
+        "family: {about: y, base: below}\nsteps: 10  # d\nsize: 32  # e\noptim: {means: 1}  # ours\n"
+        "of_methods:\n  csd, sds: {seed: 4}  # g\n  vsd: {seed: 5}\n"
+    )
+    monkeypatch.setattr(presets, "shipped", lambda name: tmp_path / f"{name.removeprefix('priors/')}.yaml")
     file = write(tmp_path, "steps: 20\nsds:\n  t_min: 1e-3\ncamera:\n  fill: [0.5, 1]\n")
-    config, origins = presets.load("sds", file=file)
+    config, origins = presets.load("sds", file=file, family="mine")
     assert (config.steps, config.size, config.num_views) == (20, 32, TrainConfig().num_views)
-    assert config.optim.means == 1.0
+    assert (config.optim.means, config.optim.sh0, config.seed) == (1.0, 2.0, 4)
     assert isinstance(config.optim.means, float)
     assert config.sds.t_min == 1e-3
     assert config.camera == replace(CameraConfig(), fill=(0.5, 1.0))
     named = {name: origin for name, origin in origins.items() if origin != "default"}
     assert named == {
-        "steps": "file", "size": "preset", "optim.means": "preset", "sds.t_min": "file", "camera.fill": "file",
+        "steps": "file", "size": "prior mine: e", "optim.means": "prior mine: ours", "optim.sh0": "prior mine: c",
+        "seed": "prior mine: g", "sds.t_min": "file", "camera.fill": "file",
     }  # fmt: skip
 
 

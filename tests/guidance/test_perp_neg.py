@@ -9,9 +9,9 @@ import torch
 
 from splatdistill.guidance.base import deviations, total
 from splatdistill.guidance.methods.sds import SDS, SDSConfig, rescaled
-from splatdistill.guidance.perp_neg import perp_neg_coefficients, view_weights
+from splatdistill.guidance.perp_neg import perp_neg_coefficients, view_shares, view_weights
 from splatdistill.priors.analytic import AnalyticPrior
-from splatdistill.scene.cameras import view_words
+from splatdistill.priors.prompts import SIDES
 from splatdistill.scene.types import Cameras
 from tests.guidance.toys import (
     Counting,
@@ -87,11 +87,23 @@ def janus(prompt: str, seen: Cameras | None):
     return gaussian(look[word] if prompt else 0.0, 0.5)
 
 
+def test_shares_go_from_side_to_side_without_a_jump() -> None:
+    degrees = torch.arange(-180, 181, 1.0)
+    ring = cameras(len(degrees), azimuth=torch.deg2rad(degrees).tolist())
+    shares = view_shares(ring)
+    assert_rounded(lambda: view_shares(ring).sum(0), 1.0)
+    assert shares.min() >= 0 and (shares > 0).sum(0).max() == 2
+    assert_rounded(lambda: view_shares(ring).diff(dim=1).abs().max(), 1 / 90)
+    for place, side in ((180, 0), (90, 1), (270, 1), (0, 2), (360, 2)):  # where one word is all of it
+        assert_rounded(lambda side=side, place=place: view_shares(ring)[side, place], 1.0)
+    above = view_shares(cameras(2, elevation=math.radians(61)))
+    assert above.tolist() == [[0, 0], [0, 0], [0, 0], [1, 1]]
+
+
 def test_sds_asks_for_every_views_own_words_in_one_call() -> None:
     prior = AnalyticPrior(janus, image_size=1)
     counting = Counting(prior)
     ring = cameras(4, azimuth=[0.1, 1.5, 3.0, -1.5])
-    assert view_words(ring) == ["front", "side", "back", "side"]
     z, eps = draw(4, 1, 2, 2), draw(4, 1, 2, 2, seed=1)
     method = SDS(SDSConfig(perp_neg=True, guidance_scale=5.0, weight="one"), prompt="x", group=1, steps=1)
     batch = noisy_batch(z, ring, prior, t=torch.tensor([100, 300, 500, 700]), eps=eps)
@@ -99,9 +111,11 @@ def test_sds_asks_for_every_views_own_words_in_one_call() -> None:
     assert counting.calls == [16]
     assert_sums_to_zero(residual.coef)
     allowed = bound(lambda: assemble(method.residual(batch, prior, step=0)))
-    for i, word in enumerate(view_words(ring)):
-        conditions = [prior.embed(p, None) for p in (f"x, {word} view", "", "x, front view", "x, side view")]
-        alone = prior.predict(batch.xt[i : i + 1], batch.t[i : i + 1], conditions)
+    for i in range(4):
+        conditions = [prior.embed(p, None) for p in ("", *(f"x, {side} view" for side in SIDES))]
+        uncond, *sides = prior.predict(batch.xt[i : i + 1], batch.t[i : i + 1], conditions)
+        mixed = torch.einsum("k,kvchw->vchw", view_shares(ring)[:, i].double(), torch.stack(sides))
+        alone = [mixed, uncond, *sides[:2]]
         expected = row(alone, scale=5.0, weights=view_weights(ring)[:, i : i + 1].double()) - eps[i : i + 1]
         assert_within(assemble(residual)[i : i + 1], expected, allowed[i : i + 1])
 

@@ -18,8 +18,10 @@ from tests.guidance.toys import cameras, draw, gaussian
 RING = cameras(4, azimuth=[0.1, 0.7, 1.5, 3.1])
 
 
-def asked(method: Any, **settings: Any) -> list[str]:
-    """Every prompt that the prior is asked about in one step, in order of appearance."""
+def asked(method: Any, *, told: tuple[bool, bool] = (False, True), **settings: Any) -> list[str]:
+    """Every prompt that the prior is asked about in one step, in order of appearance. told: whether it can be told the
+    camera of a view on its own, and those of a group.
+    """
     seen: list[str] = []
 
     def scene(prompt: str, cameras: Any) -> Any:
@@ -27,6 +29,7 @@ def asked(method: Any, **settings: Any) -> list[str]:
         return gaussian(0.0, 0.5)
 
     prior = AnalyticPrior(scene, image_size=2)
+    prior.supports_single_view_cameras, prior.knows_cameras = told
     config = merge(TrainConfig(prompt="x", method=method), settings, where="test")
     guidance = make_guidance(config)
     guidance.bind(prior)
@@ -35,12 +38,23 @@ def asked(method: Any, **settings: Any) -> list[str]:
     return list(dict.fromkeys(seen))
 
 
+WORDED = ["x, front view", "x, side view", "x, back view"]
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_sides_are_named_where_the_method_or_the_user_asks(method: str) -> None:
-    worded = ["x, front view", "x, side view", "x, back view"]
-    assert ("x, front view" in asked(method)) is (method in ("vsd", "esd"))
-    assert asked(method, views={"view_dependent_prompts": "on"})[:3] == worded
-    assert asked(method, views={"view_dependent_prompts": "off"})[0] == "x"
+def test_sides_are_named_where_the_prior_cannot_be_told_the_camera_or_the_user_asks(method: str) -> None:
+    alone = method in ("vsd", "esd")
+    for single, together in ((True, True), (False, True), (False, False)):
+        if method == "multiview" and not together:
+            continue
+        worded = not (single if alone else together)
+        assert (asked(method, told=(single, together))[:3] == WORDED) is worded
+        untold = {"camera": {"views_per_group": 1}}
+        assert method == "multiview" or (asked(method, told=(single, together), **untold)[:3] == WORDED) is not single
+    if method != "multiview":
+        assert asked(method, told=(True, True), views={"camera_embedding": False})[:3] == WORDED
+    assert asked(method, views={"view_dependent_prompts": "on"})[:3] == WORDED
+    assert asked(method, told=(False, True), views={"view_dependent_prompts": "off"})[0] == "x"
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "multiview"])
@@ -64,11 +78,9 @@ def test_multiview_insists_on_cameras() -> None:
         asked("multiview", views={"camera_embedding": False})
 
 
-def test_perp_neg_asks_for_words_and_shares_their_thresholds() -> None:
-    assert asked("sds", sds={"perp_neg": True})[0] == "x, front view"
-    # at 0.7 rad (40 degrees) a view is a front view, unless the threshold is narrower
-    narrow = {"views": {"front_deg": 5.0}, "sds": {"perp_neg": True}}
-    assert asked("sds", **narrow)[0] == "x, side view"
+def test_perp_neg_asks_for_every_side_and_knows_which_views_are_from_overhead() -> None:
+    asks = asked("sds", told=(True, True), sds={"perp_neg": True})
+    assert set(asks) == {"", *(f"x, {side} view" for side in ("front", "side", "back", "overhead"))}
     high = cameras(2, azimuth=[0.1, 1.0], elevation=math.radians(50))
     assert view_weights(high).abs().max() > 0.1
     assert view_weights(high, overhead_deg=45.0).eq(0).all()

@@ -90,8 +90,41 @@ def test_text(plain: plain_mvdream.MVDream, prior: DiffusionPrior) -> None:
     tokens = torch.tensor([[49406, *words, 49407, *[0] * 72]])
     with torch.no_grad():
         assert_same(lambda: (prior.embed("A red  chair", None).text, plain.cond_stage_model["model"](tokens)))
-    assert mvdream.make_tokenizer()("")["input_ids"] == [49406, 49407]
     assert isinstance(prior.texts.get(""), Text)
+
+
+# What open_clip 2.7.0 makes of these with ftfy 6.3.1, between its start and its end.
+OPEN_CLIP = {
+    "": [],
+    "highly detailed!": [5302, 12609, 256],
+    "hello!!": [3306, 748],
+    "hello! !": [3306, 256, 256],
+    "!!!": [995],
+    "! a red chair": [256, 320, 736, 4269],
+    'a "red" chair': [320, 257, 736, 257, 4269],
+    "don\u2019t": [847, 713],
+    "don&rsquo;t": [847, 713],
+    "a baker\u2019s \u201csourdough\u201d loaf": [320, 7743, 568, 257, 29921, 257, 18273],
+    "\u2018quoted\u2019 \u201elow\u201c": [262, 27706, 262, 257, 1042, 257],
+    "salt &amp; co": [6611, 261, 1320],
+    "a caf\u00e9": [320, 15304],
+    "a cafe\u0301 table": [320, 15304, 2175],
+    "\ufb01ne": [3797],
+    "\uff46\uff55\uff4c\uff4c": [1476],
+    "na\u00efve\tpiano\nforte": [1097, 35689, 563, 7894, 27367],
+    "A  DSLR photo of a Corgi,  wearing a top hat": [320, 33740, 1125, 539, 320, 31320, 267, 3309, 320, 1253, 3801],
+    "it's 3d, 12 legs": [585, 568, 274, 323, 267, 272, 273, 7072],
+}
+
+
+def test_prompts_are_read_as_open_clip_reads_them() -> None:
+    found = mvdream.make_tokenizer()(list(OPEN_CLIP), max_length=77)
+    for tokens, mask, words in zip(found["input_ids"], found["attention_mask"], OPEN_CLIP.values(), strict=True):
+        read = [49406, *words, 49407]
+        assert tokens.tolist() == [*read, *[0] * (77 - len(read))]
+        assert int(mask.sum()) == len(read)
+    (cut,) = mvdream.make_tokenizer()(["word! " * 90], max_length=77)["input_ids"].tolist()
+    assert (len(cut), cut[:3], cut[-1]) == (77, [49406, 2653, 256], 49407)
 
 
 def test_levels_of_noise_are_those_of_the_file(plain: plain_mvdream.MVDream, prior: DiffusionPrior) -> None:

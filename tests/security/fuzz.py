@@ -79,7 +79,7 @@ def prompts(data: bytes) -> bool:
     path = _path(data, "yaml")
     try:
         file = plan.read(path)
-        plan.jobs(file, method=None, base=lambda method: presets.load(method or "sds")[0])
+        plan.jobs(file, method=None, base=lambda method, _: presets.load(method or "sds")[0])
     except ValueError as error:
         return _refused(error, path)
     return True

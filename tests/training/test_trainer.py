@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from splatdistill import priors
+from splatdistill.config import presets
 from splatdistill.config.schema import (
     METHODS,
     BackgroundConfig,
@@ -54,6 +55,7 @@ SMALL = TrainConfig(
     densify=DensifyConfig(start=0.25, stop=0.8, interval=10, max_splats=260),
     background=BackgroundConfig(white=1.0, gray=0.0),
     sds=SDSConfig(guidance_scale=1.0),
+    optim=presets.load("sds")[0].optim,
     output=OutputConfig(log_every=5, preview_every=20, save_every=15, size=32, frames=4),
 )
 

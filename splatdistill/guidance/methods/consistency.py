@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from splatdistill.config.base import Fraction, MethodConfig, NonNegative, ViewsConfig, Weight
+from splatdistill.config.base import Ends, Fraction, MethodConfig, NonNegative, ViewsConfig, Weight
 from splatdistill.guidance.base import Guidance, assemble, draw_noise, evaluate, noisy_batch, per_view, total
 from splatdistill.guidance.schedules import anneal, weights
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 class ConsistencyConfig(MethodConfig):
     """Consistency Distillation Sampling (Consistent3D)."""
 
-    # By eye on the embedded prior: its shapes are decided at high timesteps, so both begin there, close to each other.
-    # With the paper's fall to 0.1 the object frays, and with its guidance of 8 colours turn pure.
+    clamp: Ends = (2.0, 8.0)
+    """Largest absolute gradient per element at the first and at the last step; 0 0 leaves it alone."""
     weight: Weight = "one"
     """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13) or alpha sigma^2 (fantasia)."""
-    guidance_scale: NonNegative = 3.0
+    guidance_scale: NonNegative = 101.0
     """Classifier-free guidance at the first step, in the diffusers form eps_u + s (eps_c - eps_u)."""
-    guidance_scale_final: NonNegative = 2.0
+    guidance_scale_final: NonNegative = 51.0
     """Classifier-free guidance once annealed."""
     t_min: Fraction = 0.1
     """No timestep lies below this, as a fraction of the schedule."""
     t_max: Fraction = 0.98
     """No timestep lies above this, as a fraction of the schedule."""
-    target: Fraction = 0.85
+    target: Fraction = 0.7
     """Where the lower of the two timesteps starts, as a fraction of the schedule."""
-    target_final: Fraction = 0.4
+    target_final: Fraction = 0.1
     """Where the lower timestep ends, as a fraction of the schedule."""
-    gap: Fraction = 0.05
+    gap: Fraction = 0.1
     """Smallest distance of the two timesteps, as a fraction of the schedule."""
-    gap_range: Fraction = 0.1
+    gap_range: Fraction = 0.2
     """Range of the random part of that distance, as a fraction of the schedule."""
     anneal: Fraction = 1.0
     """Fraction of the steps over which the lower timestep and the guidance fall, 0..1."""
-    schedule: Literal["linear", "sqrt"] = "linear"
+    schedule: Literal["linear", "sqrt"] = "sqrt"
     """How the lower timestep falls: linear, or sqrt (fast, then slow)."""
 
     def check(self, name: str, *, views: ViewsConfig) -> None:
@@ -62,7 +62,6 @@ class Consistency(Guidance[ConsistencyConfig]):
     Settings = ConsistencyConfig
     paper = "Consistent3D, arXiv 2401.09050"
     evaluations = 4
-    preset = "long"
     order = 5
 
     fixed: Tensor | None = None  # eps* [C,h,w], shared by all views and steps

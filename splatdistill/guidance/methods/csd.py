@@ -30,7 +30,6 @@ class CSD(AnnealedGuidance[CSDConfig]):
     Settings = CSDConfig
     paper = "Classifier Score Distillation, arXiv 2310.19415"
     evaluations = 2
-    preset = "long"
     order = 4
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:

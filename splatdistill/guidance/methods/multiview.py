@@ -30,7 +30,7 @@ class MultiViewConfig(AnnealedConfig):
     """Lowest timestep at the first step, from which it falls to t_min; 0 is t_min all along."""
     anneal: Fraction = 0.8
     """Fraction of the steps over which the range moves, 0..1; 0 starts with the final range."""
-    guidance_scale: NonNegative = 4.0
+    guidance_scale: NonNegative = 50.0
     """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
     rescale: Fraction = 0.5
     """Pulls the reconstruction's standard deviation over a group towards the unguided one's, 0..1."""
@@ -42,7 +42,7 @@ class MultiView(AnnealedGuidance[MultiViewConfig]):
     Settings = MultiViewConfig
     paper = "MVDream, arXiv 2308.16512"
     evaluations = 2
-    preset = "long"
+    needs_cameras = True
     order = 6
 
     def bind(self, prior: Prior) -> None:
@@ -50,6 +50,7 @@ class MultiView(AnnealedGuidance[MultiViewConfig]):
             raise ValueError("method: multiview needs a prior with a camera token; this one has none.")
         if not self.views.camera_embedding:
             raise ValueError("views.camera_embedding: multiview tells views apart by their cameras; leave it on.")
+        super().bind(prior)
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         s, amount = self.config.guidance_scale, self.config.rescale

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from splatdistill.config.base import AnnealedConfig, Fraction, NonNegative, ViewsConfig
 from splatdistill.guidance.base import AnnealedGuidance, Term, assemble, deviations, evaluate
-from splatdistill.guidance.perp_neg import NEGATIVE_VIEWS, perp_neg_coefficients, view_weights
+from splatdistill.guidance.perp_neg import NEGATIVE_VIEWS, perp_neg_coefficients, view_shares, view_weights
 from splatdistill.guidance.schedules import weights
-from splatdistill.priors.prompts import seen_from
+from splatdistill.priors.prompts import SIDES, seen_from
 
 if TYPE_CHECKING:
     from splatdistill.priors.base import Prior
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class SDSConfig(AnnealedConfig):
     """Score Distillation Sampling (DreamFusion)."""
 
-    # By eye on the embedded prior: at 7 colours turn pure, at 3 surfaces stay smoother.
-    guidance_scale: NonNegative = 4.5
+    guidance_scale: NonNegative = 100.0
     """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
     rescale: Fraction = 0.0
     """Pulls the guided score's standard deviation towards the conditional one's, 0..1; 0 leaves it alone."""
     perp_neg: bool = False
-    """Perp-Neg: view-dependent prompts, and those of other views as negatives; two more scores per view."""
+    """Perp-Neg: the words of the two nearest sides, mixed, and those of other sides as negatives; two more scores per
+    view.
+    """
 
     def check(self, name: str, *, views: ViewsConfig) -> None:
         super().check(name, views=views)
@@ -43,10 +44,6 @@ class SDS(AnnealedGuidance[SDSConfig]):
     evaluations = 2
     order = 1
 
-    @property
-    def wants_view_dependent_prompts(self) -> bool:
-        return self.config.perp_neg
-
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
         guided = self._guided(batch, prior)
         if self.config.rescale and len(guided) > 1:
@@ -58,13 +55,19 @@ class SDS(AnnealedGuidance[SDSConfig]):
         from splatdistill.utils.device import send
 
         s, cameras = self.config.guidance_scale, batch.cameras
-        cond = self.encode_prompt(prior, self.view_dependent_prompts(cameras), cameras)
-        uncond = self.encode_prompt(prior, self.config.negative_prompt, cameras)
         if not self.config.perp_neg:
+            cond = self.encode_prompt(prior, self.view_dependent_prompts(cameras), cameras)
+            uncond = self.encode_prompt(prior, self.config.negative_prompt, cameras)
             return evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
-        negatives = [self.encode_prompt(prior, seen_from(self.prompt, word), cameras) for word in NEGATIVE_VIEWS]
+        sides = [self.encode_prompt(prior, seen_from(self.prompt, word), cameras) for word in SIDES]
+        shares, weights_of_negatives = (
+            send(of_views(cameras, overhead_deg=self.views.overhead_deg), batch.xt.device)
+            for of_views in (view_shares, view_weights)
+        )
+        cond = sides[0].mixed(sides[1:], shares=shares)
+        uncond = self.encode_prompt(prior, self.config.negative_prompt, cameras)
+        negatives = [sides[SIDES.index(word)] for word in NEGATIVE_VIEWS]
         scores = prior.predict(batch.xt, batch.t, [cond, uncond, *negatives])
-        weights_of_negatives = send(view_weights(cameras, overhead_deg=self.views.overhead_deg), batch.xt.device)
         row = perp_neg_coefficients(scores, scale=s, weights=weights_of_negatives)
         return list(zip(row, scores, strict=True))
 

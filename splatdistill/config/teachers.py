@@ -1,0 +1,85 @@
+"""Families of teachers: the settings that each file of configs/priors holds, with the place where each was published.
+
+A file is settings as any other, and two keys more. `family` says what the teachers are, and which other family the file
+builds on. `of_methods` holds settings that only some methods take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from splatdistill.config import yaml_reader
+
+ABOUT, OF_METHODS = "family", "of_methods"
+Layer = tuple[dict[str, Any], dict[str, str]]
+"""Settings, and dotted name -> source."""
+
+
+@dataclass(frozen=True)
+class TeacherFamily:
+    """name: of its file. about: what its teachers are. told_cameras: whether they can be told where a view is seen
+    from. layers: settings for one method, later ones over earlier ones.
+    """
+
+    name: str
+    about: str
+    told_cameras: bool
+    layers: tuple[Layer, ...]
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Dotted name -> where the value was published, or "ours" and why."""
+        return {name: source for _, sources in self.layers for name, source in sources.items()}
+
+    def refuse(self, method: str, *, needs_cameras: bool) -> None:
+        """ValueError, one sentence, where these teachers cannot teach by a method. needs_cameras: of the method."""
+        if needs_cameras and not self.told_cameras:
+            raise ValueError(
+                f"method: {method} tells views apart by their cameras, and {self.about} cannot be told them; take "
+                "another method, or --prior embedded or mvdream."
+            )
+
+
+def load(path: Path, *, method: str) -> TeacherFamily:
+    """The family of a file, with its settings for a method; the file it builds on lies beside it."""
+    values = yaml_reader.read(path)
+    about = values.pop(ABOUT)
+    below = load(path.with_name(f"{about['base']}.yaml"), method=method) if "base" in about else None
+    made = below or TeacherFamily("", "", told_cameras=False, layers=())
+    layers = [*made.layers, *_layers(values, comments(path), method)]
+    told = about.get("told_cameras", made.told_cameras)
+    return replace(made, name=path.stem, about=about["about"], told_cameras=told, layers=tuple(layers))
+
+
+def _layers(values: dict[str, Any], sources: Mapping[str, str], method: str) -> Iterator[Layer]:
+    """What one file says to every method, then what it says to this one."""
+    special = values.pop(OF_METHODS, {})
+    yield values, {name: source for name, source in sources.items() if not name.startswith(f"{OF_METHODS}.")}
+    for methods, extra in special.items():
+        if method in methods.split(", "):
+            start = f"{OF_METHODS}.{methods}."
+            yield extra, {name.removeprefix(start): s for name, s in sources.items() if name.startswith(start)}
+
+
+@cache
+def comments(path: Path) -> dict[str, str]:
+    """The comment at the end of the line on which each value ends."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+
+    def walk(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            if isinstance(value, yaml.MappingNode):
+                yield from walk(value, f"{name}.")
+            else:
+                line, column = int(value.end_mark.line), int(value.end_mark.column)
+                yield name, lines[line][column:].partition("#")[2].strip()
+
+    return dict(walk(yaml.compose(text, Loader=yaml.SafeLoader), ""))  # pyright: ignore  # as in `yaml_reader`

@@ -1,0 +1,76 @@
+"""Which family of configs/priors a teacher belongs to, told by its small files before any weight is read. No torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from splatdistill.priors.resolve import model_families, peek
+from splatdistill.priors.vocabulary import META_FILE, VOLUMES
+
+LARGEST_512 = 64  # side of the latents of a model of 512 pixels
+
+
+def family_of(prior: str) -> str:
+    """The family of what --prior takes, "" where it cannot be told: a prior of another package, or nothing that is
+    here or on the hub.
+    """
+    from splatdistill.priors import SHIPPED
+
+    if prior == "analytic":
+        return prior
+    path = SHIPPED.get(prior) or Path(prior).expanduser()
+    if os.path.exists(path):  # unlike Path.exists it has an answer for names too long for a path
+        return _of_path(path)
+    known = model_families()
+    listed = {source.partition("@")[0]: facts for facts in known.values() for source in facts["sources"]}
+    if facts := known.get(prior) or listed.get(prior.partition("@")[0]):
+        return _of_facts(facts)
+    if prior.endswith((".pt", ".ckpt", ".safetensors")):
+        return "mvdream"  # the one model that is read from a file
+    with tempfile.TemporaryDirectory(prefix="splatdistill") as folder:
+        found = peek(prior, Path(folder))
+        return _of_path(found) if found else ""
+
+
+def _of_facts(facts: Mapping[str, Any]) -> str:
+    """Of an entry of the list of models."""
+    if facts["what"].startswith("MVDream"):
+        return "mvdream"
+    if facts["predicts"] == "flow":
+        return "flow"
+    if not facts["encoder"]:
+        return "pixel-64"
+    return "latent-512" if facts["image_size"] <= 8 * LARGEST_512 else "latent-1024"
+
+
+def _of_path(path: Path) -> str:
+    if path.is_file():
+        return "mvdream"
+    if (path / META_FILE).is_file():
+        return "known" if (path / VOLUMES).is_file() else "embedded"
+    index = _read(path / "model_index.json")
+    network = _read(path / ("transformer" if "transformer" in index else "unet") / "config.json")
+    if not (index and network):
+        return ""
+    if str(_read(path / "scheduler" / "scheduler_config.json").get("_class_name")).startswith("FlowMatch"):
+        return "flow"
+    if network.get("_class_name") == "MultiViewUNetModel" or network.get("projection_class_embeddings_input_dim") == 16:
+        return "mvdream"
+    if not any(index.get("vae") or ()):
+        return "pixel-64"
+    side = network.get("sample_size")
+    return "latent-512" if isinstance(side, int) and side <= LARGEST_512 else "latent-1024"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A small file of a model, empty where it is none; `priors.load` says what is wrong with it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
