@@ -1,4 +1,4 @@
-"""One call of the embedded prior's UNet, 8 rows in fp32, over the time of its arithmetic at the processor's peak.
+"""One call of the embedded prior's UNet, 4 rows in fp32, over the time of its arithmetic at the processor's peak.
 
 The peak is that of a loop of fused multiply-adds in registers, compiled by the C++ compiler that is found ($CXX or c++)
 for the processor at hand, and measured in the same rounds as the calls. Arithmetic counted: convolutions and linear
@@ -26,10 +26,10 @@ from common import alternate, cell, parser, progress, record, shown, significant
 
 from splatdistill.priors import EMBEDDED
 from splatdistill.priors.compiler import Compiled
-from splatdistill.priors.embedded import MultiViewPrior
 from splatdistill.priors.engine import installed
-from splatdistill.priors.network import NetworkPrior
+from splatdistill.priors.known import KnownPrior
 from splatdistill.priors.packed import PackedUNet, UNetInput, ask
+from splatdistill.priors.unet import UNet
 
 # 12 chains hide the latency of two units with 4 to 5 cycles each; a vector is as wide as the processor's registers.
 SOURCE = """
@@ -58,22 +58,22 @@ LOOPS = 4_000_000
 def main() -> None:
     args = parser(__doc__, threads=1).parse_args()
     torch.set_num_threads(args.threads)
-    prior = MultiViewPrior.load(EMBEDDED, dtype="fp32", engine="torch")
-    question = prior._trial()
-    work = arithmetic(prior, question)
+    prior = KnownPrior.load(EMBEDDED, dtype="fp32", engine="torch")
+    unet, question = prior.refiner.unet, prior.refiner.trial(prior.image_size)
+    work = arithmetic(unet, question)
     spin, flops = compiled_loop()
-    packed = PackedUNet(prior.unet)
+    packed = PackedUNet(unet)
     calls: dict[str, Callable[[], object]] = {
-        "peak": spin, "unet": lambda: ask(prior.unet, question), "torch": lambda: packed(question),
+        "peak": spin, "unet": lambda: ask(unet, question), "torch": lambda: packed(question),
     }  # fmt: skip
     if installed():
         from splatdistill.priors.onnx_engine import OnnxUNet
 
-        other = OnnxUNet(prior.unet)
+        other = OnnxUNet(unet)
         calls["onnx"] = lambda: other(question)
-    code = Compiled(prior.unet)
+    code = Compiled(unet)
     with torch.no_grad():
-        ask(prior.unet, question)  # which also says how many views see each other
+        ask(unet, question)  # which also says how many views see each other
         calls["compile"] = lambda: code(question.sample, question.t, question.text, question.class_labels)
         calls["compile"]()
         samples = alternate(calls, rounds=10 if args.quick else 30)
@@ -94,7 +94,7 @@ def main() -> None:
     write(record("network", cells, quick=args.quick, **facts), args.json)
 
 
-def arithmetic(prior: NetworkPrior, question: UNetInput) -> float:
+def arithmetic(unet: UNet, question: UNetInput) -> float:
     """Floating-point operations of a call: two for each product of its convolutions and linear layers."""
     total = 0.0
 
@@ -102,10 +102,10 @@ def arithmetic(prior: NetworkPrior, question: UNetInput) -> float:
         nonlocal total
         total += 2 * out.numel() * layer.weight[0].numel()
 
-    layers = [x for x in prior.network.modules() if isinstance(x, torch.nn.Conv2d | torch.nn.Linear)]
+    layers = [x for x in unet.modules() if isinstance(x, torch.nn.Conv2d | torch.nn.Linear)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
     with torch.no_grad():
-        ask(prior.network, question)  # type: ignore[arg-type]
+        ask(unet, question)
     for hook in hooks:
         hook.remove()
     return total

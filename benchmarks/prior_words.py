@@ -91,7 +91,7 @@ def main() -> None:
     warnings.simplefilter("ignore", Advice)
     prior = priors.load(args.prior, device=torch.device("cpu"), dtype="fp32")
     assert isinstance(prior, KnownPrior)
-    base, _ = presets.load("sds", family="known")
+    base, _ = presets.load("sds")
     rows, pictures = [], []
     for prompt in PROMPTS:
         try:

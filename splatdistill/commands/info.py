@@ -18,7 +18,7 @@ class Vocab:
     """List the objects and colours that a prior knows."""
 
     prior: str = "embedded"
-    """The teacher: embedded, known, or a folder with a model like one of them."""
+    """The teacher: embedded, or a folder with a model like it."""
     stats: bool = False
     """Count what it knows instead."""
 

@@ -194,7 +194,7 @@ class CommonConfig:
     size: Count = 64
     """Side of the training renders, pixels."""
     prior: str = "embedded"
-    """The teacher: embedded, known (more objects, each a model that it knows), analytic, a folder with a diffusers
+    """The teacher: embedded (what comes with the package), analytic, a folder with a diffusers
     model, MVDream's checkpoint, a family of `splatdistill prior list`, or an id of the Hugging Face hub.
     """
     encoder: str = ""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the vocabulary lies in this package and must come without t
     from splatdistill.priors.resolve import ModelSource
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "prior" / "weights"
-SHIPPED = {"embedded": EMBEDDED, "known": EMBEDDED.with_name("weights_known")}
+SHIPPED = {"embedded": EMBEDDED}
 """Folders of the priors that come with the package, by name."""
 GROUP = "splatdistill.priors"
 Loader = Callable[..., "Prior"]
@@ -32,7 +32,7 @@ def load(
     max_memory: float = 0.0,
     encoder: str = "",
 ) -> Prior:
-    """The prior called `name`: embedded, known, analytic, one of another package, or what `resolve` makes of it: a
+    """The prior called `name`: embedded, analytic, one of another package, or what `resolve` makes of it: a
     folder, a file, a family or an id.
 
     dtype: auto, fp32 or bf16. engine: auto, torch, onnx, cuda-graph or compile, what computes the predictions.

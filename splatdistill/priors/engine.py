@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from splatdistill.io.files import read_cache, write_cache
 from splatdistill.priors import compiler, graph
-from splatdistill.priors.packed import Engine, PackedUNet, UNetInput
+from splatdistill.priors.packed import Engine, PackedUNet, UNetInput, ask, twin
 from splatdistill.priors.unet import UNet
 from splatdistill.utils.cpu import processor
 
@@ -96,6 +96,23 @@ def compiled(name: str, prior: NetworkPrior) -> compiler.Compiled | None:
             "allow more, or take torch."
         )
     return compiler.Compiled(prior.network)
+
+
+class GraphedUNet:
+    """A UNet whose calls are replayed as CUDA graphs, by shape; its parameters are those of the original."""
+
+    name = graph.NAME
+
+    def __init__(self, unet: UNet, graphs: graph.Graphs) -> None:
+        self._unet, self._graphs = twin(unet), graphs
+
+    def __call__(self, inputs: UNetInput) -> Tensor:
+        """The answer [R,C,h,w]."""
+        tensors = inputs.sample, inputs.t, inputs.text, inputs.class_labels
+        return self._graphs.run(self._ask, *tensors, num_views=inputs.num_views, joint_rows=inputs.joint_rows)
+
+    def _ask(self, sample: Tensor, t: Tensor, text: Tensor, labels: Tensor, **views: int) -> Tensor:
+        return ask(self._unet, UNetInput(sample, t, text, labels, **views))
 
 
 def installed() -> bool:

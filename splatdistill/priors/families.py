@@ -52,7 +52,7 @@ def _of_path(path: Path) -> str:
     if path.is_file():
         return "mvdream"
     if (path / META_FILE).is_file():
-        return "known" if (path / VOLUMES).is_file() else "embedded"
+        return "embedded" if (path / VOLUMES).is_file() else "pretrained"
     index = _read(path / "model_index.json")
     network = _read(path / ("transformer" if "transformer" in index else "unet") / "config.json")
     if not (index and network):

@@ -120,7 +120,10 @@ class KnownPrior:
         refiner.to(device).eval().requires_grad_(False)
         for size in (meta["image_size"], 2 * meta["image_size"]) if refiner.fine else (meta["image_size"],):
             with refiner.layers_for(size):
-                if found := engines.pick(engine, refiner.unet, dtype=dtype, trial=refiner.trial(size)):
+                found = engines.pick(engine, refiner.unet, dtype=dtype, trial=refiner.trial(size))
+                if graphs := engines.graphs(engine, torch.device(device)):
+                    found = engines.GraphedUNet(refiner.unet, graphs)
+                if found:
                     refiner.engines[refiner.patch_of(size)] = found
         return cls(
             refiner, instances=instances, anything=anything, schedule=schedule, meta=meta, dtype=dtype,

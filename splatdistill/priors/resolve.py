@@ -50,7 +50,7 @@ def resolve(name: str) -> ModelSource:
     sources = known[name]["sources"] if name in known else [name]
     if name not in known and not _ID.fullmatch(name):
         raise ValueError(
-            f"prior: there is no prior or folder called {name!r}; use embedded, known, analytic, a family of "
+            f"prior: there is no prior or folder called {name!r}; use embedded, analytic, a family of "
             "`splatdistill prior list`, a diffusers folder, or an id of the Hugging Face hub."
         )
     if name.startswith((".", "/", "~")):

@@ -19,11 +19,11 @@ from splatdistill.config.schema import METHODS
 
 SNAPSHOT = Path(__file__).with_name("families.txt")
 PRIORS = {
-    "embedded": "embedded", "known": "known", "analytic": "analytic", "sd21-base": "latent-512", "sdxl": "latent-1024",
+    "embedded": "embedded", "analytic": "analytic", "sd21-base": "latent-512", "sdxl": "latent-1024",
     "if": "pixel-64", "mvdream": "mvdream", "sd3": "flow",
 }  # fmt: skip
 WITHOUT_CAMERAS = ("sd21-base", "sdxl", "if", "sd3")
-REAL = [prior for prior in PRIORS if prior not in ("embedded", "known", "analytic")]
+REAL = [prior for prior in PRIORS if prior not in ("embedded", "analytic")]
 # What depends on the teacher, as the issue lists it; of a method whatever it has of the last line.
 OF_THE_TEACHER = {
     "steps", "size", "stages", "num_views", "splats.num_init", "splats.radius", "splats.opacity", "densify.max_splats",
@@ -111,7 +111,7 @@ def test_whatever_depends_on_the_teacher_names_its_source(prior: str, method: st
 
 def test_every_value_of_a_family_says_where_it_is_from() -> None:
     for path in presets.shipped("priors/embedded").parent.glob("*.yaml"):
-        assert path.stem in PRIORS.values()
+        assert path.stem in {*PRIORS.values(), "pretrained"}
         named = {name for name in settings.keys(yaml_reader.read(path)) if not name.startswith("family.")}
         found = teachers.comments(path)
         assert {name for name in named if not found[name]} == set(), path.name
@@ -123,7 +123,7 @@ def test_a_run_of_every_family_has_settings_that_a_run_can_have(prior: str, meth
     config = settings.merge(config, {"prompt": "x", "prior": prior}, where="test")
     assert validation.validate(config) == []
     *_, (_, last) = settings.stages(config)
-    native = {"embedded": 64, "known": 64, "analytic": 64, "if": 64, "mvdream": 256, "sdxl": 1024}
+    native = {"embedded": 64, "analytic": 64, "if": 64, "mvdream": 256, "sdxl": 1024}
     assert last.size == native.get(prior, 512)
 
 

@@ -37,7 +37,6 @@ def test_the_wheel_is_complete(wheel):
     presets = {f"splatdistill/{p}" for p in sources if p.parts[0] == "configs"}
     folders = (
         "splatdistill/embedded/prior/weights",
-        "splatdistill/embedded/prior/weights_known",
         "splatdistill/embedded/judge/weights",
     )
     weights = {str(p) for p in sources if any(p.is_relative_to(folder) for folder in folders)}

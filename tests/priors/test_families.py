@@ -49,9 +49,9 @@ def test_names_ids_and_files(tmp_path: Path) -> None:
         assert {family_of(x) for x in (name, *known[name]["sources"])} == {family}
     assert all(presets.shipped(f"priors/{family_of(name)}").is_file() for name in known)
     assert {name: family_of(name) for name in (*SHIPPED, "analytic")} == {
-        "embedded": "embedded", "known": "known", "analytic": "analytic",
+        "embedded": "embedded", "analytic": "analytic",
     }  # fmt: skip
-    assert family_of(str(SHIPPED["known"])) == "known"
+    assert family_of(str(SHIPPED["embedded"])) == "embedded"
     (tmp_path / "mvdream.safetensors").touch()
     assert family_of(str(tmp_path / "mvdream.safetensors")) == "mvdream"
 

@@ -15,8 +15,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def known() -> KnownPrior:
-    prior = priors.load("known", device=CPU, dtype="fp32")
-    assert isinstance(prior, KnownPrior) and prior.origin == "known"
+    prior = priors.load("embedded", device=CPU, dtype="fp32")
+    assert isinstance(prior, KnownPrior) and prior.origin == "embedded"
     return prior
 
 
@@ -61,7 +61,7 @@ def test_a_colour_of_the_prompt_shows(known, prompt, colour):
 
 
 def test_the_command_line_finds_it_and_its_settings(capsys):
-    assert cli.main(["vocab", "--prior", "known", "--stats"]) == cli.DONE
+    assert cli.main(["vocab", "--stats"]) == cli.DONE
     assert "1906" in capsys.readouterr().out
-    assert cli.main(["config", "--prior", "known", "--prompt", "an owl"]) == cli.DONE
+    assert cli.main(["config", "--prompt", "an owl"]) == cli.DONE
     assert "guidance_scale: 1.0  # prior" in capsys.readouterr().out

@@ -82,7 +82,7 @@ def test_no_colour_is_offered_for_an_object(vocabulary):
 def test_three_are_offered_the_nearest_first():
     shipped = Vocabulary.load(EMBEDDED)
     offered = shipped.near("jeep")
-    assert 1 < len(offered) <= 3 and {"truck", "car"} >= {offered[0]} and len(set(offered)) == len(offered)
+    assert 1 < len(offered) <= 3 and offered[0] in {"suv", "truck", "car"} and len(set(offered)) == len(offered)
     assert ", ".join(offered) in str(shipped.refusal("a red jeep with blue wheels"))
 
 
@@ -93,7 +93,7 @@ def test_a_part_and_a_colour_without_one_are_told(vocabulary):
 
 def test_what_is_known_is_counted(vocabulary):
     shipped = Vocabulary.load(EMBEDDED).stats()
-    assert shipped["objects"] == shipped["models"] == 40 and shipped["objects with several models"] == 0
+    assert (shipped["objects"], shipped["models"], shipped["objects with several models"]) == (697, 1906, 351)
     several = dataclasses.replace(vocabulary, models={"sofa": 3, "car": 2}).stats()
     assert (several["objects with several models"], several["models"]) == (2, 9)
 
@@ -107,9 +107,9 @@ def test_known_nouns_stand_for_themselves_in_the_table():
 @pytest.mark.parametrize(
     ("word", "likely"),
     [
-        ("stallion", {"horse"}), ("zebra", {"horse"}), ("wolf", {"dog"}), ("jeep", {"truck", "car"}),
-        ("taxi", {"truck", "car"}), ("helicopter", {"biplane"}), ("violin", {"guitar"}), ("yacht", {"boat"}),
-        ("canoe", {"boat"}), ("kettle", {"teapot", "mug"}), ("stool", {"chair"}), ("sandwich", {"hamburger"}),
+        ("stallion", {"horse"}), ("limousine", {"car"}), ("sedan", {"suv", "car"}), ("jeep", {"suv", "truck", "car"}),
+        ("ferry", {"boat"}), ("helicopter", {"airplane", "biplane"}), ("violin", {"guitar"}), ("yacht", {"boat"}),
+        ("canoe", {"boat"}), ("goose", {"duck"}), ("cottage", {"house"}), ("wagon", {"cart"}),
     ],
 )  # fmt: skip
 def test_the_table_knows_what_is_like_what(word, likely):
