@@ -145,16 +145,17 @@ def parse_settings(
     method, prior: overrule the flags. defaults: what to call their source in errors, and settings that lie over the
     files and under the flags. Returns the parsed flags, the settings among them, and where each setting came from.
     """
+    from splatdistill.priors.families import family_of  # NumPy loads here only
+
     asked = sources(args)
-    if asked.resume is not None and kind is Train:
-        base = Run(asked.resume).settings()
+    resumed = asked.resume is not None and kind is Train
+    if resumed:
+        base = Run(asked.resume or Path()).settings()
         origins = dict.fromkeys(settings.flatten(base), "run")
         if asked.config is not None:
             base = settings.merge(base, yaml_reader.read(presets.find(asked.config)), where=str(asked.config))
     else:
         values = yaml_reader.read(presets.find(asked.config)) if asked.config is not None else {}
-        from splatdistill.priors.families import family_of  # NumPy loads here only
-
         teacher = prior or asked.prior or defaults[1].get("prior") or values.get("prior") or TrainConfig.prior
         family = family_of(teacher) if isinstance(teacher, str) else ""  # `merge` says what else it may be
         base, origins = presets.load(
@@ -162,6 +163,7 @@ def parse_settings(
         )
     named = settings.keys(defaults[1])
     base = settings.merge(presets.without_stages(base, named, origins), defaults[1], where=defaults[0])
+    base = base if resumed else presets.with_stage_families(base, family_of)
     _refuse_foreign(args, base.method, fixed=settings.file_only(base))
     only = _for_method(kind, base.method)
     flags = parse(only, args, verb=verb, default=only(**vars(base)))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from splatdistill.config import teachers
 from splatdistill.config.schema import GUIDANCE, METHODS, TrainConfig
-from splatdistill.config.settings import Origins, flatten, keys, merge, shown, without
+from splatdistill.config.settings import Origins, flatten, keys, laid_over, merge, methods_of, shown, without
 from splatdistill.config.yaml_reader import read
+
+OF_A_STAGE = ("size", "views")
+"""What a stage takes from the family of its own prior, beside the settings of the method."""
 
 
 def load(method: str, *, file: Path | None = None, family: str = "embedded") -> tuple[TrainConfig, Origins]:
@@ -33,10 +37,11 @@ def load(method: str, *, file: Path | None = None, family: str = "embedded") -> 
     values = read(path)
     if values.get("method", method) != method:
         raise ValueError(f"{path}: its method is {shown(values['method'])}, but {method!r} was asked for.")
-    if foreign := [name for name in METHODS if name in values and name != method and "method" in values]:
-        raise ValueError(f"{path}: --method {method} does not read {foreign[0]!r}.")
     named = keys(values)
     config = merge(without_stages(config, named, origins), values, where=str(path))
+    if foreign := [name for name in METHODS if name in values and name not in methods_of(config)]:
+        if "method" in values:
+            raise ValueError(f"{path}: --method {method} does not read {foreign[0]!r}.")
     return config, origins | {name: "file" for name in named if name in origins}
 
 
@@ -54,6 +59,23 @@ def with_family(config: TrainConfig, family: teachers.TeacherFamily, origins: Or
     known = {name: f"prior {family.name}: {source}" for name, source in family.sources.items() if name in origins}
     origins.update(known)
     return config
+
+
+def with_stage_families(config: TrainConfig, family_of: Callable[[str], str]) -> TrainConfig:
+    """`config` whose stages with another prior hold what the family of that prior says to the method, under their own
+    settings. family_of: a prior's. ValueError, one sentence, where a teacher cannot teach by the method.
+    """
+    stages: list[dict[str, Any]] = []
+    method = config.method
+    for stage in config.stages:
+        before, method = method, str(stage.get("method", method))
+        family = family_of(str(stage["prior"])) if "prior" in stage and method in METHODS else ""
+        for values, _ in reversed(find_family(family, method).layers if family else ()):
+            own = {key: value for key, value in values.items() if key in (*OF_A_STAGE, method)}
+            learned = GUIDANCE[method].learned if method == before else ()  # what is learned, a stage cannot change
+            stage = laid_over(without(own, {f"{method}.{name}" for name in learned}), stage)
+        stages.append(stage)
+    return replace(config, stages=tuple(stages))
 
 
 def without_stages(config: TrainConfig, named: Iterable[str], origins: Origins) -> TrainConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 from tyro.conf import Fixed
 
 from splatdistill.config.base import Count, FileOnly, Fraction, NonNegative, Positive, ViewsConfig, Whole
@@ -38,6 +38,8 @@ class CameraConfig:
     """Narrowest and widest vertical field of view, degrees."""
     fill: tuple[Fill, Fill] = (0.82, 0.92)
     """How much of the frame the object's bounding sphere fills, 0..1."""
+    zoom: FileOnly[Annotated[float, Ge(1)]] = 1.0
+    """How much longer the focal length is at the same distance: the object grows in the frame, and beyond it."""
     object_radius: FileOnly[Positive] = 1.0
     """Radius of the object's bounding sphere, world units."""
     views_per_group: Count = 4

@@ -20,7 +20,8 @@ Origins = dict[str, str]
 """Dotted field name -> default, "prior FAMILY: SOURCE", file or flag."""
 
 _MAY_CHANGE = {
-    "size", "num_views", "prior", "camera", "optim", "densify", "background", "light", "views", "regularize", *METHODS,
+    "size", "num_views", "method", "prior", "camera", "optim", "densify", "background", "light", "views", "regularize",
+    *METHODS,
 }  # fmt: skip  # by a stage
 _FILE_ONLY = typing.get_args(FileOnly[int])[1]
 
@@ -106,7 +107,8 @@ def _convert(value: Any, hint: Any, *, name: str) -> Any:
 def stages(config: TrainConfig) -> list[tuple[int, TrainConfig]]:
     """First step and settings of each stage, in order; the first begins at step 0. Each builds on the one before.
 
-    ValueError, one sentence, for a stage that starts too early or changes what a run keeps to its end.
+    ValueError, one sentence, for a stage that starts too early or changes what a run keeps to its end. A method that
+    begins at a stage learns from there on.
     """
     found, start = [(0, config)], 0.0
     for stage in config.stages:
@@ -115,28 +117,55 @@ def stages(config: TrainConfig) -> list[tuple[int, TrainConfig]]:
             raise ValueError(f"stages: start must be above {start:g} and below 1 here; it is {shown(later)}.")
         start = float(later)
         values = {key: value for key, value in stage.items() if key != "start"}
-        for name in keys(values):
-            section, _, last = name.partition(".")
-            known = section in field_types(TrainConfig())
-            if (known and section not in _MAY_CHANGE) or (section in METHODS and last in GUIDANCE[section].learned):
-                raise ValueError(f"stages: {name} cannot change on the way.")
-            if section in METHODS and section != config.method:
-                raise ValueError(f"stages: --method {config.method} does not read {name}.")
-            if section == "prior" and GUIDANCE[config.method].learned:
-                raise ValueError(f"stages: prior cannot change on the way, because {config.method} learns on it.")
-        found.append((round(start * config.steps), merge(found[-1][1], values, where="stages")))
+        before = found[-1][1]
+        _check_stage(values, before.method)
+        after = merge(before, values, where="stages")
+        if particles(after) != particles(before):
+            raise ValueError(f"stages: {after.method} must have {particles(before)} particles, as the stage before.")
+        found.append((round(start * config.steps), after))
     return found
 
 
+def _check_stage(values: Mapping[str, Any], before: str) -> None:
+    """ValueError for settings that no stage may change, or that another method reads. before: the method until then."""
+    method = values.get("method", before)
+    if method not in METHODS:
+        raise ValueError(f"stages: method must be one of {', '.join(METHODS)}; it is {shown(method)}.")
+    goes_on = method == before
+    for name in keys(values):
+        section, _, last = name.partition(".")
+        known = section in field_types(TrainConfig())
+        learned = section in METHODS and last in GUIDANCE[section].learned
+        if (known and section not in _MAY_CHANGE) or (learned and goes_on):
+            raise ValueError(f"stages: {name} cannot change on the way.")
+        if section in METHODS and section != method:
+            raise ValueError(f"stages: --method {method} does not read {name}.")
+        if section == "prior" and goes_on and GUIDANCE[method].learned:
+            raise ValueError(f"stages: prior cannot change on the way, because {method} learns on it.")
+
+
+def particles(config: TrainConfig) -> int:
+    """Objects that the method makes at once."""
+    return getattr(getattr(config, config.method), "particles", 1)
+
+
+def methods_of(config: TrainConfig) -> set[str]:
+    """The method of a run, and those of its stages."""
+    return {config.method, *(str(stage["method"]) for stage in config.stages if "method" in stage)}
+
+
 def flatten(config: TrainConfig) -> dict[str, Any]:
-    """Dotted name -> value of every setting that the run reads, in order: other methods' sections are left out."""
+    """Dotted name -> value of every setting that the run reads, in order: sections of methods that neither it nor a
+    stage has are left out.
+    """
     return {name: value for name, _, value in walk(config)}
 
 
 def walk(config: TrainConfig) -> Iterator[tuple[str, Any, Any]]:
     """The same as (dotted name, type with its metadata, value)."""
+    read = methods_of(config)
     for name, hint, value in _fields(config):
-        if is_dataclass(value) and (name not in METHODS or name == config.method):
+        if is_dataclass(value) and (name not in METHODS or name in read):
             yield from ((f"{name}.{key}", *rest) for key, *rest in _fields(value))
         elif not is_dataclass(value):
             yield name, hint, value
@@ -188,6 +217,16 @@ def keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     for key, value in values.items():
         out += keys(value, f"{prefix}{key}.") if is_mapping(value) else [f"{prefix}{key}"]
     return out
+
+
+def laid_over(below: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested `values` over those `below`."""
+    found = {**below, **values}
+    for key, value in values.items():
+        lower = below.get(key)
+        if is_mapping(lower) and is_mapping(value):
+            found[key] = laid_over(lower, value)
+    return found
 
 
 def without(values: Mapping[str, Any], names: Container[str], *, prefix: str = "") -> dict[str, Any]:

@@ -36,7 +36,7 @@ def about_cameras(folder: Path, camera: CameraConfig, *, grouped: bool) -> list[
     seen = {"elevation_deg": "elevation_deg_rare", "fovy_deg": "fovy_deg", "fill": "fill"}
     found = []
     for name, key in seen.items():
-        low, high = getattr(camera, name)
+        low, high = (x * camera.zoom if name == "fill" else x for x in getattr(camera, name))
         if key in trained and not (trained[key][0] <= low and high <= trained[key][1]):
             first, last = trained[key]
             found.append(

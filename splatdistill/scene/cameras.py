@@ -73,6 +73,8 @@ def sample(config: CameraConfig, *, num_views: int, size: int, generator: torch.
     # The object keeps its size in the image whatever the field of view: the unit sphere scaled by `fill` touches the
     # frame.
     radius = config.object_radius / (torch.sin(0.5 * fovy) * fill)
+    if config.zoom != 1:  # as Magic3D looks closer in its second stage
+        fovy = 2 * torch.atan(torch.tan(0.5 * fovy) / config.zoom)
     azimuth = start[:, None] + 2 * math.pi / group * torch.arange(group)
     azimuth = torch.remainder(azimuth + math.pi, 2 * math.pi) - math.pi
 

@@ -161,11 +161,14 @@ class Trainer:
         stage = [config for first, config in self.stages if first <= step][-1]
         if stage is self.stage:
             return
-        if stage.prior != self.stage.prior:
+        before, self.stage = self.stage, stage
+        if stage.prior != before.prior:
             self.prior = ProfiledPrior(self.priors[stage.prior], self.prior.stopwatch)
-            self.guidance.bind(self.prior)
-        self.stage = stage
+        if stage.method != before.method:
+            self.guidance = make_guidance(stage, ranks=self.ranks)
         retune(self.guidance, stage)
+        if (stage.prior, stage.method) != (before.prior, before.method):
+            self.guidance.bind(self.prior)
         for particle in self.particles:
             particle.enter(self.learning)
 

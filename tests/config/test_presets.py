@@ -12,7 +12,7 @@ from splatdistill import cli
 from splatdistill.config import presets, settings, validation, yaml_reader
 from splatdistill.config.schema import METHODS, CameraConfig, DensifyConfig, TrainConfig
 
-RECIPES = ("dreamfusion", "magic3d", "prolificdreamer")  # they name their method
+RECIPES = ("dreamfusion", "magic3d", "magic3d-if-sd", "prolificdreamer")  # they name their method
 GOOD = TrainConfig(prompt="a red armchair")
 
 

@@ -106,6 +106,29 @@ def test_light_changes_the_run_from_its_start_on() -> None:
         assert torch.equal(first, second) is same
 
 
+@pytest.mark.parametrize("at", [7, 10, 11])
+@pytest.mark.parametrize("first", ["sds", "esd"])
+def test_a_method_may_follow_another_and_stopping_changes_no_bit(tmp_path: Path, at: int, first: str) -> None:
+    """SDS then VSD, as ProlificDreamer refines, and ESD then CSD; the second one's prior is another where it learns."""
+    second = {"sds": "vsd", "esd": "csd"}[first]
+    own = {"guidance_scale": 2.0, "lora_lr": 1e-2} if second == "vsd" else {"t_max": 0.6}
+    stage = {"start": 0.5, "method": second, second: own, "prior": "fine", "size": 32}
+    config = replace(SMALL, method=first, stages=(stage,))
+    validation.validate(config)
+    trainer = advance(make(config, kind=LinearPrior), to=10)
+    assert type(trainer.guidance).__name__.lower() == first
+    advance(trainer, to=20)
+    assert type(trainer.guidance).__name__.lower() == second
+    assert all(getattr(trainer.guidance.config, name) == value for name, value in own.items())
+    whole = state(trainer, tmp_path / "whole")
+    advance(make(config, kind=LinearPrior), to=at).save(tmp_path / "part")
+    again = make(config, kind=LinearPrior)
+    again.restore(*checkpoint.load(tmp_path / "part"))
+    parts = state(advance(again, to=20), tmp_path / "end")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
 @pytest.mark.parametrize("config", [SMALL, LIT])
 @pytest.mark.parametrize("at", [7, 10, 11, 15, 17])
 def test_stopping_before_at_or_after_a_switch_changes_no_bit(tmp_path: Path, at: int, config: TrainConfig) -> None:
@@ -144,6 +167,15 @@ def test_what_a_method_has_learned_lives_through_a_switch() -> None:
         ("sds", [{"start": 0.5, "num_views": 6}], "stages: num_views must be a multiple of camera.views_per_group"),
         ("vsd", [{"start": 0.5, "vsd": {"particles": 2}}], "stages: vsd.particles cannot change on the way."),
         ("vsd", [{"start": 0.5, "prior": "x"}], "stages: prior cannot change on the way, because vsd learns on it."),
+        ("sds", [{"start": 0.5, "method": "sdx"}], "stages: method must be one of sds, vsd"),
+        ("sds", [{"start": 0.5, "method": "vsd", "sds": {"t_min": 0.1}}], "--method vsd does not read sds.t_min."),
+        (
+            "sds",
+            [{"start": 0.5, "method": "vsd", "vsd": {"particles": 2}}],
+            "vsd must have 1 particles, as the",
+        ),
+        ("sds", [{"start": 0.2, "method": "vsd"}, {"start": 0.5, "vsd": {"lora_rank": 2}}], "vsd.lora_rank cannot"),
+        ("sds", [{"start": 0.2, "method": "vsd"}, {"start": 0.5, "prior": "x"}], "prior cannot change on the way"),
         ("sds", 3, "stages must be a list of settings as 'key: value'; it is 3."),
         ("sds", ["size"], "stages must be a list of settings as 'key: value'; it is ['size']."),
     ],
