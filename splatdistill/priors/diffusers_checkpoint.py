@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel
+from transformers import AutoTokenizer, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from splatdistill.priors.text_encoders import TextEncoder, fingerprint
 
 INDEX = "model_index.json"
-_ENCODERS: dict[str, Any] = {
-    "CLIPTextModel": CLIPTextModel,
-    "CLIPTextModelWithProjection": CLIPTextModelWithProjection,
-    "T5EncoderModel": T5EncoderModel,
-}
+_CLIP = ("CLIPTextModel", "CLIPTextModelWithProjection")
+_ENCODERS = (
+    *_CLIP,
+    "T5EncoderModel",
+    "Qwen3Model",
+    "Qwen3ForCausalLM",
+    "Gemma2Model",
+    "Qwen2_5_VLForConditionalGeneration",
+)
 _BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
@@ -98,16 +103,16 @@ class DiffusersCheckpoint:
         return model.eval().requires_grad_(False)
 
     def load_text_encoder(self, part: str, *, device: torch.device, dtype: str) -> TextEncoder:
-        """A text encoder with its tokenizer. T5 runs in `dtype`, the others are small and run in fp32."""
+        """A text encoder with its tokenizer. CLIP is small and runs in fp32, the others in `dtype`."""
         transformers_logging.disable_progress_bar()
         name = self.parts[part]
         if name not in _ENCODERS:
             raise ValueError(f"prior: {self.root / part} is a {name}; {', '.join(_ENCODERS)} are known.")
         twin = all(".fp16" in path.name for path in self.check(part))
-        kind = torch.bfloat16 if name == "T5EncoderModel" and dtype == "bf16" else torch.float32
+        kind = torch.bfloat16 if name not in _CLIP and dtype == "bf16" else torch.float32
         tokenizer_folder = self.root / part.replace("text_encoder", "tokenizer")
         try:
-            model = _ENCODERS[name].from_pretrained(
+            model = getattr(transformers, name).from_pretrained(
                 self.root,
                 subfolder=part,
                 dtype=kind,
@@ -115,7 +120,7 @@ class DiffusersCheckpoint:
                 local_files_only=True,
                 use_safetensors=True,
             )
-            reader: Any = AutoTokenizer if name == "T5EncoderModel" else CLIPTokenizer
+            reader: Any = CLIPTokenizer if name in _CLIP else AutoTokenizer
             if not tokenizer_folder.is_dir():
                 raise ValueError(f"it has no folder {tokenizer_folder.name}")
             tokenizer = reader.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=False)

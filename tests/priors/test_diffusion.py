@@ -330,7 +330,10 @@ UNET = "unet/config.json"
         (no_text, r"copy is not whole: it has no text_encoder/config\.json; download it again"),
         (cut, r"unet in .*copy cannot be loaded: "),
         (not_json, r"unet/config\.json cannot be read as JSON"),
-        (spoil_nothing_but(UNET, _class_name="UNet3DConditionModel"), "holds a UNet3DConditionModel, which does not"),
+        (
+            spoil_nothing_but(UNET, _class_name="UNet3DConditionModel"),
+            r"holds UNet3DConditionModel \(a UNet of videos\) for StableDiffusionPipeline, which this version does not",
+        ),
         (spoil_nothing_but(UNET, in_channels=7), "takes 7 channels where a picture has 4: it upscales"),
         (spoil_nothing_but(UNET, num_class_embeds=1000), "wants a noise level or a class: it upscales"),
         (spoil_nothing_but(UNET, sample_size=[8, 16]), r"was made for pictures of \[8, 16\]; only square ones"),
