@@ -136,8 +136,9 @@ def _load_own(
 
 
 def _load_diffusion(source: ModelSource, *, encoder: str, **settings: Any) -> LatentPrior:
+    from splatdistill.priors import recognise
     from splatdistill.priors.diffusion import DiffusionPrior
-    from splatdistill.priors.vocabulary import META_FILE
+    from splatdistill.priors.resolve import INDEX
 
     if encoder:
         from splatdistill.priors.resolve import resolve_encoder
@@ -146,11 +147,10 @@ def _load_diffusion(source: ModelSource, *, encoder: str, **settings: Any) -> La
         settings["tiny"] = TinyEncoder.read(resolve_encoder(encoder))
     path = source.path
     if path.is_file():
+        recognise.refuse_file(path)
         return DiffusionPrior.load_mvdream(source, **settings)
-    if not (path / "model_index.json").is_file():
-        raise ValueError(
-            f"No prior in {path}: it has neither {META_FILE} nor model_index.json; name a diffusers model's folder."
-        )
+    if not (path / INDEX).is_file():
+        raise recognise.refuse_folder(path)
     if (path / "transformer").is_dir():
         from splatdistill.priors.transformer import TransformerPrior
 

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from splatdistill.priors.resolve import INDEX
 from splatdistill.priors.text_encoders import TextEncoder, fingerprint
 
-INDEX = "model_index.json"
 _CLIP = ("CLIPTextModel", "CLIPTextModelWithProjection")
 _ENCODERS = (
     *_CLIP,
@@ -27,6 +27,7 @@ _ENCODERS = (
     "Gemma2Model",
     "Qwen2_5_VLForConditionalGeneration",
 )
+_SHARD = re.compile(r"(?P<name>[^.]+(?P<variant>\.\w+)?)-\d{5}-of-(?P<count>\d{5})\.safetensors")
 _BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
@@ -61,6 +62,7 @@ class DiffusersCheckpoint:
         plain = [path for path in files if ".fp16" not in path.name and "non_ema" not in path.name]
         chosen = plain or [path for path in files if ".fp16" in path.name]
         if chosen:
+            self._check_shards(part, chosen)
             return chosen
         others = sorted(path.name for end in ("*.bin", "*.ckpt", "*.pt") for path in (self.root / part).glob(end))
         if others:
@@ -69,6 +71,21 @@ class DiffusersCheckpoint:
                 "copy of the model in safetensors."
             )
         raise ValueError(f"prior: {self.root} is not whole: {part} has no .safetensors file; download it again.")
+
+    def _check_shards(self, part: str, files: list[Path]) -> None:
+        """ValueError where one of the files that weights are split into is missing, or the index of them."""
+        split = {path: match for path in files if (match := _SHARD.fullmatch(path.name))}
+        for match in split.values():
+            wanted = [
+                f"{match['name']}-{i:05}-of-{match['count']}.safetensors" for i in range(1, int(match["count"]) + 1)
+            ]
+            wanted.append(f"{match['name'].split('.')[0]}.safetensors.index{match['variant'] or ''}.json")
+            missing = [name for name in wanted if not (self.root / part / name).is_file()]
+            if missing:
+                raise ValueError(
+                    f"prior: {self.root} is not whole: the weights of its {part} are in {int(match['count'])} files, "
+                    f"and {missing[0]} is missing; download that too."
+                )
 
     def num_parameters(self, *parts: str) -> int:
         """Of those of the parts that are there, counted from the headers of their files."""
