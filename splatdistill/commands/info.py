@@ -53,6 +53,8 @@ class PriorFlags:
     """Most memory in GB that the model may take on a GPU; 0 is all of it."""
     encoder: str = ""
     """With check: what encodes pictures in place of the model's VAE, as --encoder of train."""
+    lora: tuple[str, ...] = ()
+    """With check: LoRAs that are added to the model, as --lora of train."""
     prior_size: int = 0
     """With check: side in pixels of the pictures that the model sees, as --prior-size of train."""
 
@@ -73,7 +75,7 @@ def prior(flags: PriorFlags) -> int:
 
     device = pick_device(flags.device)
     settings: dict[str, Any] = {"dtype": flags.dtype, "max_memory": flags.max_memory, "encoder": flags.encoder}
-    settings |= {"image_size": flags.prior_size}
+    settings |= {"image_size": flags.prior_size, "loras": flags.lora}
     found = check.describe(flags.name, device=device, **settings)
     print_table(found)
     return DONE

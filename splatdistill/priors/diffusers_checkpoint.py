@@ -44,6 +44,11 @@ class DiffusersCheckpoint:
         self.parts: dict[str, str] = {name: value[1] for name, value in named.items() if value[1]}
 
     @property
+    def pipeline(self) -> str:
+        """The class of the pipeline."""
+        return str(self.index.get("_class_name"))
+
+    @property
     def text_encoders(self) -> list[str]:
         """Names of the text encoders."""
         return [name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if name in self.parts]

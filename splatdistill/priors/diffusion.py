@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, Self
 
 import diffusers
@@ -18,9 +19,18 @@ from splatdistill.priors.network import NetworkPrior, Text, UNetPrior, pick_dtyp
 from splatdistill.priors.offload import Estimate, estimate, must_offload
 from splatdistill.priors.resolve import ModelSource
 from splatdistill.priors.schedule import Schedule
-from splatdistill.priors.text_encoders import EncodePrompts, TextCache, encode_clip, encode_sdxl, encode_t5, fingerprint
+from splatdistill.priors.text_encoders import (
+    EncodePrompts,
+    TextCache,
+    TextEncoder,
+    encode_clip,
+    encode_sdxl,
+    encode_t5,
+    fingerprint,
+)
 from splatdistill.priors.tiny_encoder import TinyEncoder, TinyLatentSpace
 from splatdistill.priors.unread import about_unread, refuse_distilled
+from splatdistill.priors.user_loras import UserLoRA, add, add_to_text_encoder
 
 _STAGES = 4  # of a UNet in the original names, which says nothing of them
 
@@ -47,9 +57,11 @@ class LatentPrior(NetworkPrior):
         max_memory: float = 0.0,
         tiny: TinyEncoder | None = None,
         image_size: int = 0,
+        loras: Sequence[UserLoRA] = (),
     ) -> Self:
         """From a diffusers folder. max_memory: GB that the model may take, 0 for all. tiny: what encodes in place of
-        the VAE. image_size: side in pixels of the pictures that it is to see, 0 for the one it was made for.
+        the VAE. image_size: side in pixels of the pictures that it is to see, 0 for the one it was made for. loras:
+        what is added to its weights.
 
         ValueError, one sentence, for a folder that is not whole or holds another kind of model.
         """
@@ -66,17 +78,20 @@ class LatentPrior(NetworkPrior):
         cls.check_schedule(folder, schedule)
         need = read_estimate(folder, cls.part, vae, image_size=side, dtype=dtype, tiny=tiny)
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
-        network = place(cls.load_network(folder, config), device=device, dtype=dtype, offload=offload)
+        network: Any = cls.load_network(folder, config)
+        add(loras, network, pipeline=folder.pipeline, prefix=cls.part)
+        texts = make_texts(folder, encode, device=device, dtype=dtype, loras=loras, network=network, prefix=cls.part)
+        network = place(network, device=device, dtype=dtype, offload=offload)
         return cls(
             network,
             latent_space=make_latent_space(folder, device=device, dtype=dtype, tiny=tiny),
-            texts=make_texts(folder, encode, device=device, dtype=dtype),
+            texts=texts,
             schedule=schedule,
             num_views=cls.views_of(network),
             image_size=side,
             native_size=native,
             dtype=dtype,
-            origin=origin_of(source, tiny),
+            origin=origin_of(source, tiny, loras),
             device=device,
             offloaded=offload,
         )
@@ -178,6 +193,7 @@ class DiffusionPrior(LatentPrior, UNetPrior):
         max_memory: float = 0.0,
         tiny: TinyEncoder | None = None,
         image_size: int = 0,
+        loras: Sequence[UserLoRA] = (),
     ) -> DiffusionPrior:
         """From MVDream's original checkpoint, a file."""
         if image_size % mvdream.STEP:
@@ -185,6 +201,7 @@ class DiffusionPrior(LatentPrior, UNetPrior):
         side = image_size or mvdream.IMAGE_SIZE
         dtype = pick_dtype(dtype, device=str(device))
         parts = mvdream.load(source.path)
+        add(loras, parts.unet, pipeline="StableDiffusionPipeline", prefix="unet")
         if tiny:
             tiny.check(parts.vae.config, prior=str(source.path))
         encoder = tiny.load() if tiny else parts.vae
@@ -207,14 +224,15 @@ class DiffusionPrior(LatentPrior, UNetPrior):
             image_size=side,
             native_size=mvdream.IMAGE_SIZE,
             dtype=dtype,
-            origin=origin_of(source, tiny),
+            origin=origin_of(source, tiny, loras),
             device=device,
             offloaded=offload,
         )
 
 
-def origin_of(source: ModelSource, tiny: TinyEncoder | None) -> str:
-    return f"{source.origin}, encoder {tiny.source.origin}" if tiny else source.origin
+def origin_of(source: ModelSource, tiny: TinyEncoder | None, loras: Sequence[UserLoRA]) -> str:
+    encoder = [f"encoder {tiny.source.origin}"] if tiny else []
+    return ", ".join([source.origin, *encoder, *(f"lora {lora}" for lora in loras)])
 
 
 def read_estimate(
@@ -257,11 +275,30 @@ def encoder_dtype(folder: DiffusersCheckpoint, dtype: str) -> str:
     return "fp32" if folder.config("vae").get("force_upcast") else dtype
 
 
-def make_texts(folder: DiffusersCheckpoint, read: EncodePrompts, *, device: torch.device, dtype: str) -> TextCache:
+def make_texts(
+    folder: DiffusersCheckpoint,
+    read: EncodePrompts,
+    *,
+    device: torch.device,
+    dtype: str,
+    loras: Sequence[UserLoRA] = (),
+    network: Any = None,
+    prefix: str = "",
+) -> TextCache:
+    """loras: for a network in the folder `prefix`, of which some have parts for text encoders too."""
+
+    def load() -> dict[str, TextEncoder]:
+        found = {part: folder.load_text_encoder(part, device=device, dtype=dtype) for part in folder.text_encoders}
+        for part, encoder in found.items():
+            add_to_text_encoder(
+                loras, encoder.model, part=part, pipeline=folder.pipeline, network=network, prefix=prefix
+            )
+        return found
+
     return TextCache(
-        lambda: {part: folder.load_text_encoder(part, device=device, dtype=dtype) for part in folder.text_encoders},
+        load,
         read,
-        key=folder.fingerprint(dtype),
+        key=folder.fingerprint(dtype, *loras, *(fingerprint([lora.source.path]) for lora in loras)),
         device=device,
         empty_is_zero=bool(folder.index.get("force_zeros_for_empty_prompt")),
     )
@@ -290,9 +327,7 @@ def check_unet(folder: DiffusersCheckpoint, config: dict[str, Any], *, channels:
     if kind == "MultiViewUNetModel" and not config.get("ip_dim"):
         return encode_clip
     if kind != "UNet2DConditionModel":
-        raise ValueError(
-            about_unread(str(folder.root), network=str(kind), pipeline=str(folder.index.get("_class_name")))
-        )
+        raise ValueError(about_unread(str(folder.root), network=str(kind), pipeline=folder.pipeline))
     if config["in_channels"] != channels:
         raise ValueError(
             f"prior: the UNet of {folder.root} takes {config['in_channels']} channels where a picture has {channels}: "

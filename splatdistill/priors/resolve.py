@@ -26,6 +26,8 @@ def _weights(folder: str, *, variant: str = "") -> list[str]:
 
 
 _WEIGHTS = tuple(pattern for folder in (*_NAMES, "text_encoder*") for pattern in _weights(folder))
+LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
+"""What diffusers calls the file of a LoRA."""
 ENCODER_WEIGHTS = "diffusion_pytorch_model.safetensors"
 """Of a model that is a folder of its own."""
 
@@ -97,6 +99,35 @@ def resolve_encoder(name: str) -> ModelSource:
         if isinstance(found, ModelSource):
             return found
     raise ValueError(_nowhere(name, path, {name: found}, field="encoder"))
+
+
+def resolve_lora(name: str) -> ModelSource:
+    """What `--lora name` means: a file, a folder with one, or ID[@REVISION][:FILE] on the Hugging Face hub. ValueError
+    as in `resolve`.
+    """
+    path = Path(name).expanduser()
+    if os.path.isfile(path):
+        return ModelSource(path, str(path))
+    if os.path.isdir(path):
+        files = sorted(path.glob("*.safetensors"))
+        if len(files) != 1:
+            raise ValueError(f"lora: {path} has {len(files)} files of safetensors; name the one that is meant.")
+        return ModelSource(files[0], str(path))
+    match = _ID.fullmatch(name)
+    if match is None or name.startswith((".", "/", "~")):
+        raise ValueError(f"lora: there is no file {name!r}; name one, or an id of the Hugging Face hub.")
+    for here in (True, False):
+        found = _fetch(name, here=here, index=LORA_WEIGHTS, patterns=(LORA_WEIGHTS,))
+        if isinstance(found, ModelSource):
+            return found if found.path.is_file() else _lora_in(found, name)
+    raise ValueError(_nowhere(name, path, {name: found}, field="lora"))
+
+
+def _lora_in(found: ModelSource, name: str) -> ModelSource:
+    """The file of a LoRA in a snapshot of the hub."""
+    if not (found.path / LORA_WEIGHTS).is_file():
+        raise ValueError(f"lora: {name} has no {LORA_WEIGHTS}; name its file, as in {name}:FILE.safetensors.")
+    return ModelSource(found.path / LORA_WEIGHTS, found.origin)
 
 
 def is_here(source: str) -> bool:

@@ -91,9 +91,8 @@ def find(folder: DiffusersCheckpoint, config: dict[str, Any]) -> DiT:
     """The row of the transformer in a folder. ValueError, one sentence, for one that is not read or not installed."""
     name = str(config.get("_class_name"))
     kind = DITS.get(name)
-    pipeline = folder.index.get("_class_name")
-    if kind is None or pipeline != kind.pipeline:
-        raise ValueError(about_unread(str(folder.root), network=name, pipeline=str(pipeline)))
+    if kind is None or folder.pipeline != kind.pipeline:
+        raise ValueError(about_unread(str(folder.root), network=name, pipeline=folder.pipeline))
     if not hasattr(diffusers, name) or not hasattr(diffusers, kind.pipeline):
         raise ValueError(
             f"prior: {folder.root} holds {kind.what}, which diffusers {diffusers.__version__} does not have; "

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from splatdistill import ops, priors
 from splatdistill.config.schema import GUIDANCE, METHODS, SplatsConfig, TrainConfig
-from splatdistill.guidance import make_guidance
+from splatdistill.guidance import make_guidance, retune
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.methods.csd import CSDConfig
 from splatdistill.guidance.methods.sds import SDS, SDSConfig
@@ -192,6 +192,16 @@ def test_a_negative_prompt_is_evaluated_once_more(folders: dict[str, Path]) -> N
     with counted(prior) as rows:
         trainer.advance(Silent())  # type: ignore[arg-type]
     assert rows == [3 * 4]
+
+
+def test_the_prompt_stands_in_its_own_negative_prompt() -> None:
+    """At the start and after a stage begins; the settings of the run keep what was written."""
+    config = replace(TINY, sds=SDSConfig(negative_prompt="{prompt}, blurry, {prompt}!"))
+    guidance = make_guidance(config)
+    assert guidance.config.negative_prompt == "a red chair, blurry, a red chair!"
+    retune(guidance, replace(config, sds=SDSConfig(negative_prompt="not {prompt}")))
+    assert guidance.config.negative_prompt == "not a red chair"
+    assert config.sds.negative_prompt == "{prompt}, blurry, {prompt}!"
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "mvdream", "sd3"])
