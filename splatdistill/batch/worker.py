@@ -44,17 +44,15 @@ class Teachers:
         """Drops all priors but those of these names."""
         self._held = {key: prior for key, prior in self._held.items() if key[0] in wanted}
 
-    def __call__(
-        self, name: str, *, device: torch.device, dtype: str, engine: str, max_memory: float, encoder: str = ""
-    ) -> Prior:
-        place = (name, str(device), max_memory, encoder)
+    def __call__(self, name: str, *, device: torch.device, dtype: str, engine: str, **settings: Any) -> Prior:
+        place = (name, str(device), *sorted(settings.items()))
         for (*where, asked, wanted), prior in self._held.items():
             # A resumed run names what auto came to.
             if tuple(where) == place and dtype in (asked, prior.dtype) and engine in (wanted, prior.network_engine):
                 return prior
 
         def load(engine: str) -> Prior:
-            return priors.load(name, device=device, dtype=dtype, engine=engine, max_memory=max_memory, encoder=encoder)
+            return priors.load(name, device=device, dtype=dtype, engine=engine, **settings)
 
         self._held[*place, dtype, engine] = prior = (
             self._settled(load, name, dtype) if engine == "auto" else load(engine)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -53,13 +53,18 @@ class PriorFlags:
     """Most memory in GB that the model may take on a GPU; 0 is all of it."""
     encoder: str = ""
     """With check: what encodes pictures in place of the model's VAE, as --encoder of train."""
+    lora: tuple[str, ...] = ()
+    """With check: LoRAs that are added to the model, as --lora of train."""
+    prior_size: int = 0
+    """With check: side in pixels of the pictures that the model sees, as --prior-size of train."""
 
 
 def prior(flags: PriorFlags) -> int:
     if (flags.action == "check") != bool(flags.name):
         raise ValueError("prior: say `prior list`, or `prior check NAME` with the name of one.")
-    if flags.max_memory < 0:
-        raise ValueError(f"max_memory must not be negative; it is {flags.max_memory:g}.")
+    for field in ("max_memory", "prior_size"):
+        if (value := getattr(flags, field)) < 0:
+            raise ValueError(f"{field} must not be negative; it is {value:g}.")
     from splatdistill.priors import check
 
     if flags.action == "list":
@@ -69,7 +74,8 @@ def prior(flags: PriorFlags) -> int:
     from splatdistill.utils.device import pick_device
 
     device = pick_device(flags.device)
-    settings = {"dtype": flags.dtype, "max_memory": flags.max_memory, "encoder": flags.encoder}
+    settings: dict[str, Any] = {"dtype": flags.dtype, "max_memory": flags.max_memory, "encoder": flags.encoder}
+    settings |= {"image_size": flags.prior_size, "loras": flags.lora}
     found = check.describe(flags.name, device=device, **settings)
     print_table(found)
     return DONE

@@ -57,7 +57,7 @@ class MethodConfig:
     """What every guidance method reads."""
 
     negative_prompt: str = ""
-    """Takes the place of the empty prompt in the unconditional branch."""
+    """Takes the place of the empty prompt in the unconditional branch. In it, {prompt} stands for the prompt."""
     weight: Weight = "sigma2"
     """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13), alpha sigma^2 (fantasia) or 1 + sigma/alpha (flow:
     a flow's own)."""

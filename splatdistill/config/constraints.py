@@ -14,8 +14,8 @@ def check(name: str, hint: Any, value: Any) -> None:
     """ValueError, one sentence that names the field, for a number out of its range. hint: the type of the field, with
     its metadata. Both numbers of a pair have a range each, and the lower one comes first.
     """
-    if isinstance(value, tuple):
-        inner = typing.get_args(_plain(hint))
+    inner = typing.get_args(_plain(hint))
+    if isinstance(value, tuple) and Ellipsis not in inner:
         for part, number in zip(inner, typing.cast("tuple[Any, ...]", value), strict=True):
             check(name, part, number)
         if value[0] > value[1]:

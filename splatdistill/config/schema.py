@@ -204,6 +204,14 @@ class CommonConfig:
     the Hugging Face hub. It must have been made for that VAE, as madebyollin/taesd was for Stable Diffusion 1 and 2:
     the number of channels cannot tell. Empty takes the VAE.
     """
+    lora: tuple[str, ...] = ()
+    """LoRAs that are added to a diffusion model as the prior: each a file of safetensors, or an id of the Hugging Face
+    hub, with :FILE for one of its files, and then :WEIGHT if that is not 1.
+    """
+    prior_size: Whole = 0
+    """Side in pixels of the pictures that a diffusion model as the prior sees; 0 is what it was made for. A smaller one
+    takes less memory and time, and the model may know such pictures less well.
+    """
     prior_instance: Whole = 0
     """Which of the models that a prior of known models has of the object, from 1; 0 leaves that to the seed."""
     prior_mixture: bool = False

@@ -88,6 +88,10 @@ def _convert(value: Any, hint: Any, *, name: str) -> Any:
         if value not in options:
             raise ValueError(f"{name} must be one of {', '.join(options)}; it is {shown(value)}.")
         return value
+    if typing.get_origin(hint) is tuple and Ellipsis in options:
+        if not is_list(value):
+            raise ValueError(f"{name} must be a list; it is {shown(value)}.")
+        return tuple(_convert(item, options[0], name=name) for item in value)
     if typing.get_origin(hint) is tuple:
         if not is_list(value) or len(value) != len(options):
             raise ValueError(f"{name} must be a list of {len(options)} values; it is {shown(value)}.")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # settings import the methods, and come without torch
+    from splatdistill.config.base import MethodConfig
     from splatdistill.config.schema import CameraConfig, TrainConfig
     from splatdistill.guidance.base import Guidance
     from splatdistill.utils.distributed import ProcessGroup
+
+
+PROMPT = "{prompt}"
+"""Stands for the prompt in negative prompts."""
 
 
 def make_guidance(config: TrainConfig, *, ranks: ProcessGroup | None = None) -> Guidance[Any]:
@@ -15,16 +21,22 @@ def make_guidance(config: TrainConfig, *, ranks: ProcessGroup | None = None) -> 
     from splatdistill.config.schema import GUIDANCE
 
     kind: Any = GUIDANCE[config.method]
+    section = _filled(getattr(config, config.method), config.prompt)
     return kind(
-        getattr(config, config.method), prompt=config.prompt, group=group_of(config.method, config.camera),
-        steps=config.steps, seed=config.seed, views=config.views, ranks=ranks,
+        section, prompt=config.prompt, group=group_of(config.method, config.camera), steps=config.steps,
+        seed=config.seed, views=config.views, ranks=ranks,
     )  # fmt: skip
 
 
 def retune(guidance: Guidance[Any], config: TrainConfig) -> None:
     """Puts the settings of another stage in force; what the method has learned stays."""
-    guidance.config, guidance.views = getattr(config, config.method), config.views
+    guidance.config, guidance.views = _filled(getattr(config, config.method), config.prompt), config.views
     guidance.group = group_of(config.method, config.camera)
+
+
+def _filled(settings: MethodConfig, prompt: str) -> MethodConfig:
+    """With the prompt in the place of {prompt} in the negative prompt."""
+    return replace(settings, negative_prompt=settings.negative_prompt.replace(PROMPT, prompt))
 
 
 def group_of(method: str, camera: CameraConfig) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,17 +31,23 @@ def load(
     engine: str = "torch",
     max_memory: float = 0.0,
     encoder: str = "",
+    image_size: int = 0,
+    loras: Sequence[str] = (),
 ) -> Prior:
     """The prior called `name`: embedded, analytic, one of another package, or what `resolve` makes of it: a
     folder, a file, a family or an id.
 
     dtype: auto, fp32 or bf16. engine: auto, torch, onnx, cuda-graph or compile, what computes the predictions.
     max_memory: GB that a model may take, 0 for all. encoder: what takes the place of a VAE, as in `resolve_encoder`.
+    image_size: side in pixels of the pictures that it sees, 0 for what it was made for. loras: FILE|ID[:WEIGHT] of what
+    is added to its weights.
     ValueError, one sentence, when there is no such prior or engine, or its weights are missing, of another kind or too
     large.
     """
     loader = LOADERS.get(name) or _of_another_package(name) or _load_found
-    return loader(name, device=device, dtype=dtype, engine=engine, max_memory=max_memory, encoder=encoder)
+    new = {"image_size": image_size, "loras": loras}
+    asked = {key: value for key, value in new.items() if value}  # other packages may not know them
+    return loader(name, device=device, dtype=dtype, engine=engine, max_memory=max_memory, encoder=encoder, **asked)
 
 
 def offered() -> dict[str, EntryPoint]:
@@ -78,8 +84,8 @@ def _missing(prior: object) -> list[str]:
     return [name for name in wanted if not hasattr(prior, name)]
 
 
-def _load_analytic(name: str, *, engine: str, encoder: str, **_: Any) -> Prior:
-    _refuse_encoder(encoder, name)
+def _load_analytic(name: str, *, engine: str, device: torch.device, dtype: str, **settings: Any) -> Prior:
+    _refuse_diffusion_settings(name, **settings)
     _refuse(engine, name, "onnx", "compile")
     from splatdistill.priors.analytic import AnalyticPrior, beach_ball
 
@@ -92,15 +98,15 @@ def _load_shipped(name: str, **settings: Any) -> Prior:
     return _load_own(name, ModelSource(SHIPPED[name], name), **settings)
 
 
-def _load_found(name: str, *, engine: str, encoder: str, max_memory: float, device: torch.device, dtype: str) -> Prior:
+def _load_found(name: str, *, engine: str, device: torch.device, dtype: str, **settings: Any) -> Prior:
     from splatdistill.priors.resolve import resolve
     from splatdistill.priors.vocabulary import META_FILE
 
     source = resolve(name)
     if (source.path / META_FILE).is_file():
-        return _load_own(name, source, engine=engine, encoder=encoder, device=device, dtype=dtype)
+        return _load_own(name, source, engine=engine, device=device, dtype=dtype, **settings)
     _refuse(engine, name, "onnx")
-    prior = _load_diffusion(source, device=device, dtype=dtype, max_memory=max_memory, encoder=encoder)
+    prior = _load_diffusion(source, device=device, dtype=dtype, **settings)
     from splatdistill.priors import engine as engines
 
     prior.compiled = engines.compiled(engine, prior)
@@ -108,12 +114,12 @@ def _load_found(name: str, *, engine: str, encoder: str, max_memory: float, devi
 
 
 def _load_own(
-    name: str, source: ModelSource, *, engine: str, encoder: str, device: torch.device, dtype: str, **_: Any
+    name: str, source: ModelSource, *, engine: str, device: torch.device, dtype: str, **settings: Any
 ) -> Prior:
     """A prior of the kind that we train."""
     from splatdistill.priors.vocabulary import VOLUMES
 
-    _refuse_encoder(encoder, name)
+    _refuse_diffusion_settings(name, **settings)
     if (source.path / VOLUMES).is_file():
         _refuse(engine, name, "compile")
         from splatdistill.priors.known import KnownPrior
@@ -124,31 +130,41 @@ def _load_own(
     return MultiViewPrior.load(source.path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)
 
 
-def _load_diffusion(source: ModelSource, *, encoder: str, **settings: Any) -> LatentPrior:
+def _load_diffusion(source: ModelSource, *, encoder: str, loras: Sequence[str] = (), **settings: Any) -> LatentPrior:
+    from splatdistill.priors import recognise
     from splatdistill.priors.diffusion import DiffusionPrior
-    from splatdistill.priors.vocabulary import META_FILE
+    from splatdistill.priors.resolve import INDEX
 
     if encoder:
         from splatdistill.priors.resolve import resolve_encoder
         from splatdistill.priors.tiny_encoder import TinyEncoder
 
         settings["tiny"] = TinyEncoder.read(resolve_encoder(encoder))
+    if loras:
+        from splatdistill.priors.user_loras import UserLoRA
+
+        settings["loras"] = [UserLoRA.of(text) for text in loras]
     path = source.path
     if path.is_file():
+        recognise.refuse_file(path)
         return DiffusionPrior.load_mvdream(source, **settings)
-    if not (path / "model_index.json").is_file():
-        raise ValueError(
-            f"No prior in {path}: it has neither {META_FILE} nor model_index.json; name a diffusers model's folder."
-        )
+    if not (path / INDEX).is_file():
+        raise recognise.refuse_folder(path)
     if (path / "transformer").is_dir():
-        from splatdistill.priors.flow import FlowPrior
+        from splatdistill.priors.transformer import TransformerPrior
 
-        return FlowPrior.load(source, **settings)
+        return TransformerPrior.load(source, **settings)
     return DiffusionPrior.load(source, **settings)
 
 
-def _refuse_encoder(encoder: str, name: str) -> None:
-    """For priors without a VAE."""
+def _refuse_diffusion_settings(
+    name: str, *, encoder: str, image_size: int = 0, loras: Sequence[str] = (), **_: Any
+) -> None:
+    """For priors that are no diffusers model."""
+    if loras:
+        raise ValueError(f"lora: {name} is no diffusers model, to which LoRAs could be added; leave them out.")
+    if image_size:
+        raise ValueError(f"prior_size: {name} sees pictures of the one size that it was made for; leave it out.")
     if encoder:
         raise ValueError(f"encoder: {name} has no VAE whose place an encoder could take; leave it out.")
 

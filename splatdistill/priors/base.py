@@ -16,13 +16,15 @@ from splatdistill.scene.types import Cameras, NoisyBatch
 class Condition:
     """One thing a prior can be asked about V views. text: [V,T,D] token states, or [1,T,D] for all views; camera:
     [V,16] embedding, or None for no camera; pooled: [V,P] or [1,P], one vector for the whole text, where the network
-    wants that too. cross_view_attention: views with a camera attend to each other.
+    wants that too. cross_view_attention: views with a camera attend to each other. lengths: how many of the tokens
+    of each row count, where texts of several lengths were padded with zeros; () for all.
     """
 
     text: Tensor
     camera: Tensor | None
     pooled: Tensor | None = field(default=None, kw_only=True)
     cross_view_attention: bool = field(default=True, kw_only=True)
+    lengths: tuple[int, ...] = field(default=(), kw_only=True)
 
     def mixed(self, others: Sequence[Condition], *, shares: Tensor) -> Condition:
         """This condition and K-1 `others` of the same cameras, whose words have these shares [K,V] at each view."""
@@ -41,6 +43,14 @@ class Condition:
 def joined(rows: Sequence[Tensor]) -> Tensor:
     """Tensors [R,...] one after another, [sum of R,...]; a single one as it is, so that its reader knows it again."""
     return rows[0] if len(rows) == 1 else torch.cat(list(rows))
+
+
+def padded(rows: Sequence[Tensor]) -> Tensor:
+    """Texts [R,T,D] of several lengths one after another, zeros behind the shorter ones."""
+    longest = max(row.shape[1] for row in rows)
+    if all(row.shape[1] == longest for row in rows):
+        return joined(rows)
+    return joined([torch.nn.functional.pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows])
 
 
 @dataclass(frozen=True)

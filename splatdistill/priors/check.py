@@ -42,9 +42,11 @@ def memory_of(facts: dict[str, Any]) -> float:
     return estimate(parameters, image_size=facts["image_size"], encoder=encoder, dtype="bf16").total(num_views=4) / GB
 
 
-def describe(name: str, *, device: torch.device, dtype: str, max_memory: float, encoder: str = "") -> dict[str, str]:
-    """Loads the prior `name` and makes one step with it: encode, two scores for each view, backward."""
-    prior = priors.load(name, device=device, dtype=dtype, max_memory=max_memory, encoder=encoder)
+def describe(name: str, *, device: torch.device, dtype: str, **settings: Any) -> dict[str, str]:
+    """Loads the prior `name` and makes one step with it: encode, two scores for each view, backward. settings: more of
+    `priors.load`.
+    """
+    prior = priors.load(name, device=device, dtype=dtype, **settings)
     facts = {"prior": name, "origin": prior.origin, "kind": type(prior).__name__}
     weights = 0
     if isinstance(prior, NetworkPrior):

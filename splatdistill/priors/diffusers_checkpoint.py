@@ -9,19 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel
+from transformers import AutoTokenizer, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from splatdistill.priors.resolve import INDEX
 from splatdistill.priors.text_encoders import TextEncoder, fingerprint
 
-INDEX = "model_index.json"
-_ENCODERS: dict[str, Any] = {
-    "CLIPTextModel": CLIPTextModel,
-    "CLIPTextModelWithProjection": CLIPTextModelWithProjection,
-    "T5EncoderModel": T5EncoderModel,
-}
+_CLIP = ("CLIPTextModel", "CLIPTextModelWithProjection")
+_ENCODERS = (
+    *_CLIP,
+    "T5EncoderModel",
+    "Qwen3Model",
+    "Qwen3ForCausalLM",
+    "Gemma2Model",
+    "Qwen2_5_VLForConditionalGeneration",
+)
+_SHARD = re.compile(r"(?P<name>[^.]+(?P<variant>\.\w+)?)-\d{5}-of-(?P<count>\d{5})\.safetensors")
 _BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
@@ -36,6 +42,11 @@ class DiffusersCheckpoint:
         self.index = self._json(INDEX)
         named = {name: value for name, value in self.index.items() if isinstance(value, list) and len(value) == 2}
         self.parts: dict[str, str] = {name: value[1] for name, value in named.items() if value[1]}
+
+    @property
+    def pipeline(self) -> str:
+        """The class of the pipeline."""
+        return str(self.index.get("_class_name"))
 
     @property
     def text_encoders(self) -> list[str]:
@@ -56,6 +67,7 @@ class DiffusersCheckpoint:
         plain = [path for path in files if ".fp16" not in path.name and "non_ema" not in path.name]
         chosen = plain or [path for path in files if ".fp16" in path.name]
         if chosen:
+            self._check_shards(part, chosen)
             return chosen
         others = sorted(path.name for end in ("*.bin", "*.ckpt", "*.pt") for path in (self.root / part).glob(end))
         if others:
@@ -64,6 +76,21 @@ class DiffusersCheckpoint:
                 "copy of the model in safetensors."
             )
         raise ValueError(f"prior: {self.root} is not whole: {part} has no .safetensors file; download it again.")
+
+    def _check_shards(self, part: str, files: list[Path]) -> None:
+        """ValueError where one of the files that weights are split into is missing, or the index of them."""
+        split = {path: match for path in files if (match := _SHARD.fullmatch(path.name))}
+        for match in split.values():
+            wanted = [
+                f"{match['name']}-{i:05}-of-{match['count']}.safetensors" for i in range(1, int(match["count"]) + 1)
+            ]
+            wanted.append(f"{match['name'].split('.')[0]}.safetensors.index{match['variant'] or ''}.json")
+            missing = [name for name in wanted if not (self.root / part / name).is_file()]
+            if missing:
+                raise ValueError(
+                    f"prior: {self.root} is not whole: the weights of its {part} are in {int(match['count'])} files, "
+                    f"and {missing[0]} is missing; download that too."
+                )
 
     def num_parameters(self, *parts: str) -> int:
         """Of those of the parts that are there, counted from the headers of their files."""
@@ -98,16 +125,16 @@ class DiffusersCheckpoint:
         return model.eval().requires_grad_(False)
 
     def load_text_encoder(self, part: str, *, device: torch.device, dtype: str) -> TextEncoder:
-        """A text encoder with its tokenizer. T5 runs in `dtype`, the others are small and run in fp32."""
+        """A text encoder with its tokenizer. CLIP is small and runs in fp32, the others in `dtype`."""
         transformers_logging.disable_progress_bar()
         name = self.parts[part]
         if name not in _ENCODERS:
             raise ValueError(f"prior: {self.root / part} is a {name}; {', '.join(_ENCODERS)} are known.")
         twin = all(".fp16" in path.name for path in self.check(part))
-        kind = torch.bfloat16 if name == "T5EncoderModel" and dtype == "bf16" else torch.float32
+        kind = torch.bfloat16 if name not in _CLIP and dtype == "bf16" else torch.float32
         tokenizer_folder = self.root / part.replace("text_encoder", "tokenizer")
         try:
-            model = _ENCODERS[name].from_pretrained(
+            model = getattr(transformers, name).from_pretrained(
                 self.root,
                 subfolder=part,
                 dtype=kind,
@@ -115,7 +142,7 @@ class DiffusersCheckpoint:
                 local_files_only=True,
                 use_safetensors=True,
             )
-            reader: Any = AutoTokenizer if name == "T5EncoderModel" else CLIPTokenizer
+            reader: Any = CLIPTokenizer if name in _CLIP else AutoTokenizer
             if not tokenizer_folder.is_dir():
                 raise ValueError(f"it has no folder {tokenizer_folder.name}")
             tokenizer = reader.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=False)

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, Self
 
+import diffusers
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from splatdistill.priors import mvdream
 from splatdistill.priors.diffusers_checkpoint import DiffusersCheckpoint
-from splatdistill.priors.latent_space import LatentSpace, PixelSpace
+from splatdistill.priors.latent_space import KINDS, LatentSpace, PixelSpace, kind_of
 from splatdistill.priors.network import NetworkPrior, Text, UNetPrior, pick_dtype, resize
 from splatdistill.priors.offload import Estimate, estimate, must_offload
 from splatdistill.priors.resolve import ModelSource
 from splatdistill.priors.schedule import Schedule
-from splatdistill.priors.text_encoders import EncodePrompts, TextCache, encode_clip, encode_sdxl, encode_t5, fingerprint
+from splatdistill.priors.text_encoders import (
+    EncodePrompts,
+    TextCache,
+    TextEncoder,
+    encode_clip,
+    encode_sdxl,
+    encode_t5,
+    fingerprint,
+)
 from splatdistill.priors.tiny_encoder import TinyEncoder, TinyLatentSpace
+from splatdistill.priors.unread import about_unread, refuse_distilled
+from splatdistill.priors.user_loras import UserLoRA, add, add_to_text_encoder
+
+_STAGES = 4  # of a UNet in the original names, which says nothing of them
 
 
 class LatentPrior(NetworkPrior):
@@ -43,36 +56,73 @@ class LatentPrior(NetworkPrior):
         dtype: str = "auto",
         max_memory: float = 0.0,
         tiny: TinyEncoder | None = None,
+        image_size: int = 0,
+        loras: Sequence[UserLoRA] = (),
     ) -> Self:
         """From a diffusers folder. max_memory: GB that the model may take, 0 for all. tiny: what encodes in place of
-        the VAE.
+        the VAE. image_size: side in pixels of the pictures that it is to see, 0 for the one it was made for. loras:
+        what is added to its weights.
 
         ValueError, one sentence, for a folder that is not whole or holds another kind of model.
         """
         folder = DiffusersCheckpoint(source.path)
         dtype = pick_dtype(dtype, device=str(device))
         config = folder.config(cls.part)
+        refuse_distilled(folder, config, origin=source.origin)
         vae = folder.config("vae") if "vae" in folder.parts else None
         encode = cls.check_network(folder, config, vae)
         for name in folder.text_encoders:
             folder.check(name)
-        side, schedule = native_side(folder, config, vae), read_schedule(folder)
+        native, side, tokens = cls.sides(folder, config, vae, image_size)
+        schedule = read_schedule(folder, tokens=tokens)
         cls.check_schedule(folder, schedule)
         need = read_estimate(folder, cls.part, vae, image_size=side, dtype=dtype, tiny=tiny)
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
-        network = place(cls.load_network(folder, config), device=device, dtype=dtype, offload=offload)
+        network: Any = cls.load_network(folder, config)
+        add(loras, network, pipeline=folder.pipeline, prefix=cls.part)
+        texts = make_texts(folder, encode, device=device, dtype=dtype, loras=loras, network=network, prefix=cls.part)
+        network = place(network, device=device, dtype=dtype, offload=offload)
         return cls(
             network,
             latent_space=make_latent_space(folder, device=device, dtype=dtype, tiny=tiny),
-            texts=make_texts(folder, encode, device=device, dtype=dtype),
+            texts=texts,
             schedule=schedule,
             num_views=cls.views_of(network),
             image_size=side,
+            native_size=native,
             dtype=dtype,
-            origin=origin_of(source, tiny),
+            origin=origin_of(source, tiny, loras),
             device=device,
             offloaded=offload,
         )
+
+    @classmethod
+    def sides(
+        cls, folder: DiffusersCheckpoint, config: dict[str, Any], vae: dict[str, Any] | None, image_size: int
+    ) -> tuple[int, int, int]:
+        """The side in pixels that a network was made for, the one that it is to see, and how many patches that has.
+        image_size: 0 for the former. ValueError, one sentence, for a side that it cannot see.
+        """
+        pixels = kind_of(vae).shrinks(vae) if vae else 1
+        native = _square(folder, cls.native_latents(config)) * pixels
+        step = cls.patch_of(config) * pixels
+        side = image_size or native
+        if side % step:
+            raise ValueError(
+                f"prior_size: the side of pictures for {folder.root} must be a multiple of {step} pixels, and {side} "
+                "is not."
+            )
+        return native, side, (side // step) ** 2
+
+    @classmethod
+    def native_latents(cls, config: dict[str, Any]) -> Any:
+        """Side of the latents, or pixels, that a network was made for, as its configuration has it."""
+        return config.get("sample_size", config.get("image_size"))
+
+    @classmethod
+    @abstractmethod
+    def patch_of(cls, config: dict[str, Any]) -> int:
+        """What the side of its latents must be a multiple of."""
 
     @classmethod
     @abstractmethod
@@ -116,7 +166,11 @@ class DiffusionPrior(LatentPrior, UNetPrior):
     def check_network(
         cls, folder: DiffusersCheckpoint, config: dict[str, Any], vae: dict[str, Any] | None
     ) -> EncodePrompts:
-        return check_unet(folder, config, channels=vae["latent_channels"] if vae else 3)
+        return check_unet(folder, config, channels=kind_of(vae).channels(vae) if vae else 3)
+
+    @classmethod
+    def patch_of(cls, config: dict[str, Any]) -> int:
+        return 2 ** (len(config.get("block_out_channels", range(_STAGES))) - 1)
 
     @classmethod
     def load_network(cls, folder: DiffusersCheckpoint, config: dict[str, Any]) -> nn.Module:
@@ -138,15 +192,21 @@ class DiffusionPrior(LatentPrior, UNetPrior):
         dtype: str = "auto",
         max_memory: float = 0.0,
         tiny: TinyEncoder | None = None,
+        image_size: int = 0,
+        loras: Sequence[UserLoRA] = (),
     ) -> DiffusionPrior:
         """From MVDream's original checkpoint, a file."""
+        if image_size % mvdream.STEP:
+            raise ValueError(f"prior_size: MVDream takes pictures whose side is a multiple of {mvdream.STEP} pixels.")
+        side = image_size or mvdream.IMAGE_SIZE
         dtype = pick_dtype(dtype, device=str(device))
         parts = mvdream.load(source.path)
+        add(loras, parts.unet, pipeline="StableDiffusionPipeline", prefix="unet")
         if tiny:
             tiny.check(parts.vae.config, prior=str(source.path))
         encoder = tiny.load() if tiny else parts.vae
         weights = sum(p.numel() for part in (parts.unet, encoder) for p in part.parameters())
-        need = estimate(weights, image_size=mvdream.IMAGE_SIZE, encoder=dtype, dtype=dtype, tiny=bool(tiny))
+        need = estimate(weights, image_size=side, encoder=dtype, dtype=dtype, tiny=bool(tiny))
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
         texts = TextCache(
             lambda: {"text_encoder": mvdream.load_text_encoder(source.path, device=device)},
@@ -161,16 +221,18 @@ class DiffusionPrior(LatentPrior, UNetPrior):
             texts=texts,
             schedule=Schedule.of(parts.alphas_cumprod),
             num_views=mvdream.NUM_VIEWS,
-            image_size=mvdream.IMAGE_SIZE,
+            image_size=side,
+            native_size=mvdream.IMAGE_SIZE,
             dtype=dtype,
-            origin=origin_of(source, tiny),
+            origin=origin_of(source, tiny, loras),
             device=device,
             offloaded=offload,
         )
 
 
-def origin_of(source: ModelSource, tiny: TinyEncoder | None) -> str:
-    return f"{source.origin}, encoder {tiny.source.origin}" if tiny else source.origin
+def origin_of(source: ModelSource, tiny: TinyEncoder | None, loras: Sequence[UserLoRA]) -> str:
+    encoder = [f"encoder {tiny.source.origin}"] if tiny else []
+    return ", ".join([source.origin, *encoder, *(f"lora {lora}" for lora in loras)])
 
 
 def read_estimate(
@@ -201,7 +263,9 @@ def make_latent_space(
     encoder = encoder_dtype(folder, dtype)
     if not encoder:
         return PixelSpace()
-    return LatentSpace(place(folder.load("vae", AutoencoderKL), device=device, dtype=encoder), dtype=encoder)
+    name = folder.config("vae").get("_class_name", "AutoencoderKL")
+    vae = folder.load("vae", getattr(diffusers, name))
+    return KINDS[name](place(vae, device=device, dtype=encoder), dtype=encoder)
 
 
 def encoder_dtype(folder: DiffusersCheckpoint, dtype: str) -> str:
@@ -211,11 +275,30 @@ def encoder_dtype(folder: DiffusersCheckpoint, dtype: str) -> str:
     return "fp32" if folder.config("vae").get("force_upcast") else dtype
 
 
-def make_texts(folder: DiffusersCheckpoint, read: EncodePrompts, *, device: torch.device, dtype: str) -> TextCache:
+def make_texts(
+    folder: DiffusersCheckpoint,
+    read: EncodePrompts,
+    *,
+    device: torch.device,
+    dtype: str,
+    loras: Sequence[UserLoRA] = (),
+    network: Any = None,
+    prefix: str = "",
+) -> TextCache:
+    """loras: for a network in the folder `prefix`, of which some have parts for text encoders too."""
+
+    def load() -> dict[str, TextEncoder]:
+        found = {part: folder.load_text_encoder(part, device=device, dtype=dtype) for part in folder.text_encoders}
+        for part, encoder in found.items():
+            add_to_text_encoder(
+                loras, encoder.model, part=part, pipeline=folder.pipeline, network=network, prefix=prefix
+            )
+        return found
+
     return TextCache(
-        lambda: {part: folder.load_text_encoder(part, device=device, dtype=dtype) for part in folder.text_encoders},
+        load,
         read,
-        key=folder.fingerprint(dtype),
+        key=folder.fingerprint(dtype, *loras, *(fingerprint([lora.source.path]) for lora in loras)),
         device=device,
         empty_is_zero=bool(folder.index.get("force_zeros_for_empty_prompt")),
     )
@@ -227,7 +310,9 @@ def place(model: nn.Module, *, device: torch.device, dtype: str, offload: bool =
         model = model.bfloat16()  # as a whole: norms add up in fp32 inside, and nothing is converted on the way
     model = model.eval().requires_grad_(False)
     if not offload:
-        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        volumes = any(parameter.dim() == 5 for parameter in model.parameters())  # of a VAE of videos
+        layout = torch.preserve_format if volumes else torch.channels_last
+        return model.to(device, memory_format=layout)  # type: ignore[call-overload]
     from diffusers.hooks.group_offloading import apply_group_offloading
 
     apply_group_offloading(model, onload_device=device, offload_type="leaf_level", use_stream=device.type == "cuda")
@@ -242,7 +327,7 @@ def check_unet(folder: DiffusersCheckpoint, config: dict[str, Any], *, channels:
     if kind == "MultiViewUNetModel" and not config.get("ip_dim"):
         return encode_clip
     if kind != "UNet2DConditionModel":
-        raise ValueError(f"prior: {folder.root} holds a {kind}, which does not denoise single pictures from a text.")
+        raise ValueError(about_unread(str(folder.root), network=str(kind), pipeline=folder.pipeline))
     if config["in_channels"] != channels:
         raise ValueError(
             f"prior: the UNet of {folder.root} takes {config['in_channels']} channels where a picture has {channels}: "
@@ -263,9 +348,10 @@ def check_unet(folder: DiffusersCheckpoint, config: dict[str, Any], *, channels:
     raise ValueError(f"prior: {folder.root} has {named}, which is no model known here; a refiner cannot be used.")
 
 
-def read_schedule(folder: DiffusersCheckpoint) -> Schedule:
+def read_schedule(folder: DiffusersCheckpoint, *, tokens: int) -> Schedule:
+    """tokens: patches of a picture."""
     try:
-        return Schedule.from_config(folder.scheduler())
+        return Schedule.from_config(folder.scheduler(), tokens=tokens)
     except ValueError as error:
         raise ValueError(f"prior: {folder.root} cannot be used: {error}") from error
     except (NotImplementedError, TypeError) as error:
@@ -274,10 +360,9 @@ def read_schedule(folder: DiffusersCheckpoint) -> Schedule:
         ) from error
 
 
-def native_side(folder: DiffusersCheckpoint, config: dict[str, Any], vae: dict[str, Any] | None) -> int:
-    """Side in pixels of the pictures that a network was made for."""
-    size = config.get("sample_size", config.get("image_size"))
+def _square(folder: DiffusersCheckpoint, size: Any) -> int:
+    """Side of the squares that a network was made for. ValueError, one sentence, for other shapes."""
     sides = set(size if isinstance(size, list | tuple) else [size])
     if len(sides) != 1 or not isinstance(side := sides.pop(), int):
         raise ValueError(f"prior: {folder.root} was made for pictures of {size}; only square ones are supported.")
-    return side * (2 ** (len(vae["block_out_channels"]) - 1) if vae else 1)
+    return side

@@ -110,8 +110,8 @@ class LoRAScore(LearnedScore):
         return self.prior.recorded(call, *inputs, **settings)
 
     def _answer(self, xt: Tensor, t: Tensor, *, cameras: Tensor | None) -> Tensor:
-        text, pooled = self.condition.text, self.condition.pooled
-        return self.prior.denoise(DenoiserInput(xt, t, text, cameras, pooled))
+        text, pooled, lengths = self.condition.text, self.condition.pooled, self.condition.lengths
+        return self.prior.denoise(DenoiserInput(xt, t, text, cameras, pooled, lengths=lengths))
 
     @contextmanager
     def _active(self, tokens: Tensor) -> Iterator[None]:
@@ -187,8 +187,7 @@ def _replace_layers(network: nn.Module, switch: _Switch) -> list[Adapted]:
 
 def _camera_mlp(time_embedding: nn.Module) -> nn.Sequential:
     """Token [R,16] to an addition to the time embedding, at first zero."""
-    last = time_embedding.linear_2
-    assert isinstance(last, nn.Linear)
+    last = [module for module in time_embedding.modules() if isinstance(module, nn.Linear)][-1]
     mlp = nn.Sequential(nn.Linear(16, last.out_features), nn.SiLU(), nn.Linear(last.out_features, last.out_features))
     for parameter in mlp[2].parameters():
         nn.init.zeros_(parameter)

@@ -29,6 +29,7 @@ from splatdistill.priors.text_encoders import CLIP_TOKENS, TextEncoder
 
 NUM_VIEWS = 4  # that it was trained on
 IMAGE_SIZE = 256  # pixels
+STEP = 64  # what the sides of its pictures are multiples of: 8 pixels are a latent, and its UNet halves those thrice
 HEAD = 64  # channels of an attention head, in all its networks
 SCALE = 0.18215  # of its latents; it predicts epsilon
 MERGES = Path(__file__).with_name("clip_merges.txt.gz")

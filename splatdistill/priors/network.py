@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from splatdistill.priors import compiler, graph
 from splatdistill.priors.attention import install_view_attention
-from splatdistill.priors.base import Choice, Condition, joined
+from splatdistill.priors.base import Choice, Condition, joined, padded
 from splatdistill.priors.offload import MicroBatches
 from splatdistill.priors.packed import Engine
 from splatdistill.priors.precision import has_fast_bf16
@@ -35,6 +36,7 @@ class Text:
 class DenoiserInput:
     """What a network is asked at R rows. xt: [R,C,h,w]; t: [R]; text: [R,T,D] or [1,T,D]; cameras: [R,16] embeddings,
     None or zeros for no camera; pooled: [R,P] or [1,P]. The first `joint_rows` rows attend to each other in groups.
+    lengths: how many tokens count, of each row or of the one text; () for all.
     """
 
     xt: Tensor
@@ -43,6 +45,7 @@ class DenoiserInput:
     cameras: Tensor | None = None
     pooled: Tensor | None = None
     joint_rows: int = 0
+    lengths: tuple[int, ...] = ()
 
 
 class Adapters(Protocol):
@@ -59,6 +62,8 @@ class NetworkPrior(ABC):
     mixed = False
     """In bf16: convolutions and linear layers alone, under autocast, in place of the whole network."""
     sees_alpha = False
+    ragged = False
+    """Texts are as long as they are, and told apart from what pads them."""
     engine: Engine | None = None
     """What computes `infer` in place of the network."""
     graphs: graph.Graphs | None = None
@@ -77,13 +82,17 @@ class NetworkPrior(ABC):
         origin: str,
         device: torch.device | None = None,
         offloaded: bool = False,
+        native_size: int = 0,
     ) -> None:
-        """device: where it computes, if that is not where its weights are. offloaded: they are in main memory."""
+        """device: where it computes, if that is not where its weights are. offloaded: they are in main memory.
+        native_size: the side in pixels that it was made for, where it sees pictures of another.
+        """
         self.network, self.offloaded = network, offloaded
         self.device = device or next(network.parameters()).device
         self.alphas_cumprod: Tensor = schedule.alphas_cumprod.to(self.device)
         self.prediction: Prediction = schedule.prediction
         self.num_views, self.image_size, self.dtype, self.origin = num_views, image_size, dtype, origin
+        self.native_size = native_size or image_size
         self.micro_batches = MicroBatches()
         self.adapters: Adapters | None = None
         # Of the last call, as it came in and as the device got it.
@@ -109,7 +118,7 @@ class NetworkPrior(ABC):
     @property
     @abstractmethod
     def time_embedding(self) -> nn.Module:
-        """The part of the network with a last layer `linear_2` whose output is its embedding of the timestep."""
+        """The part of the network whose last linear layer answers with its embedding of the timestep."""
 
     @abstractmethod
     def denoise(self, inputs: DenoiserInput, *, run: Callable[..., Any] | None = None) -> Tensor:
@@ -146,11 +155,12 @@ class NetworkPrior(ABC):
         repeats a single one.
         """
         read = [self._encode(p) for p in ([prompt] if isinstance(prompt, str) else prompt)]
-        text = joined([x.tokens for x in read])
+        text = padded([x.tokens for x in read])
+        lengths = tuple(x.tokens.shape[1] for x in read) if self.ragged else ()
         pooled = joined([x.pooled for x in read if x.pooled is not None]) if read[0].pooled is not None else None
         knows = self.knows_cameras if cross_view_attention else self.supports_single_view_cameras
         if cameras is None or not use_camera_embedding or not knows:
-            return Condition(text=text, camera=None, pooled=pooled)
+            return Condition(text=text, camera=None, pooled=pooled, lengths=lengths)
         here = camera_token(cameras)
         if here is not self._token[0]:
             self._token = here, send(here, self.device)
@@ -173,14 +183,25 @@ class NetworkPrior(ABC):
         text, pooled = self._texts([conditions[k] for k in order], num)
         cameras = joined([c if (c := conditions[k].camera) is not None else xt.new_zeros(num, 16) for k in order])
         inputs = (text, cameras) if pooled is None else (text, cameras, pooled)
-        found = self.recorded(self._epsilon, xt.detach(), t, *inputs, joint=joint).chunk(len(conditions))
+        rows = [c.lengths * (num // len(c.lengths)) for k in order if (c := conditions[k]).lengths]
+        lengths = tuple(itertools.chain(*rows))
+        found = self.recorded(self._epsilon, xt.detach(), t, *inputs, joint=joint, lengths=lengths)
+        found = found.chunk(len(conditions))
         return [found[order.index(k)] for k in range(len(conditions))]
 
     def _epsilon(
-        self, xt: Tensor, t: Tensor, text: Tensor, cameras: Tensor, pooled: Tensor | None = None, *, joint: int
+        self,
+        xt: Tensor,
+        t: Tensor,
+        text: Tensor,
+        cameras: Tensor,
+        pooled: Tensor | None = None,
+        *,
+        joint: int,
+        lengths: tuple[int, ...] = (),
     ) -> Tensor:
         """fp32 epsilon [K V,C,h,w] for K conditions, one after another, the first `joint` rows joint. xt: [V,C,h,w]; t:
-        [V]; text: [K V,T,D]; cameras: [K V,16]; pooled: [K V,P].
+        [V]; text: [K V,T,D]; cameras: [K V,16]; pooled: [K V,P]; lengths: of K V texts, or () for all their tokens.
         """
         num = len(text) // len(xt)
         x, rows = xt.repeat(num, 1, 1, 1), t.repeat(num)
@@ -188,7 +209,10 @@ class NetworkPrior(ABC):
         def answer(part: slice) -> Tensor:
             some = None if pooled is None else pooled[part]
             left = max(0, joint - part.start)
-            return self.infer(DenoiserInput(x[part], rows[part], text[part], cameras[part], some, joint_rows=left))
+            asked = DenoiserInput(
+                x[part], rows[part], text[part], cameras[part], some, joint_rows=left, lengths=lengths[part]
+            )
+            return self.infer(asked)
 
         out = self.micro_batches.run(answer, len(x), group=self.num_views if joint else 1)
         alpha, sigma = alpha_sigma(self.alphas_cumprod, rows)
@@ -207,7 +231,7 @@ class NetworkPrior(ABC):
         asked = [num, *(x for condition in conditions for x in (condition.text, condition.pooled))]
         if len(asked) != len(self._asked) or any(a is not b for a, b in zip(asked, self._asked, strict=True)):
             vectors = [p.expand(num, -1) for condition in conditions if (p := condition.pooled) is not None]
-            text = joined([condition.text.expand(num, -1, -1) for condition in conditions])
+            text = padded([condition.text.expand(num, -1, -1) for condition in conditions])
             self._asked, self._answered = asked, (text, joined(vectors) if vectors else None)
         return self._answered
 
@@ -220,7 +244,7 @@ class UNetPrior(NetworkPrior):
         self.knows_cameras = self.unet.config["class_embed_type"] == "projection"
         self.views = install_view_attention(unet) if self.knows_cameras else None
         # SDXL is conditioned on the size of an image, its crop and the size that it should have.
-        size = self.image_size
+        size = self.native_size
         self._sizes = torch.tensor([[size, size, 0, 0, size, size]], device=self.device)
 
     @property

@@ -31,17 +31,16 @@ class Schedule:
     prediction: Prediction
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Schedule:
-        """From the contents of a scheduler_config.json. ValueError, one sentence, for what cannot be written so."""
+    def from_config(cls, config: Mapping[str, Any], *, tokens: int = 0) -> Schedule:
+        """From the contents of a scheduler_config.json. tokens: patches of a picture of the native size, where the
+        shift of a flow depends on them; 0 where that is unknown. ValueError, one sentence, for what cannot be written
+        so.
+        """
         kind = config.get("_class_name", "")
         if kind.startswith("FlowMatch"):
-            if config.get("use_dynamic_shifting"):
-                raise ValueError(f"{kind} with a shift that depends on the picture's size is not supported.")
-            from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-
-            known = {key: config[key] for key in ("num_train_timesteps", "shift") if key in config}
-            falling: Any = FlowMatchEulerDiscreteScheduler(**known).sigmas
-            return cls.flow(falling.flip(0))
+            return cls.flow(_shifted(_dynamic_shift(config, tokens) or config.get("shift", 1.0), config))
+        if config.get("prediction_type") == "flow_prediction" and config.get("use_flow_sigmas"):
+            return cls.flow(_shifted(config.get("flow_shift", 1.0), config))
         prediction = config.get("prediction_type") or "epsilon"
         if prediction not in ("epsilon", "v_prediction", "sample"):
             raise ValueError(f"its network predicts {prediction!r}; epsilon, v_prediction, sample and flows are known.")
@@ -63,6 +62,24 @@ class Schedule:
         s = sigmas.double()
         levels = (1 - s) ** 2 / ((1 - s) ** 2 + s**2)
         return cls(levels.float(), times=sigmas.float() * len(sigmas), prediction="flow")
+
+
+def _shifted(shift: float, config: Mapping[str, Any]) -> Tensor:
+    """The share of noise at each timestep of a flow, [T] rising to 1."""
+    share = torch.arange(1, config.get("num_train_timesteps", 1000) + 1, dtype=torch.float32)
+    share = share / len(share)
+    return shift * share / (1 + (shift - 1) * share)
+
+
+def _dynamic_shift(config: Mapping[str, Any], tokens: int) -> float:
+    """The shift that a flow's scheduler takes for pictures of so many patches, 0 where it takes a fixed one."""
+    if not config.get("use_dynamic_shifting"):
+        return 0.0
+    if not tokens or config.get("time_shift_type", "exponential") != "exponential":
+        raise ValueError("its shift depends on the picture's size in a way that is not known here.")
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return math.exp(low + (high - low) * (tokens - few) / (many - few))
 
 
 def cosine(num: int) -> Tensor:

@@ -44,8 +44,8 @@ class TextEncoder:
 
 TextEncoders = Mapping[str, TextEncoder]
 """By the names of their folders: text_encoder, text_encoder_2, text_encoder_3."""
-EncodePrompts = Callable[[TextEncoders, Sequence[str]], tuple[Tensor, Tensor | None]]
-"""Text encoders and P prompts to tokens [P,T,D] and pooled [P,W] or None."""
+EncodePrompts = Callable[[TextEncoders, Sequence[str]], tuple[Tensor | Sequence[Tensor], Tensor | None]]
+"""Text encoders and P prompts to P tensors of tokens [T,D] and pooled [P,W] or None."""
 
 
 def encode_clip(encoders: TextEncoders, prompts: Sequence[str]) -> tuple[Tensor, None]:
@@ -117,7 +117,7 @@ class TextCache:
         encoders = self._load()
         tokens, pooled = self._read(encoders, missing)
         for i, prompt in enumerate(missing):
-            states, vector = tokens[i : i + 1].float(), None if pooled is None else pooled[i : i + 1].float()
+            states, vector = tokens[i][None].float(), None if pooled is None else pooled[i : i + 1].float()
             if self._empty_is_zero and not prompt:
                 states, vector = torch.zeros_like(states), None if vector is None else torch.zeros_like(vector)
             text = Text(states.clone(), None if vector is None else vector.clone())

@@ -18,6 +18,7 @@ from splatdistill.priors.latent_space import LatentSpace
 from splatdistill.priors.offload import release
 from splatdistill.priors.resolve import ENCODER_WEIGHTS, ModelSource
 
+_REPLACED = "AutoencoderKL"  # the VAE that these were made to imitate
 _BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
@@ -69,6 +70,10 @@ class TinyEncoder:
         if vae is None:
             raise ValueError(
                 f"encoder: {prior} has no VAE whose place an encoder could take: it denoises pixels; leave it out."
+            )
+        if (kind := vae.get("_class_name", _REPLACED)) != _REPLACED:
+            raise ValueError(
+                f"encoder: {self.source.path} can stand in for an {_REPLACED}, and {prior} has {kind}; leave it out."
             )
         where, channels = self.source.path, self.config.get("in_channels", 3)
         if channels != 3:

@@ -78,7 +78,10 @@ def _prepare(
     if dtype == "auto" and device.type == "cpu" and set(names) != {"analytic"}:
         settled = _agree(precision or measured(), ranks)
         dtype = settled.dtype
-    some = partial(load, device=device, dtype=dtype, max_memory=config.max_memory, encoder=config.encoder)
+    some = partial(
+        load, device=device, dtype=dtype, max_memory=config.max_memory, encoder=config.encoder,
+        image_size=config.prior_size, loras=config.lora,
+    )  # fmt: skip
     teachers = {name: _load_alike(partial(some, name), engine, ranks) for name in names}
     for stage in stages:
         teacher, group = teachers[stage.prior], stage.camera.views_per_group

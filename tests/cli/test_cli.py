@@ -58,7 +58,7 @@ def test_the_run_records_its_settings_and_command(run: Path) -> None:
         (["--prompt", "x", "--name", "../x"], "name: '../x' cannot name a run"),
         (["--prompt", "x", "--name", ".."], "name: '..' cannot name a run"),
         (["--prompt", "x", "--prior", "nothing"], "there is no prior or folder called 'nothing'"),
-        (["--prompt", "x", "--prior", "/"], "No prior in /"),
+        (["--prompt", "x", "--prior", "/"], "prior: / has neither splatdistill.json nor model_index.json"),
         (["--prompt", "x", "--init", "cube"], "init: 'cube' is neither"),
         (["--prompt", "x", "--init", "ply:none.ply"], "none.ply is not a file"),
         (["--prompt", "x", "--device", "cuda"], "torch sees no CUDA device"),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from splatdistill import ops, priors
 from splatdistill.config.schema import GUIDANCE, METHODS, SplatsConfig, TrainConfig
-from splatdistill.guidance import make_guidance
+from splatdistill.guidance import make_guidance, retune
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.methods.csd import CSDConfig
 from splatdistill.guidance.methods.sds import SDS, SDSConfig
@@ -194,6 +194,16 @@ def test_a_negative_prompt_is_evaluated_once_more(folders: dict[str, Path]) -> N
     assert rows == [3 * 4]
 
 
+def test_the_prompt_stands_in_its_own_negative_prompt() -> None:
+    """At the start and after a stage begins; the settings of the run keep what was written."""
+    config = replace(TINY, sds=SDSConfig(negative_prompt="{prompt}, blurry, {prompt}!"))
+    guidance = make_guidance(config)
+    assert guidance.config.negative_prompt == "a red chair, blurry, a red chair!"
+    retune(guidance, replace(config, sds=SDSConfig(negative_prompt="not {prompt}")))
+    assert guidance.config.negative_prompt == "not a red chair"
+    assert config.sds.negative_prompt == "{prompt}, blurry, {prompt}!"
+
+
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "mvdream", "sd3"])
 def test_chunks_of_views_give_what_all_at_once_gives(folders: dict[str, Path], family: str) -> None:
     prior = load(folders[family])
@@ -330,7 +340,10 @@ UNET = "unet/config.json"
         (no_text, r"copy is not whole: it has no text_encoder/config\.json; download it again"),
         (cut, r"unet in .*copy cannot be loaded: "),
         (not_json, r"unet/config\.json cannot be read as JSON"),
-        (spoil_nothing_but(UNET, _class_name="UNet3DConditionModel"), "holds a UNet3DConditionModel, which does not"),
+        (
+            spoil_nothing_but(UNET, _class_name="UNet3DConditionModel"),
+            r"holds UNet3DConditionModel \(a UNet of videos\) for StableDiffusionPipeline, which this version does not",
+        ),
         (spoil_nothing_but(UNET, in_channels=7), "takes 7 channels where a picture has 4: it upscales"),
         (spoil_nothing_but(UNET, num_class_embeds=1000), "wants a noise level or a class: it upscales"),
         (spoil_nothing_but(UNET, sample_size=[8, 16]), r"was made for pictures of \[8, 16\]; only square ones"),

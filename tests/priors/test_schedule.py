@@ -82,7 +82,10 @@ def test_schedulers_of_any_kind_and_those_that_cannot_be_told() -> None:
     assert Schedule.from_config({**SD, "rescale_betas_zero_snr": True}).alphas_cumprod[-1] == 0
     trained = Schedule.from_config({"trained_betas": [0.1, 0.2, 0.3]})
     torch.testing.assert_close(trained.alphas_cumprod, torch.tensor([0.9, 0.72, 0.504]))
-    with pytest.raises(ValueError, match="a shift that depends on the picture's size is not supported"):
-        Schedule.from_config({"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True})
+    dynamic = {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True}
+    with pytest.raises(ValueError, match="its shift depends on the picture's size in a way that is not known here"):
+        Schedule.from_config(dynamic)
+    with pytest.raises(ValueError, match="in a way that is not known here"):
+        Schedule.from_config({**dynamic, "time_shift_type": "linear"}, tokens=64)
     with pytest.raises(ValueError, match="its network predicts 'noise'"):
         Schedule.from_config({**SD, "prediction_type": "noise"})
