@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from splatdistill.commands.common import DONE, File, Folder, print_results, read_splats
+from splatdistill.commands.common import AS_IT_SAYS, DONE, File, Folder, Taken, print_results, read_splats
 from splatdistill.config import validation
 from splatdistill.config.schema import RendererName, TrainConfig
 from splatdistill.io import kinds
+from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import Run
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Export:
     """Write a run as a file of its own: splats for other programs, a page, a video or a picture."""
 
     source: Positional[Path]
-    """Run folder, or file of splats (.ply, .compressed.ply, .splat, .spz, .glb)."""
+    """Run folder, or file of splats (.ply, .compressed.ply, .splat, .ksplat, .spz, .sog, .glb)."""
     format: ExportFormat = "ply"
     """Splats (ply in the INRIA layout and glb keep everything), a page, a turntable, the front view, or triangles."""
     output: File = None
@@ -39,10 +40,12 @@ class Export:
     """Frames of the turntable."""
     size: int = 512
     """Side of video and picture, pixels."""
+    taken: Taken = AS_IT_SAYS
+    """How a file is taken; a run keeps its frame."""
 
 
 def export(flags: Export) -> int:
-    splats = read_splats(flags.source)
+    splats = read_splats(flags.source, flags.taken)
     name = flags.source.resolve().name.partition(".")[0] if flags.source.is_file() else flags.source.resolve().name
     suffix = "mesh.glb" if flags.format == "mesh" else flags.format
     output = _new_file(flags.output or Path(f"{name}.{suffix}"), force=flags.force)
@@ -51,7 +54,7 @@ def export(flags: Export) -> int:
         from splatdistill.viewer.export_html import page_of  # pyright: ignore[reportMissingImports]
         from splatdistill.viewer.rundir import Item  # pyright: ignore[reportMissingImports]
 
-        output.write_bytes(page_of(Item(flags.source)))
+        output.write_bytes(page_of(Item(flags.source, flags.taken)))
     else:
         from splatdistill.export import writer as exports
         from splatdistill.rendering.turntable import Turntable
@@ -78,6 +81,8 @@ class Compose:
     """How many times larger each becomes."""
     force: bool = False
     """Replace the output if it is there."""
+    taken: Taken = AS_IT_SAYS
+    """How files are taken; runs keep their frame."""
 
 
 def compose(flags: Compose) -> int:
@@ -86,7 +91,7 @@ def compose(flags: Compose) -> int:
 
     kinds.kind_of(flags.output)
     scene = exports.compose(
-        [read_splats(source) for source in flags.sources],
+        [read_splats(source, flags.taken) for source in flags.sources],
         translate=[exports.vector("translate", text) for text in flags.translate],
         rotate=[exports.vector("rotate", text) for text in flags.rotate],
         scale=flags.scale,
@@ -108,12 +113,14 @@ class View:
     """Port to listen on; a taken one gives way to the next free one, and 0 takes any."""
     no_browser: bool = False
     """Only print the address."""
+    taken: Taken = AS_IT_SAYS
+    """How files are taken; runs keep their frame."""
 
 
 def view(flags: View) -> int:
     from splatdistill.viewer.server import serve  # pyright: ignore[reportMissingImports]
 
-    serve(flags.paths, host=flags.host, port=flags.port, browser=not flags.no_browser)
+    serve(flags.paths, host=flags.host, port=flags.port, browser=not flags.no_browser, taken=flags.taken)
     return DONE
 
 
@@ -133,13 +140,15 @@ class Render:
     """What draws: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
     light: Annotated[str, arg(metavar="AZ,EL")] = ""
     """Light the splats from this azimuth (0 in front, growing to the right) and elevation, degrees."""
+    taken: Taken = AS_IT_SAYS
+    """How a file is taken; a run keeps its frame."""
 
 
 def render(flags: Render) -> int:
     is_run = flags.source.is_dir()
     config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
     light = _direction(flags.light) if flags.light else None
-    splats = read_splats(flags.source)
+    splats = read_splats(flags.source, flags.taken)
     folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
     from splatdistill.rendering.renderer import make_renderer
     from splatdistill.rendering.turntable import Turntable, write_views
@@ -175,10 +184,12 @@ class Eval:
     'splatdistill[external]'."""
     output: Path = Path("evaluation")
     """Folder for eval.json and report.html."""
+    taken: Taken = AS_IT_SAYS
+    """How files are taken; runs keep their frame."""
 
 
 def evaluate(flags: Eval) -> int:
-    subjects = [_eval_object(source, flags.prompt) for source in flags.sources]
+    subjects = [_eval_object(source, flags.prompt, flags.taken) for source in flags.sources]
     if not subjects:
         raise ValueError("Name at least one run folder or .ply file to evaluate.")
     from splatdistill import evaluate as judging
@@ -245,7 +256,7 @@ def _direction(text: str) -> tuple[float, float]:
     return math.radians(azimuth), math.radians(elevation)
 
 
-def _eval_object(source: Path, prompt: str) -> EvalObject:
+def _eval_object(source: Path, prompt: str, taken: Assumptions) -> EvalObject:
     """The object of a run folder, or of a file together with a prompt."""
     if not source.exists():
         raise ValueError(f"There is no run folder or .ply file called {source}.")
@@ -253,7 +264,7 @@ def _eval_object(source: Path, prompt: str) -> EvalObject:
     config = Run(source).settings() if is_run else TrainConfig(prompt=prompt)
     if not config.prompt:
         raise ValueError(f"{source} is a file and has no prompt of its own; give it with --prompt.")
-    splats = read_splats(source)
+    splats = read_splats(source, taken)
     from splatdistill.evaluate import EvalObject
 
     summary = Run(source).summary() if is_run else {}

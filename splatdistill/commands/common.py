@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
+from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import SPLATS
 from splatdistill.utils.cpu import num_cores
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 File = Annotated[Path | None, arg(metavar="FILE")]
+AS_IT_SAYS = Assumptions()
+Taken = Annotated[Assumptions, OmitArgPrefixes]
 Folder = Annotated[Path | None, arg(metavar="FOLDER")]
 
 
@@ -26,14 +29,22 @@ def parse(kind: type, args: list[str], *, verb: str, default: Any = None) -> Any
     return tyro.cli(kind, prog=f"splatdistill {verb}", args=args, config=(FlagCreatePairsOff,), **extra)
 
 
-def read_splats(source: Path) -> Splats:
+def read_splats(source: Path, taken: Assumptions, *, radius: float = 1.0) -> Splats:
+    """The splats of a run folder or of a file; of a file stderr hears what was assumed. radius: of the ball that --fit
+    fills, world units.
+    """
     from splatdistill.io import formats
 
     if not source.exists():
         raise ValueError(f"There is no run folder or file of splats called {source}.")
     if source.is_dir() and not (source / SPLATS).is_file():
         raise ValueError(f"{source} has no {SPLATS}; if it is a run, go on with it: train --resume {source}.")
-    return formats.read(source / SPLATS if source.is_dir() else source)
+    if source.is_dir():
+        return formats.read(source / SPLATS)
+    found = formats.open_file(source, taken, radius=radius)
+    if found.assumed:
+        print(f"Note: {found.sentence()}", file=sys.stderr)
+    return found.splats
 
 
 def about_threads(threads: int, *, runs: int = 1) -> list[str]:
