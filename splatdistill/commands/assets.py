@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,16 +13,19 @@ from tyro.conf import Positional, arg
 from splatdistill.commands.common import AS_IT_SAYS, DONE, File, Folder, Taken, print_results, read_splats
 from splatdistill.config import validation
 from splatdistill.config.schema import RendererName, TrainConfig
+from splatdistill.export.clients import CLIENTS
 from splatdistill.io import kinds
+from splatdistill.io.files import replacing
 from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import Run
 
 if TYPE_CHECKING:
     from splatdistill.evaluate import EvalObject
 
-    ExportFormat = str
+    ExportFormat = Program = str
 else:
     ExportFormat = Literal[(*kinds.kinds(), *kinds.MEDIA, kinds.MESH)]
+    Program = Literal[tuple(CLIENTS)]
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,14 @@ class Export:
 
     source: Positional[Path]
     """Run folder, or file of splats (.ply, .compressed.ply, .splat, .ksplat, .spz, .sog, .glb)."""
-    format: ExportFormat = "ply"
-    """Splats (ply in the INRIA layout and glb keep everything), a page, a turntable, the front view, or triangles."""
+    format: ExportFormat | None = None
+    """Splats (ply in the INRIA layout and glb keep everything), a page, a turntable, the front view, or triangles; ply,
+    if --for does not choose.
+    """
+    program: Annotated[Program | None, arg(name="for")] = None
+    """The program that the file is for: chooses its format, axes and harmonics, and says how it will stand there."""
+    spz_version: Literal[2, 3, 4] = 4
+    """Version of a .spz: 4 is what writers take today, 3 and 2 what older readers know."""
     output: File = None
     """File to write; the name of the run in the current folder if not given."""
     force: bool = False
@@ -47,21 +57,36 @@ class Export:
 def export(flags: Export) -> int:
     splats = read_splats(flags.source, flags.taken)
     name = flags.source.resolve().name.partition(".")[0] if flags.source.is_file() else flags.source.resolve().name
-    suffix = "mesh.glb" if flags.format == "mesh" else flags.format
+    client = CLIENTS[flags.program] if flags.program else None
+    if client and flags.format:
+        raise ValueError(f"for: {flags.program} is given .{client.kind}; leave out --format, or --for.")
+    kind = client.kind if client else flags.format or "ply"
+    if flags.spz_version != 4 and kind != "spz":
+        raise ValueError(f"spz_version: .{kind} has no versions; only .spz has.")
+    suffix = "mesh.glb" if kind == "mesh" else kind
     output = _new_file(flags.output or Path(f"{name}.{suffix}"), force=flags.force)
     config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
-    if flags.format == "html":
+    if kind == "html":
         from splatdistill.viewer.export_html import page_of  # pyright: ignore[reportMissingImports]
         from splatdistill.viewer.rundir import Item  # pyright: ignore[reportMissingImports]
 
-        output.write_bytes(page_of(Item(flags.source, flags.taken)))
+        page = page_of(Item(flags.source, flags.taken))
+        with replacing(output) as temporary:
+            temporary.write_bytes(page)
     else:
         from splatdistill.export import writer as exports
+        from splatdistill.io import formats
         from splatdistill.rendering.turntable import Turntable
 
         turntable = Turntable(config.camera, frames=flags.frames, size=flags.size)
-        output = exports.write(output, splats, kind=flags.format, turntable=turntable, device=config.device)
+        how = formats.Written(
+            sh_degree=None if flags.taken.sh_degree == "auto" else flags.taken.sh_degree,
+            spz_version=client.spz_version if client else flags.spz_version,
+        )
+        output = exports.write(output, splats, kind=kind, turntable=turntable, device=config.device, how=how)
     print(output)
+    if client:
+        print(f"Note: {client.stands}.", file=sys.stderr)
     return DONE
 
 
