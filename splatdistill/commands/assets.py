@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from splatdistill.commands.common import AS_IT_SAYS, DONE, File, Folder, Taken, print_results, read_splats
+from splatdistill.commands.common import (
+    AS_IT_SAYS,
+    DONE,
+    File,
+    Folder,
+    Taken,
+    open_splats,
+    placed_cameras,
+    print_results,
+    read_splats,
+)
 from splatdistill.config import validation
 from splatdistill.config.schema import RendererName, TrainConfig
 from splatdistill.export.clients import CLIENTS
@@ -21,11 +31,12 @@ from splatdistill.io.runs import Run
 
 if TYPE_CHECKING:
     from splatdistill.evaluate import EvalObject
+    from splatdistill.scene.types import Cameras
 
     ExportFormat = Program = str
 else:
-    ExportFormat = Literal[(*kinds.kinds(), *kinds.MEDIA, kinds.MESH)]
-    Program = Literal[tuple(CLIENTS)]
+    ExportFormat = Literal[("auto", *kinds.kinds(), *kinds.MEDIA, kinds.MESH)]
+    Program = Literal[("any", *CLIENTS)]
 
 
 @dataclass(frozen=True)
@@ -34,11 +45,11 @@ class Export:
 
     source: Positional[Path]
     """Run folder, or file of splats (.ply, .compressed.ply, .splat, .ksplat, .spz, .sog, .glb)."""
-    format: ExportFormat | None = None
-    """Splats (ply in the INRIA layout and glb keep everything), a page, a turntable, the front view, or triangles; ply,
-    if --for does not choose.
+    format: ExportFormat = "auto"
+    """Splats (ply in the INRIA layout and glb keep everything), a page, a turntable, the front view, or triangles.
+    auto: what --for chooses, or ply.
     """
-    program: Annotated[Program | None, arg(name="for")] = None
+    program: Annotated[Program, arg(name="for")] = "any"
     """The program that the file is for: chooses its format, axes and harmonics, and says how it will stand there."""
     spz_version: Literal[2, 3, 4] = 4
     """Version of a .spz: 4 is what writers take today, 3 and 2 what older readers know."""
@@ -57,10 +68,10 @@ class Export:
 def export(flags: Export) -> int:
     splats = read_splats(flags.source, flags.taken)
     name = flags.source.resolve().name.partition(".")[0] if flags.source.is_file() else flags.source.resolve().name
-    client = CLIENTS[flags.program] if flags.program else None
-    if client and flags.format:
+    client = CLIENTS.get(flags.program)
+    if client and flags.format != "auto":
         raise ValueError(f"for: {flags.program} is given .{client.kind}; leave out --format, or --for.")
-    kind = client.kind if client else flags.format or "ply"
+    kind = client.kind if client else "ply" if flags.format == "auto" else flags.format
     if flags.spz_version != 4 and kind != "spz":
         raise ValueError(f"spz_version: .{kind} has no versions; only .spz has.")
     suffix = "mesh.glb" if kind == "mesh" else kind
@@ -151,7 +162,7 @@ def view(flags: View) -> int:
 
 @dataclass(frozen=True)
 class Render:
-    """Draw the turntable and the contact sheet of 8 views."""
+    """Draw the turntable and the contact sheet of 8 views, or pictures of what given cameras see."""
 
     source: Positional[Path]
     """Run folder, or file of splats."""
@@ -161,6 +172,14 @@ class Render:
     """Frames of the turntable."""
     size: int = 256
     """Side of the frames and tiles, pixels."""
+    what: Literal["rgb", "depth", "normal", "alpha"] = "rgb"
+    """What each picture shows; depth (.npy) is in world units along the view, 0 where nothing is, and normals are along
+    the axes of the world.
+    """
+    camera: File = None
+    """transforms.json with the cameras to draw from, in the world of the file; if not given, those of the turntable."""
+    pictures: bool = False
+    """Write a picture for each frame, and the cameras as transforms.json, in place of the film."""
     renderer: RendererName = "auto"
     """What draws: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
     light: Annotated[str, arg(metavar="AZ,EL")] = ""
@@ -173,7 +192,9 @@ def render(flags: Render) -> int:
     is_run = flags.source.is_dir()
     config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
     light = _direction(flags.light) if flags.light else None
-    splats = read_splats(flags.source, flags.taken)
+    given = _given_cameras(flags)
+    found = open_splats(flags.source, flags.taken)
+    splats = found.splats
     folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
     from splatdistill.rendering.renderer import make_renderer
     from splatdistill.rendering.turntable import Turntable, write_views
@@ -183,11 +204,33 @@ def render(flags: Render) -> int:
     device = pick_device("auto")
     renderer = make_renderer(device, flags.renderer)
     turntable = Turntable(config.camera, frames=flags.frames, size=flags.size, light=light)
+    if flags.pictures or given is not None or flags.what != "rgb":
+        from splatdistill.rendering.channels import Channel, write_channel
+
+        ours, theirs = placed_cameras(given, turntable.cameras(), up="+y" if is_run or flags.taken.fit else found.up)
+        print(*write_channel(folder, Channel(flags.what), renderer, splats.to(device), ours, listed=theirs), sep="\n")
+        return DONE
     folder.mkdir(parents=True, exist_ok=True)
     with Progress(total=flags.frames) as progress:
         write_views(folder, renderer, splats.to(device), turntable, progress)
     print_results(folder, "turntable.mp4", "turntable_frames", "contact.png")
     return DONE
+
+
+def _given_cameras(flags: Render) -> Cameras | None:
+    """The cameras of --camera. ValueError where they cannot be drawn, or other flags would move what they look at."""
+    if flags.light and (flags.camera is not None or flags.pictures or flags.what != "rgb"):
+        raise ValueError("light: only the turntable is lit; leave out --camera, --pictures and --what.")
+    if flags.camera is None:
+        return None
+    if flags.taken.fit:
+        raise ValueError("camera: its cameras belong to the place of the splats in the file; leave out --fit.")
+    from splatdistill.io import camera_files
+
+    found = camera_files.read(flags.camera)
+    for note in found.notes:
+        print(f"Note: {flags.camera}: {note}.", file=sys.stderr)
+    return found.cameras
 
 
 @dataclass(frozen=True)
