@@ -14,6 +14,7 @@ from tyro.conf import subcommand
 from splatdistill.commands import assets, batch, info, train
 from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, parse
 from splatdistill.config.schema import TrainConfig
+from splatdistill.io.files import NotWritten
 from splatdistill.training.errors import RunFailure
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "USAGE", "main"]
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sentence(error: Exception) -> str:
     said = " ".join(str(error).split())
-    if isinstance(error, ValueError | RunFailure):
+    if isinstance(error, ValueError | RunFailure | NotWritten):
         return said
     if type(error).__name__ == "OutOfMemoryError":  # torch's; to import it for this would take seconds
         return (

@@ -23,11 +23,11 @@ def page_of(item: Item) -> bytes:
     file = item.splats()
     if file is None:
         raise ValueError(f"{item.name} has no splats yet.")
-    from splatdistill.io import formats  # loads torch
+    from splatdistill.io import formats, ply  # loads torch
 
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / SPLATS
-        formats.write(whole, formats.read(file))
+        ply.write(whole, formats.read(file, item.taken))
         splats = base64.b64encode(gzip.compress(whole.read_bytes(), mtime=0)).decode()
     manifest = item.manifest()
     records = Tail(item.path / METRICS).read()[1] if item.is_run else []

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from splatdistill.config.schema import CameraConfig
-from splatdistill.io.kinds import kind_of
+from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SPLATS, Run
+from splatdistill.io.told import kind_of_file
 from splatdistill.training.run_log import REQUESTS
 
 SIDES = ("front", "side", "back", "top")
@@ -19,12 +20,13 @@ SILENT = 120.0  # s without a new line before a run that did not end counts as g
 
 
 class Item:
-    """Something to look at, under an id: a run folder or a file of splats."""
+    """Something to look at, under an id: a run folder or a file of splats. taken: how a file is taken."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, taken: Assumptions | None = None) -> None:
         self.path = path
         self.run = Run(path)
         self.is_run = path.is_dir()
+        self.taken = Assumptions() if taken is None or self.is_run else taken
         self.name = path.resolve().name
 
     def splats(self) -> Path | None:
@@ -109,8 +111,10 @@ class Item:
             )
 
 
-def collect(paths: Sequence[Path]) -> dict[str, Item]:
-    """The items of `paths` by id: each a run folder, a file of splats, or a folder of run folders, newest first."""
+def collect(paths: Sequence[Path], taken: Assumptions | None = None) -> dict[str, Item]:
+    """The items of `paths` by id: each a run folder, a file of splats, or a folder of run folders, newest first. taken:
+    how files are taken.
+    """
     found: list[Path] = []
     for path in paths:
         if not path.exists():
@@ -122,9 +126,9 @@ def collect(paths: Sequence[Path]) -> dict[str, Item]:
             found += sorted(runs, key=lambda run: (-(run / CONFIG).stat().st_mtime, run.name))
         else:
             if path.is_file():
-                kind_of(path)
+                kind_of_file(path)
             found.append(path)
-    return {str(index): Item(path) for index, path in enumerate(found[:MAX_RUNS])}
+    return {str(index): Item(path, taken) for index, path in enumerate(found[:MAX_RUNS])}
 
 
 def _camera(camera: CameraConfig) -> dict[str, float]:

@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
-from splatdistill.io.kinds import MEDIA, kind_of, kinds, ply_up
+from splatdistill.io.kinds import MEDIA, Assumptions, kinds, ply_up
 from splatdistill.io.runs import METRICS, SPLATS, Tail
 
 from . import rundir
@@ -42,9 +42,11 @@ LOOK_EVERY = 0.5  # s between looks into a run folder
 ALIVE_EVERY = 15.0  # s between signs of life to the browser
 
 
-def make_app(paths: Sequence[Path], *, private: bool = False) -> Guard:
-    """The application behind its guard; `paths` are looked at again whenever the list of runs is asked for."""
-    server = _Server(paths)
+def make_app(paths: Sequence[Path], *, private: bool = False, taken: Assumptions | None = None) -> Guard:
+    """The application behind its guard; `paths` are looked at again whenever the list of runs is asked for. taken: how
+    files of splats are taken.
+    """
+    server = _Server(paths, taken)
     run = "/api/runs/{id}"
     routes = [
         *(Route(address, _page(*file), methods=["GET"]) for address, file in PAGE.items()),
@@ -69,9 +71,10 @@ def make_app(paths: Sequence[Path], *, private: bool = False) -> Guard:
 
 
 class _Server:
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], taken: Assumptions | None) -> None:
         self.paths = paths
-        self.items = rundir.collect(paths)
+        self.taken = taken
+        self.items = rundir.collect(paths, taken)
         self.token = ""
         self.streams = 0
         self.busy = threading.Lock()  # exports take the processor: one at a time
@@ -85,7 +88,7 @@ class _Server:
     def runs(self, request: Request) -> Response:
         """The list, and the token that this page needs for its requests."""
         known = {item.path: id for id, item in self.items.items()}
-        for item in rundir.collect(self.paths).values():  # ids stay, new runs get new ones
+        for item in rundir.collect(self.paths, self.taken).values():  # ids stay, new runs get new ones
             if item.path not in known:
                 self.items[str(len(self.items))] = item
         listed = [{"id": id, **_card(item)} for id, item in self.items.items() if item.path.exists()]
@@ -96,14 +99,15 @@ class _Server:
 
     def splats(self, request: Request) -> Response:
         """The finished splats as .ply with +y up, whatever the file is."""
-        file = self.item(request).splats()
+        item = self.item(request)
+        file = item.splats()
         if file is None:
             raise HTTPException(404, "This run has no splats yet.")
-        if kind_of(file) == "ply" and ply_up(file) == "+y":
+        if item.is_run and ply_up(file) == "+y":
             return FileResponse(file, media_type="application/octet-stream")
-        from splatdistill.io import formats  # loads torch, which a server of runs does without
+        from splatdistill.io import formats, ply  # loads torch, which a server of runs does without
 
-        return _made(lambda path: formats.write(path, formats.read(file)), SPLATS)
+        return _made(lambda path: ply.write(path, formats.read(file, item.taken)), SPLATS)
 
     def snapshot(self, request: Request) -> Response:
         """The newest splats of a training, if they are of a step after ?after=STEP: pages pull at their own pace."""
@@ -151,7 +155,7 @@ class _Server:
 
             config = item.run.known_settings()[0] if item.is_run else TrainConfig()
             turntable = Turntable(config.camera, frames=config.output.frames, size=config.output.size)
-            splats = formats.read(file)
+            splats = formats.read(file, item.taken)
             return _made(
                 lambda path: exports.write(path, splats, kind=kind, turntable=turntable, device=config.device), name
             )
@@ -208,15 +212,22 @@ class _Server:
             self.streams -= 1
 
 
-def serve(paths: Sequence[Path], *, host: str = "127.0.0.1", port: int = 8017, browser: bool = True) -> None:
+def serve(
+    paths: Sequence[Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8017,
+    browser: bool = True,
+    taken: Assumptions | None = None,
+) -> None:
     """Serves until Ctrl-C. Prints the address on a line of its own. port: a taken one gives way to the next free one;
-    0 takes any.
+    0 takes any. taken: how files of splats are taken.
     """
     open_socket = _listen(host, port)
     port = open_socket.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     private = shown not in LOOPBACK
-    app = make_app(paths, private=private)
+    app = make_app(paths, private=private, taken=taken)
     address = f"http://{shown}:{port}/" + (f"?token={app.token}" if private else "")
     if private:
         print(f"Note: other machines can reach {host}; who has this address can read and steer.", file=sys.stderr)

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from splatdistill.commands.common import DONE, File, Folder, print_results, read_splats
+from splatdistill.commands.common import (
+    AS_IT_SAYS,
+    DONE,
+    File,
+    Folder,
+    Taken,
+    open_splats,
+    placed_cameras,
+    print_results,
+    read_splats,
+)
 from splatdistill.config import validation
 from splatdistill.config.schema import RendererName, TrainConfig
+from splatdistill.export.clients import CLIENTS
 from splatdistill.io import kinds
+from splatdistill.io.files import replacing
+from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import Run
 
 if TYPE_CHECKING:
     from splatdistill.evaluate import EvalObject
+    from splatdistill.scene.types import Cameras
 
-    ExportFormat = str
+    ExportFormat = Program = str
 else:
-    ExportFormat = Literal[(*kinds.kinds(), *kinds.MEDIA, kinds.MESH)]
+    ExportFormat = Literal[("auto", *kinds.kinds(), *kinds.MEDIA, kinds.MESH)]
+    Program = Literal[("any", *CLIENTS)]
 
 
 @dataclass(frozen=True)
@@ -28,9 +44,15 @@ class Export:
     """Write a run as a file of its own: splats for other programs, a page, a video or a picture."""
 
     source: Positional[Path]
-    """Run folder, or file of splats (.ply, .compressed.ply, .splat, .spz, .glb)."""
-    format: ExportFormat = "ply"
-    """Splats (ply in the INRIA layout and glb keep everything), a page, a turntable, the front view, or triangles."""
+    """Run folder, or file of splats (.ply, .compressed.ply, .splat, .ksplat, .spz, .sog, .glb)."""
+    format: ExportFormat = "auto"
+    """Splats (ply in the INRIA layout and glb keep everything), a page, a turntable, the front view, or triangles.
+    auto: what --for chooses, or ply.
+    """
+    program: Annotated[Program, arg(name="for")] = "any"
+    """The program that the file is for: chooses its format, axes and harmonics, and says how it will stand there."""
+    spz_version: Literal[2, 3, 4] = 4
+    """Version of a .spz: 4 is what writers take today, 3 and 2 what older readers know."""
     output: File = None
     """File to write; the name of the run in the current folder if not given."""
     force: bool = False
@@ -39,26 +61,43 @@ class Export:
     """Frames of the turntable."""
     size: int = 512
     """Side of video and picture, pixels."""
+    taken: Taken = AS_IT_SAYS
+    """How a file is taken; a run keeps its frame."""
 
 
 def export(flags: Export) -> int:
-    splats = read_splats(flags.source)
+    splats = read_splats(flags.source, flags.taken)
     name = flags.source.resolve().name.partition(".")[0] if flags.source.is_file() else flags.source.resolve().name
-    suffix = "mesh.glb" if flags.format == "mesh" else flags.format
+    client = CLIENTS.get(flags.program)
+    if client and flags.format != "auto":
+        raise ValueError(f"for: {flags.program} is given .{client.kind}; leave out --format, or --for.")
+    kind = client.kind if client else "ply" if flags.format == "auto" else flags.format
+    if flags.spz_version != 4 and kind != "spz":
+        raise ValueError(f"spz_version: .{kind} has no versions; only .spz has.")
+    suffix = "mesh.glb" if kind == "mesh" else kind
     output = _new_file(flags.output or Path(f"{name}.{suffix}"), force=flags.force)
     config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
-    if flags.format == "html":
+    if kind == "html":
         from splatdistill.viewer.export_html import page_of  # pyright: ignore[reportMissingImports]
         from splatdistill.viewer.rundir import Item  # pyright: ignore[reportMissingImports]
 
-        output.write_bytes(page_of(Item(flags.source)))
+        page = page_of(Item(flags.source, flags.taken))
+        with replacing(output) as temporary:
+            temporary.write_bytes(page)
     else:
         from splatdistill.export import writer as exports
+        from splatdistill.io import formats
         from splatdistill.rendering.turntable import Turntable
 
         turntable = Turntable(config.camera, frames=flags.frames, size=flags.size)
-        output = exports.write(output, splats, kind=flags.format, turntable=turntable, device=config.device)
+        how = formats.Written(
+            sh_degree=None if flags.taken.sh_degree == "auto" else flags.taken.sh_degree,
+            spz_version=client.spz_version if client else flags.spz_version,
+        )
+        output = exports.write(output, splats, kind=kind, turntable=turntable, device=config.device, how=how)
     print(output)
+    if client:
+        print(f"Note: {client.stands}.", file=sys.stderr)
     return DONE
 
 
@@ -78,6 +117,8 @@ class Compose:
     """How many times larger each becomes."""
     force: bool = False
     """Replace the output if it is there."""
+    taken: Taken = AS_IT_SAYS
+    """How files are taken; runs keep their frame."""
 
 
 def compose(flags: Compose) -> int:
@@ -86,7 +127,7 @@ def compose(flags: Compose) -> int:
 
     kinds.kind_of(flags.output)
     scene = exports.compose(
-        [read_splats(source) for source in flags.sources],
+        [read_splats(source, flags.taken) for source in flags.sources],
         translate=[exports.vector("translate", text) for text in flags.translate],
         rotate=[exports.vector("rotate", text) for text in flags.rotate],
         scale=flags.scale,
@@ -108,18 +149,20 @@ class View:
     """Port to listen on; a taken one gives way to the next free one, and 0 takes any."""
     no_browser: bool = False
     """Only print the address."""
+    taken: Taken = AS_IT_SAYS
+    """How files are taken; runs keep their frame."""
 
 
 def view(flags: View) -> int:
     from splatdistill.viewer.server import serve  # pyright: ignore[reportMissingImports]
 
-    serve(flags.paths, host=flags.host, port=flags.port, browser=not flags.no_browser)
+    serve(flags.paths, host=flags.host, port=flags.port, browser=not flags.no_browser, taken=flags.taken)
     return DONE
 
 
 @dataclass(frozen=True)
 class Render:
-    """Draw the turntable and the contact sheet of 8 views."""
+    """Draw the turntable and the contact sheet of 8 views, or pictures of what given cameras see."""
 
     source: Positional[Path]
     """Run folder, or file of splats."""
@@ -129,17 +172,29 @@ class Render:
     """Frames of the turntable."""
     size: int = 256
     """Side of the frames and tiles, pixels."""
+    what: Literal["rgb", "depth", "normal", "alpha"] = "rgb"
+    """What each picture shows; depth (.npy) is in world units along the view, 0 where nothing is, and normals are along
+    the axes of the world.
+    """
+    camera: File = None
+    """transforms.json with the cameras to draw from, in the world of the file; if not given, those of the turntable."""
+    pictures: bool = False
+    """Write a picture for each frame, and the cameras as transforms.json, in place of the film."""
     renderer: RendererName = "auto"
     """What draws: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
     light: Annotated[str, arg(metavar="AZ,EL")] = ""
     """Light the splats from this azimuth (0 in front, growing to the right) and elevation, degrees."""
+    taken: Taken = AS_IT_SAYS
+    """How a file is taken; a run keeps its frame."""
 
 
 def render(flags: Render) -> int:
     is_run = flags.source.is_dir()
     config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
     light = _direction(flags.light) if flags.light else None
-    splats = read_splats(flags.source)
+    given = _given_cameras(flags)
+    found = open_splats(flags.source, flags.taken)
+    splats = found.splats
     folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
     from splatdistill.rendering.renderer import make_renderer
     from splatdistill.rendering.turntable import Turntable, write_views
@@ -149,11 +204,33 @@ def render(flags: Render) -> int:
     device = pick_device("auto")
     renderer = make_renderer(device, flags.renderer)
     turntable = Turntable(config.camera, frames=flags.frames, size=flags.size, light=light)
+    if flags.pictures or given is not None or flags.what != "rgb":
+        from splatdistill.rendering.channels import Channel, write_channel
+
+        ours, theirs = placed_cameras(given, turntable.cameras(), up="+y" if is_run or flags.taken.fit else found.up)
+        print(*write_channel(folder, Channel(flags.what), renderer, splats.to(device), ours, listed=theirs), sep="\n")
+        return DONE
     folder.mkdir(parents=True, exist_ok=True)
     with Progress(total=flags.frames) as progress:
         write_views(folder, renderer, splats.to(device), turntable, progress)
     print_results(folder, "turntable.mp4", "turntable_frames", "contact.png")
     return DONE
+
+
+def _given_cameras(flags: Render) -> Cameras | None:
+    """The cameras of --camera. ValueError where they cannot be drawn, or other flags would move what they look at."""
+    if flags.light and (flags.camera is not None or flags.pictures or flags.what != "rgb"):
+        raise ValueError("light: only the turntable is lit; leave out --camera, --pictures and --what.")
+    if flags.camera is None:
+        return None
+    if flags.taken.fit:
+        raise ValueError("camera: its cameras belong to the place of the splats in the file; leave out --fit.")
+    from splatdistill.io import camera_files
+
+    found = camera_files.read(flags.camera)
+    for note in found.notes:
+        print(f"Note: {flags.camera}: {note}.", file=sys.stderr)
+    return found.cameras
 
 
 @dataclass(frozen=True)
@@ -175,10 +252,12 @@ class Eval:
     'splatdistill[external]'."""
     output: Path = Path("evaluation")
     """Folder for eval.json and report.html."""
+    taken: Taken = AS_IT_SAYS
+    """How files are taken; runs keep their frame."""
 
 
 def evaluate(flags: Eval) -> int:
-    subjects = [_eval_object(source, flags.prompt) for source in flags.sources]
+    subjects = [_eval_object(source, flags.prompt, flags.taken) for source in flags.sources]
     if not subjects:
         raise ValueError("Name at least one run folder or .ply file to evaluate.")
     from splatdistill import evaluate as judging
@@ -245,7 +324,7 @@ def _direction(text: str) -> tuple[float, float]:
     return math.radians(azimuth), math.radians(elevation)
 
 
-def _eval_object(source: Path, prompt: str) -> EvalObject:
+def _eval_object(source: Path, prompt: str, taken: Assumptions) -> EvalObject:
     """The object of a run folder, or of a file together with a prompt."""
     if not source.exists():
         raise ValueError(f"There is no run folder or .ply file called {source}.")
@@ -253,7 +332,7 @@ def _eval_object(source: Path, prompt: str) -> EvalObject:
     config = Run(source).settings() if is_run else TrainConfig(prompt=prompt)
     if not config.prompt:
         raise ValueError(f"{source} is a file and has no prompt of its own; give it with --prompt.")
-    splats = read_splats(source)
+    splats = read_splats(source, taken)
     from splatdistill.evaluate import EvalObject
 
     summary = Run(source).summary() if is_run else {}

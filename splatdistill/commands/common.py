@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
+from splatdistill.io.kinds import Assumptions, Up
 from splatdistill.io.runs import SPLATS
 from splatdistill.utils.cpu import num_cores
 
 if TYPE_CHECKING:
+    from splatdistill.io.formats import Opened
     from splatdistill.scene.gaussians import Splats
+    from splatdistill.scene.types import Cameras
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 File = Annotated[Path | None, arg(metavar="FILE")]
+AS_IT_SAYS = Assumptions()
+Taken = Annotated[Assumptions, OmitArgPrefixes]
 Folder = Annotated[Path | None, arg(metavar="FOLDER")]
 
 
@@ -26,14 +31,39 @@ def parse(kind: type, args: list[str], *, verb: str, default: Any = None) -> Any
     return tyro.cli(kind, prog=f"splatdistill {verb}", args=args, config=(FlagCreatePairsOff,), **extra)
 
 
-def read_splats(source: Path) -> Splats:
+def read_splats(source: Path, taken: Assumptions) -> Splats:
+    """The splats of a run folder or of a file; of a file stderr hears what was assumed."""
+    return open_splats(source, taken).splats
+
+
+def open_splats(source: Path, taken: Assumptions) -> Opened:
+    """The same with what the file was taken for."""
     from splatdistill.io import formats
 
     if not source.exists():
         raise ValueError(f"There is no run folder or file of splats called {source}.")
     if source.is_dir() and not (source / SPLATS).is_file():
         raise ValueError(f"{source} has no {SPLATS}; if it is a run, go on with it: train --resume {source}.")
-    return formats.read(source / SPLATS if source.is_dir() else source)
+    if source.is_dir():
+        return formats.open_file(source / SPLATS)
+    found = formats.open_file(source, taken)
+    if found.assumed:
+        print(f"Note: {found.sentence()}", file=sys.stderr)
+    return found
+
+
+def placed_cameras(given: Cameras | None, turntable: Cameras, *, up: Up) -> tuple[Cameras, Cameras]:
+    """Cameras in our world and the same in the file's, in which `up` points up: given ones are in the file's."""
+    import torch
+
+    from splatdistill.io import camera_files
+    from splatdistill.io.frames import TO_OURS
+    from splatdistill.ops.geometry import rotation_matrices
+
+    turn = rotation_matrices(torch.tensor([TO_OURS[up]], dtype=torch.float64))[0]
+    if given is None:
+        return turntable, camera_files.turned(turntable, turn.T)
+    return camera_files.turned(given, turn), given
 
 
 def about_threads(threads: int, *, runs: int = 1) -> list[str]:

@@ -20,8 +20,9 @@ from tyro.conf import Fixed, Suppress
 
 from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results
 from splatdistill.config import presets, registry, settings, validation, yaml_reader
-from splatdistill.config.schema import GUIDANCE, METHODS, TrainConfig
+from splatdistill.config.schema import GUIDANCE, METHODS, CameraConfig, TrainConfig
 from splatdistill.io import names
+from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import SPLATS, Run
 from splatdistill.utils.malloc import no_collections
 from splatdistill.utils.progress import Progress
@@ -71,7 +72,13 @@ def train(args: list[str]) -> int:
         if Run(folder).is_done(steps=config.steps):
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
-    for sentence in [*cautions, *about_threads(config.threads), *about_priors(config)]:
+    taken = Assumptions(config.up, config.fit)
+    for sentence in [
+        *cautions,
+        *about_threads(config.threads),
+        *about_priors(config),
+        *_about_init(config.init, taken, config.camera, budget=config.densify.max_splats),
+    ]:
         if first:
             print(f"Note: {sentence}", file=sys.stderr)
     with no_collections():
@@ -241,6 +248,21 @@ def _check_resume(flags: Train, config: TrainConfig) -> None:
                 f"resume: {name} is {before[name]!r} in {flags.resume}, but {after[name]!r} was asked for; "
                 "begin a new run to change it."
             )
+
+
+def _about_init(init: str, taken: Assumptions, camera: CameraConfig, *, budget: int) -> list[str]:
+    """What the file of --init is taken for; ValueError for one that cannot be begun from."""
+    if init in ("ball", "shell") or init.startswith("points:"):
+        return []
+    from splatdistill.training.beginning import opened  # loads torch
+
+    found = opened(init, taken=taken, camera=camera)
+    said = [found.sentence()]
+    if len(found.splats) > budget:
+        said.append(
+            f"densify.max_splats is below the {len(found.splats)} splats of {found.path}; those are the budget."
+        )
+    return said
 
 
 def about_priors(config: TrainConfig) -> list[str]:

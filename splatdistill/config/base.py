@@ -22,6 +22,8 @@ Whole = Annotated[int, Ge(0)]
 Ends = tuple[NonNegative, NonNegative]
 Weight = Literal["sigma2", "one", "sigma_over_alpha", "fantasia", "flow"]
 Schedule = Literal["uniform", "linear", "sqrt"]
+UpAxis = Literal["auto", "+y", "-y", "+z", "-z"]
+Degree = Literal["auto", 0, 1, 2, 3]
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:

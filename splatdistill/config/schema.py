@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Interval
 from tyro.conf import Fixed
 
-from splatdistill.config.base import Count, FileOnly, Fraction, NonNegative, Positive, ViewsConfig, Whole
+from splatdistill.config.base import (
+    Count,
+    Degree,
+    FileOnly,
+    Fraction,
+    NonNegative,
+    Positive,
+    UpAxis,
+    ViewsConfig,
+    Whole,
+)
 from splatdistill.config.registry import Method, load
 
 Stages = tuple[dict[str, Any], ...]
@@ -57,8 +67,13 @@ class SplatsConfig:
     """Radius of the initial ball or shell, world units."""
     opacity: FileOnly[Annotated[float, Interval(gt=0, lt=1)]] = 0.1
     """Initial opacity, 0..1."""
-    sh_degree: Annotated[int, Interval(ge=0, le=3)] = 0
-    """Degree of the spherical harmonics of colour, 0..3."""
+    sh_degree: Degree = "auto"
+    """Degree of the spherical harmonics of colour; auto takes that of the file of --init, and 0 without one."""
+
+    @property
+    def own_degree(self) -> int:
+        """The degree of splats that come from no file."""
+        return 0 if self.sh_degree == "auto" else self.sh_degree
 
 
 @dataclass(frozen=True)
@@ -219,9 +234,15 @@ class CommonConfig:
     max_memory: NonNegative = 0.0
     """Most memory in GB that the run may take on a GPU; 0 is all of it. What does not fit at once is done in parts."""
     init: str = "ball"
-    """Where the Gaussians start: ball, shell (the walls of a scene), ply:FILE (to edit that with another prompt) or
-    points:FILE (a coloured point cloud, +z up as Point-E gives it).
+    """Where the Gaussians start: ball, shell (the walls of a scene), a FILE of splats (to edit that with another
+    prompt) or points:FILE (a coloured point cloud, +z up as Point-E gives it, or a mesh with colours).
     """
+    up: UpAxis = "auto"
+    """The axis of the file of --init that points up. auto: what the file says; without that -y for splats (+y for .glb)
+    and +z for points.
+    """
+    fit: bool = False
+    """Move and scale the splats of --init so that they fill the ball that the cameras look at; points always are."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     renderer: RendererName = "auto"
     """What draws the Gaussians: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""

@@ -85,8 +85,8 @@ def _convert(value: Any, hint: Any, *, name: str) -> Any:
             raise ValueError(f"{name} must be a list of settings as 'key: value'; it is {shown(value)}.")
         return tuple(dict(stage) for stage in value)
     if typing.get_origin(hint) is Literal:
-        if value not in options:
-            raise ValueError(f"{name} must be one of {', '.join(options)}; it is {shown(value)}.")
+        if not any(type(value) is type(option) and value == option for option in options):  # true is not 1
+            raise ValueError(f"{name} must be one of {', '.join(map(str, options))}; it is {shown(value)}.")
         return value
     if typing.get_origin(hint) is tuple and Ellipsis in options:
         if not is_list(value):

@@ -19,13 +19,21 @@ from splatdistill.scene.gaussians import Splats
 from splatdistill.utils.device import pick_device
 
 
-def write(path: Path, splats: Splats, *, kind: str, turntable: Turntable, device: str = "auto") -> Path:
+def write(
+    path: Path,
+    splats: Splats,
+    *,
+    kind: str,
+    turntable: Turntable,
+    device: str = "auto",
+    how: formats.Written | None = None,
+) -> Path:
     """Writes one of `kinds`, mp4, gif, png or mesh; returns what was written. Videos turn once, on white; the picture
     shows the front on a transparent ground; the mesh is a .glb of coloured triangles. device: what draws, as
-    `pick_device` takes it.
+    `pick_device` takes it. how: of files of splats.
     """
     if kind in kinds():
-        formats.write(path, splats, kind=kind)
+        formats.write(path, splats, kind=kind, how=how)
         return path
     where = pick_device(device)
     splats, renderer = splats.to(where), make_renderer(where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,17 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
+
+
+class NotWritten(OSError):
+    """A file could not be written whole, and is as it was; says why in one sentence."""
+
+
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "it would be too large",
+}
 
 
 def cache_folder() -> Path:
@@ -44,6 +56,7 @@ def replacing(path: Path) -> Generator[Path, None, None]:
     """A temporary path beside `path`, with its suffix, for the caller to write.
 
     When the block ends well, that file takes the place of `path`, synced to disk; when it raises, `path` is as it was.
+    Where there is no room for it, that is a NotWritten.
     """
     # Opened by the caller in the usual way, so it gets the usual permissions (mkstemp's are the owner's alone).
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")  # `sweep` knows the shape of this name
@@ -52,8 +65,17 @@ def replacing(path: Path) -> Generator[Path, None, None]:
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise NotWritten(f"{path} was not written: {_NO_ROOM[error.errno]}.") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk that `folder` lies on has no room left."""
+    return shutil.disk_usage(folder).free < 1 << 16
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,7 +1,7 @@
 """Turning, moving and joining splats, and the one place that knows which way is up in whose files.
 
-Our world, glTF and .spz are right-handed with +y up; INRIA's .ply and what descends from it take +y down. One is the
-other turned by 180 degrees about x. N splats, K harmonics.
+Our world, glTF and Niantic's .spz are right-handed with +y up; INRIA's .ply and what descends from it take +y down.
+N splats, K harmonics.
 """
 
 from __future__ import annotations
@@ -19,12 +19,67 @@ from splatdistill.scene.gaussians import FIELDS, Splats, with_sh_degree
 
 Vector = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
-UPSIDE_DOWN: Quaternion = (0.0, 1.0, 0.0, 0.0)
+_HALF = math.sqrt(0.5)
+TO_OURS: dict[Up, Quaternion] = {
+    "+y": (1.0, 0.0, 0.0, 0.0),
+    "-y": (0.0, 0.0, 0.0, 1.0),
+    "-y-z": (0.0, 1.0, 0.0, 0.0),
+    "+z": (_HALF, -_HALF, 0.0, 0.0),
+    "-z": (_HALF, _HALF, 0.0, 0.0),
+}
+"""The turn, wxyz, from a world with that axis up to ours."""
 
 
 def convert_frame(splats: Splats, *, source: Up, target: Up) -> Splats:
     """The same object in a world where `target` points up: means, quaternions and colour harmonics are turned."""
-    return splats if source == target else transform(splats, rotation=UPSIDE_DOWN)
+    if source == target:
+        return splats
+    w, x, y, z = TO_OURS[target]
+    back = torch.tensor([w, -x, -y, -z], dtype=torch.float64)
+    w, x, y, z = (float(part) for part in _product(back, torch.tensor(TO_OURS[source], dtype=torch.float64)))
+    return transform(splats, rotation=(w, x, y, z))
+
+
+def fitted(splats: Splats, *, radius: float) -> tuple[Splats, str]:
+    """The splats moved and scaled so that 99 in 100 of them lie within `radius` (world units) of the origin, and a
+    sentence about that. Splats that hardly show count for nothing.
+    """
+    middle, extent = ball(splats)
+    scale = radius / max(extent, 1e-12)
+    x, y, z = (float(-scale * v) for v in middle)
+    said = f"it was a ball of radius {extent:.3g} about {_point(middle)}, moved and made {scale:.3g} times as large"
+    return transform(splats, scale=scale, translation=(x, y, z)), said
+
+
+def ball(splats: Splats) -> tuple[Tensor, float]:
+    """The middle [3] of the splats that show, and how far 99 in 100 of them lie from it at most, world units."""
+    shown = splats.means[splats.opacities > -2.2]  # opacity 0.1
+    means = (shown if len(shown) else splats.means).double()
+    order = means.sort(dim=0).values
+    rank = (len(means) - 1) * torch.tensor([0.01, 0.99], dtype=torch.float64)
+    low, high = order[int(rank[0].floor())], order[int(rank[1].ceil())]
+    middle = 0.5 * (low + high)
+    far = cast(Tensor, (means - middle).norm(dim=-1)).sort().values  # pyright: ignore[reportUnknownMemberType]
+    return middle, float(far[int(rank[1].ceil())])
+
+
+def refuse_out_of_sight(splats: Splats, *, radius: float, name: str) -> None:
+    """ValueError where less than half of the splats lie where cameras look that orbit a ball of `radius` (world units)
+    about the origin. name: what the sentence calls them.
+    """
+    far = cast(Tensor, splats.means.norm(dim=-1))  # pyright: ignore[reportUnknownMemberType]
+    inside = int((far < 1.5 * radius).sum())
+    if 2 * inside < len(splats):
+        middle, extent = ball(splats)
+        outside = f"{len(splats) - inside} of {len(splats)} splats lie outside"
+        raise ValueError(
+            f"{name}: the cameras look at a ball of radius {radius:g} about the origin, but {outside}; together they "
+            f"are a ball of radius {extent:.3g} about {_point(middle)}. --fit moves and scales them."
+        )
+
+
+def _point(place: Tensor) -> str:
+    return "(" + ", ".join(f"{float(v):.3g}" for v in place) + ")"
 
 
 def transform(

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from splatdistill.io.files import replacing
+from splatdistill.io.files import NotWritten, is_full, replacing
 
 Picture = Tensor | np.ndarray
 """[H,W,3], uint8 or floating point in 0..1."""
@@ -57,6 +57,9 @@ def write_turntable(path: Path, frames: Iterable[Picture], *, fps: int = 30) -> 
         try:
             for picture in chain([first], pictures):
                 encoder.send(np.ascontiguousarray(picture))
+        except OSError as error:  # the process ended, and says nothing that a program could read
+            why = "the disk is full" if is_full(path.parent) else f"the encoder stopped: {str(error)[:80]}"
+            raise NotWritten(f"{path} was not written: {why}.") from error
         finally:
             encoder.close()
     return path

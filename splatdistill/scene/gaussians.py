@@ -113,7 +113,7 @@ def _grayish(means: Tensor, config: SplatsConfig, *, spacing: float, generator: 
         scales=torch.full((n, 3), math.log(0.6 * spacing)),
         opacities=torch.full((n,), math.log(config.opacity / (1 - config.opacity))),
         sh0=0.1 * torch.randn(n, 1, 3, generator=g) / SH_C0,
-        shN=torch.zeros(n, (config.sh_degree + 1) ** 2 - 1, 3),
+        shN=torch.zeros(n, (config.own_degree + 1) ** 2 - 1, 3),
     )
 
 

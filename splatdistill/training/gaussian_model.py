@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from splatdistill.config.schema import DensifyConfig, OptimConfig, RegularizeConfig, SplatsConfig
-from splatdistill.io import ply
+from splatdistill.config.schema import DensifyConfig, OptimConfig, RegularizeConfig
 from splatdistill.ops.update import Verdict
-from splatdistill.scene.gaussians import INITS, Splats, init_points, with_sh_degree
+from splatdistill.scene.gaussians import Splats
 from splatdistill.scene.types import RenderOutput
 from splatdistill.training.densifier import Densifier
 from splatdistill.training.regularizers import regularizer
@@ -31,9 +29,20 @@ class Learning:
 
 
 class GaussianModel:
-    """One object of a run: its splats with their optimiser and the statistics of densify. seed: of the splits."""
+    """One object of a run: its splats with their optimiser and the statistics of densify. seed: of the splits. budget:
+    how many splats there may be, where the settings allow fewer.
+    """
 
-    def __init__(self, splats: Splats, learning: Learning, *, seed: int, ranks: ProcessGroup = SINGLE_PROCESS) -> None:
+    def __init__(
+        self,
+        splats: Splats,
+        learning: Learning,
+        *,
+        seed: int,
+        budget: int = 0,
+        ranks: ProcessGroup = SINGLE_PROCESS,
+    ) -> None:
+        self.budget = budget
         self.learning = learning
         self.device = splats.device
         self.ranks = ranks
@@ -74,7 +83,8 @@ class GaussianModel:
 
     def _densifier(self) -> Densifier:
         c = self.learning
-        return Densifier(c.densify, num_splats=len(self.splats), steps=c.steps, device=self.device)
+        densify = replace(c.densify, max_splats=max(c.densify.max_splats, self.budget))
+        return Densifier(densify, num_splats=len(self.splats), steps=c.steps, device=self.device)
 
     def state_dict(self) -> dict[str, Tensor]:
         """For all ranks to call: their statistics are added up."""
@@ -99,18 +109,3 @@ class GaussianModel:
         self.densifier = self._densifier()
         if self.ranks.is_main:
             self.densifier.grad_sum, self.densifier.count = tensors["densify.grad_sum"], tensors["densify.count"]
-
-
-def initial_splats(init: str, config: SplatsConfig, *, seed: int) -> Splats:
-    """The splats of step 0. init: `ball`, `shell`, or `ply:FILE` or `points:FILE` for the splats or the points of a
-    file. ValueError for anything else, and for a file that holds none.
-    """
-    kind, _, path = init.partition(":")
-    if init in INITS:
-        return INITS[init](config, seed=seed)
-    if kind == "points" and path:
-        points, colors = ply.read_points(Path(path))
-        return init_points(config, points=points, colors=colors, seed=seed)
-    if kind != "ply" or not path:
-        raise ValueError(f"init: {init!r} is neither 'ball' nor 'shell' nor 'ply:FILE' nor 'points:FILE'.")
-    return with_sh_degree(ply.read(Path(path)), config.sh_degree)

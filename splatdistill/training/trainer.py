@@ -15,15 +15,17 @@ from splatdistill.config import settings
 from splatdistill.config.schema import TrainConfig
 from splatdistill.guidance import make_guidance, retune
 from splatdistill.io import ply, video
+from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import SPLATS
 from splatdistill.priors.base import Choice, Prior
 from splatdistill.priors.profiled import ProfiledPrior
 from splatdistill.rendering.renderer import make_renderer
 from splatdistill.rendering.turntable import Turntable, render_frames, write_contact_sheet, write_views
 from splatdistill.scene import cameras as orbits
-from splatdistill.scene.gaussians import Splats
+from splatdistill.scene.gaussians import INITS, Splats
 from splatdistill.training import checkpoint
-from splatdistill.training.gaussian_model import GaussianModel, Learning, initial_splats
+from splatdistill.training.beginning import initial_splats
+from splatdistill.training.gaussian_model import GaussianModel, Learning
 from splatdistill.training.nonfinite import NonfiniteMonitor
 from splatdistill.training.run_log import Log
 from splatdistill.training.step import Sampling, apply, draw, render, score
@@ -77,8 +79,10 @@ class Trainer:
         """An object of the run at step 0; the first has the seed of the run."""
         config = self.config
         seed = rng.key(config.seed, index, "init") if index else config.seed
-        splats = initial_splats(config.init, config.splats, seed=seed).to(self.device)
-        return GaussianModel(splats, self.learning, seed=seed, ranks=self.ranks)
+        taken = Assumptions(config.up, config.fit)
+        splats = initial_splats(config.init, config.splats, seed=seed, taken=taken, camera=config.camera)
+        budget = 0 if config.init in INITS else len(splats)  # a file keeps all that it has
+        return GaussianModel(splats.to(self.device), self.learning, seed=seed, budget=budget, ranks=self.ranks)
 
     @property
     def sampling(self) -> Sampling:

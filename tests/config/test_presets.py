@@ -195,7 +195,7 @@ def test_the_dump_reads_back() -> None:
         ({"light.distance": (1.5, 0.8)}, "light.distance must be the lower value, then the higher"),
         ({"sds.perp_neg": True, "views.view_dependent_prompts": "off"}, "must not be off with sds.perp_neg"),
         ({"splats.opacity": 1.0}, "splats.opacity must be above 0 and below 1"),
-        ({"splats.sh_degree": 4}, "splats.sh_degree must be within 0 and 3; it is 4."),
+        ({"splats.sh_degree": 4}, "splats.sh_degree must be one of auto, 0, 1, 2, 3; it is 4."),
         ({"output.size": 33}, "output.size must be even"),
         ({"output.frames": 0}, "output.frames must be above 0"),
     ],

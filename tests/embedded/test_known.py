@@ -36,7 +36,7 @@ from splatdistill.priors.refine import COARSE, combine, linear_answer
 from splatdistill.priors.schedule import alpha_sigma
 from splatdistill.priors.vocabulary import Advice, Vocabulary
 from splatdistill.scene.cameras import orbit
-from splatdistill.training.gaussian_model import initial_splats
+from splatdistill.training.beginning import initial_splats
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
 from tests.rounding import assert_rounded, assert_same

@@ -30,7 +30,7 @@ def test_a_format_of_another_package_is_written_and_read(tmp_path: Path) -> None
     shown = run("splatdistill export --help", tmp_path)
     assert "gstxt" in shown.stdout
     refused = run("splatdistill compose object.ply --output x.obj", tmp_path)
-    assert ".glb, .gstxt." in refused.stderr
+    assert ".usdz, .gstxt." in refused.stderr
 
 
 def test_a_damaged_file_of_it_is_refused_in_one_sentence(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from splatdistill.batch import plan
 from splatdistill.config import presets, settings, validation, yaml_reader
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io import formats, names, ply
-from splatdistill.io.kinds import FRAMES
+from splatdistill.io.kinds import READ
 from splatdistill.scene.gaussians import FIELDS
 
 SEEDS = Path(__file__).with_name("seeds")
@@ -114,7 +114,7 @@ def _refused(error: ValueError, path: Path | None = None) -> bool:
     return False
 
 
-TARGETS: dict[str, Target] = {**{kind: _reader(kind) for kind in FRAMES}}
+TARGETS: dict[str, Target] = {**{kind: _reader(kind) for kind in READ}}
 TARGETS |= {"points": points, "config": config, "prompt": prompt, "prompts": prompts}
 
 
@@ -145,8 +145,15 @@ def main(args: list[str]) -> None:
 
     for module in (
         formats,
+        formats.told,
+        formats.antimatter,
+        formats.compressed_ply,
         formats.glb,
+        formats.ksplat,
+        formats.sog,
+        formats.spz,
         ply,
+        sys.modules["splatdistill.io.ply_header"],
         names,
         presets,
         settings,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import random
 import struct
 import time
+import zipfile
 from collections.abc import Iterator
+
+import zstandard
+from PIL import Image
 
 from splatdistill.io import formats, glb
 from tests.io.scenes import asymmetric
@@ -29,7 +34,11 @@ def files() -> Iterator[tuple[str, str, bytes]]:
     noise = random.Random(0).randbytes(MEGABYTE)
     stride = 4 * 14
     rows = MEGABYTE // stride
-    yield "ply", "not finite at its end", ply_header(rows) + bytes(rows * stride - 4) + b"\0\0\xc0\x7f"
+    yield "ply", "not finite", ply_header(rows) + (bytes(stride - 4) + b"\0\0\xc0\x7f") * rows
+    yield "ply", "text of nothing", _text(ply_header(rows)) + b"x " * (MEGABYTE // 2)
+    yield "ply", "text without line ends", _text(ply_header(20_000)) + b"0 " * (MEGABYTE // 2)
+    yield "ply", "many rows in front", _text(_in_front(10**11) + ply_header(1)[4:]) + b"\n" * MEGABYTE
+    yield "ply", "big endian, not finite", _big(ply_header(rows)) + b"\x7f\xc0\0\0" * (rows * stride // 4)
     yield "ply", "512 properties, not finite", ply_header(480, names=498) + b"\xff" * (480 * 4 * 512)
     yield "ply", "a header of comments", b"ply\n" + b"comment\n" * (MEGABYTE // 8)
     yield "ply", "a comment of a megabyte", ply_header(1, comment=b"comment " + b"x" * MEGABYTE + b"\n")
@@ -40,11 +49,17 @@ def files() -> Iterator[tuple[str, str, bytes]]:
     yield "compressed.ply", "a header of comments", b"ply\n" + b"comment\n" * (MEGABYTE // 8)
     yield "compressed.ply", "bounds that are not finite", _compressed(60_000) + b"\xff" * (235 * 72 + 60_000 * 16)
     yield "splat", "noise", noise[: MEGABYTE // 32 * 32]
-    yield "splat", "not finite at its end", _splat(MEGABYTE // 32)
+    yield "splat", "not finite", b"\xff" * (MEGABYTE // 32 * 32)
     for claim in (20_000_000, 1_500_000, 400_000, 10_000):
         yield "spz", f"a bomb of {claim} splats", _spz(claim, bytes(64 * claim + 1))
     yield "spz", "noise", b"\x1f\x8b\x08\0" + noise
     yield "spz", "noise that unpacks", _spz(15_000, noise[:900_000])
+    yield from _spz4(noise)
+    yield from _zips(noise)
+    yield "ksplat", "noise", b"\0\1" + noise
+    yield "ksplat", "many sections", _ksplat(sections=900, count=1, buckets=0) + bytes(MEGABYTE - 900 * 1024)
+    yield "ksplat", "claims without end", _ksplat(sections=1, count=2**32 - 1, buckets=0) + noise
+    yield "ksplat", "buckets without end", _ksplat(sections=1, count=1, buckets=2**32 - 1) + noise
     for name, text in _documents():
         yield "glb", name, _glb(text, noise[: max(0, MEGABYTE - len(text))])
     for name, text in _settings():
@@ -77,9 +92,64 @@ def _compressed(count: int) -> bytes:
     return text + head[1]
 
 
-def _splat(count: int) -> bytes:
-    good = formats.encode(asymmetric(1), "splat")
-    return good * (count - 1) + b"\xff" * 32
+def _text(header: bytes) -> bytes:
+    return header.replace(b"binary_little_endian", b"ascii")
+
+
+def _big(header: bytes) -> bytes:
+    return header.replace(b"binary_little_endian", b"binary_big_endian")
+
+
+def _in_front(count: int) -> bytes:
+    """The beginning of a .ply with another element in front of its vertices, without its format."""
+    return b"ply\nformat ascii 1.0\nelement camera %d\nproperty float a\n" % count
+
+
+def _spz4(noise: bytes) -> Iterator[tuple[str, str, bytes]]:
+    """Version 4: streams of Zstandard that are larger than they say, smaller, or none."""
+    for claim in (20_000_000, 400_000, 10_000):
+        sizes = [9 * claim, claim, 3 * claim, 3 * claim, 4 * claim]
+        head = struct.pack("<4sIIBBBBI12x", b"NGSP", 4, claim, 0, 12, 0, 5, 32)
+        for name, contents in (("zeros", [bytes(min(s, 1 << 24) + 9) for s in sizes]), ("noise", [noise[:2000]] * 5)):
+            packed = [zstandard.compress(part) if name == "zeros" else part for part in contents]
+            table = b"".join(struct.pack("<QQ", len(p), s) for p, s in zip(packed, sizes, strict=True))
+            yield "spz", f"version 4, {name} for {claim} splats", head + table + b"".join(packed)
+
+
+def _zips(noise: bytes) -> Iterator[tuple[str, str, bytes]]:
+    """Zips that unpack to more than a .sog has, or are none."""
+    yield "sog", "noise", b"PK\3\4" + noise
+    for name, files in {
+        "a bomb for a description": {"meta.json": b" " * 50_000_000},
+        "brackets": {"meta.json": b"[" * 100_000},
+        "a bomb for a picture": {"meta.json": _meta(100_000), "a.webp": bytes(100_000_000)},
+        "a large picture": {"meta.json": _meta(16_000_000), "a.webp": _webp(16_000)},
+        "many names": {f"{i}": b"" for i in range(5000)},
+    }.items():
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for entry, data in files.items():
+                archive.writestr(entry, data)
+        yield "sog", name, out.getvalue()
+
+
+def _meta(count: int) -> bytes:
+    part = {"files": ["a.webp", "a.webp"], "codebook": [0], "mins": [0, 0, 0], "maxs": [1, 1, 1]}
+    return json.dumps(
+        {"version": 2, "count": count, **dict.fromkeys(("means", "scales", "quats", "sh0"), part)}
+    ).encode()
+
+
+def _webp(side: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGBA", (side, side // 16)).save(out, "WEBP", lossless=True, method=0)
+    return out.getvalue()
+
+
+def _ksplat(*, sections: int, count: int, buckets: int) -> bytes:
+    head = struct.pack("<BBHIIIIH", 0, 1, 0, sections, sections, count, 1, 1).ljust(4096, b"\0")
+    section = struct.pack("<IIIIfHHIII", count, count, 1, buckets, 1.0, 12, 0, 1, 0, 0).ljust(1024, b"\0")
+    return head + section * sections
 
 
 def _spz(count: int, body: bytes) -> bytes:

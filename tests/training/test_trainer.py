@@ -36,7 +36,7 @@ from splatdistill.rendering.renderer import make_renderer
 from splatdistill.scene.cameras import turntable
 from splatdistill.scene.gaussians import Splats
 from splatdistill.training import checkpoint
-from splatdistill.training.gaussian_model import initial_splats
+from splatdistill.training.beginning import initial_splats
 from splatdistill.training.regularizers import regularizer
 from splatdistill.training.run import train
 from splatdistill.training.run_log import NoLog

@@ -18,7 +18,7 @@ import uvicorn
 from PIL import Image
 
 from splatdistill.config.schema import OutputConfig, TrainConfig
-from splatdistill.io import formats
+from splatdistill.io import ply
 from splatdistill.scene.gaussians import Splats
 from splatdistill.training.run_log import RunLog
 from splatdistill.viewer.server import make_app
@@ -40,7 +40,7 @@ def make_run(folder: Path, splats: Splats | None, *, done: bool = True, prompt: 
             Image.fromarray(picture).save(folder / "preview" / f"{step:06d}-{side}.jpg")
     Image.fromarray(np.full((128, 256, 3), 200, np.uint8)).save(folder / "contact.png")
     if splats is not None:
-        formats.write(folder / "splats.ply", splats)
+        ply.write(folder / "splats.ply", splats)
     if done:
         log.event("done", step=100, num_splats=1100)
     return log

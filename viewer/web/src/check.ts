@@ -20,7 +20,9 @@ export async function check(file: File): Promise<Checked> {
   const bytes = new Uint8Array(await file.arrayBuffer());
   const fault = kind === "ply" ? plyFault(bytes) : kind === "splat" ? splatFault(bytes) : await spzFault(bytes);
   if (fault) throw new Error(`${file.name} ${fault}`);
-  return { bytes, kind, up: kind === "spz" || (kind === "ply" && saysUp(bytes)) ? "+y" : "-y" };
+  // Of .spz those that we wrote are +y: gzip's mark for the highest effort tells them.
+  const standing = kind === "spz" ? bytes[8] === 2 : kind === "ply" && saysUp(bytes);
+  return { bytes, kind, up: standing ? "+y" : "-y" };
 }
 
 function header(bytes: Uint8Array): string | null {
@@ -69,6 +71,8 @@ function splatFault(bytes: Uint8Array): string | null {
 }
 
 async function spzFault(bytes: Uint8Array): Promise<string | null> {
+  if (new TextDecoder("latin1").decode(bytes.subarray(0, 4)) === "NGSP")
+    return 'is .spz of version 4; versions 2 and 3 can be dropped here, and "splatdistill view" opens all.';
   let body: Uint8Array;
   try {
     body = await unzip(bytes);

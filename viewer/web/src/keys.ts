@@ -41,6 +41,7 @@ export function acts(page: Page): Act[] {
     { keys: ["f"], text: "frame the object", label: "Frame", does: (s) => s.frame() },
     { keys: ["r"], text: "reset the view", label: "Reset", does: (s) => s.reset() },
     { keys: [" "], text: "turntable on or off", label: "Turn", does: (s) => s.turn(!s.turning) },
+    { keys: ["u"], text: "upside down", label: "Flip", does: (s) => s.flip() },
     { keys: ["g"], text: "grid on or off", label: "Grid", does: (s) => s.showGrid(!s.gridShown) },
     look("1", "from the front", 0, 0),
     look("2", "from the right", 90, 0),

@@ -9,10 +9,13 @@ const NAMES = ["Train", "Views", "Compare", "Export", "Info"] as const;
 export type TabName = (typeof NAMES)[number];
 const SIDES = ["front", "side", "back", "top"];
 const FORMATS: Record<string, string> = {
-  ply: "everything, +y up; most programs",
+  ply: "everything, as INRIA's programs have it; most programs",
   "compressed.ply": "a quarter of the size; SuperSplat, PlayCanvas, Spark",
   splat: "no view-dependent colour; nearly every viewer",
-  spz: "smallest; Spark, three.js, Babylon, Cesium",
+  spz: "small; Spark, three.js, Babylon, Cesium",
+  sog: "smallest with harmonics; SuperSplat, PlayCanvas, Spark, Babylon",
+  usda: "USD as text; Houdini, Omniverse",
+  usdz: "USD in one package",
   glb: "glTF with KHR_gaussian_splatting",
   html: "this page as one file, opens from disk",
   mp4: "turntable film",

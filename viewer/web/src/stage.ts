@@ -34,6 +34,7 @@ export class Stage {
   private readonly watcher: ResizeObserver;
   private mesh: SplatMesh | null = null;
   private generation = 0;
+  private flipped = false;
   private scheduled = false;
   private still = 1; // resolution while nothing moves; lower while it does, where drawing is slow
   private sharpen = 0;
@@ -98,7 +99,7 @@ export class Stage {
       return false;
     }
     const mesh = new SplatMesh({ extSplats: source, editable: false, raycastable: false });
-    if (up === "-y") mesh.quaternion.set(1, 0, 0, 0);
+    this.stand(mesh, up);
     const old = this.mesh;
     this.scene.add(mesh);
     if (old) {
@@ -112,6 +113,18 @@ export class Stage {
     await this.settled();
     if (old) this.forget(old);
     return true;
+  }
+
+  /** Turns the splats by half a turn about z: for a file that was taken for the other way up. */
+  flip(): void {
+    this.flipped = !this.flipped;
+    if (this.mesh && this.last) this.stand(this.mesh, this.last.up);
+    this.request();
+  }
+
+  private stand(mesh: SplatMesh, up: Up): void {
+    if ((up === "-y") !== this.flipped) mesh.quaternion.set(0, 0, 1, 0);
+    else mesh.quaternion.set(0, 0, 0, 1);
   }
 
   /** Spark leaves a mesh's material to three.js, which keeps it until told. Now the new one shares its program. */
