@@ -1,6 +1,7 @@
 """Splats as binary glTF 2.0 with KHR_gaussian_splatting; programs without the extension see coloured points.
 
-Attributes are float32: ROTATION as xyzw, SCALE linear, OPACITY in 0..1, harmonics as in .ply. N splats.
+COLOR_0 is what those see: linear, as glTF has it, in 16 bits. The rest is float32: ROTATION as xyzw, SCALE linear,
+OPACITY in 0..1, harmonics as in .ply. N splats.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import numpy as np
 
 from splatdistill.io.kinds import Arrays, FormatError
 from splatdistill.ops.geometry import SH_C0
+from splatdistill.utils.srgb import linear
 
 EXTENSION = "KHR_gaussian_splatting"
 MAX_JSON = 1 << 17  # bytes; that of one object has some 3000
 
-_FLOAT, _UBYTE, _POINTS, _ARRAY_BUFFER = 5126, 5121, 0, 34962
+_FLOAT, _USHORT, _POINTS, _ARRAY_BUFFER = 5126, 5123, 0, 34962
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _WIDTH = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
 _TYPE = {width: name for name, width in _WIDTH.items()}
@@ -25,10 +27,10 @@ _TYPE = {width: name for name, width in _WIDTH.items()}
 
 def encode(a: Arrays) -> bytes:
     """The file; +y is up, as glTF has it."""
-    rgba = np.concatenate([0.5 + SH_C0 * a["sh0"][:, 0], a["opacities"][:, None]], 1)
+    rgba = np.concatenate([linear(0.5 + SH_C0 * a["sh0"][:, 0]), a["opacities"][:, None]], 1)
     columns = {
         "POSITION": a["means"],
-        "COLOR_0": np.rint(rgba * 255).clip(0, 255).astype("u1"),
+        "COLOR_0": np.rint(rgba * 65535).astype("<u2"),
         f"{EXTENSION}:ROTATION": a["quats"][:, [1, 2, 3, 0]],
         f"{EXTENSION}:SCALE": np.exp(a["scales"]),
         f"{EXTENSION}:OPACITY": a["opacities"][:, None],
@@ -39,8 +41,8 @@ def encode(a: Arrays) -> bytes:
     accessors: list[dict[str, Any]] = []
     views: list[dict[str, Any]] = []
     for name, column in columns.items():
-        column = column if column.dtype == np.uint8 else column.astype("<f4")
-        kind = _UBYTE if column.dtype == np.uint8 else _FLOAT
+        kind = _USHORT if column.dtype == np.uint16 else _FLOAT
+        column = column if kind == _USHORT else column.astype("<f4")
         accessor: dict[str, Any] = {
             "bufferView": len(views),
             "componentType": kind,
@@ -49,7 +51,7 @@ def encode(a: Arrays) -> bytes:
         }
         if name == "POSITION":
             accessor |= {"min": column.min(0).tolist(), "max": column.max(0).tolist()}
-        accessors.append(accessor | ({"normalized": True} if kind == _UBYTE else {}))
+        accessors.append(accessor | ({"normalized": True} if kind == _USHORT else {}))
         data = column.tobytes()
         views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": len(data), "target": _ARRAY_BUFFER})
         blob += data
