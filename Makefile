@@ -12,8 +12,8 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer setup.py)
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-simd test-emulated test-floor test-newest nightly nightly-check test-slow test-browser soak \
-	viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 kernels gpu-carry gpu-rehearsal instructions \
+.PHONY: venv demo test test-simd test-emulated test-floor test-newest nightly nightly-check test-slow test-browser \
+	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 kernels gpu-carry gpu-rehearsal instructions \
 	lint lint-style lint-types lint-imports lint-native lint-sizes format bench clean
 
 venv: $(STAMP)
@@ -75,7 +75,11 @@ test-slow: venv
 
 # Needs chromium on the PATH (Debian's package). One browser at a time: its rendering takes both cores.
 test-browser: venv
-	SPLATDISTILL_REQUIRE_BROWSER=1 $(PYTEST) -n 0 -m browser
+	SPLATDISTILL_REQUIRE_BROWSER=1 $(PYTEST) -n 0 -m "browser and not clients"
+
+# The whole table of formats and programs; `make test-browser` has each program once. npm installs the programs.
+test-clients: venv
+	SPLATDISTILL_REQUIRE_BROWSER=1 $(PYTEST) -n 0 -m clients
 
 # The long forms: 50 kills, and the fuzzer for about 15 minutes; SOAK="--json benchmarks/results/soak.json" keeps the
 # figures. atheris is for this alone, and there is none for every Python.

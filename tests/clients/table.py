@@ -1,0 +1,82 @@
+"""Which program reads which format, and how the object then stands: what test_matrix.py photographs, as one table.
+
+`python -m tests.clients.table` writes docs/clients.md anew.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.clients import npm
+
+PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
+KINDS = ("ply", "compressed.ply", "splat", "spz", "glb")
+
+STANDS = {
+    "spark": {"ply": "upright", "compressed.ply": "about x", "splat": "about x", "spz": "upright"},
+    "playcanvas": {"ply": "upright", "compressed.ply": "about x", "glb": "upright"},
+    "gsplat": {"ply": "about x", "splat": "upright"},
+    "three": {"glb": "upright"},
+}
+"""By program and format: upright, or the half turn that the object has made. What is not here is not read."""
+
+FLAT = {("gsplat", "ply"), ("gsplat", "splat"), ("spark", "splat")}
+"""Where colours do not depend on the view: the program ignores harmonics, or the format has none."""
+POINTS = {("three", "glb")}
+"""Where splats are shown as points."""
+UP = {"gsplat": "-y"}
+"""The axis that a program's own camera has at the top, where it is not +y."""
+
+NAMES = {
+    "spark": ("Spark", "@sparkjsdev/spark"),
+    "playcanvas": ("PlayCanvas engine", "playcanvas"),
+    "gsplat": ("gsplat.js", "gsplat"),
+    "three": ("three.js GLTFLoader", "three"),
+}
+
+
+def page() -> str:
+    """The text of docs/clients.md."""
+    versions = json.loads((npm.HERE / "package.json").read_text())["dependencies"]
+    rows = [["", *(f"`{kind}`" for kind in KINDS)], ["---"] * (1 + len(KINDS))]
+    for client, (name, package) in NAMES.items():
+        rows.append([f"{name} {versions[package]}", *(_cell(client, kind) for kind in KINDS)])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return _TEXT.format(table=table, transform=versions["@playcanvas/splat-transform"])
+
+
+def _cell(client: str, kind: str) -> str:
+    stands = STANDS[client].get(kind)
+    if stands is None:
+        return "not read"
+    turn = stands if stands == "upright" else f"half a turn {stands}"
+    if (client, kind) in POINTS:
+        return f"{turn}, as points"
+    return f"{turn}, one colour a splat" if (client, kind) in FLAT else turn
+
+
+_TEXT = """# Files in other programs
+
+`tests/clients` loads files of `splatdistill export` in real programs and photographs them in Chromium. The object is
+a letter F with coloured axes, so a wrong turn, a mirror or a wrong colour shows. The camera is the one that the
+program has by itself.
+
+{table}
+
+Upright: as our own pictures show it. Half a turn: turn the object back by 180 degrees about that axis. No cell is
+mirrored. Splats agree with our renderer to 35 dB or better, with harmonics of degree 3 to 33 dB. One colour a splat:
+the program or the format drops what depends on the view.
+
+`@playcanvas/splat-transform` {transform} and gaussforge read and write every format that both sides know. Positions
+keep to 0.001 of a unit and colours to 1/255. A `.ply` that went through them has lost our comment about the axis that
+is up.
+
+The glTF validator of Khronos finds no error in our `.glb` but attribute names of `KHR_gaussian_splatting`, which it
+does not know.
+"""
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page())
