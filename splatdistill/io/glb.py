@@ -1,12 +1,7 @@
 """Splats as binary glTF 2.0 with KHR_gaussian_splatting; programs without the extension see coloured points.
 
-<<<<<<< HEAD
 Written attributes are float32: ROTATION as xyzw, SCALE linear, OPACITY in 0..1, harmonics as in .ply. COLOR_0 is
 linear, as everywhere in glTF, in 16 bits. All that the extension allows is read, or refused by name. N splats.
-=======
-COLOR_0 is what those see: linear, as glTF has it, in 16 bits. The rest is float32: ROTATION as xyzw, SCALE linear,
-OPACITY in 0..1, harmonics as in .ply. N splats.
->>>>>>> clients
 """
 
 from __future__ import annotations
@@ -22,22 +17,15 @@ import torch
 from splatdistill.io.frames import transform
 from splatdistill.io.kinds import MAX_SPLATS, Arrays, FormatError
 from splatdistill.ops.geometry import SH_C0
-<<<<<<< HEAD
 from splatdistill.scene.gaussians import Splats
-=======
 from splatdistill.utils.srgb import linear
->>>>>>> clients
 
 EXTENSION = "KHR_gaussian_splatting"
 MAX_JSON = 1 << 17  # bytes; that of one object has some 3000
 MAX_NODES = 1 << 12
 MAX_RATIO = 16  # of the splats' bytes to those of the file: nodes may show a mesh several times
 
-<<<<<<< HEAD
 _POINTS, _ARRAY_BUFFER = 0, 34962
-=======
-_FLOAT, _USHORT, _POINTS, _ARRAY_BUFFER = 5126, 5123, 0, 34962
->>>>>>> clients
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _WIDTH = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
 _TYPE = {width: name for name, width in _WIDTH.items()}
@@ -51,19 +39,10 @@ _KNOWN = {"kernel": "ellipse", "colorSpace": "srgb_rec709_display", "projection"
 
 def encode(a: Arrays) -> bytes:
     """The file; +y is up, as glTF has it."""
-<<<<<<< HEAD
-    rgb = (0.5 + SH_C0 * a["sh0"][:, 0]).clip(0, 1)
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    rgba = np.concatenate([linear, a["opacities"][:, None]], 1)
-    columns = {
-        "POSITION": a["means"],
-        "COLOR_0": np.rint(rgba * 65535).clip(0, 65535).astype("<u2"),
-=======
     rgba = np.concatenate([linear(0.5 + SH_C0 * a["sh0"][:, 0]), a["opacities"][:, None]], 1)
     columns = {
         "POSITION": a["means"],
-        "COLOR_0": np.rint(rgba * 65535).astype("<u2"),
->>>>>>> clients
+        "COLOR_0": np.rint(rgba * 65535).clip(0, 65535).astype("<u2"),
         f"{EXTENSION}:ROTATION": a["quats"][:, [1, 2, 3, 0]],
         f"{EXTENSION}:SCALE": np.exp(a["scales"]),
         f"{EXTENSION}:OPACITY": a["opacities"][:, None],
@@ -74,12 +53,7 @@ def encode(a: Arrays) -> bytes:
     accessors: list[dict[str, Any]] = []
     views: list[dict[str, Any]] = []
     for name, column in columns.items():
-<<<<<<< HEAD
         column = column if column.dtype == np.uint16 else column.astype("<f4")
-=======
-        kind = _USHORT if column.dtype == np.uint16 else _FLOAT
-        column = column if kind == _USHORT else column.astype("<f4")
->>>>>>> clients
         accessor: dict[str, Any] = {
             "bufferView": len(views),
             "componentType": _CODES[column.dtype],
@@ -88,18 +62,10 @@ def encode(a: Arrays) -> bytes:
         }
         if name == "POSITION":
             accessor |= {"min": column.min(0).tolist(), "max": column.max(0).tolist()}
-<<<<<<< HEAD
         accessors.append(accessor | ({"normalized": True} if column.dtype == np.uint16 else {}))
         start = sum(map(len, parts))
         parts.append(column.tobytes())
         views.append({"buffer": 0, "byteOffset": start, "byteLength": len(parts[-1]), "target": _ARRAY_BUFFER})
-=======
-        accessors.append(accessor | ({"normalized": True} if kind == _USHORT else {}))
-        data = column.tobytes()
-        views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": len(data), "target": _ARRAY_BUFFER})
-        blob += data
-    look = {"kernel": "ellipse", "colorSpace": "srgb_rec709_display", "projection": "perspective"}
->>>>>>> clients
     primitive = {
         "mode": _POINTS,
         "attributes": {name: i for i, name in enumerate(columns)},

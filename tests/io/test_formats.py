@@ -205,23 +205,14 @@ def plain_glb(data: bytes) -> list[Record]:
     out = []
     for i, (mean, scale, (x, y, z, w), (alpha,), colour) in enumerate(rows):
         rgb = [0.5 + SH_C0 * v for v in sh[0][i]]
-<<<<<<< HEAD
         linear = [decoded(min(1, max(0, c))) for c in rgb]
         assert all(abs(c - part / 65535) <= HALF / 65535 for c, part in zip([*linear, alpha], colour, strict=True))
-=======
-        light = [decoded(min(1, max(0, c))) for c in rgb]  # "COLOR_0 contains linear values"
-        assert all(abs(c - step / 65535) <= HALF / 65535 for c, step in zip([*light, alpha], colour, strict=True))
->>>>>>> clients
         out.append(record(mean, scale, (w, x, y, z), alpha, rgb, [list(part[i]) for part in sh[1:]]))
     return out
 
 
 def decoded(c: float) -> float:
-<<<<<<< HEAD
     """sRGB, 0..1, as linear light: IEC 61966-2-1."""
-=======
-    """The light of an sRGB value in 0..1."""
->>>>>>> clients
     return c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
 
 
