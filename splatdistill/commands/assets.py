@@ -39,6 +39,10 @@ class Export:
     """Frames of the turntable."""
     size: int = 512
     """Side of video and picture, pixels."""
+    triangles: int = 20_000
+    """Triangles of a mesh, at most."""
+    texture: int = 0
+    """Side of the picture on a mesh, texels, for example 1024; 0 has a colour at each corner instead."""
 
 
 def export(flags: Export) -> int:
@@ -57,7 +61,10 @@ def export(flags: Export) -> int:
         from splatdistill.rendering.turntable import Turntable
 
         turntable = Turntable(config.camera, frames=flags.frames, size=flags.size)
-        output = exports.write(output, splats, kind=flags.format, turntable=turntable, device=config.device)
+        style = exports.MeshStyle(flags.triangles, flags.texture)
+        output = exports.write(
+            output, splats, kind=flags.format, turntable=turntable, style=style, device=config.device
+        )
     print(output)
     return DONE
 
