@@ -73,7 +73,7 @@ CHECKS = {
     ),
     "files in real programs": Check(
         ("make", "test-clients"),
-        ("splatdistill/export/mesh.py", "splatdistill/io", "splatdistill/utils/srgb.py", "tests/clients"),
+        ("splatdistill/export", "splatdistill/io", "splatdistill/utils/srgb.py", "tests/clients"),
     ),
     "lowest dependencies": Check(("make", "test-floor"), RANGE),
     "newest dependencies": Check(("make", "test-newest"), RANGE),

@@ -61,6 +61,10 @@ class Export:
     """Frames of the turntable."""
     size: int = 512
     """Side of video and picture, pixels."""
+    triangles: int = 20_000
+    """Triangles of a mesh, at most."""
+    texture: int = 0
+    """Side of the picture on a mesh, texels, for example 1024; 0 has a colour at each corner instead."""
     taken: Taken = AS_IT_SAYS
     """How a file is taken; a run keeps its frame."""
 
@@ -94,7 +98,10 @@ def export(flags: Export) -> int:
             sh_degree=None if flags.taken.sh_degree == "auto" else flags.taken.sh_degree,
             spz_version=client.spz_version if client else flags.spz_version,
         )
-        output = exports.write(output, splats, kind=kind, turntable=turntable, device=config.device, how=how)
+        style = exports.MeshStyle(flags.triangles, flags.texture)
+        output = exports.write(
+            output, splats, kind=kind, turntable=turntable, style=style, device=config.device, how=how
+        )
     print(output)
     if client:
         print(f"Note: {client.stands}.", file=sys.stderr)

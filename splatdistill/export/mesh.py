@@ -1,111 +1,172 @@
-"""A coloured triangle mesh of an object, by fusing depth pictures from all around it into a signed distance (Curless
-and Levoy 1996) and taking its zero surface. Legend: V views, G grid points a side, M vertices, T triangles, H W pixels.
+"""A closed coloured triangle mesh of an object, with normals and a material, as .glb. Legend: M vertices, T triangles.
+
+Lit by white light of irradiance pi it looks as the splats do: their colours are what a screen shows, its are linear.
 """
 
 from __future__ import annotations
 
-import math
+import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from splatdistill.export import fusion
+from splatdistill.export.fusion import Field, Sight
 from splatdistill.io.files import replacing
 from splatdistill.rendering.renderer import Renderer
-from splatdistill.scene.cameras import orbit
 from splatdistill.scene.gaussians import Splats
-from splatdistill.scene.types import Cameras
+from splatdistill.utils.srgb import linear
 
-NUM_VIEWS = 60
-SOLID = 0.5  # alpha above which a pixel has a surface
-FOVY = math.radians(40)
+RESOLUTION = 128  # grid points along the longest side
+CRUMB = 0.005  # of the volume of the largest part: smaller parts are left out, as are hollows that nobody sees
+PACKAGES = ("trimesh", "skimage", "scipy", "fast_simplification")
+SLACK = (
+    0.03  # of the radius of what is seen: how far a point may lie from the depth that a view sees, to be painted by it
+)
+MATT = {
+    "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
+    "extensions": {"KHR_materials_specular": {"specularFactor": 0.0}},  # gloss is in the colours already
+}
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """vertices: [M,3] world units; faces: [T,3] indices, counter-clockwise from outside; colours: [M,3] in 0..1."""
+    """vertices: [M,3] world units; faces: [T,3] indices, counter-clockwise from outside; normals: [M,3] unit; colours:
+    [M,3] in 0..1, as a screen shows them.
+    """
 
     vertices: np.ndarray
     faces: np.ndarray
+    normals: np.ndarray
     colours: np.ndarray
 
 
-def fuse(splats: Splats, renderer: Renderer, *, radius: float = 1.0, resolution: int = 128) -> Mesh:
-    """The surface inside the sphere of `radius` world units. ValueError when nothing in there is solid."""
-    try:
-        from skimage import measure
-    except ImportError as error:
-        raise ValueError("format: a mesh needs two more packages; install splatdistill[mesh].") from error
-    half = 1.05 * radius
-    axis = torch.linspace(-half, half, resolution, device=splats.device)
-    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    distance, colour = _integrate(
-        points, splats, renderer, _around(half, size=2 * resolution), band=4 * half / resolution
-    )
-    field = distance.reshape(3 * (resolution,)).cpu().numpy()
-    if not (field.min() < 0 < field.max()):
-        raise ValueError("the splats hold no solid surface, so there is no mesh of them.")
-    field = np.pad(field, 1, constant_values=1.0)  # closed at the border of the box
-    corners, faces, _, _ = cast(
-        "tuple[Any, Any, Any, Any]",
-        measure.marching_cubes(field, 0.0, gradient_direction="descent"),  # pyright: ignore[reportUnknownMemberType]
-    )
-    nearest = np.rint(corners - 1).clip(0, resolution - 1).astype(int) @ [resolution**2, resolution, 1]
-    vertices = (corners - 1) * (2 * half / (resolution - 1)) - half
-    return Mesh(vertices.astype(np.float32), faces, colour.cpu().numpy()[nearest])
+@dataclass(frozen=True)
+class MeshStyle:
+    """triangles: at most so many. texture: side of a picture on the mesh, texels; 0 has colours at the vertices."""
 
+    triangles: int = 20_000
+    texture: int = 0
 
-def write(path: Path, mesh: Mesh) -> None:
-    """Writes a .glb with a colour for each vertex, whole or not at all."""
-    import trimesh
-
-    shape = trimesh.Trimesh(
-        mesh.vertices, mesh.faces, vertex_colors=np.rint(mesh.colours * 255).astype("u1"), process=False
-    )
-    with replacing(path) as temporary:
-        shape.export(temporary, file_type="glb")  # pyright: ignore[reportUnknownMemberType]
-
-
-def _around(radius: float, *, size: int) -> Cameras:
-    """NUM_VIEWS cameras spread evenly over the sphere, on a spiral of the golden angle."""
-    k = torch.arange(NUM_VIEWS)
-    full = torch.ones(NUM_VIEWS)
-    return orbit(
-        azimuth=torch.remainder(k * math.pi * (3 - 5**0.5), 2 * math.pi) - math.pi,
-        elevation=torch.asin((2 * k + 1) / NUM_VIEWS - 1),
-        radius=full * radius * 3**0.5 / math.sin(FOVY / 2),
-        fovy=full * FOVY,
-        size=size,
-    )
+    def __post_init__(self) -> None:
+        if self.triangles < 100:
+            raise ValueError(f"triangles must be 100 or more; it is {self.triangles}.")
+        if self.texture and not 64 <= self.texture <= 8192:
+            raise ValueError(f"texture must be 0, or 64 to 8192 texels; it is {self.texture}.")
 
 
 @torch.no_grad()
-def _integrate(
-    points: Tensor, splats: Splats, renderer: Renderer, views: Cameras, *, band: float
-) -> tuple[Tensor, Tensor]:
-    """Signed distance [G^3] in bands, clipped to -1..1 and below 0 inside, and colour [G^3,3]. What no view sees is
-    inside.
+def make(
+    splats: Splats, renderer: Renderer, *, triangles: int, resolution: int = RESOLUTION
+) -> tuple[Mesh, list[Sight]]:
+    """The mesh, of at most `triangles`, and the views that it was made of. ValueError when nothing is solid, and when
+    a package is missing.
     """
-    total, seen = torch.zeros(len(points), device=points.device), torch.zeros(len(points), device=points.device)
-    paint, painted = torch.zeros_like(points), torch.full_like(seen, 1e-6)
-    for i in range(len(views)):
-        view = views.select(slice(i, i + 1))
-        drawn = renderer.render(splats, view, background=torch.zeros(1, 3))
-        alpha = drawn.alpha[0, ..., 0]
-        surface = torch.where(alpha > SOLID, drawn.depth[0, ..., 0] / alpha.clamp(min=SOLID), torch.inf)
-        camera, K = view.viewmats[0].to(points.device), view.Ks[0].to(points.device)
-        at = points @ camera[:3, :3].T + camera[:3, 3]
-        pixel = (at @ K.T)[:, :2] / at[:, 2:]
-        x, y = (pixel.floor().long().clamp(0, views.width - 1)).unbind(-1)
-        signed = (surface[y, x] - at[:, 2]) / band
-        front = signed > -1
-        total += torch.where(front, signed.clamp(max=1), 0)
-        seen += front
-        near = signed.abs() < 1
-        colour = drawn.rgb[0] / alpha[..., None].clamp(min=SOLID)
-        paint += torch.where(near[:, None], colour[y, x], 0)
-        painted += near
-    return torch.where(seen > 0, total / seen.clamp(min=1), -1), (paint / painted[:, None]).clamp(0, 1)
+    require(PACKAGES)
+    sights = fusion.look(splats, renderer)
+    field = fusion.fuse(sights, resolution=resolution)
+    shape = _simplified(field, triangles)
+    vertices, normals = np.array(shape.vertices, np.float32), np.array(shape.vertex_normals, np.float32)
+    colours = paint(vertices, normals, sights)
+    return Mesh(vertices, np.array(shape.faces, np.int64), normals, colours), sights
+
+
+def require(packages: Sequence[str]) -> None:
+    """ValueError, one sentence, when one of them cannot be imported."""
+    try:
+        for name in packages:
+            importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError("format: a mesh needs more packages; install splatdistill[mesh].") from error
+
+
+def _simplified(field: Field, triangles: int) -> Any:
+    """A trimesh of at most `triangles`, closed. Where simplifying tears it open, a coarser field is taken."""
+    trimesh: Any = importlib.import_module("trimesh")
+    simplify: Any = importlib.import_module("fast_simplification").simplify
+    while True:
+        shape = _without_crumbs(trimesh.Trimesh(*field.surface(), process=False))
+        if len(shape.faces) <= triangles:
+            return shape
+        for aggression in (4, 1):  # the lower, the better and the slower
+            points, faces = simplify(
+                shape.vertices.astype("f4"), shape.faces.astype("i4"), target_count=triangles, agg=aggression
+            )
+            made = trimesh.Trimesh(points, faces, process=False)
+            if made.is_watertight and len(faces) <= triangles:
+                return made
+        field = field.halved()
+
+
+def _without_crumbs(shape: Any) -> Any:
+    trimesh: Any = importlib.import_module("trimesh")
+    parts = shape.split(only_watertight=False)
+    least = CRUMB * max(part.volume for part in parts)
+    return trimesh.util.concatenate([part for part in parts if part.volume > least])
+
+
+@torch.no_grad()
+def paint(points: np.ndarray, normals: np.ndarray, sights: Sequence[Sight]) -> np.ndarray:
+    """[M,3]: the colour of each of `points` [M,3] in the views that see it, the straighter the more. What none sees has
+    the colour of the nearest point that one does.
+    """
+    spatial: Any = importlib.import_module("scipy.spatial")
+    at, normal = (torch.from_numpy(x).to(sights[0].depth.device) for x in (points, normals))  # pyright: ignore[reportUnknownMemberType]
+    total, weight = torch.zeros_like(at), torch.zeros_like(at[:, :1])
+    for sight in sights:
+        camera = sight.view.viewmats[0].to(at.device)
+        pixel, z = sight.project(at)
+        towards = torch.nn.functional.normalize(-(at @ camera[:3, :3].T + camera[:3, 3]), dim=-1) @ camera[:3, :3]
+        straight = (towards * normal).sum(-1).clamp(min=0) ** 4
+        seen = straight * ((sight.depth_at(pixel) - z).abs() < SLACK * sight.radius)
+        total += seen[:, None] * _between(sight.colour, pixel)
+        weight += seen[:, None]
+    known = (weight[:, 0] > 1e-3).cpu().numpy()
+    colours = (total / weight.clamp(min=1e-3)).clamp(0, 1).cpu().numpy()
+    if not known.any():
+        raise ValueError("the splats hold no solid surface, so there is no mesh of them.")
+    colours[~known] = colours[known][spatial.cKDTree(points[known]).query(points[~known])[1]]
+    return colours
+
+
+def _between(picture: Tensor, pixel: Tensor) -> Tensor:
+    """[M,3] of a picture [H,W,3] at pixel [M,2], bilinear."""
+    size = torch.tensor([picture.shape[1], picture.shape[0]], device=pixel.device)
+    grid = (2 * pixel / size - 1)[None, None]
+    found = torch.nn.functional.grid_sample(
+        picture.permute(2, 0, 1)[None], grid, padding_mode="border", align_corners=False
+    )
+    return found[0, :, 0].T
+
+
+def write(path: Path, mesh: Mesh) -> None:
+    """Writes a .glb with a colour for each vertex and a rough material, whole or not at all."""
+    trimesh: Any = importlib.import_module("trimesh")
+    shape = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=mesh.normals, process=False)
+    shape.vertex_attributes[_COLOUR] = linear(mesh.colours).astype(np.float32)
+    export(path, shape, _with_material)
+
+
+_COLOUR = "_COLOUR"  # trimesh itself would write colours in 8 bits, too few for linear ones
+
+
+def _with_material(tree: dict[str, Any]) -> None:
+    tree["materials"] = [MATT]
+    tree["extensionsUsed"] = list(MATT["extensions"])
+    for mesh in tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            primitive["material"] = 0
+            primitive["attributes"]["COLOR_0"] = primitive["attributes"].pop(_COLOUR)
+
+
+def export(path: Path, shape: Any, change: Any = None) -> None:
+    """Writes a trimesh as .glb with its normals. change: is handed the description and may alter it."""
+    gltf: Any = importlib.import_module("trimesh.exchange.gltf")
+    data = gltf.export_glb(shape.scene(), include_normals=True, tree_postprocessor=change)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

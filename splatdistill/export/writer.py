@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from splatdistill.export import mesh
+from splatdistill.export import mesh, texture
+from splatdistill.export.mesh import MeshStyle
 from splatdistill.io import formats, video
 from splatdistill.io.frames import Vector, concatenate, from_turns, transform
 from splatdistill.io.kinds import MESH, kinds
@@ -25,11 +26,12 @@ def write(
     *,
     kind: str,
     turntable: Turntable,
+    style: MeshStyle = MeshStyle(),  # noqa: B008  frozen
     device: str = "auto",
     how: formats.Written | None = None,
 ) -> Path:
     """Writes one of `kinds`, mp4, gif, png or mesh; returns what was written. Videos turn once, on white; the picture
-    shows the front on a transparent ground; the mesh is a .glb of coloured triangles. device: what draws, as
+    shows the front on a transparent ground; the mesh is a .glb of triangles in that style. device: what draws, as
     `pick_device` takes it. how: of files of splats.
     """
     if kind in kinds():
@@ -38,7 +40,11 @@ def write(
     where = pick_device(device)
     splats, renderer = splats.to(where), make_renderer(where)
     if kind == MESH:
-        mesh.write(path, mesh.fuse(splats, renderer, radius=turntable.camera.object_radius))
+        made, sights = mesh.make(splats, renderer, triangles=style.triangles)
+        if style.texture:
+            texture.write(path, made, sights, size=style.texture)
+        else:
+            mesh.write(path, made)
         return path
     if kind == "png":
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The mesh of a painted ball of splats is that ball."""
+"""The mesh of a painted ball of splats is that ball: closed, smooth, with its colours and a rough material."""
 
 from __future__ import annotations
 
@@ -10,13 +10,23 @@ import pytest
 import torch
 
 from splatdistill import cli
-from splatdistill.export import mesh
+from splatdistill.export import fusion, mesh, texture
+from splatdistill.export.mesh import MeshStyle
 from splatdistill.io import formats
 from splatdistill.ops.geometry import SH_C0
 from splatdistill.rendering.renderer import CpuRenderer
 from splatdistill.scene.gaussians import Splats
+from splatdistill.utils.srgb import linear
 
 CENTRE, RADIUS = np.array([0.1, -0.1, 0.2]), 0.5
+RESOLUTION = 48
+CELL = 2 * RADIUS / (RESOLUTION - 1 - 2 * fusion.BAND)
+RED, BLUE = [0.9, 0.1, 0.1], [0.1, 0.1, 0.9]
+
+pytestmark = [pytest.mark.xdist_group("mesh")]
+for package in (*mesh.PACKAGES, "xatlas"):
+    pytest.importorskip(package)
+trimesh = pytest.importorskip("trimesh")
 
 
 def painted_ball(count: int = 4000) -> Splats:
@@ -24,7 +34,7 @@ def painted_ball(count: int = 4000) -> Splats:
     k = torch.arange(count) + 0.5
     z, turn = 1 - 2 * k / count, k * math.pi * (3 - 5**0.5)
     normal = torch.stack([torch.cos(turn) * (1 - z * z).sqrt(), torch.sin(turn) * (1 - z * z).sqrt(), z], -1)
-    colours = torch.where(normal[:, :1] > 0, torch.tensor([[0.9, 0.1, 0.1]]), torch.tensor([[0.1, 0.1, 0.9]]))
+    colours = torch.where(normal[:, :1] > 0, torch.tensor([RED]), torch.tensor([BLUE]))
     half = torch.nn.functional.normalize(normal + torch.tensor([0.0, 0, 1 + 1e-6]), dim=-1)
     return Splats(
         means=torch.tensor(CENTRE).float() + RADIUS * normal,
@@ -36,39 +46,107 @@ def painted_ball(count: int = 4000) -> Splats:
     )
 
 
-def test_a_ball_becomes_a_closed_coloured_ball(tmp_path: Path) -> None:
-    trimesh = pytest.importorskip("trimesh")
-    pytest.importorskip("skimage")
-    made = mesh.fuse(painted_ball(), CpuRenderer(), resolution=64)
-    away = made.vertices - CENTRE
-    cell = 2.1 / 63
-    assert np.abs(np.linalg.norm(away, axis=1) - RADIUS).max() < 1.5 * cell
-    right, left = away[:, 0] > 2 * cell, away[:, 0] < -2 * cell
-    # A claim about quality: two cells from the seam a tenth of the colours' range is all that comes from beyond it.
-    assert made.colours[right].mean(0) == pytest.approx([0.9, 0.1, 0.1], abs=0.1)
-    assert made.colours[left].mean(0) == pytest.approx([0.1, 0.1, 0.9], abs=0.1)  # alike
-    mesh.write(tmp_path / "ball.glb", made)
+@pytest.fixture(scope="module")
+def made() -> tuple[mesh.Mesh, list[fusion.Sight]]:
+    return mesh.make(painted_ball(), CpuRenderer(), triangles=3000, resolution=RESOLUTION)
+
+
+def test_a_ball_becomes_a_closed_coloured_ball(made: tuple[mesh.Mesh, list[fusion.Sight]]) -> None:
+    ball, _ = made
+    away = ball.vertices - CENTRE
+    distance = np.linalg.norm(away, axis=1)
+    # Claims about quality: no vertex is further than a cell and a half from the ball, and normals lean by 10 degrees at
+    # most in 99 of 100.
+    assert np.abs(distance - RADIUS).max() < 1.5 * CELL
+    lean = (ball.normals * away).sum(1) / distance
+    assert np.quantile(lean, 0.01) > math.cos(math.radians(10))
+    right, left = away[:, 0] > 2 * CELL, away[:, 0] < -2 * CELL
+    # Two cells from the seam a fiftieth of the colours' range is all that comes from beyond it.
+    assert ball.colours[right].mean(0) == pytest.approx(RED, abs=0.02)
+    assert ball.colours[left].mean(0) == pytest.approx(BLUE, abs=0.02)  # alike
+    shape = trimesh.Trimesh(ball.vertices, ball.faces, process=False)
+    assert shape.is_watertight and shape.is_winding_consistent
+    assert len(ball.faces) <= 3000
+    # Another claim: on average the surface lies within half a cell of the true one.
+    assert shape.volume == pytest.approx(4 / 3 * math.pi * RADIUS**3, rel=3 * 0.5 * CELL / RADIUS)
+
+
+def test_the_file_has_normals_linear_colours_and_a_rough_material(
+    tmp_path: Path, made: tuple[mesh.Mesh, list[fusion.Sight]]
+) -> None:
+    ball, _ = made
+    mesh.write(tmp_path / "ball.glb", ball)
+    gltf = pytest.importorskip("trimesh.exchange.gltf")
+    with (tmp_path / "ball.glb").open("rb") as file:
+        kept = gltf.load_glb(file)
+    (geometry,) = kept["geometry"].values()
+    document, blob = _parts(tmp_path / "ball.glb")
+    (primitive,) = document["meshes"][0]["primitives"]
+    assert set(primitive["attributes"]) == {"POSITION", "NORMAL", "COLOR_0"}
+    material = document["materials"][primitive["material"]]
+    assert material["pbrMetallicRoughness"] == {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    assert material["extensions"] == {"KHR_materials_specular": {"specularFactor": 0.0}}
+    np.testing.assert_array_equal(geometry["faces"], ball.faces)
+    accessor = document["accessors"][primitive["attributes"]["COLOR_0"]]
+    assert (accessor["componentType"], accessor["type"]) == (5126, "VEC3")  # float32
+    start = document["bufferViews"][accessor["bufferView"]]["byteOffset"]
+    written = np.frombuffer(blob, "<f4", 3 * accessor["count"], start).reshape(-1, 3)
+    np.testing.assert_array_equal(written, linear(ball.colours).astype("f4"))
+
+
+def _parts(path: Path) -> tuple[dict, bytes]:
+    import json
+    import struct
+
+    data = path.read_bytes()
+    size = struct.unpack_from("<I", data, 12)[0]
+    return json.loads(data[20 : 20 + size]), data[28 + size :]
+
+
+def test_the_picture_on_the_mesh_has_its_colours(tmp_path: Path, made: tuple[mesh.Mesh, list[fusion.Sight]]) -> None:
+    ball, sights = made
+    texture.write(tmp_path / "ball.glb", ball, sights, size=256)
     back = trimesh.load(tmp_path / "ball.glb", force="mesh")
-    # Another claim: on average the surface lies within three quarters of a cell of the true one.
-    assert back.is_watertight
-    assert back.volume == pytest.approx(4 / 3 * math.pi * RADIUS**3, rel=3 * 0.75 * cell / RADIUS)
-    assert len(back.visual.vertex_colors) == len(back.vertices)
+    assert len(back.faces) == len(ball.faces)
+    material = back.visual.material
+    assert (material.metallicFactor, material.roughnessFactor) == (0, 1)
+    size = np.array(material.baseColorTexture.size)
+    middles = back.visual.uv[back.faces].mean(1)
+    texels = np.asarray(material.baseColorTexture.convert("RGB"))
+    x, y = ((middles * [1, -1] + [0, 1]) * size).astype(int).clip(0, size - 1).T
+    away = back.triangles_center - CENTRE
+    for side, colour in ((away[:, 0] > 4 * CELL, RED), (away[:, 0] < -4 * CELL, BLUE)):
+        # A claim about quality, as for the vertices; texels are as large as two cells here.
+        assert texels[y, x][side].mean(0) / 255 == pytest.approx(colour, abs=0.02)
+
+
+def test_colours_are_linear_light() -> None:
+    # IEC 61966-2-1 has both ends and the joint of its two pieces; a half is 0.2140 in every table.
+    assert linear(np.array([-1.0, 0.0, 0.5, 1.0, 2.0])) == pytest.approx([0, 0, 0.21404, 1, 1], abs=1e-5)
+    below, above = linear(np.array([0.04045, np.nextafter(0.04045, 1)]))
+    assert above - below == pytest.approx(0, abs=1e-7)  # the pieces of the standard meet to seven digits
 
 
 @pytest.mark.slow
-def test_the_command_writes_a_mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trimesh = pytest.importorskip("trimesh")
+@pytest.mark.parametrize("words", [[], ["--texture", "256"]])
+def test_the_command_writes_a_mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     formats.write(tmp_path / "ball.spz", painted_ball())
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["export", "ball.spz", "--format", "mesh"]) == cli.DONE
+    assert cli.main(["export", "ball.spz", "--format", "mesh", "--triangles", "5000", *words]) == cli.DONE
     made = trimesh.load(tmp_path / "ball.mesh.glb", force="mesh")
+    assert len(made.faces) <= 5000
     # A claim about quality: a thirtieth of the radius, at the command's own resolution.
     assert made.volume == pytest.approx(4 / 3 * math.pi * RADIUS**3, rel=3 / 30)
 
 
 def test_fog_has_no_mesh() -> None:
-    pytest.importorskip("skimage")
     fog = painted_ball(50)
     fog.tensors["opacities"] -= 10
     with pytest.raises(ValueError, match="no solid surface"):
-        mesh.fuse(fog, CpuRenderer(), resolution=24)
+        mesh.make(fog, CpuRenderer(), triangles=100)
+
+
+@pytest.mark.parametrize(("style", "sentence"), [((99, 0), "triangles must be"), ((100, 63), "texture must be")])
+def test_a_style_that_cannot_be_is_refused(style: tuple[int, int], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        MeshStyle(*style)

@@ -1,0 +1,197 @@
+"""The surface of splats as cameras all around see it, fused into one closed surface: depths become a signed distance
+on a grid (Curless and Levoy 1996), of which the zero level is taken. Legend: H W pixels, G grid points, N splats.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from splatdistill.ops.geometry import SH_C0
+from splatdistill.rendering.renderer import Renderer
+from splatdistill.scene.cameras import orbit
+from splatdistill.scene.gaussians import Splats
+from splatdistill.scene.types import Cameras
+
+NUM_VIEWS = 64
+SIZE = 256  # pixels a side
+FOVY = math.radians(30)
+SOLID = 0.35  # alpha above which a pixel has a surface
+LAYERS = 24  # planes across the object at which a view measures what lies before
+MEDIAN = 5  # pixels a side: a gap between splats, through which the far side is seen, is narrower than half of it
+BAND = 3  # cells: how far from the surface a view's word counts in full
+SMOOTH = 0.7  # cells, standard deviation
+BEHIND = 0.1  # weight of a view for points far behind its surface. At 0 the few views that see through gaps between
+# splats dig holes; the more, the less is left of a hollow that few views look into.
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one camera sees. view: that camera. depth: [H,W] world units along its axis, inf where nothing is solid.
+    colour: [H,W,3] in 0..1, of the splats alone.
+    """
+
+    view: Cameras
+    depth: Tensor
+    colour: Tensor
+
+    @property
+    def radius(self) -> float:
+        """World units, of the sphere that fills the picture."""
+        return float(self.view.radius[0]) * math.sin(FOVY / 2)
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Of points [G,3]: where they are in the picture [G,2] pixels, and their depth [G]."""
+        camera, K = self.view.viewmats[0].to(points.device), self.view.Ks[0].to(points.device)
+        at = points @ camera[:3, :3].T + camera[:3, 3]
+        return (at @ K.T)[:, :2] / at[:, 2:], at[:, 2]
+
+    def depth_at(self, pixel: Tensor) -> Tensor:
+        """[G] of pixel [G,2]: the nearest one, inf beside the picture."""
+        x, y = pixel.floor().long().unbind(-1)
+        inside = (x >= 0) & (x < self.view.width) & (y >= 0) & (y < self.view.height)
+        found = self.depth[y.clamp(0, self.view.height - 1), x.clamp(0, self.view.width - 1)]
+        return torch.where(inside, found, torch.inf)
+
+    def points(self) -> Tensor:
+        """[P,3] where its pixels with a surface lie in the world."""
+        K, camera = self.view.Ks[0].to(self.depth.device), self.view.viewmats[0].to(self.depth.device)
+        y, x = self.depth.isfinite().nonzero(as_tuple=True)
+        z = self.depth[y, x]
+        at = torch.stack([(x + 0.5 - K[0, 2]) / K[0, 0] * z, (y + 0.5 - K[1, 2]) / K[1, 1] * z, z], -1)
+        return (at - camera[:3, 3]) @ camera[:3, :3]
+
+
+@torch.no_grad()
+def look(splats: Splats, renderer: Renderer, *, num_views: int = NUM_VIEWS, first: float = 0.0) -> list[Sight]:
+    """The object from `num_views` directions, evenly on the sphere from azimuth `first` (rad) on. ValueError when
+    nothing is solid.
+    """
+    solid = torch.sigmoid(splats.opacities) > 0.1
+    if not solid.any():
+        raise ValueError("the splats hold no solid surface, so there is no mesh of them.")
+    means = splats.means[solid]
+    low, high = (torch.quantile(means, q, dim=0) for q in (0.003, 0.997))  # stray splats may lie anywhere
+    centre = 0.5 * (low + high)
+    radius = 1.1 * float(torch.quantile((means - centre).square().sum(-1).sqrt(), 0.997))
+    views = _around(radius, num_views=num_views, first=first)
+    views.viewmats[:, :3, 3] -= torch.einsum("vij,j->vi", views.viewmats[:, :3, :3], centre.cpu())
+    sights = [_sight(splats, renderer, views.select(slice(i, i + 1))) for i in range(num_views)]
+    if not any(sight.depth.isfinite().any() for sight in sights):
+        raise ValueError("the splats hold no solid surface, so there is no mesh of them.")
+    return sights
+
+
+def _around(radius: float, *, num_views: int, first: float) -> Cameras:
+    """Cameras about the origin, on a spiral of the golden angle, that see a sphere of `radius` fill the frame."""
+    k, full = torch.arange(num_views), torch.ones(num_views)
+    return orbit(
+        azimuth=torch.remainder(first + k * math.pi * (3 - 5**0.5), 2 * math.pi) - math.pi,
+        elevation=torch.asin((2 * k + 1) / num_views - 1),
+        radius=full * radius / math.sin(FOVY / 2),
+        fovy=full * FOVY,
+        size=SIZE,
+    )
+
+
+def _sight(splats: Splats, renderer: Renderer, view: Cameras) -> Sight:
+    drawn = renderer.render(splats, view, background=torch.zeros(1, 3))
+    depth = _median_depth(splats, renderer, view, drawn.alpha[0, ..., 0])
+    wide = F.pad(depth.where(depth.isfinite(), torch.nan)[None, None], (MEDIAN // 2,) * 4, value=torch.nan)
+    smooth = F.unfold(wide, MEDIAN)[0].nanmedian(0).values.reshape(depth.shape)
+    colour = (drawn.rgb[0] / drawn.alpha[0].clamp(min=SOLID)).clamp(0, 1)
+    return Sight(view, torch.where(depth.isfinite(), smooth, torch.inf), colour)
+
+
+def _median_depth(splats: Splats, renderer: Renderer, view: Cameras, alpha: Tensor) -> Tensor:
+    """[H,W]: the mean depth of the layers around the one in which half of `alpha` [H,W] is reached. The mean depth of
+    all splats of a pixel would lie between a thin wall and what is behind it.
+
+    What a pixel gathers before a plane is a render in which the splats before it are white and the others black; what
+    they weigh times their depth is one in which they are grey.
+    """
+    camera = view.viewmats[0].to(splats.device)
+    z = splats.means @ camera[2, :3] + camera[2, 3]
+    low, high = torch.quantile(z, 0.001), torch.quantile(z, 0.999)
+    planes = torch.linspace(0, 1, LAYERS, device=z.device)  # renders show three at a time
+    unit = ((z - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)[:, None]
+    before = (unit <= planes).float()
+    gathered = _gathered(splats, renderer, view, torch.cat([before, before * unit], 1))
+    weight, moment = gathered[..., :LAYERS], gathered[..., LAYERS:]
+    middle = (weight < 0.5 * alpha[..., None]).sum(-1, keepdim=True).clamp(1, LAYERS - 1)
+    ends = torch.cat([(middle - 2).clamp(min=0), (middle + 1).clamp(max=LAYERS - 1)], -1)
+    part = weight.gather(-1, ends).diff(dim=-1)[..., 0]
+    depth = moment.gather(-1, ends).diff(dim=-1)[..., 0] / part.clamp(min=1e-6)
+    return torch.where((alpha > SOLID) & (part > 1e-3), low + (high - low) * depth, torch.inf)
+
+
+def _gathered(splats: Splats, renderer: Renderer, view: Cameras, values: Tensor) -> Tensor:
+    """[H,W,D]: values [N,D] in 0..1 blended as if they were colours. D is a multiple of 3."""
+    pictures: list[Tensor] = []
+    for colours in torch.split(values, 3, 1):
+        flat = {"sh0": (colours[:, None] - 0.5) / SH_C0, "shN": splats.shN[:, :0]}
+        drawn = renderer.render(Splats(**{**splats.tensors, **flat}), view, background=torch.zeros(1, 3))
+        pictures.append(drawn.rgb[0])
+    return torch.cat(pictures, -1)
+
+
+@dataclass(frozen=True)
+class Field:
+    """values: [X,Y,Z] signed distance in bands, below 0 inside and above 0 on the border. Value [0,0,0] lies at
+    `corner` [3], and neighbours `cell` world units apart.
+    """
+
+    values: np.ndarray
+    corner: np.ndarray
+    cell: float
+
+    def halved(self) -> Field:
+        """Every second value."""
+        return Field(
+            np.pad(self.values[::2, ::2, ::2], 1, constant_values=1.0), self.corner - 2 * self.cell, 2 * self.cell
+        )
+
+    def surface(self) -> tuple[np.ndarray, np.ndarray]:
+        """vertices [M,3] and faces [T,3] of the zero level, counter-clockwise from outside; closed."""
+        measure: Any = importlib.import_module("skimage.measure")
+        vertices, faces, _, _ = measure.marching_cubes(self.values, 0.0, gradient_direction="descent")
+        return vertices * self.cell + self.corner, faces
+
+
+@torch.no_grad()
+def fuse(sights: Sequence[Sight], *, resolution: int) -> Field:
+    """resolution: grid points along the longest side. What no view sees is inside. ValueError when nothing is."""
+    ndimage: Any = importlib.import_module("scipy.ndimage")
+    points, corner, shape, cell = _grid(sights, resolution)
+    total, weights = torch.zeros(2, len(points), device=points.device)
+    for sight in sights:
+        pixel, z = sight.project(points)
+        signed = ((sight.depth_at(pixel) - z) / (BAND * cell)).clamp(max=1)
+        weight = torch.where(signed > -1, 1.0, BEHIND)
+        total += weight * signed.clamp(min=-1)
+        weights += weight
+    values = (total / weights).cpu().numpy().reshape(shape)
+    values = ndimage.gaussian_filter(np.pad(values, 2, constant_values=1.0), SMOOTH)
+    if values.min() >= 0:
+        raise ValueError("the splats hold no solid surface, so there is no mesh of them.")
+    return Field(values, corner - 2 * cell, cell)
+
+
+def _grid(sights: Sequence[Sight], resolution: int) -> tuple[Tensor, np.ndarray, tuple[int, ...], float]:
+    """points [G,3] of a grid about all that is seen, with a margin; its corner, its shape and the size of its cells."""
+    seen = torch.cat([sight.points() for sight in sights])
+    low, high = seen.amin(0), seen.amax(0)
+    cell = max(float((high - low).max()) / (resolution - 1 - 2 * BAND), 1e-9)
+    corner = low - BAND * cell
+    counts = torch.ceil((high + BAND * cell - corner) / cell)
+    axes = [corner[k] + cell * torch.arange(int(counts[k]) + 1, device=seen.device) for k in range(3)]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+    return points.reshape(-1, 3), corner.cpu().numpy(), tuple(points.shape[:3]), cell
