@@ -121,7 +121,6 @@ def _load_own(
 
     _refuse_diffusion_settings(name, **settings)
     if (source.path / VOLUMES).is_file():
-        _refuse(engine, name, "compile")
         from splatdistill.priors.known import KnownPrior
 
         return KnownPrior.load(source.path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from splatdistill.io.files import read_cache, write_cache
 from splatdistill.priors import compiler, graph
-from splatdistill.priors.packed import Engine, PackedUNet, UNetInput, ask, twin
+from splatdistill.priors.packed import Engine, PackedUNet, UNetInput, ask, group_views, twin
 from splatdistill.priors.unet import UNet
 from splatdistill.utils.cpu import processor
 
@@ -113,6 +113,21 @@ class GraphedUNet:
 
     def _ask(self, sample: Tensor, t: Tensor, text: Tensor, labels: Tensor, **views: int) -> Tensor:
         return ask(self._unet, UNetInput(sample, t, text, labels, **views))
+
+
+class CompiledUNet:
+    """A UNet that torch compiles before its first answer; its parameters are those of the original."""
+
+    name = compiler.NAME
+
+    def __init__(self, unet: UNet) -> None:
+        self._unet = twin(unet)
+        self._run = compiler.Compiled(self._unet)
+
+    def __call__(self, inputs: UNetInput) -> Tensor:
+        """The answer [R,C,h,w]."""
+        group_views(self._unet, inputs)
+        return self._run(inputs.sample, inputs.t, inputs.text, inputs.class_labels)[0]
 
 
 def installed() -> bool:

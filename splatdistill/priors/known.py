@@ -121,7 +121,9 @@ class KnownPrior:
         for size in (meta["image_size"], 2 * meta["image_size"]) if refiner.fine else (meta["image_size"],):
             with refiner.layers_for(size):
                 found = engines.pick(engine, refiner.unet, dtype=dtype, trial=refiner.trial(size))
-                if graphs := engines.graphs(engine, torch.device(device)):
+                if engine == engines.compiler.NAME:
+                    found = engines.CompiledUNet(refiner.unet)
+                elif graphs := engines.graphs(engine, torch.device(device)):
                     found = engines.GraphedUNet(refiner.unet, graphs)
                 if found:
                     refiner.engines[refiner.patch_of(size)] = found

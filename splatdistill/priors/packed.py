@@ -114,7 +114,12 @@ def twin(unet: UNet) -> UNet:
 
 def ask(unet: UNet, inputs: UNetInput) -> Tensor:
     """The answer [R,C,h,w] of a UNet with view attention."""
+    group_views(unet, inputs)
+    return unet(inputs.sample, inputs.t, inputs.text, inputs.class_labels)[0]
+
+
+def group_views(unet: UNet, inputs: UNetInput) -> None:
+    """Tells the view attention of a UNet which rows of these inputs see each other."""
     for module in unet.modules():
         if isinstance(module, Attention) and isinstance(module.processor, ViewAttention):
             module.processor.num_views, module.processor.joint_rows = inputs.num_views, inputs.joint_rows
-    return unet(inputs.sample, inputs.t, inputs.text, inputs.class_labels)[0]

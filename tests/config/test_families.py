@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from splatdistill import cli
-from splatdistill.config import presets, settings, teachers, validation, yaml_reader
+from splatdistill.config import presets, settings, validation, yaml_reader
 from splatdistill.config.schema import METHODS
 
 SNAPSHOT = Path(__file__).with_name("families.txt")
@@ -113,7 +113,7 @@ def test_every_value_of_a_family_says_where_it_is_from() -> None:
     for path in presets.shipped("priors/embedded").parent.glob("*.yaml"):
         assert path.stem in {*PRIORS.values(), "pretrained"}
         named = {name for name in settings.keys(yaml_reader.read(path)) if not name.startswith("family.")}
-        found = teachers.comments(path)
+        found = yaml_reader.comments(path)
         assert {name for name in named if not found[name]} == set(), path.name
 
 

@@ -11,6 +11,7 @@ import yaml
 from splatdistill import cli
 from splatdistill.config import presets, settings, validation, yaml_reader
 from splatdistill.config.schema import METHODS, CameraConfig, DensifyConfig, TrainConfig
+from splatdistill.priors.families import family_of
 
 RECIPES = ("dreamfusion", "magic3d", "magic3d-if-sd", "prolificdreamer")  # they name their method
 GOOD = TrainConfig(prompt="a red armchair")
@@ -46,10 +47,10 @@ def test_the_defaults_are_what_the_command_line_uses(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_presets_state_only_differences(name: str) -> None:
-    """Against what the embedded prior is run with by their method, or by each whose section they hold."""
+    """Against what their prior is run with by their method, or by each whose section they hold."""
     values = yaml_reader.read(presets.shipped(name))
     for method in {values.get("method", "sds"), *(values.keys() & set(METHODS))}:
-        default = presets.load(method)[0]
+        default = presets.load(method, family=family_of(values.get("prior", "embedded")))[0]
         before, after = (settings.flatten(c) for c in (default, settings.merge(default, values, where=name)))
         named = {key for key in _named(values) - {"method"} if key in before}
         assert [key for key in named if before[key] == after[key]] == []

@@ -148,7 +148,7 @@ def test_priors_that_are_no_network_on_the_device_are_refused() -> None:
 
 def test_the_embedded_prior_takes_it_in_place_of_packed_weights() -> None:
     prior: Any = load("embedded", device=CPU, dtype="fp32", engine=NAME)
-    assert prior.engine is None and prior.graphs is None and isinstance(prior.compiled, Compiled)
+    assert prior.network_engine == NAME and {4, 8} == set(prior.refiner.engines)
 
 
 @pytest.mark.slow
