@@ -244,12 +244,16 @@ def _check_resume(flags: Train, config: TrainConfig) -> None:
 
 
 def about_origins(config: TrainConfig, origins: presets.Origins) -> list[str]:
-    """What a user may not expect of the layers of settings: a teacher of no known family, and a flag that holds only
-    until a stage of the file changes its setting.
+    """What a user may not expect of the layers of settings: a teacher of another package, which has no family, and a
+    flag that holds only until a stage of the file changes its setting.
     """
+    from splatdistill.priors import offered
+
     found: list[str] = []
-    if not any(origin.startswith("prior ") or origin == "run" for origin in origins.values()):
-        found.append(f"prior: {config.prior} is of no known family, so the defaults of {config.method} are taken.")
+    if config.prior in offered():
+        found.append(
+            f"prior: {config.prior} is a prior of another package, so the defaults of {config.method} are taken."
+        )
     for stage in config.stages:
         changed = [name for name in settings.keys(stage) if origins.get(name) == "flag"]
         until = f"the flag holds until a stage of the file changes it, at {stage['start']}."

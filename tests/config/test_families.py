@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from splatdistill import cli
+from splatdistill import cli, priors
 from splatdistill.commands.train import Train, about_origins, parse_settings
 from splatdistill.config import presets, settings, teachers, validation, yaml_reader
 from splatdistill.config.schema import METHODS
@@ -153,7 +153,8 @@ def test_a_flag_wins_over_the_stages_of_a_family_and_over_no_others(
     assert "stages: []" in capsys.readouterr().out
 
 
-def test_what_a_user_may_not_expect_is_said(tmp_path: Path) -> None:
+def test_what_a_user_may_not_expect_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(priors, "offered", lambda: {"flat": None})
     file = tmp_path / "mine.yaml"
     file.write_text("stages:\n  - {start: 0.5, size: 128}\n")
 
@@ -165,9 +166,8 @@ def test_what_a_user_may_not_expect_is_said(tmp_path: Path) -> None:
     assert said("--config", str(file), "--size", "32") == [
         "size: the flag holds until a stage of the file changes it, at 0.5."
     ]
-    assert said("--prior", "nobody/nothing") == [
-        "prior: nobody/nothing is of no known family, so the defaults of sds are taken."
-    ]
+    assert said("--prior", "nobody/nothing") == []  # `priors.load` says what is wrong with that
+    assert said("--prior", "flat") == ["prior: flat is a prior of another package, so the defaults of sds are taken."]
 
 
 if __name__ == "__main__":
