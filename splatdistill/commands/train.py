@@ -58,8 +58,8 @@ class Config(TrainConfig):
 
 def train(args: list[str]) -> int:
     _refuse_loose_words(args)
-    flags, config, _ = parse_settings(Train, args, verb="train")
-    cautions = validation.validate(config)
+    flags, config, origins = parse_settings(Train, args, verb="train")
+    cautions = [*validation.validate(config), *about_origins(config, origins)]
     first = os.environ.get("RANK", "0") == "0"  # torchrun's; the first process alone looks, writes and talks
     if flags.resume is None:
         name = names.check_name(flags.name) if flags.name else names.run_name(config.prompt, settings.flatten(config))
@@ -263,6 +263,24 @@ def _about_init(init: str, taken: Assumptions, camera: CameraConfig, *, budget: 
             f"densify.max_splats is below the {len(found.splats)} splats of {found.path}; those are the budget."
         )
     return said
+
+
+def about_origins(config: TrainConfig, origins: presets.Origins) -> list[str]:
+    """What a user may not expect of the layers of settings: a teacher of another package, which has no family, and a
+    flag that holds only until a stage of the file changes its setting.
+    """
+    from splatdistill.priors import offered
+
+    found: list[str] = []
+    if config.prior in offered():
+        found.append(
+            f"prior: {config.prior} is a prior of another package, so the defaults of {config.method} are taken."
+        )
+    for stage in config.stages:
+        changed = [name for name in settings.keys(stage) if origins.get(name) == "flag"]
+        until = f"the flag holds until a stage of the file changes it, at {stage['start']}."
+        found += [f"{name}: {until}" for name in changed]
+    return found
 
 
 def about_priors(config: TrainConfig) -> list[str]:

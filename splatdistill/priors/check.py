@@ -11,6 +11,7 @@ import torch
 from splatdistill import priors
 from splatdistill.config.plugins import package_of
 from splatdistill.priors.diffusion import LatentPrior
+from splatdistill.priors.families import run_with
 from splatdistill.priors.latent_space import LatentSpace
 from splatdistill.priors.network import NetworkPrior
 from splatdistill.priors.offload import GB, estimate
@@ -85,4 +86,4 @@ def describe(name: str, *, device: torch.device, dtype: str, **settings: Any) ->
     if not math.isfinite(size):
         raise ValueError(f"prior: a step with {name} gave numbers that are not finite; try --dtype fp32.")
     facts["step"] = f"{len(rgb)} view(s) in {time.perf_counter() - begun:.2f} s, gradient norm {size:.3g}"
-    return facts
+    return facts | run_with(name)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from splatdistill.config import presets, settings
 from splatdistill.priors.resolve import model_families, peek
 from splatdistill.priors.vocabulary import META_FILE, VOLUMES
 
@@ -26,15 +27,41 @@ def family_of(prior: str) -> str:
     path = SHIPPED.get(prior) or Path(prior).expanduser()
     if os.path.exists(path):  # unlike Path.exists it has an answer for names too long for a path
         return _of_path(path)
-    known = model_families()
-    listed = {source.partition("@")[0]: facts for facts in known.values() for source in facts["sources"]}
-    if facts := known.get(prior) or listed.get(prior.partition("@")[0]):
+    if facts := listed(prior):
         return _of_facts(facts)
     if prior.endswith((".pt", ".ckpt", ".safetensors")):
         return "mvdream"  # the one model that is read from a file
     with tempfile.TemporaryDirectory(prefix="splatdistill") as folder:
         found = peek(prior, Path(folder))
         return _of_path(found) if found else ""
+
+
+def listed(prior: str) -> dict[str, Any]:
+    """What the list of models says of a name or an id, empty where it is not there."""
+    known = model_families()
+    ids = {source.partition("@")[0]: facts for facts in known.values() for source in facts["sources"]}
+    return known.get(prior) or ids.get(prior.partition("@")[0]) or {}
+
+
+def run_with(prior: str, *, method: str = "sds") -> dict[str, str]:
+    """What `prior check` says of a run with this prior and a method: family, licence, and each setting of the family
+    with its source.
+    """
+    facts = listed(prior)
+    licence = str(facts.get("licence", "not listed here; read it where the weights are from"))
+    licence += ", to be accepted on the hub before it can be fetched" if facts.get("gated") else ""
+    name = family_of(prior)
+    if not name:
+        return {"licence": licence, "family": "none that is known, so the defaults of each method are taken"}
+    config, origins = presets.load(method, family=name)
+    values, start = settings.flatten(config), f"prior {name}: "
+    of_family = {key: source.removeprefix(start) for key, source in origins.items() if source.startswith(start)}
+    return {
+        "licence": licence,
+        "family": f"{name}: {presets.find_family(name, method).about}",
+        f"--method {method}": f"is run with what follows; `splatdistill config --method M --prior {prior}` has others",
+        **{key: f"{values[key]}  # {source}" for key, source in of_family.items()},
+    }
 
 
 def _of_facts(facts: Mapping[str, Any]) -> str:

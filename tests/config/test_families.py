@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from splatdistill import cli
+from splatdistill import cli, priors
+from splatdistill.commands.train import Train, about_origins, parse_settings
 from splatdistill.config import presets, settings, validation, yaml_reader
 from splatdistill.config.schema import METHODS
 
@@ -150,6 +151,23 @@ def test_a_flag_wins_over_the_stages_of_a_family_and_over_no_others(
     file.write_text("size: 96\n")
     assert cli.main([*base, "--config", str(file)]) == cli.DONE
     assert "stages: []" in capsys.readouterr().out
+
+
+def test_what_a_user_may_not_expect_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(priors, "offered", lambda: {"flat": None})
+    file = tmp_path / "mine.yaml"
+    file.write_text("stages:\n  - {start: 0.5, size: 128}\n")
+
+    def said(*flags: str) -> list[str]:
+        _, config, origins = parse_settings(Train, ["--prompt", "x", *flags], verb="train")
+        return about_origins(config, origins)
+
+    assert said() == said("--prior", "sd15", "--size", "64") == said("--config", str(file)) == []
+    assert said("--config", str(file), "--size", "32") == [
+        "size: the flag holds until a stage of the file changes it, at 0.5."
+    ]
+    assert said("--prior", "nobody/nothing") == []  # `priors.load` says what is wrong with that
+    assert said("--prior", "flat") == ["prior: flat is a prior of another package, so the defaults of sds are taken."]
 
 
 if __name__ == "__main__":

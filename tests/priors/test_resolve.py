@@ -123,6 +123,9 @@ def test_prior_check(tmp_path: Path, capsys: pytest.CaptureFixture[str], family:
     assert lines["predicts"] == predicts and lines["image"] == "16 x 16 pixels"
     assert lines["views"] == ("4 at once" if family == "mvdream" else "one by one")
     assert "estimated, not measured" in lines["memory"] and "gradient norm" in lines["step"]
+    told = {"sd21": "latent-512", "mvdream": "mvdream", "sd3": "flow"}[family]
+    assert lines["family"].startswith(f"{told}: ") and lines["sds.guidance_scale"].startswith("100.0  # ")
+    assert "not listed here" in lines["licence"] and "camera.fovy_deg" in lines
 
 
 @pytest.mark.parametrize(
