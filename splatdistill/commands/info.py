@@ -38,31 +38,55 @@ def vocab(flags: Vocab) -> int:
     return DONE
 
 
+PICTURES = (".png", ".jpg", ".webp")
+"""How files of pictures may end."""
+
+
 @dataclass(frozen=True)
 class PriorFlags:
-    """List the diffusion models that --prior has names for, or check one: what it is, what it needs, one step."""
+    """List the diffusion models that --prior has names for, check one (what it is, what it needs, one step), or draw
+    pictures with it.
+    """
 
-    action: Positional[Literal["list", "check"]]
-    """list names them and needs no weights; check loads one."""
+    action: Positional[Literal["list", "check", "sample"]]
+    """list names them and needs no weights; check and sample load one."""
     name: Positional[str] = ""
-    """With check: whatever --prior of train takes."""
+    """With check and sample: whatever --prior of train takes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the network; auto takes bf16 on a GPU and where the processor is faster with it."""
     max_memory: float = 0.0
     """Most memory in GB that the model may take on a GPU; 0 is all of it."""
     encoder: str = ""
-    """With check: what encodes pictures in place of the model's VAE, as --encoder of train."""
+    """Not with list: what encodes pictures in place of the model's VAE, as --encoder of train."""
     lora: tuple[str, ...] = ()
-    """With check: LoRAs that are added to the model, as --lora of train."""
+    """Not with list: LoRAs that are added to the model, as --lora of train."""
     prior_size: int = 0
-    """With check: side in pixels of the pictures that the model sees, as --prior-size of train."""
+    """Not with list: side in pixels of the pictures that the model sees, as --prior-size of train."""
+    prompt: str = ""
+    """With sample: what to draw."""
+    negative_prompt: str = ""
+    """With sample: what to draw nothing of."""
+    guidance_scale: float = 7.5
+    """With sample: how much the prompt counts, in the form eps_u + s (eps_c - eps_u)."""
+    steps: int = 30
+    """With sample: of the sampler."""
+    seed: int = 0
+    """With sample: of the noise."""
+    output: Path = Path("sample.png")
+    """With sample: the file, with the views of one object side by side where the model sees several at once."""
 
 
 def prior(flags: PriorFlags) -> int:
-    if (flags.action == "check") != bool(flags.name):
-        raise ValueError("prior: say `prior list`, or `prior check NAME` with the name of one.")
-    for field in ("max_memory", "prior_size"):
+    if (flags.action != "list") != bool(flags.name):
+        raise ValueError("prior: say `prior list`, or `prior check NAME` or `prior sample NAME` with the name of one.")
+    if flags.action == "sample" and not flags.prompt.strip():
+        raise ValueError('prompt is empty; say what to draw, for example --prompt "a red armchair".')
+    if flags.output.suffix.lower() not in PICTURES:
+        raise ValueError(f"output: {flags.output} must end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}.")
+    if flags.steps < 1:
+        raise ValueError(f"steps must be at least 1; it is {flags.steps}.")
+    for field in ("max_memory", "prior_size", "seed"):
         if (value := getattr(flags, field)) < 0:
             raise ValueError(f"{field} must not be negative; it is {value:g}.")
     from splatdistill.priors import check
@@ -76,8 +100,21 @@ def prior(flags: PriorFlags) -> int:
     device = pick_device(flags.device)
     settings: dict[str, Any] = {"dtype": flags.dtype, "max_memory": flags.max_memory, "encoder": flags.encoder}
     settings |= {"image_size": flags.prior_size, "loras": flags.lora}
-    found = check.describe(flags.name, device=device, **settings)
-    print_table(found)
+    if flags.action == "check":
+        print_table(check.describe(flags.name, device=device, **settings))
+        return DONE
+    import torch
+
+    from splatdistill import priors
+    from splatdistill.io.video import write_image
+    from splatdistill.priors.sampling import sample
+
+    pictures = sample(
+        priors.load(flags.name, device=device, **settings), flags.prompt, negative_prompt=flags.negative_prompt,
+        guidance_scale=flags.guidance_scale, steps=flags.steps, seed=flags.seed, device=device,
+    )  # fmt: skip
+    write_image(flags.output, torch.cat(list(pictures), 1))
+    print(flags.output)
     return DONE
 
 

@@ -16,31 +16,44 @@ from splatdistill.priors.latent_space import LatentSpace
 from splatdistill.priors.network import NetworkPrior
 from splatdistill.priors.offload import GB, estimate
 from splatdistill.priors.resolve import is_here, model_families
-from splatdistill.scene.cameras import orbit
+from splatdistill.priors.sampling import ring
+from splatdistill.priors.transformer import TransformerPrior
 
 PROMPT = "a red chair"
+VAE_PARAMETERS = {
+    "AutoencoderKL": 83_700_000, "AutoencoderKLFlux2": 84_000_000, "AutoencoderKLQwenImage": 126_900_000,
+}  # fmt: skip
+"""Of the VAEs of the families, by their class; benchmarks/teacher_memory.py counts them."""
+
+
+HEADER = ("name", "what", "M parameters", "pixels", "GB", "licence", "from")
 
 
 def table() -> list[str]:
-    """A line for each family, and each prior of another package: name, what it is, where it comes from, memory for four
-    views.
+    """A line for each family, and each prior of another package: name, what it is, its network's parameters, the side
+    of its pictures, memory for four views, licence, where it comes from.
     """
-    rows = [("name", "what", "pixels", "GB", "from")]
+    rows = [HEADER]
     for name, facts in model_families().items():
         sources = [f"{source} (here)" if is_here(source) else source for source in facts["sources"]]
-        need = f"{memory_of(facts):.2g}"
-        rows.append((name, facts["what"], str(facts["image_size"]), need, ", ".join(sources)))
+        licence = facts["licence"] + (", to be accepted first" if facts["gated"] else "")
+        numbers = (f"{facts['parameters_m']:,}", str(facts["image_size"]), f"{memory_of(facts):.2g}")
+        rows.append((name, facts["what"], *numbers, licence, ", ".join(sources)))
     for name, point in priors.offered().items():
-        rows.append((name, "a prior of another package", "", "", package_of(point)))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        rows.append((name, "a prior of another package", "", "", "", "", package_of(point)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER) - 1)]
     return ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
 
 
-def memory_of(facts: dict[str, Any]) -> float:
-    """GB for SDS with four views in bf16, estimated."""
-    encoder = facts["encoder"]
-    parameters = (facts["parameters_m"] + (84 if encoder else 0)) * 1_000_000  # all these VAEs have 84 M
-    return estimate(parameters, image_size=facts["image_size"], encoder=encoder, dtype="bf16").total(num_views=4) / GB
+def memory_of(facts: dict[str, Any], *, image_size: int = 0) -> float:
+    """GB for SDS with four views in bf16, estimated. facts: of a family; image_size: as of `priors.load`."""
+    vae = facts["vae"]
+    parameters = facts["parameters_m"] * 1_000_000 + (VAE_PARAMETERS[vae] if vae else 0)
+    need = estimate(
+        parameters, image_size=image_size or facts["image_size"], encoder=facts["encoder"], dtype="bf16",
+        vae=vae, network=facts["network"],
+    )  # fmt: skip
+    return need.total(num_views=4) / GB
 
 
 def describe(name: str, *, device: torch.device, dtype: str, **settings: Any) -> dict[str, str]:
@@ -60,20 +73,21 @@ def describe(name: str, *, device: torch.device, dtype: str, **settings: Any) ->
         "cameras": "conditioned on" if prior.knows_cameras else "not conditioned on",
         "precision": prior.dtype,
     }
+    if isinstance(prior, TransformerPrior) and prior.kind.offset:
+        facts["guidance"] = f"a scale of its own pipeline is {prior.kind.offset:g} more here"
     if isinstance(prior, LatentPrior):
-        precision, tiny = "", False
+        precision, kinds = "", {"network": type(prior.network).__name__}
         if isinstance(prior.latent_space, LatentSpace):
-            weights += sum(p.numel() for p in prior.latent_space.vae.parameters())
-            precision, tiny = "bf16" if prior.latent_space.bf16 else "fp32", prior.latent_space.tiny
-        need = estimate(weights, image_size=prior.image_size, encoder=precision, dtype=prior.dtype, tiny=tiny)
+            vae = prior.latent_space.vae
+            weights += sum(p.numel() for p in vae.parameters())
+            precision, kinds["vae"] = "bf16" if prior.latent_space.bf16 else "fp32", type(vae).__name__
+        need = estimate(weights, image_size=prior.image_size, encoder=precision, dtype=prior.dtype, **kinds)
         facts["memory"] = (
             f"about {need.total(num_views=4) / GB:.2g} GB for four views, {need.least / GB:.2g} GB at least "
             "(estimated, not measured)"
         )
         facts["network kept"] = "in main memory, sent layer by layer" if prior.offloaded else f"on {device}"
-    one = torch.ones(prior.num_views)
-    azimuth = torch.arange(prior.num_views) * (2 * math.pi / prior.num_views)
-    cameras = orbit(azimuth=azimuth, elevation=0.2 * one, radius=3 * one, fovy=0.7 * one, size=prior.image_size)
+    cameras = ring(prior)
     conditions = [prior.embed(PROMPT, cameras), prior.embed("", cameras)]
     shape = (prior.num_views, prior.image_size, prior.image_size, 4 if prior.sees_alpha else 3)
     rgb = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()

@@ -28,7 +28,7 @@ from splatdistill.priors.text_encoders import (
     encode_t5,
     fingerprint,
 )
-from splatdistill.priors.tiny_encoder import TinyEncoder, TinyLatentSpace
+from splatdistill.priors.tiny_encoder import TINY, TinyEncoder, TinyLatentSpace
 from splatdistill.priors.unread import about_unread, refuse_distilled
 from splatdistill.priors.user_loras import UserLoRA, add, add_to_text_encoder
 
@@ -206,7 +206,8 @@ class DiffusionPrior(LatentPrior, UNetPrior):
             tiny.check(parts.vae.config, prior=str(source.path))
         encoder = tiny.load() if tiny else parts.vae
         weights = sum(p.numel() for part in (parts.unet, encoder) for p in part.parameters())
-        need = estimate(weights, image_size=side, encoder=dtype, dtype=dtype, tiny=bool(tiny))
+        kind = {"vae": TINY} if tiny else {}
+        need = estimate(weights, image_size=side, encoder=dtype, dtype=dtype, **kind)
         offload = must_offload(need, device=device, max_memory=max_memory, where=str(source.path))
         texts = TextCache(
             lambda: {"text_encoder": mvdream.load_text_encoder(source.path, device=device)},
@@ -247,12 +248,14 @@ def read_estimate(
     """What a folder needs with its part `network` and this VAE. ValueError, one sentence, for an encoder that does not
     fit.
     """
+    kinds = {"network": folder.config(network).get("_class_name", "")}
     if tiny is None:
         weights, encoder = folder.num_parameters(network, "vae"), encoder_dtype(folder, dtype)
-        return estimate(weights, image_size=image_size, encoder=encoder, dtype=dtype)
+        kinds["vae"] = (vae or {}).get("_class_name", "AutoencoderKL")
+        return estimate(weights, image_size=image_size, encoder=encoder, dtype=dtype, **kinds)
     tiny.check(vae, prior=str(folder.root))
     weights = folder.num_parameters(network) + tiny.num_parameters()
-    return estimate(weights, image_size=image_size, encoder=dtype, dtype=dtype, tiny=True)
+    return estimate(weights, image_size=image_size, encoder=dtype, dtype=dtype, vae=TINY, **kinds)
 
 
 def make_latent_space(

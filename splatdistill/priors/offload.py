@@ -12,11 +12,20 @@ from torch import Tensor
 from splatdistill.utils.device import indexed
 
 GB = 1e9  # bytes
-# Counted on the shapes of SD 1.5 and not measured: bytes per picture and pixel of the native size that autograd keeps
-# of the encoder, and values that the UNet holds at once for one row when attention is not written out.
-_ENCODER_BYTES, _NETWORK_VALUES = {"bf16": 6060, "fp32": 12120}, 130
-_TINY_BYTES = {"bf16": 938, "fp32": 1876}  # of an AutoencoderTiny with its default settings
+# Counted by benchmarks/teacher_memory.py on published shapes and not measured, per picture and pixel: bytes that
+# autograd keeps of an encoder in bf16, and values that a network holds for one row if attention is not written out.
+ENCODER_BYTES = {
+    "AutoencoderKL": 6060, "AutoencoderKLFlux2": 6060, "AutoencoderKLQwenImage": 8870, "AutoencoderDC": 10660,
+    "AutoencoderTiny": 938,
+}  # fmt: skip
+NETWORK_VALUES = {
+    "UNet2DConditionModel": 130, "PixArtTransformer2DModel": 55, "ZImageTransformer2DModel": 253,
+    "Flux2Transformer2DModel": 275, "Lumina2Transformer2DModel": 253, "SD3Transformer2DModel": 126,
+    "QwenImageTransformer2DModel": 188, "SanaTransformer2DModel": 17,
+}  # fmt: skip
+_SIZES = {"bf16": 2, "fp32": 4}
 _BLOCKWISE = 0.62  # share of the encoder's that is left when its blocks are repeated one by one
+_IN_BLOCKS = ("AutoencoderKL", "AutoencoderKLFlux2")  # whose encoders can do that
 
 
 class MicroBatches:
@@ -70,16 +79,24 @@ class Estimate:
         return self.weights + max(self.blockwise * self.view, self.row)
 
 
-def estimate(num_parameters: int, *, image_size: int, encoder: str, dtype: str, tiny: bool = False) -> Estimate:
-    """Of a model with this native size in pixels. encoder: the precision of what runs forward and backward for each
-    view, fp32 or bf16; "" for a model of pixels. tiny: an AutoencoderTiny takes the place of the VAE.
+def estimate(
+    num_parameters: int,
+    *,
+    image_size: int,
+    encoder: str,
+    dtype: str,
+    vae: str = "AutoencoderKL",
+    network: str = "UNet2DConditionModel",
+) -> Estimate:
+    """Of a model that sees pictures of this side in pixels. encoder: the precision of what runs forward and backward
+    for each view, fp32 or bf16; "" for a model of pixels. vae: its class. network: that of the network.
     """
-    size = 2 if dtype == "bf16" else 4
+    size = _SIZES[dtype]
     pixels = image_size**2 * (1 if encoder else 64)  # the UNet of a pixel model works at the full resolution
-    kept = _TINY_BYTES if tiny else _ENCODER_BYTES
-    view = float(kept[encoder] * image_size**2) if encoder else 0.0
-    row = float(_NETWORK_VALUES * pixels * size)
-    return Estimate(weights=num_parameters * size, view=view, row=row, blockwise=1.0 if tiny else _BLOCKWISE)
+    view = ENCODER_BYTES[vae] * image_size**2 * _SIZES[encoder] / 2 if encoder else 0.0
+    row = float(NETWORK_VALUES.get(network, NETWORK_VALUES["UNet2DConditionModel"]) * pixels * size)
+    blockwise = _BLOCKWISE if vae in _IN_BLOCKS else 1.0
+    return Estimate(weights=num_parameters * size, view=view, row=row, blockwise=blockwise)
 
 
 def must_offload(need: Estimate, *, device: torch.device, max_memory: float, where: str) -> bool:

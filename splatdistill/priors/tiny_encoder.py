@@ -18,6 +18,7 @@ from splatdistill.priors.latent_space import LatentSpace
 from splatdistill.priors.offload import release
 from splatdistill.priors.resolve import ENCODER_WEIGHTS, ModelSource
 
+TINY = "AutoencoderTiny"
 _REPLACED = "AutoencoderKL"  # the VAE that these were made to imitate
 _BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
@@ -57,10 +58,8 @@ class TinyEncoder:
             kind = config.get("_class_name")
         except (OSError, ValueError, AttributeError) as error:
             raise ValueError(f"encoder: {path} cannot be read as the settings of an encoder.") from error
-        if kind != "AutoencoderTiny":
-            raise ValueError(
-                f"encoder: {source.path} holds {kind}, not AutoencoderTiny; take one that was made for the prior."
-            )
+        if kind != TINY:
+            raise ValueError(f"encoder: {source.path} holds {kind}, not {TINY}; take one that was made for the prior.")
         if not (source.path / ENCODER_WEIGHTS).is_file():
             raise ValueError(f"encoder: {source.path} is not whole: it has no {ENCODER_WEIGHTS}; download it again.")
         return cls(source, config)

@@ -71,5 +71,5 @@ def test_a_view_through_a_tiny_encoder_is_estimated_as_what_is_kept_of_it(dtype:
     latent_space = TinyLatentSpace(hollow(model, mode, dtype=dtype), dtype=dtype)
     with mode:
         whole = saved_bytes(latent_space, 3)
-    need = offload.estimate(0, image_size=SIDE, encoder=dtype, dtype=dtype, tiny=True)
+    need = offload.estimate(0, image_size=SIDE, encoder=dtype, dtype=dtype, vae="AutoencoderTiny")
     assert need.view == pytest.approx(whole, rel=TOLERANCE) and need.least == need.view

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from splatdistill import cli, priors
+from splatdistill.priors import offload
 from splatdistill.priors import resolve as resolve_module
 from splatdistill.priors.resolve import ModelSource, model_families, resolve
 from tests.priors import families as tiny
@@ -103,7 +104,10 @@ def test_only_plain_safetensors_and_small_files_are_asked_for(monkeypatch: pytes
 
 def test_families_are_well_formed() -> None:
     for name, facts in model_families().items():
-        assert set(facts) == {"what", "predicts", "image_size", "parameters_m", "encoder", "sources"}, name
+        told = {"what", "predicts", "image_size", "parameters_m", "network", "encoder", "vae", "licence", "gated"}
+        assert set(facts) == {*told, "sources"}, name
+        assert facts["licence"] and (facts["vae"] in offload.ENCODER_BYTES) == bool(facts["encoder"])
+        assert facts["network"] in offload.NETWORK_VALUES
         assert facts["sources"] and all(resolve_module._ID.fullmatch(source) for source in facts["sources"])
 
 
@@ -112,6 +116,9 @@ def test_prior_list(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert all(name in out and facts["what"] in out for name, facts in model_families().items())
     assert "estimated and not measured" in out
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert all(facts["licence"] in lines[name] for name, facts in model_families().items())
+    assert "to be accepted first" in lines["sd35-large"] and "to be accepted" not in lines["z-image"]
 
 
 @pytest.mark.parametrize(("family", "predicts"), [("sd21", "v_prediction"), ("mvdream", "epsilon"), ("sd3", "flow")])
@@ -131,8 +138,11 @@ def test_prior_check(tmp_path: Path, capsys: pytest.CaptureFixture[str], family:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["check"], "say `prior list`, or `prior check NAME`"),
+        (["check"], "say `prior list`, or `prior check NAME` or `prior sample NAME` with the name of one"),
         (["list", "sd15"], "say `prior list`, or `prior check NAME`"),
+        (["sample", "x/y"], "prompt is empty; say what to draw"),
+        (["sample", "x/y", "--prompt", "a", "--output", "x.txt"], "output: x.txt must end in .png, .jpg or .webp"),
+        (["sample", "x/y", "--prompt", "a", "--steps", "0"], "steps must be at least 1; it is 0"),
         (["check", "x/y", "--max-memory", "-1"], "max_memory must not be negative; it is -1"),
         (["check", "nothing"], "there is no prior or folder called 'nothing'"),
     ],

@@ -1,0 +1,60 @@
+"""Pictures drawn from teachers: of one whose answers are known, and from every kind at the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from splatdistill import cli, priors
+from splatdistill.priors.sampling import FIRST, sample
+from splatdistill.priors.schedule import alpha_sigma
+from tests.priors import families, tiny_dits
+from tests.priors.test_diffusion import CPU, exact_network
+from tests.rounding import assert_within
+
+MEAN, SPREAD = 0.4, 0.5  # of what `exact_network` knows
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd3"])
+def test_samples_of_a_known_density_have_its_mean_and_spread(folders: dict[str, Path], name: str) -> None:
+    """The network is exact for x0 from N(0.4, 0.5^2) with the prompt. A path then keeps its quantile: it ends at
+    mean + spread times what it began with.
+    """
+    prior: Any = priors.load(str(folders[name]), device=CPU, dtype="fp32")
+    cond = prior.embed("a red chair", None)
+    prior.network.forward = exact_network(prior, cond.text)
+    drawn: list[Tensor] = []
+    prior.decode = lambda x0: drawn.append(x0) or torch.zeros(1, 16, 16, 3)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    off = []
+    for steps in (100, 200):
+        sample(prior, "a red chair", guidance_scale=1.0, steps=steps, seed=2, device=CPU)
+        first, last = (torch.tensor([round(x)]) for x in (FIRST * 999, FIRST * 999 / steps))
+        (a, sa), (b, sb) = (alpha_sigma(prior.alphas_cumprod, t) for t in (first, last))
+        quantile = (noise - a * MEAN) / (a**2 * SPREAD**2 + sa**2).sqrt()
+        # What the network takes for x0 at the last noisy level, where its path is at this quantile.
+        expected = MEAN + quantile * b * SPREAD**2 / (b**2 * SPREAD**2 + sb**2).sqrt()
+        off.append(drawn[-1] - expected)
+    assert_within(off[1].norm(), 0.5 * off[0].norm(), 0.15 * off[0].norm())  # a method of the first order
+    assert off[1].norm() < 0.05 * noise.norm()
+
+
+@pytest.mark.parametrize(("name", "width"), [("mvdream", 64), ("pixart", 16), ("analytic", 64), ("embedded", 256)])
+def test_any_teacher_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, width: int) -> None:
+    makers = families.FAMILIES | tiny_dits.DITS
+    prior = str(makers[name](tmp_path / "x" / "model")) if name in makers else name
+    file = tmp_path / "chair.png"
+    capsys.readouterr()
+    arguments = ["prior", "sample", prior, "--prompt", "a red chair", "--steps", "2", "--device", "cpu", "--seed", "3"]
+    assert cli.main([*arguments, "--dtype", "fp32", "--output", str(file)]) == cli.DONE
+    assert capsys.readouterr().out == f"{file}\n"
+    picture = Image.open(file)
+    assert picture.size[0] == width
+    before = picture.tobytes()
+    cli.main([*arguments, "--dtype", "fp32", "--output", str(file)])
+    assert Image.open(file).tobytes() == before
