@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from splatdistill.export import mesh
+from splatdistill.export import mesh, obj
 from splatdistill.io import formats, video
 from splatdistill.io.frames import Vector, concatenate, from_turns, transform
 from splatdistill.io.kinds import MESH, kinds
@@ -29,7 +29,8 @@ def write(
     how: formats.Written | None = None,
 ) -> Path:
     """Writes one of `kinds`, mp4, gif, png or mesh; returns what was written. Videos turn once, on white; the picture
-    shows the front on a transparent ground; the mesh is a .glb of coloured triangles. device: what draws, as
+    shows the front on a transparent ground; the mesh is a .glb of coloured triangles, or an .obj
+    with its .mtl where the name ends so. device: what draws, as
     `pick_device` takes it. how: of files of splats.
     """
     if kind in kinds():
@@ -38,7 +39,8 @@ def write(
     where = pick_device(device)
     splats, renderer = splats.to(where), make_renderer(where)
     if kind == MESH:
-        mesh.write(path, mesh.fuse(splats, renderer, radius=turntable.camera.object_radius))
+        made = mesh.fuse(splats, renderer, radius=turntable.camera.object_radius)
+        (obj.write if path.suffix.lower() == ".obj" else mesh.write)(path, made)
         return path
     if kind == "png":
         with torch.no_grad():
