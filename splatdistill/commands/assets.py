@@ -54,7 +54,7 @@ class Export:
     spz_version: Literal[2, 3, 4] = 4
     """Version of a .spz: 4 is what writers take today, 3 and 2 what older readers know."""
     output: File = None
-    """File to write; the name of the run in the current folder if not given."""
+    """File to write; the name of the run in the current folder if not given. A mesh is .obj where this ends so."""
     force: bool = False
     """Replace the output if it is there."""
     frames: int = 60

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from splatdistill.export import mesh, texture
+from splatdistill.export import mesh, obj, texture
 from splatdistill.export.mesh import MeshStyle
 from splatdistill.io import formats, video
 from splatdistill.io.frames import Vector, concatenate, from_turns, transform
@@ -31,7 +31,8 @@ def write(
     how: formats.Written | None = None,
 ) -> Path:
     """Writes one of `kinds`, mp4, gif, png or mesh; returns what was written. Videos turn once, on white; the picture
-    shows the front on a transparent ground; the mesh is a .glb of triangles in that style. device: what draws, as
+    shows the front on a transparent ground; the mesh is a .glb of triangles in that style, or an .obj with its .mtl
+    where the name ends so. ValueError for a texture on the latter. device: what draws, as
     `pick_device` takes it. how: of files of splats.
     """
     if kind in kinds():
@@ -40,11 +41,14 @@ def write(
     where = pick_device(device)
     splats, renderer = splats.to(where), make_renderer(where)
     if kind == MESH:
+        flat = path.suffix.lower() == ".obj"
+        if flat and style.texture:
+            raise ValueError("texture: an .obj has colours at its vertices only; take .glb, or leave the texture out.")
         made, sights = mesh.make(splats, renderer, triangles=style.triangles)
         if style.texture:
             texture.write(path, made, sights, size=style.texture)
         else:
-            mesh.write(path, made)
+            (obj.write if flat else mesh.write)(path, made)
         return path
     if kind == "png":
         with torch.no_grad():

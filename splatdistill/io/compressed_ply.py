@@ -22,8 +22,10 @@ _NO_COLOURS = 12  # bounds in an old file
 
 def encode(a: Arrays, up: str = "-y") -> bytes:
     n = len(a["means"])
+    rest = a["shN"][0].size
+    sh = (a["shN"].transpose(0, 2, 1).reshape(n, rest) * 32 + 128).clip(0, 255).astype("u1")
     order = morton_order(a["means"])
-    a = {name: value[order] for name, value in a.items()}
+    a, sh = {name: value[order] for name, value in a.items() if name != "shN"}, sh[order]
     rgb = 0.5 + SH_C0 * a["sh0"][:, 0]
     starts = np.arange(0, n, CHUNK)
     bounds: list[np.ndarray] = []
@@ -41,9 +43,8 @@ def encode(a: Arrays, up: str = "-y") -> bytes:
     rows["color"] = pack(np.concatenate([colours, a["opacities"][:, None]], 1), (8, 8, 8, 8))
     tables = [("chunk", np.concatenate(bounds, 1).astype("<f4"), [("float", name) for name in _BOUNDS])]
     tables.append(("vertex", rows, [("uint", f"packed_{name}") for name in rows.dtype.names or ()]))
-    if rest := a["shN"][0].size:
-        sh = (a["shN"].transpose(0, 2, 1).reshape(n, rest) / 8 + 0.5) * 256
-        tables.append(("sh", sh.clip(0, 255).astype("u1"), [("uchar", f"f_rest_{i}") for i in range(rest)]))
+    if rest:
+        tables.append(("sh", sh, [("uchar", f"f_rest_{i}") for i in range(rest)]))
     lines = ["ply", "format binary_little_endian 1.0", f"comment {stamp(up)}"]
     for name, table, properties in tables:
         lines += [f"element {name} {len(table)}", *(f"property {kind} {field}" for kind, field in properties)]

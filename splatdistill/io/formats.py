@@ -184,7 +184,7 @@ def _drawable(path: Path, splats: Splats) -> tuple[Splats, list[str]]:
     tensors["opacities"] = (
         tensors["opacities"].clamp(-MOST_LOGIT, MOST_LOGIT) if _any_infinite(splats) else tensors["opacities"]
     )
-    sound = torch.stack([torch.isfinite(value).flatten(1).all(1) for value in _tables(tensors)]).all(0)
+    sound = torch.stack([torch.isfinite(value.sum(1)) for value in _tables(tensors)]).all(0)  # one nan or inf shows
     sound &= tensors["scales"].amax(1) < WIDEST
     if 2 * int(sound.sum()) < len(sound):
         odd = len(sound) - int(sound.sum())

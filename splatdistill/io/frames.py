@@ -36,8 +36,23 @@ def convert_frame(splats: Splats, *, source: Up, target: Up) -> Splats:
         return splats
     w, x, y, z = TO_OURS[target]
     back = torch.tensor([w, -x, -y, -z], dtype=torch.float64)
-    w, x, y, z = (float(part) for part in _product(back, torch.tensor(TO_OURS[source], dtype=torch.float64)))
+    turn = _product(back, torch.tensor(TO_OURS[source], dtype=torch.float64))
+    if int(turn.count_nonzero()) == 1:
+        return _half_turned(splats, turn)
+    w, x, y, z = (float(part) for part in turn)
     return transform(splats, rotation=(w, x, y, z))
+
+
+def _half_turned(splats: Splats, turn: Tensor) -> Splats:
+    """The splats turned by 180 degrees about an axis: signs alone change, exactly. turn: [4] wxyz."""
+    matrix = rotation_matrices(turn[None])[0]
+    flipped = {
+        "means": splats.means * matrix.diagonal().float(),
+        "quats": _product(turn.float().expand(len(splats), 4), splats.quats),
+    }
+    if splats.sh_degree:
+        flipped["shN"] = splats.shN * _sh_rotation(matrix, splats.sh_degree).diagonal().round().float()[:, None]
+    return Splats(**{**splats.tensors, **flipped})
 
 
 def fitted(splats: Splats, *, radius: float) -> tuple[Splats, str]:

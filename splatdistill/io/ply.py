@@ -200,6 +200,11 @@ def _nameless() -> BinaryIO:
 
 def _gather(rows: np.ndarray, names: list[str]) -> np.ndarray:
     """[N,len(names)] float32 of the named columns."""
+    known = rows.dtype.names or ()
+    first = known.index(names[0]) if names else 0
+    alike = rows.dtype == np.dtype([(name, "<f4") for name in known])
+    if names and alike and known[first : first + len(names)] == tuple(names):  # columns side by side, in one go
+        return rows.view("<f4").reshape(len(rows), -1)[:, first : first + len(names)].astype(np.float32)
     out = np.empty((len(rows), len(names)), np.float32)
     for column, name in enumerate(names):
         with np.errstate(over="ignore"):  # a double beyond float32 becomes inf
