@@ -1,7 +1,7 @@
 """Splats as binary glTF 2.0 with KHR_gaussian_splatting; programs without the extension see coloured points.
 
-COLOR_0 is what those see: linear, as glTF has it, in 16 bits. The rest is float32: ROTATION as xyzw, SCALE linear,
-OPACITY in 0..1, harmonics as in .ply. N splats.
+Attributes are float32: COLOR_0, which those see, linear as glTF has it, ROTATION as xyzw, SCALE linear, OPACITY in
+0..1, harmonics as in .ply. N splats.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from splatdistill.utils.srgb import linear
 EXTENSION = "KHR_gaussian_splatting"
 MAX_JSON = 1 << 17  # bytes; that of one object has some 3000
 
-_FLOAT, _USHORT, _POINTS, _ARRAY_BUFFER = 5126, 5123, 0, 34962
+_FLOAT, _POINTS, _ARRAY_BUFFER = 5126, 0, 34962
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _WIDTH = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
 _TYPE = {width: name for name, width in _WIDTH.items()}
@@ -30,7 +30,7 @@ def encode(a: Arrays) -> bytes:
     rgba = np.concatenate([linear(0.5 + SH_C0 * a["sh0"][:, 0]), a["opacities"][:, None]], 1)
     columns = {
         "POSITION": a["means"],
-        "COLOR_0": np.rint(rgba * 65535).astype("<u2"),
+        "COLOR_0": rgba,
         f"{EXTENSION}:ROTATION": a["quats"][:, [1, 2, 3, 0]],
         f"{EXTENSION}:SCALE": np.exp(a["scales"]),
         f"{EXTENSION}:OPACITY": a["opacities"][:, None],
@@ -41,17 +41,16 @@ def encode(a: Arrays) -> bytes:
     accessors: list[dict[str, Any]] = []
     views: list[dict[str, Any]] = []
     for name, column in columns.items():
-        kind = _USHORT if column.dtype == np.uint16 else _FLOAT
-        column = column if kind == _USHORT else column.astype("<f4")
+        column = column.astype("<f4")
         accessor: dict[str, Any] = {
             "bufferView": len(views),
-            "componentType": kind,
+            "componentType": _FLOAT,
             "count": len(column),
             "type": _TYPE[column.shape[1]],
         }
         if name == "POSITION":
             accessor |= {"min": column.min(0).tolist(), "max": column.max(0).tolist()}
-        accessors.append(accessor | ({"normalized": True} if kind == _USHORT else {}))
+        accessors.append(accessor)
         data = column.tobytes()
         views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": len(data), "target": _ARRAY_BUFFER})
         blob += data
