@@ -1,7 +1,7 @@
 """Splats as binary glTF 2.0 with KHR_gaussian_splatting; programs without the extension see coloured points.
 
 Written attributes are float32: ROTATION as xyzw, SCALE linear, OPACITY in 0..1, harmonics as in .ply. COLOR_0 is
-linear, as everywhere in glTF, in 16 bits. All that the extension allows is read, or refused by name. N splats.
+linear, as everywhere in glTF. All that the extension allows is read, or refused by name. N splats.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def encode(a: Arrays) -> bytes:
     rgba = np.concatenate([linear(0.5 + SH_C0 * a["sh0"][:, 0]), a["opacities"][:, None]], 1)
     columns = {
         "POSITION": a["means"],
-        "COLOR_0": np.rint(rgba * 65535).clip(0, 65535).astype("<u2"),
+        "COLOR_0": rgba,
         f"{EXTENSION}:ROTATION": a["quats"][:, [1, 2, 3, 0]],
         f"{EXTENSION}:SCALE": np.exp(a["scales"]),
         f"{EXTENSION}:OPACITY": a["opacities"][:, None],
@@ -53,7 +53,7 @@ def encode(a: Arrays) -> bytes:
     accessors: list[dict[str, Any]] = []
     views: list[dict[str, Any]] = []
     for name, column in columns.items():
-        column = column if column.dtype == np.uint16 else column.astype("<f4")
+        column = column.astype("<f4")
         accessor: dict[str, Any] = {
             "bufferView": len(views),
             "componentType": _CODES[column.dtype],
@@ -62,7 +62,7 @@ def encode(a: Arrays) -> bytes:
         }
         if name == "POSITION":
             accessor |= {"min": column.min(0).tolist(), "max": column.max(0).tolist()}
-        accessors.append(accessor | ({"normalized": True} if column.dtype == np.uint16 else {}))
+        accessors.append(accessor)
         start = sum(map(len, parts))
         parts.append(column.tobytes())
         views.append({"buffer": 0, "byteOffset": start, "byteLength": len(parts[-1]), "target": _ARRAY_BUFFER})

@@ -13,8 +13,10 @@ from splatdistill.io import formats
 from splatdistill.io.frames import UPSIDE_DOWN, transform
 from splatdistill.ops.geometry import SH_C0, rotation_matrices
 from splatdistill.scene.gaussians import Splats
+from splatdistill.utils.srgb import linear
 from tests.clients.letter import letter
 from tests.clients.npm import splat_transform, validated
+from tests.rounding import GRAY
 
 pytestmark = [pytest.mark.browser, pytest.mark.clients]
 SOURCES = ("ply", "compressed.ply", "splat", "spz")
@@ -113,3 +115,15 @@ def test_the_validator_of_khronos_finds_no_fault_but_names_it_does_not_know(tmp_
     issues = validated(tmp_path / "letter.glb")
     known = [issue for issue in issues if "KHR_gaussian_splatting" not in issue["pointer"] + issue["message"]]
     assert known == []
+
+
+@pytest.mark.parametrize("kind", ["ply", "glb"])
+def test_trimesh_finds_the_points(tmp_path: Path, kind: str) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    formats.write(tmp_path / f"letter.{kind}", letter())
+    (cloud,) = trimesh.load_scene(tmp_path / f"letter.{kind}").geometry.values()
+    np.testing.assert_array_equal(np.asarray(cloud.vertices, np.float32), letter().means.numpy())
+    if kind == "glb":
+        light = linear(0.5 + SH_C0 * letter().sh0[:, 0].numpy())
+        # trimesh makes colours of 8 bits of them.
+        assert np.abs(cloud.colors[:, :3] / 255 - light).max() <= GRAY

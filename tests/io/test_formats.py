@@ -180,7 +180,7 @@ def plain_glb(data: bytes) -> list[Record]:
         accessor = document["accessors"][primitive["attributes"][name]]
         view = document["bufferViews"][accessor["bufferView"]]
         width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[accessor["type"]]
-        kind = {5126: "f", 5123: "H"}[accessor["componentType"]]
+        kind = {5126: "f"}[accessor["componentType"]]
         assert view["byteOffset"] % 4 == 0
         return list(
             struct.iter_unpack(f"<{width}{kind}", blob[view["byteOffset"] : view["byteOffset"] + view["byteLength"]])
@@ -205,8 +205,8 @@ def plain_glb(data: bytes) -> list[Record]:
     out = []
     for i, (mean, scale, (x, y, z, w), (alpha,), colour) in enumerate(rows):
         rgb = [0.5 + SH_C0 * v for v in sh[0][i]]
-        linear = [decoded(min(1, max(0, c))) for c in rgb]
-        assert all(abs(c - part / 65535) <= HALF / 65535 for c, part in zip([*linear, alpha], colour, strict=True))
+        light = [decoded(min(1, max(0, c))) for c in rgb]  # "COLOR_0 contains linear values"
+        assert all(abs(c - value) <= FLOAT for c, value in zip([*light, alpha], colour, strict=True))
         out.append(record(mean, scale, (w, x, y, z), alpha, rgb, [list(part[i]) for part in sh[1:]]))
     return out
 
