@@ -23,6 +23,8 @@ from splatdistill.scene.gaussians import Splats
 NUM_VIEWS = 8
 SIZE = 64
 """Side in pixels of the pictures that colours and contrasts are measured on, so that they compare."""
+SOLID_SIZE = 224
+"""Side of those on which fog is measured: in small ones most of it would be the outline."""
 FEW = 10
 """With fewer different prompts than this the default pool joins them."""
 GEOMETRY_GROUND = 0.4
@@ -31,7 +33,7 @@ _LAMP = {"azimuth": math.radians(32), "elevation": math.radians(48)}  # where th
 _AMBIENT = 0.62
 _ARTICLES = frozenset({"a", "an", "the"})
 _MEANS = ("r_precision", "r_precision_object", "geometry_r_precision", "geometry_r_precision_object",
-          "view_consistency", "saturation", "contrast", "high_frequency",
+          "view_consistency", "saturation", "contrast", "high_frequency", "fog", "faint",
           "seconds", "image_evaluations", "peak_memory_mb")  # fmt: skip
 
 
@@ -209,6 +211,7 @@ def evaluate(
     for subject in subjects:
         small = draw(subject, size=SIZE, renderer=renderer)
         views = small if judge.image_size == SIZE else draw(subject, size=judge.image_size, renderer=renderer)
+        large = draw(subject, size=SOLID_SIZE, renderer=renderer)
         images = judge.embed_images(views.rgb)
         front = probe.is_front(small.rgb).tolist() if probe.has_front(subject.prompt) else None
         rows.append(
@@ -218,6 +221,7 @@ def evaluate(
                 **scorer.score_geometry(judge.embed_images(views.geometry), subject.prompt),
                 "view_consistency": metrics.view_consistency(images),
                 **_finite(metrics.appearance(small.rgb, small.alpha)),
+                **_finite(metrics.solidity(large.alpha, torch.sigmoid(subject.splats.opacities))),
                 "front": front,
                 "janus": None if front is None or probe.probe_warning else metrics.is_janus(front),
                 **_external(external, subject, renderer),

@@ -73,6 +73,16 @@ def appearance(rgb: Tensor, alpha: Tensor) -> dict[str, float]:
     }
 
 
+def solidity(alpha: Tensor, opacities: Tensor) -> dict[str, float]:
+    """How much of an object is fog: views alpha [V,H,W,1] and splats of opacities [N], both in 0..1.
+
+    fog: of the pixels that are covered by more than 0.05, the share that is covered by less than 0.95; the outline, a
+    pixel wide, is part of it. faint: share of splats of opacity under 0.1. nan where there is nothing.
+    """
+    seen = alpha[alpha > 0.05]
+    return {"fog": float((seen < 0.95).float().mean()), "faint": float((opacities < 0.1).float().mean())}
+
+
 def _binomial(luma: Tensor) -> Tensor:
     row = torch.tensor([0.25, 0.5, 0.25], dtype=luma.dtype)
     padded = F.pad(luma[:, None], (1, 1, 1, 1), mode="replicate")

@@ -66,6 +66,9 @@ def test_appearance_of_known_pictures() -> None:
     alpha = torch.ones(1, 16, 16, 1)
     flat = torch.tensor([0.8, 0.4, 0.2]).expand(1, 16, 16, 3)
     assert_appearance(flat, alpha, saturation=0.75)
+    assert metrics.solidity(alpha, torch.tensor([0.05, 0.5])) == {"fog": 0.0, "faint": 0.5}
+    half = torch.cat([alpha, alpha / 2])
+    assert metrics.solidity(half, torch.tensor([0.5]))["fog"] == 0.5
     i = torch.arange(16)
     checks = ((i[:, None] + i) % 2).float()[None, :, :, None].expand(1, 16, 16, 3)
     # The binomial mean of a checkerboard is 1/2 everywhere but at the rim.
