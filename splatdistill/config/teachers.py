@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from splatdistill.config import yaml_reader
 
@@ -52,7 +49,7 @@ def load(path: Path, *, method: str) -> TeacherFamily:
     about = values.pop(ABOUT)
     below = load(path.with_name(f"{about['base']}.yaml"), method=method) if "base" in about else None
     made = below or TeacherFamily("", "", told_cameras=False, layers=())
-    layers = [*made.layers, *_layers(values, comments(path), method)]
+    layers = [*made.layers, *_layers(values, yaml_reader.comments(path), method)]
     told = about.get("told_cameras", made.told_cameras)
     return replace(made, name=path.stem, about=about["about"], told_cameras=told, layers=tuple(layers))
 
@@ -65,21 +62,3 @@ def _layers(values: dict[str, Any], sources: Mapping[str, str], method: str) -> 
         if method in methods.split(", "):
             start = f"{OF_METHODS}.{methods}."
             yield extra, {name.removeprefix(start): s for name, s in sources.items() if name.startswith(start)}
-
-
-@cache
-def comments(path: Path) -> dict[str, str]:
-    """The comment at the end of the line on which each value ends."""
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines()
-
-    def walk(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
-        for key, value in node.value:
-            name = f"{prefix}{key.value}"
-            if isinstance(value, yaml.MappingNode):
-                yield from walk(value, f"{name}.")
-            else:
-                line, column = int(value.end_mark.line), int(value.end_mark.column)
-                yield name, lines[line][column:].partition("#")[2].strip()
-
-    return dict(walk(yaml.compose(text, Loader=yaml.SafeLoader), ""))  # pyright: ignore  # as in `yaml_reader`

@@ -15,7 +15,7 @@ import pytest
 
 from splatdistill import cli, priors
 from splatdistill.commands.train import Train, about_origins, parse_settings
-from splatdistill.config import presets, settings, teachers, validation, yaml_reader
+from splatdistill.config import presets, settings, validation, yaml_reader
 from splatdistill.config.schema import METHODS
 
 SNAPSHOT = Path(__file__).with_name("families.txt")
@@ -114,7 +114,7 @@ def test_every_value_of_a_family_says_where_it_is_from() -> None:
     for path in presets.shipped("priors/embedded").parent.glob("*.yaml"):
         assert path.stem in PRIORS.values()
         named = {name for name in settings.keys(yaml_reader.read(path)) if not name.startswith("family.")}
-        found = teachers.comments(path)
+        found = yaml_reader.comments(path)
         assert {name for name in named if not found[name]} == set(), path.name
 
 
@@ -160,7 +160,7 @@ def test_what_a_user_may_not_expect_is_said(tmp_path: Path, monkeypatch: pytest.
 
     def said(*flags: str) -> list[str]:
         _, config, origins = parse_settings(Train, ["--prompt", "x", *flags], verb="train")
-        return about_origins(config, origins)
+        return about_origins(config.prior, method=config.method, stages=config.stages, origins=origins)
 
     assert said() == said("--prior", "sd15", "--size", "64") == said("--config", str(file)) == []
     assert said("--config", str(file), "--size", "32") == [
