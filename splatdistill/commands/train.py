@@ -20,7 +20,7 @@ from tyro.conf import Fixed, Suppress
 
 from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results
 from splatdistill.config import presets, registry, settings, validation, yaml_reader
-from splatdistill.config.schema import GUIDANCE, METHODS, CameraConfig, TrainConfig
+from splatdistill.config.schema import GUIDANCE, METHODS, CameraConfig, Stages, TrainConfig
 from splatdistill.io import names
 from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import SPLATS, Run
@@ -59,7 +59,8 @@ class Config(TrainConfig):
 def train(args: list[str]) -> int:
     _refuse_loose_words(args)
     flags, config, origins = parse_settings(Train, args, verb="train")
-    cautions = [*validation.validate(config), *about_origins(config, origins)]
+    cautions = validation.validate(config)
+    cautions += about_origins(config.prior, method=config.method, stages=config.stages, origins=origins)
     first = os.environ.get("RANK", "0") == "0"  # torchrun's; the first process alone looks, writes and talks
     if flags.resume is None:
         name = names.check_name(flags.name) if flags.name else names.run_name(config.prompt, settings.flatten(config))
@@ -265,18 +266,16 @@ def _about_init(init: str, taken: Assumptions, camera: CameraConfig, *, budget: 
     return said
 
 
-def about_origins(config: TrainConfig, origins: presets.Origins) -> list[str]:
+def about_origins(prior: str, *, method: str, stages: Stages, origins: presets.Origins) -> list[str]:
     """What a user may not expect of the layers of settings: a teacher of another package, which has no family, and a
     flag that holds only until a stage of the file changes its setting.
     """
     from splatdistill.priors import offered
 
     found: list[str] = []
-    if config.prior in offered():
-        found.append(
-            f"prior: {config.prior} is a prior of another package, so the defaults of {config.method} are taken."
-        )
-    for stage in config.stages:
+    if prior in offered():
+        found.append(f"prior: {prior} is a prior of another package, so the defaults of {method} are taken.")
+    for stage in stages:
         changed = [name for name in settings.keys(stage) if origins.get(name) == "flag"]
         until = f"the flag holds until a stage of the file changes it, at {stage['start']}."
         found += [f"{name}: {until}" for name in changed]

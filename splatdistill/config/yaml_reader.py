@@ -59,6 +59,24 @@ def read_yaml(path: Path, *, times: int = 1) -> Any:
         raise ValueError(f"{path} has a value that is neither a number nor a date; put it into quotes.") from error
 
 
+@cache
+def comments(path: Path) -> dict[str, str]:
+    """Dotted name -> the comment on the line where the value ends, of a file that comes with the package."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+
+    def walk(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            if isinstance(value, yaml.MappingNode):
+                yield from walk(value, f"{name}.")
+            else:
+                line, column = int(value.end_mark.line), int(value.end_mark.column)
+                yield name, lines[line][column:].partition("#")[2].strip()
+
+    return dict(walk(yaml.compose(text, Loader=_Loader), ""))  # pyright: ignore  # its stubs leave types open
+
+
 class _Refused(ValueError):
     """YAML that settings do not need."""
 

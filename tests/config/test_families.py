@@ -160,7 +160,7 @@ def test_what_a_user_may_not_expect_is_said(tmp_path: Path, monkeypatch: pytest.
 
     def said(*flags: str) -> list[str]:
         _, config, origins = parse_settings(Train, ["--prompt", "x", *flags], verb="train")
-        return about_origins(config, origins)
+        return about_origins(config.prior, method=config.method, stages=config.stages, origins=origins)
 
     assert said() == said("--prior", "sd15", "--size", "64") == said("--config", str(file)) == []
     assert said("--config", str(file), "--size", "32") == [
