@@ -28,7 +28,7 @@ def shipped() -> set[str]:
 
 def test_every_shipped_preset_loads_and_is_valid() -> None:
     of_methods = {method.preset for method in GUIDANCE.values()} - {""}
-    assert shipped() == {*of_methods, *RECIPES, "known", "scene", "smoke"}
+    assert shipped() == {*of_methods, *RECIPES, "8gb", "known", "scene", "smoke"}
     for name in shipped():
         for method in [yaml_reader.read(presets.shipped(name)).get("method")] if name in RECIPES else METHODS:
             config, origins = presets.load(method, file=Path(name))
