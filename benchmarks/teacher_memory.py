@@ -129,6 +129,9 @@ views and blocks are done one by one.
 
 Any folder or id of one of these classes is read, whatever it is called. SANA is read and has no name here, because the
 licence of its weights has changed and was not read. Models with guidance or steps distilled are refused.
+
+MV-Adapter, six views by Stable Diffusion XL, is not read. diffusers has its condition encoder (a `T2IAdapter`), but not
+the attention along rows that joins its views. Its rays are of orthographic cameras, where ours have a perspective.
 """
 TABLES = (
     ("name", "M parameters", "GB at its own size", "GB at 512", "GB at 256", "licence"),

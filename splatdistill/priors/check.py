@@ -33,7 +33,7 @@ def table() -> list[str]:
     """A line for each family, and each prior of another package: name, what it is, its network's parameters, the side
     of its pictures, memory for four views, licence, where it comes from.
     """
-    rows = [HEADER]
+    rows: list[tuple[str, ...]] = [HEADER]
     for name, facts in model_families().items():
         sources = [f"{source} (here)" if is_here(source) else source for source in facts["sources"]]
         licence = facts["licence"] + (", to be accepted first" if facts["gated"] else "")

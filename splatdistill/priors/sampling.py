@@ -41,7 +41,7 @@ def sample(
     cameras, shape = ring(prior), (prior.num_views, prior.image_size, prior.image_size, 4 if prior.sees_alpha else 3)
     conditions = [prior.embed(text, cameras) for text in (prompt, negative_prompt)]
     like = prior.encode(torch.zeros(shape, device=device))
-    x = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
+    x0 = x = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
     times = torch.linspace(FIRST * (len(prior.alphas_cumprod) - 1), 0, steps + 1).round().long()
     for number, t in enumerate(times[:-1].tolist()):
         rows = torch.full((len(x),), t, device=x.device)

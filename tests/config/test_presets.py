@@ -28,7 +28,7 @@ def shipped() -> set[str]:
 
 
 def test_every_shipped_preset_loads_and_is_valid() -> None:
-    assert shipped() == {*RECIPES, "scene", "smoke"}
+    assert shipped() == {*RECIPES, "8gb", "scene", "smoke"}
     for name in shipped():
         for method in [yaml_reader.read(presets.shipped(name)).get("method")] if name in RECIPES else METHODS:
             config, origins = presets.load(method, file=Path(name))

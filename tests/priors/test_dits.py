@@ -246,6 +246,18 @@ def test_texts_of_several_lengths_in_one_call_are_as_each_alone(dits: dict[str, 
         assert_same(both)
 
 
+@pytest.mark.parametrize("name", tiny_dits.DITS)
+def test_bf16_changes_little(dits: dict[str, Path], name: str) -> None:
+    exact = load(dits[name])
+    coarse = priors.load(str(dits[name]), device=CPU, dtype="bf16", image_size=tiny_dits.SIDE)
+    rgb = torch.rand(2, tiny_dits.SIDE, tiny_dits.SIDE, 3, generator=torch.Generator().manual_seed(7))
+    t = torch.tensor([300, 700])
+    a, b = (prior.encode(rgb) for prior in (exact, coarse))
+    assert (a - b).norm() / a.norm() < 0.06  # some ten layers, each rounded to 2^-8, and SANA's linear attention
+    (a,), (b,) = (prior.predict(a, t, [prior.embed("a chair", None)]) for prior in (exact, coarse))
+    assert b.dtype == torch.float32 and (a - b).norm() / a.norm() < 0.03
+
+
 def changed(folder: Path, part: str, **values: Any) -> None:
     path = folder / part
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
