@@ -13,6 +13,7 @@ import gpu_common
 import torch
 from torch import Tensor
 
+from splatdistill.config.base import Degree
 from splatdistill.config.schema import CameraConfig, SplatsConfig
 from splatdistill.rendering.renderer import CpuRenderer, GsplatRenderer, Renderer
 from splatdistill.scene.cameras import turntable
@@ -20,6 +21,7 @@ from splatdistill.scene.gaussians import Splats, init_ball
 from splatdistill.scene.types import RenderOutput
 
 NUM_VIEWS = 4
+DEGREES: tuple[Degree, ...] = (0, 3)
 BARS = {"mean_abs": 1e-4, "share_above_2e-3": 1e-3}
 
 
@@ -31,7 +33,7 @@ def main() -> None:
     cells: list[dict[str, Any]] = []
     for size in (64,) if quick else (64, 512):
         for num in (2000,) if quick else (2000, 20000):
-            for degree in (0, 3):
+            for degree in DEGREES:
                 renderer = GsplatRenderer() if device.type == "cuda" else CpuRenderer()
                 found = compare(ball(num, degree), size=size, normals=True, renderer=renderer, device=args.device)
                 cells.append({"num_splats": num, "size": size, "sh_degree": degree, **found})
@@ -42,7 +44,7 @@ def main() -> None:
     raise SystemExit(0 if passed else 1)
 
 
-def ball(num: int, degree: int) -> Splats:
+def ball(num: int, degree: Degree) -> Splats:
     """A ball of splats in random colours, half opaque."""
     splats = init_ball(SplatsConfig(num_init=num, sh_degree=degree, opacity=0.5), seed=0)
     g = torch.Generator().manual_seed(0)

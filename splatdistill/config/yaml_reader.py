@@ -97,21 +97,3 @@ def _check(text: str, *, where: str, max_events: int) -> None:
             raise _Refused(f"{where} has more entries, or deeper ones, than are read, at line {line}.")
         if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and len(event.value) > MAX_WORD:
             raise _Refused(f"{where} has a value of {len(event.value)} characters at line {line}; put it into quotes.")
-
-
-@cache
-def comments(path: Path) -> dict[str, str]:
-    """The comment at the end of the line on which each value ends."""
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines()
-
-    def walk(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
-        for key, value in node.value:
-            name = f"{prefix}{key.value}"
-            if isinstance(value, yaml.MappingNode):
-                yield from walk(value, f"{name}.")
-            else:
-                line, column = int(value.end_mark.line), int(value.end_mark.column)
-                yield name, lines[line][column:].partition("#")[2].strip()
-
-    return dict(walk(yaml.compose(text, Loader=yaml.SafeLoader), ""))  # pyright: ignore  # as in `yaml_reader`

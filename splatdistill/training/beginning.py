@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from splatdistill.config.schema import CameraConfig, SplatsConfig
-from splatdistill.io import formats, meshes, ply
+from splatdistill.io import formats, mesh_points, ply
 from splatdistill.io.frames import TO_OURS, refuse_out_of_sight
 from splatdistill.io.kinds import Assumptions, readable
 from splatdistill.io.runs import SPLATS
@@ -55,8 +55,8 @@ def opened(init: str, *, taken: Assumptions | None, camera: CameraConfig | None)
 def _points(path: Path, taken: Assumptions, *, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Points [P,3] with +z up, as `init_points` takes them, and their colours [P,3] in 0..1."""
     up = taken.up
-    if meshes.is_mesh(path):
-        points, colours, own = meshes.sample(path, count=count, seed=seed)
+    if mesh_points.is_mesh(path):
+        points, colours, own = mesh_points.sample(path, count=count, seed=seed)
         up = own if up == "auto" else up
     else:
         points, colours = ply.read_points(path)

@@ -48,7 +48,7 @@ def test_v8_good_and_broken_files_are_dropped(browser: Any, tmp_path: Path) -> N
     formats.write(tmp_path / "a.ply", axes())
     good = {}
     for kind in ("ply", "splat", "spz", "compressed.ply"):
-        formats.write(tmp_path / f"k.{kind}", knot(300))
+        formats.write(tmp_path / f"k.{kind}", knot(300), how=formats.Written(spz_version=3))
         good[kind] = (tmp_path / f"k.{kind}").read_bytes()
     nan = np.float32("nan").tobytes()
     bodies = gzip.decompress(good["spz"])
@@ -62,6 +62,7 @@ def test_v8_good_and_broken_files_are_dropped(browser: Any, tmp_path: Path) -> N
         "nan.splat": nan + good["splat"][4:],
         "cut.spz": good["spz"][:-20],
         "count.spz": gzip.compress(bodies[:8] + b"\xff\xff\xff\xff" + bodies[12:]),
+        "new.spz": formats.encode(knot(3), "spz"),  # version 4, which Spark does not read
         "cut.compressed.ply": good["compressed.ply"][:-1],
         "a.obj": b"v 0 0 0",
     }

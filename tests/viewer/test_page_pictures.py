@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from splatdistill.io import formats
-from splatdistill.io.kinds import FRAMES
+from splatdistill.io.kinds import FRAMES, READ
 from tests.io.scenes import AXES, axes, knot
 from tests.viewer.browser import SIZE, cameras, drop, open_page, psnr, reference, seen, until
 from tests.viewer.serving import make_run, serving
@@ -39,7 +39,7 @@ def test_v1_the_picture_is_that_of_our_rasteriser(
     assert min(front) >= 38
 
 
-@pytest.mark.parametrize("kind", FRAMES)
+@pytest.mark.parametrize("kind", [kind for kind in FRAMES if kind in READ])
 def test_v2_the_axes_point_the_right_way_in_every_format(browser: Any, tmp_path: Path, kind: str) -> None:
     formats.write(tmp_path / f"axes.{kind}", axes())
     with serving(tmp_path / f"axes.{kind}") as served:
