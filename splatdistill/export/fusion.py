@@ -29,7 +29,7 @@ LAYERS = 24  # planes across the object at which a view measures what lies befor
 MEDIAN = 5  # pixels a side: a gap between splats, through which the far side is seen, is narrower than half of it
 BAND = 3  # cells: how far from the surface a view's word counts in full
 SMOOTH = 0.7  # cells, standard deviation
-BEHIND = 0.1  # weight of a view for points far behind its surface. At 0 the few views that see through gaps between
+BEHIND = 0.06  # weight of a view for points far behind its surface. At 0 the few views that see through gaps between
 # splats dig holes; the more, the less is left of a hollow that few views look into.
 
 
