@@ -226,7 +226,7 @@ def test_its_settings_lie_under_files_and_flags(folder, tmp_path, capsys):
     assert cli.main(["config", "--prompt", "a red cube", "--config", str(file)]) == cli.DONE
     assert "guidance_scale: 2.0  # file" in capsys.readouterr().out
     assert cli.main(["config", "--prompt", "a red cube"]) == cli.DONE
-    assert "guidance_scale: 4.5  # default" in capsys.readouterr().out
+    assert "guidance_scale: 4.5  # prior embedded: ours" in capsys.readouterr().out
 
 
 def test_its_words_are_those_of_its_models(folder, capsys):
