@@ -23,7 +23,7 @@ MOST, MOST_TOGETHER = 20 * MIB, 64 * MIB  # bytes of the folder; with the tracke
 ARCH = "90"
 PYTHON, PLATFORMS = "3.12", ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 WHEELS = ("diffusers==0.42.1", "gsplat==1.5.3", "tyro==1.0.17", "docstring-parser==0.18.0", "typeguard==4.6.0",
-          "plyfile==1.1.5", "annotated-types==0.8.0")  # fmt: skip
+          "plyfile==1.1.5", "annotated-types==0.8.0", "zstandard==0.25.0")  # fmt: skip
 PRESENT = (
     "torch", "numpy", "pillow", "pyyaml", "jinja2", "rich", "transformers", "tokenizers", "huggingface-hub",
     "safetensors", "peft", "pytest", "hypothesis", "setuptools", "imageio",

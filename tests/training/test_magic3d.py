@@ -16,7 +16,7 @@ from splatdistill.config.schema import CameraConfig, SplatsConfig, TrainConfig
 from splatdistill.rendering.renderer import make_renderer
 from splatdistill.scene import cameras as orbits
 from splatdistill.training import checkpoint
-from splatdistill.training.gaussian_model import initial_splats
+from splatdistill.training.beginning import initial_splats
 from splatdistill.training.trainer import Trainer
 from tests.priors import families
 from tests.rounding import UNIT
