@@ -7,7 +7,7 @@ nothing and does not densify is counted under a TorchDispatchMode, below autogra
 
 What counts: every operation that reaches the dispatcher, on tensors of the CPU (cameras, noise) as well. What does not:
 views and other changes of metadata, which launch nothing. The tensors are those of a CPU, with the code path that a
-CUDA device takes: bf16, no CPU engine, gsplat's interface, planes computed in every call. What differs from a GPU:
+CUDA device takes: bf16, no CPU engine, gsplat's interface. What differs from a GPU:
 
 - gsplat counts as one operation forward and one backward; on a GPU it launches some forty kernels.
 - Each tensor that is sent to the device counts once as `copies`, and is not among the operations.
@@ -41,7 +41,7 @@ from splatdistill import ops, priors
 from splatdistill.config.presets import load
 from splatdistill.guidance.variational import VariationalGuidance
 from splatdistill.priors.base import Prior
-from splatdistill.priors.embedded import MultiViewPrior
+from splatdistill.priors.known import KnownPrior
 from splatdistill.rendering.renderer import GsplatRenderer
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
@@ -107,7 +107,7 @@ def rasterization(*splats: Tensor, backgrounds: Tensor, sh_degree: int | None, *
 
 
 @contextmanager
-def as_on_cuda(count: Count, prior: MultiViewPrior) -> Iterator[None]:
+def as_on_cuda(count: Count) -> Iterator[None]:
     """The branches that tensors of a CUDA device take, for those of a CPU."""
     modules = [m for name, m in sys.modules.items() if name.startswith("splatdistill.") and hasattr(m, "send")]
     with ExitStack() as stack:
@@ -115,7 +115,6 @@ def as_on_cuda(count: Count, prior: MultiViewPrior) -> Iterator[None]:
         installed = sys.modules.pop("gsplat", None)
         sys.modules["gsplat"] = cast(ModuleType, SimpleNamespace(rasterization=rasterization))
         stack.callback(lambda: sys.modules.pop("gsplat") and installed and sys.modules.update(gsplat=installed))
-        stack.enter_context(mock.patch.object(prior, "_planes_of", prior.volume.planes_of))
         stack.enter_context(mock.patch.object(torch, "equal", return_value=False))  # asked on a CPU only
         for module in modules:
             if module is not device:
@@ -123,7 +122,7 @@ def as_on_cuda(count: Count, prior: MultiViewPrior) -> Iterator[None]:
         yield
 
 
-def count_step(method: str, prior: MultiViewPrior) -> dict[str, Counter[str]]:
+def count_step(method: str, prior: Prior) -> dict[str, Counter[str]]:
     """Operations of one step by part of the step and by name."""
     config = replace(load(method)[0], prompt=PROMPT, device="cpu")
     trainer = Trainer(config, prior=prior, device=CPU)
@@ -134,7 +133,7 @@ def count_step(method: str, prior: MultiViewPrior) -> dict[str, Counter[str]]:
         counted += [("second score", trainer.guidance.score, "predict"), ("learning", trainer.guidance, "update")]
     for part, owner, name in counted:
         setattr(owner, name, count.within(part, getattr(owner, name)))
-    with as_on_cuda(count, prior):
+    with as_on_cuda(count):
         for _ in range(WARM_UP):
             trainer.advance(log)
         count.found.clear()
@@ -147,7 +146,7 @@ def measure(methods: tuple[str, ...] = ("sds", "vsd")) -> dict[str, Counter[str]
     """All that is counted, by row and by name."""
     torch.set_num_threads(1)
     prior: Prior = priors.load("embedded", device=CPU, dtype="bf16", engine="torch")
-    assert isinstance(prior, MultiViewPrior) and prior.engine is None
+    assert isinstance(prior, KnownPrior) and not prior.refiner.engines
     rows = {}
     for method in methods:
         found = count_step(method, prior)

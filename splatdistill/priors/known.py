@@ -207,9 +207,11 @@ class KnownPrior:
         found = []
         for first in range(0, len(xt), views):
             rows = slice(first, first + views)
-            cameras = self._here(condition.cameras, rows)
+            assert condition.cameras is not None
+            cameras = condition.cameras.select(rows)  # of the CPU, so that reading them waits for no device
             name = cameras.viewmats.cpu().numpy().tobytes() + cameras.Ks.cpu().numpy().tobytes()
-            seen.setdefault(name, RenderedCandidates(self, condition.candidates, cameras))
+            if name not in seen:
+                seen[name] = RenderedCandidates(self, condition.candidates, cameras.to(self.device))
             found.append(seen[name].posterior(xt[rows], alpha=alpha[first].flatten(), sigma=sigma[first].flatten()))
         features, spread, between = (
             torch.cat([getattr(posterior, part)[0] for posterior in found])
@@ -221,10 +223,6 @@ class KnownPrior:
                 sigma=sigma, cross_view_attention=condition.cross_view_attention,
             )  # fmt: skip
         return base + unit * out
-
-    def _here(self, cameras: Cameras | None, rows: slice) -> Cameras:
-        assert cameras is not None
-        return cameras.select(rows).to(self.device)
 
     def _noun(self, prompt: str, *, nearest: bool) -> str | None:
         reading = self.vocabulary.read(prompt)
@@ -278,7 +276,9 @@ class KnownPrior:
         """[V,4,size,size] of one of the candidates, in its paint."""
         number, views = candidates.numbers[place], len(cameras)
         planes = self.instances.planes([number])[0].to(self.device)
-        seen = self.instances.model.picture(planes, cameras, size=size)
+        # On a GPU all rays are cast: to choose among them would wait for the device.
+        skip = 4 if self.device.type == "cpu" else 1
+        seen = self.instances.model.picture(planes, cameras, size=size, skip=skip)
         bare = torch.tensor(self.instances.known[number].luminance, device=self.device).expand(views, 3)
         tints = candidates.tints[place].to(self.device).expand(views, 3, 3)
         return rgba_white(*paint(seen, tints, luminance=bare))
@@ -309,7 +309,8 @@ class RenderedCandidates:
                 logits=self.candidates.logits.to(xt), temperature=temperature, floor=accuracy.coarse,
             )  # fmt: skip
         likely = keep_likely(weight)
-        kept = likely[:, 0].nonzero()[:, 0].tolist()
+        # Only what is likely is drawn in full, but where it must be waited for to know.
+        kept = likely[:, 0].nonzero()[:, 0].tolist() if xt.device.type == "cpu" else list(range(few))
         full = torch.stack([self.full(place, size) for place in kept])
         return combine(weight, likely[kept], full, accuracy=accuracy)
 
