@@ -126,8 +126,9 @@ def _phrases(
         token = tokens[i]
         taken, name = _noun_at(tokens, i, names=names, longest=longest)
         colour = next((colours[form] for form in singulars(token) if form in colours), None)
-        if taken == 1 and colour and _goes_on(tokens, i + 1, names=names, longest=longest):
-            taken = 0  # an orange car, but an orange
+        part = phrases[-1].opened and i + 1 < len(tokens) and tokens[i + 1] not in _JOINTS
+        if taken == 1 and colour and (part or _goes_on(tokens, i + 1, names=names, longest=longest)):
+            taken = 0  # an orange car, with orange sails, but an orange
         if taken:
             phrases[-1].kinds.append((name, "noun"))
             i += taken

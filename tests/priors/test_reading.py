@@ -34,6 +34,7 @@ def taken(prompt: str) -> Reading:
         ("an orange", ["orange"], None, []),
         ("an orange car", ["car"], "orange", []),
         ("an orange orange", ["orange"], "orange", []),
+        ("a car with orange wheels", ["car"], None, [("wheels", "orange")]),
         ("a car in blue", ["car"], "blue", []),
         ("a photo of a palm tree, front view", ["palm tree"], None, []),
         ("a red cone on a blue cube", ["cone", "cube"], "red", []),
