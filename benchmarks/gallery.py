@@ -30,7 +30,7 @@ from splatdistill.scene.gaussians import Splats
 from splatdistill.training.run import train
 from splatdistill.utils.progress import Progress
 
-PROMPTS = ["a red armchair", "a hamburger", "a teddy bear", "a grand piano", "a blue car", "a snowman"]
+PROMPTS = ["a red armchair", "a motorcycle", "a dog", "a grand piano", "a green car with yellow wheels", "a snowman"]
 TILE = 112  # pixels
 
 
