@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from splatdistill.io import formats
+from splatdistill.io.kinds import Up
 from splatdistill.ops.geometry import SH_C0
 from splatdistill.scene.gaussians import Splats
 
@@ -33,6 +37,17 @@ def letter(*, degree: int = 0) -> Splats:
         sh0=((colours - 0.5) / SH_C0)[:, None],
         shN=0.25 * (torch.rand(1, harmonics, 3, generator=g) - 0.5).repeat(n, 1, 1),
     )
+
+
+def suffix(kind: str) -> str:
+    """How the files of a kind end: a kind is a format, and for .spz the version after a space."""
+    return kind.partition(" ")[0]
+
+
+def write(path: Path, kind: str, *, degree: int, up: Up | None = None) -> None:
+    """The letter as a file of a kind, as `export` writes it. up: another axis than that of the format."""
+    how = formats.Written(up=up, spz_version=int(kind.partition(" ")[2] or 4))
+    formats.write(path, letter(degree=degree), kind=suffix(kind), how=how)
 
 
 def _box(low: torch.Tensor, high: torch.Tensor, below: torch.Tensor, above: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -8,25 +8,28 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from splatdistill.io.kinds import Up
 from tests.clients import npm
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
-KINDS = ("ply", "compressed.ply", "splat", "spz", "glb")
+KINDS = ("ply", "compressed.ply", "splat", "spz 2", "spz 3", "spz 4", "sog", "glb")
 
 STANDS = {
-    "spark": {"ply": "upright", "compressed.ply": "about x", "splat": "about x", "spz": "upright"},
-    "playcanvas": {"ply": "upright", "compressed.ply": "about x", "glb": "upright"},
-    "gsplat": {"ply": "about x", "splat": "upright"},
+    "spark": {
+        **dict.fromkeys(("ply", "compressed.ply", "splat", "sog"), "about z"), "spz 2": "upright", "spz 3": "upright"
+    },
+    "playcanvas": {**dict.fromkeys(("ply", "compressed.ply", "sog"), "about z"), "glb": "upright"},
+    "gsplat": {"ply": "about y", "splat": "about y"},
     "three": {"glb": "upright"},
-}
+}  # fmt: skip
 """By program and format: upright, or the half turn that the object has made. What is not here is not read."""
 
 FLAT = {("gsplat", "ply"), ("gsplat", "splat"), ("spark", "splat")}
 """Where colours do not depend on the view: the program ignores harmonics, or the format has none."""
 POINTS = {("three", "glb")}
 """Where splats are shown as points."""
-UP = {"gsplat": "-y"}
-"""The axis that a program's own camera has at the top, where it is not +y."""
+UP: dict[str, Up] = {"gsplat": "-y-z"}
+"""How a program's own camera stands, as the axes of a file are named, where it is not +y up."""
 
 NAMES = {
     "spark": ("Spark", "@sparkjsdev/spark"),
@@ -64,13 +67,17 @@ program has by itself.
 
 {table}
 
-Upright: as our own pictures show it. Half a turn: turn the object back by 180 degrees about that axis. No cell is
-mirrored. Splats agree with our renderer to 35 dB or better, with harmonics of degree 3 to 33 dB. One colour a splat:
-the program or the format drops what depends on the view.
+The number of a .spz is its version; `export --format spz` writes 4, and `--spz-version` another. Upright: as our own
+pictures show it. Half a turn: turn the object back by 180 degrees about that axis; about y it stands upright and shows
+its back. No cell is mirrored. Splats agree with our renderer to 35 dB or better, with harmonics of degree 3 to 33 dB.
+One colour a splat: the program or the format drops what depends on the view.
 
-`@playcanvas/splat-transform` {transform} and gaussforge read and write every format that both sides know. Positions
-keep to 0.001 of a unit and colours to 1/255. A `.ply` that went through them has lost our comment about the axis that
-is up.
+What `export --for spark` writes stands upright there. What `--for playcanvas` writes does so once its entity is turned
+by 180 degrees about z. A `splats.ply` of a run, of which +y is up, stands upright in both as it is.
+
+`@playcanvas/splat-transform` {transform} and gaussforge read every column but `glb`, and write them too. Positions
+keep to 0.001 of a unit and colours to 1/255. What went through them has lost our word about the axis that is up. It is
+then taken for -y, and stands upright but where it was a `.spz` of ours: for that `--up +y` is needed.
 
 The glTF validator of Khronos finds no error in our `.glb` but attribute names of `KHR_gaussian_splatting`, which it
 does not know, and none in a mesh.

@@ -1,5 +1,6 @@
 import * as pc from "playcanvas";
 
+// scene.turn: degrees about x, y and z by which the object's entity is turned.
 export async function draw(canvas, scene) {
   const options = new pc.AppOptions();
   options.graphicsDevice = await pc.createGraphicsDevice(canvas, { deviceTypes: ["webgl2"], antialias: false });
@@ -31,6 +32,7 @@ export async function draw(canvas, scene) {
   let object = new pc.Entity();
   if (isContainer) object = asset.resource.instantiateRenderEntity();
   else object.addComponent("gsplat", { asset });
+  if (scene.turn) object.setLocalEulerAngles(...scene.turn);
   app.root.addChild(object);
   return () => {}; // it draws by itself
 }
