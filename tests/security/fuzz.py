@@ -80,6 +80,8 @@ def prompts(data: bytes) -> bool:
     try:
         file = plan.read(path)
         plan.jobs(file, method=None, base=lambda method, _: presets.load(method or "sds")[0])
+    except plan.BadLines as error:
+        return any(_refused(ValueError(sentence), path) for sentence in error.sentences)
     except ValueError as error:
         return _refused(error, path)
     return True
