@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from splatdistill.config import presets, settings
-from splatdistill.priors.resolve import model_families, peek
+from splatdistill.priors.resolve import model_families, peek, read_small
 from splatdistill.priors.vocabulary import META_FILE, VOLUMES
 
 LARGEST_512 = 64  # side of the latents of a model of 512 pixels
@@ -80,11 +79,11 @@ def _of_path(path: Path) -> str:
         return "mvdream"
     if (path / META_FILE).is_file():
         return "embedded" if (path / VOLUMES).is_file() else "pretrained"
-    index = _read(path / "model_index.json")
-    network = _read(path / ("transformer" if "transformer" in index else "unet") / "config.json")
+    index = read_small(path / "model_index.json")
+    network = read_small(path / ("transformer" if "transformer" in index else "unet") / "config.json")
     if not (index and network):
         return ""
-    if str(_read(path / "scheduler" / "scheduler_config.json").get("_class_name")).startswith("FlowMatch"):
+    if str(read_small(path / "scheduler" / "scheduler_config.json").get("_class_name")).startswith("FlowMatch"):
         return "flow"
     if network.get("_class_name") == "MultiViewUNetModel" or network.get("projection_class_embeddings_input_dim") == 16:
         return "mvdream"
@@ -92,12 +91,3 @@ def _of_path(path: Path) -> str:
         return "pixel-64"
     side = network.get("sample_size")
     return "latent-512" if isinstance(side, int) and side <= LARGEST_512 else "latent-1024"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A small file of a model, empty where it is none; `priors.load` says what is wrong with it."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

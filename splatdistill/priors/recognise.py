@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from splatdistill.priors.resolve import INDEX
+from splatdistill.priors.resolve import INDEX, read_small
 
 _MVDREAM = "model.diffusion_model.camera_embed."
 _PICKLES = (".pt", ".ckpt", ".bin", ".pth")
@@ -53,7 +51,7 @@ def refuse_folder(folder: Path) -> ValueError:
 
 
 def _about_folder(folder: Path) -> str:
-    config = _json(folder / "config.json")
+    config = read_small(folder / "config.json")
     files = sorted(folder.glob("*.safetensors"))
     inside = sorted(path.parent for path in folder.glob(f"*/{INDEX}"))
     if (folder / "splats.ply").is_file():
@@ -111,11 +109,3 @@ def _keys(path: Path) -> list[str]:
             return list(file.keys())
     except (SafetensorError, OSError) as error:
         raise ValueError(f"prior: {path} cannot be read as safetensors; download it again.") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -217,3 +217,12 @@ def _commit(path: Path) -> str:
     """The revision in .../snapshots/REVISION/..."""
     parts = path.parts
     return parts[parts.index("snapshots") + 1] if "snapshots" in parts else "unknown"
+
+
+def read_small(path: Path) -> dict[str, Any]:
+    """A small JSON file of a model, empty where it is none; `priors.load` says what is wrong with it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
