@@ -20,13 +20,13 @@ Layer = tuple[dict[str, Any], dict[str, str]]
 
 @dataclass(frozen=True)
 class TeacherFamily:
-    """name: of its file. about: what its teachers are. told_cameras: whether they can be told where a view is seen
+    """name: of its file. about: what its teachers are. camera_conditioned: whether they can be told where a view is seen
     from. layers: settings for one method, later ones over earlier ones.
     """
 
     name: str
     about: str
-    told_cameras: bool
+    camera_conditioned: bool
     layers: tuple[Layer, ...]
 
     @property
@@ -36,7 +36,7 @@ class TeacherFamily:
 
     def refuse(self, method: str, *, needs_cameras: bool) -> None:
         """ValueError, one sentence, where these teachers cannot teach by a method. needs_cameras: of the method."""
-        if needs_cameras and not self.told_cameras:
+        if needs_cameras and not self.camera_conditioned:
             raise ValueError(
                 f"method: {method} tells views apart by their cameras, and {self.about} cannot be told them; take "
                 "another method, or --prior embedded or mvdream."
@@ -48,10 +48,10 @@ def load(path: Path, *, method: str) -> TeacherFamily:
     values = yaml_reader.read(path)
     about = values.pop(ABOUT)
     below = load(path.with_name(f"{about['base']}.yaml"), method=method) if "base" in about else None
-    made = below or TeacherFamily("", "", told_cameras=False, layers=())
+    made = below or TeacherFamily("", "", camera_conditioned=False, layers=())
     layers = [*made.layers, *_layers(values, yaml_reader.comments(path), method)]
-    told = about.get("told_cameras", made.told_cameras)
-    return replace(made, name=path.stem, about=about["about"], told_cameras=told, layers=tuple(layers))
+    told = about.get("camera_conditioned", made.camera_conditioned)
+    return replace(made, name=path.stem, about=about["about"], camera_conditioned=told, layers=tuple(layers))
 
 
 def _layers(values: dict[str, Any], sources: Mapping[str, str], method: str) -> Iterator[Layer]:

@@ -50,7 +50,7 @@ class Guidance(ABC, Generic[C]):
     """Place in lists of methods, where equal ones stand by name."""
 
     particles = 1  # objects that learn at once
-    told_cameras = True, True  # whether the prior can be told that of a view on its own, and those of a group
+    camera_conditioned = True, True  # whether the prior can be told that of a view on its own, and those of a group
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Guidance(ABC, Generic[C]):
 
     def bind(self, prior: Prior) -> None:
         """Called before the first step with a prior. ValueError, one sentence, when the method cannot use it."""
-        self.told_cameras = prior.supports_single_view_cameras, prior.knows_cameras
+        self.camera_conditioned = prior.supports_single_view_cameras, prior.knows_cameras
 
     @abstractmethod
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
@@ -95,7 +95,7 @@ class Guidance(ABC, Generic[C]):
         """Whether prompts name the side of a view where the settings leave that open: where the prior cannot be told
         the camera.
         """
-        single, together = self.told_cameras
+        single, together = self.camera_conditioned
         return not (self.views.camera_embedding and (single if self.group == 1 else together))
 
     def view_dependent_prompts(self, cameras: Cameras) -> str | list[str]:

@@ -78,7 +78,7 @@ def test_a_run_holds_the_section_of_its_method_alone(tmp_path: Path) -> None:
 
 def test_later_sources_win_and_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "below.yaml").write_text(
-        "family: {about: x, told_cameras: true}\nsteps: 5  # a\nsize: 16  # b\noptim: {sh0: 2}  # c\n"
+        "family: {about: x, camera_conditioned: true}\nsteps: 5  # a\nsize: 16  # b\noptim: {sh0: 2}  # c\n"
     )
     (tmp_path / "mine.yaml").write_text(
         "family: {about: y, base: below}\nsteps: 10  # d\nsize: 32  # e\noptim: {means: 1}  # ours\n"

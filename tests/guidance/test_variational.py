@@ -148,7 +148,7 @@ def test_the_prior_is_told_the_view_in_words_or_by_its_camera(
     ring = cameras(4, azimuth=[0.1, 1.5, 3.0, -1.5])
     batch = noisy_batch(draw(4, 1, 1, 1), ring, prior, t=torch.full((4,), 300), eps=draw(4, 1, 1, 1, seed=1))
     method = vsd(Told(sampled), guidance_scale=3.0)
-    method.told_cameras = supports_single_view_cameras, True
+    method.camera_conditioned = supports_single_view_cameras, True
     method.residual(batch, prior, step=0)
     words = [f"x, {word} view" for word in ("front", "side", "back", "side")]
     assert seen == [("x" if supports_single_view_cameras else words, True), ("", True)]
