@@ -61,16 +61,17 @@ SD_HD TilePlace tile_place(const RasterConfig& config, int64_t tile) {
 }
 
 // Where a splat meets one vector of pixels, at d = mean - pixel. `peak` is opacity * exp(-sigma), or 0 where the pair
-// is skipped, and may exceed kAlphaCap.
+// is skipped, and may exceed kAlphaCap. (u, v) is d times the root of the conic: of order 1, however thin the splat.
 struct Falloff {
-  vf peak, alpha;
+  vf peak, alpha, u, v;
   vm drawn;
 };
 
 SD_HD Falloff falloff(const ProjectedSplat& s, vf dx, vf dy) {
-  const vf u = s.xx * dx + s.xy * dy, v = s.yy * dy;
-  const vf log2_alpha = s.log2_opacity - v * v - u * u;
   Falloff f;
+  f.u = s.xx * dx + s.xy * dy;
+  f.v = s.yy * dy;
+  const vf log2_alpha = s.log2_opacity - f.v * f.v - f.u * f.u;
   f.drawn = at_most(broadcast(kLog2AlphaMin), log2_alpha);
   f.peak = select(f.drawn, exp2(log2_alpha), vf{});
   f.alpha = min(f.peak, broadcast(kAlphaCap));

@@ -100,13 +100,18 @@ void load_tile(const Pass& pass, const TilePlace& place, BlockPixels<C> blocks[k
   horizontal_sums<C>(sums, background);
 }
 
-// Takes one splat through one vector of pixels, where its falloff peaks at `peak`, adding to its sums: there is no
-// branch, because which pixels count is not to be predicted.
+// What `step` needs of a falloff.
+struct Met {
+  vf peak, u, v;
+};
+
+// Takes one splat through one vector of pixels, where it meets them as `met` says, adding to its sums: there is no
+// branch, because which pixels count is not to be predicted. The moments are those of (u, v): of a needle's offsets in
+// pixels they would lose all that its short axis adds.
 template <int C, bool kDepth>
-inline void step(const ProjectedSplat& s, const float* color, vf peak, int first, BlockPixels<C>& block,
+inline void step(const ProjectedSplat& s, const float* color, const Met& met, int first, BlockPixels<C>& block,
                  vf sums[kColorSums + C]) {
-  const vf dx = s.x - load(block.x + first), dy = s.y - load(block.y + first);
-  const vf alpha = min(peak, broadcast(kAlphaCap));
+  const vf peak = met.peak, alpha = min(peak, broadcast(kAlphaCap));
   const vf t = load(block.t + first);
   const vf drawn = alpha * t, next = t - drawn;
   const vm counts = less(broadcast(kTransmittanceMin), next);
@@ -129,13 +134,13 @@ inline void step(const ProjectedSplat& s, const float* color, vf peak, int first
   const vf v_log_alpha = along * drawn - alpha * rest * reciprocal(1.0f - alpha);
   const vf g =
       select(both(counts, at_most(peak, broadcast(kAlphaCap))), v_log_alpha, vf{});  // a capped alpha does not move
-  const vf gx = g * dx, gy = g * dy;
+  const vf gu = g * met.u, gv = g * met.v;
   sums[0] += g;
-  sums[1] += gx;
-  sums[2] += gy;
-  sums[3] += gx * dx;
-  sums[4] += gx * dy;
-  sums[5] += gy * dy;
+  sums[1] += gu;
+  sums[2] += gv;
+  sums[3] += gu * met.u;
+  sums[4] += gu * met.v;
+  sums[5] += gv * met.v;
 }
 
 // Takes one splat through its blocks of a tile. All falloffs come first, since they wait for nothing and all else waits
@@ -143,17 +148,19 @@ inline void step(const ProjectedSplat& s, const float* color, vf peak, int first
 template <int C, bool kDepth>
 inline void splat_backward(const ProjectedSplat& s, const float* color, unsigned hits, BlockPixels<C> blocks[kBlocks],
                            vf sums[kColorSums + C]) {
-  vf peaks[kBlocks * kParts];
-  vf* peak = peaks;
+  Met all[kBlocks * kParts];
+  Met* met = all;
   for (unsigned left = hits; left != 0; left &= left - 1) {
     const BlockPixels<C>& block = blocks[__builtin_ctz(left)];
-    for (int k = 0; k < kBlockPixels; k += kLanes)
-      *peak++ = falloff(s, s.x - load(block.x + k), s.y - load(block.y + k)).peak;
+    for (int k = 0; k < kBlockPixels; k += kLanes) {
+      const Falloff f = falloff(s, s.x - load(block.x + k), s.y - load(block.y + k));
+      *met++ = {f.peak, f.u, f.v};
+    }
   }
-  peak = peaks;
+  met = all;
   for (unsigned left = hits; left != 0; left &= left - 1) {
     BlockPixels<C>& block = blocks[__builtin_ctz(left)];
-    for (int k = 0; k < kBlockPixels; k += kLanes) step<C, kDepth>(s, color, *peak++, k, block, sums);
+    for (int k = 0; k < kBlockPixels; k += kLanes) step<C, kDepth>(s, color, *met++, k, block, sums);
   }
 }
 

@@ -13,7 +13,7 @@ namespace {
 struct Footprint {
   vm seen;
   vf extent_x, extent_y;  // px from the mean to where opacity falls to kAlphaMin
-  vf xx, xy, yy;          // root of the conic
+  ConicRoot root;
   vf log2_opacity;
   vi x0, y0, x1, y1;  // pixels whose centres lie within the extent
 };
@@ -42,11 +42,8 @@ Footprint footprint(const RasterConfig& config, const ViewSplat& p, vf opacity) 
   const vf sigmas = min(sqrt(max(2.0f * kLn2 * (f.log2_opacity - kLog2AlphaMin), vf{})), broadcast(kMaxExtent));
   f.extent_x = sigmas * sqrt(p.cov_xx + config.eps2d);
   f.extent_y = sigmas * sqrt(p.cov_yy + config.eps2d);
-  // The exponent as (xx dx + xy dy)^2 + (yy dy)^2 is never negative, whatever the rounding.
-  const vf inverse_det = 1.0f / p.det_blurred, inverse_yy = 1.0f / (p.cov_yy + config.eps2d);
-  f.xx = sqrt(0.5f * kLog2E * inverse_det * (p.cov_yy + config.eps2d));
-  f.xy = -f.xx * p.cov_xy * inverse_yy;
-  f.yy = sqrt(0.5f * kLog2E * inverse_yy);
+  const vf inverse_det = 1.0f / p.det_blurred;
+  f.root = conic_root(p, config.eps2d);
 
   // A NaN or an overflow anywhere makes one of these comparisons false. The radii of gsplat are whole pixels.
   constexpr float kHuge = 1e18f;
@@ -115,7 +112,7 @@ void scatter(const RasterConfig& config, const ViewSplat& p, const Footprint& f,
   const vm listed = both(drawn, both(less(f.x0, f.x1), less(f.y0, f.y1)));
   const vi box_start = f.x0 / kBlock | f.y0 / kBlock << 16;
   const vi box_end = (f.x1 + (kBlock - 1)) / kBlock | (f.y1 + (kBlock - 1)) / kBlock << 16;
-  vf fields[kRow] = {p.mean_x,   p.mean_y,   f.xx,       f.xy,       f.yy,          f.log2_opacity, p.z,
+  vf fields[kRow] = {p.mean_x,   p.mean_y,   f.root.xx,  f.root.xy,  f.root.yy,     f.log2_opacity, p.z,
                      color.v[0], color.v[1], color.v[2], color.v[3], (vf)box_start, (vf)box_end};
   for (vf& field : fields) field = select(listed, field, vf{});
   const size_t rows = static_cast<size_t>(count - first < kLanes ? count - first : kLanes);

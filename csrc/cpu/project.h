@@ -89,4 +89,21 @@ SD_HD ViewSplat project_lanes(const Camera& c, const WorldSplat& s, float eps2d)
   return p;
 }
 
+// An upper triangular root of the conic C in base 2: with d = (dx, dy), u = xx dx + xy dy and v = yy dy, the falloff is
+// 2^-(u^2 + v^2). It is never above 1, whatever the rounding, and C = kConicOfRoot root^T root.
+struct ConicRoot {
+  vf xx, xy, yy;
+};
+
+constexpr float kConicOfRoot = 2.0f * kLn2;
+
+SD_HD ConicRoot conic_root(const ViewSplat& p, float eps2d) {
+  const vf inverse_yy = 1.0f / (p.cov_yy + eps2d);
+  ConicRoot root;
+  root.xx = sqrt(0.5f * kLog2E * (1.0f / p.det_blurred) * (p.cov_yy + eps2d));
+  root.xy = -root.xx * p.cov_xy * inverse_yy;
+  root.yy = sqrt(0.5f * kLog2E * inverse_yy);
+  return root;
+}
+
 }  // namespace sd::cpu::SD_SIMD_LEVEL

@@ -88,25 +88,21 @@ struct CameraGradients {
 void view_backward(const RasterConfig& config, const Camera& c, const WorldSplat& splat, const ViewSums& sums,
                    WorldGradients* out, CameraGradients* camera, vf mean2d[2]) {
   const ViewSplat p = project_lanes(c, splat, config.eps2d);
-  const vf inverse_det = 1.0f / p.det_blurred;
-  const vf a = inverse_det * (p.cov_yy + config.eps2d);  // the conic
-  const vf b = -inverse_det * p.cov_xy;
-  const vf d = inverse_det * (p.cov_xx + config.eps2d);
-  const vf g = sums.s[0], gx = sums.s[1], gy = sums.s[2], gxx = sums.s[3], gxy = sums.s[4], gyy = sums.s[5];
+  const ConicRoot root = conic_root(p, config.eps2d);
+  const vf g = sums.s[0], gu = sums.s[1], gv = sums.s[2], guu = sums.s[3], guv = sums.s[4], gvv = sums.s[5];
 
-  mean2d[0] = sums.means2d[0] - fused(a, gx, b * gy);
-  mean2d[1] = sums.means2d[1] - fused(b, gx, d * gy);
+  mean2d[0] = sums.means2d[0] - kConicOfRoot * root.xx * gu;
+  mean2d[1] = sums.means2d[1] - kConicOfRoot * fused(root.xy, gu, root.yy * gv);
 
-  // d loss = <H, axes^T d axes>. The exponent gives H = C M C with the conic C and the second moments M of g.
-  const vf row_xx = a * gxx + b * gxy, row_xy = a * gxy + b * gyy;
-  const vf row_yx = b * gxx + d * gxy, row_yy = b * gxy + d * gyy;
-  vf h_xx = row_xx * a + row_xy * b;
-  vf h_xy = row_xx * b + row_xy * d;
-  vf h_yy = row_yx * b + row_yy * d;
+  // d loss = <H, axes^T d axes>. The exponent gives H = C M C with the conic C and the second moments of g in pixels,
+  // so k^2 root^T (moments of (u, v)) root, k = kConicOfRoot. Multiplied from the right: (u, v) of an axis is at most
+  // of order 1, while the elements of H times a needle's long axis cancel.
   vf v_axis_x[3], v_axis_y[3], v_jac_x[3], v_jac_y[3];
   for (int j = 0; j < 3; ++j) {
-    v_axis_x[j] = h_xx * p.axis_x[j] + h_xy * p.axis_y[j];
-    v_axis_y[j] = h_xy * p.axis_x[j] + h_yy * p.axis_y[j];
+    const vf u = root.xx * p.axis_x[j] + root.xy * p.axis_y[j], v = root.yy * p.axis_y[j];
+    const vf v_u = guu * u + guv * v, v_v = guv * u + gvv * v;
+    v_axis_x[j] = kConicOfRoot * kConicOfRoot * root.xx * v_u;
+    v_axis_y[j] = kConicOfRoot * kConicOfRoot * (root.xy * v_u + root.yy * v_v);
   }
   for (int i = 0; i < 3; ++i) {
     v_jac_x[i] = dot(splat.shape + 3 * i, v_axis_x);

@@ -109,7 +109,8 @@ struct BlendInputs {
 };
 
 // The sums over pixels that one entry hands to the projection's backward, as floats. With g = d loss / d ln(alpha) and
-// d = mean - pixel: g, g dx, g dy, g dx^2, g dx dy, g dy^2, then the gradients of depth and of the D channels.
+// (u, v) = (xx dx + xy dy, yy dy) of d = mean - pixel: g, g u, g v, g u^2, g u v, g v^2, then the gradients of depth
+// and of the D channels.
 constexpr int kGeometrySums = 6;
 constexpr int kColorSums = kGeometrySums + 1;  // where the channels start
 SD_HD int entry_sums(const RasterConfig& c) { return (kColorSums + c.num_channels + 3) / 4 * 4; }

@@ -7,7 +7,7 @@ import torch
 
 from splatdistill import ops
 from tests.ops.conftest import arguments
-from tests.rounding import FACTOR, moved
+from tests.rounding import FACTOR, moved, neighbours
 
 INPUTS = ("means", "quats", "scales", "opacities", "colors", "viewmats", "background", "means2d_offset")
 SCENES = {
@@ -89,6 +89,28 @@ def test_agrees_with_reference(make_scene, name):
         size = torch.linalg.vector_norm if key.isupper() else amax
         # Twice: going backward the operator rebuilds transmittance by dividing by 1 - alpha, which the twin stores.
         error, bound = size(value.double() - exact[key]), 2 * FACTOR * size(away[key])
+        assert error <= bound, f"{key}: {error:.2e}, allowed {bound:.2e}"
+
+
+@pytest.mark.parametrize("aspect", [10, 100, 1000, 10_000])
+def test_gradients_of_needles(make_scene, aspect):
+    """As near to float64 as when each input is the next number of float32, which an algorithm without cancellation is
+    but for the roundings of its own (FACTOR).
+    """
+    scene = make_scene(20, width=64, height=64, opacity=(0.2, 0.9))
+    scene["scales"] = torch.tensor([1.0, 1 / aspect, 1 / aspect]).repeat(20, 1)
+    got, want, leaves, double_leaves = both(scene)
+    keep = ~want.near_cut[..., None]
+    weight = torch.randn(want.rgb.shape, generator=torch.Generator().manual_seed(1)).double() * keep
+    (weight.float() * got.rgb).sum().backward()
+    (weight * want.rgb).sum().backward()
+    generator = torch.Generator().manual_seed(2)
+    moved_leaves = {k: neighbours(scene[k], generator).double().requires_grad_() for k in ("means", "quats", "scales")}
+    beside = to_double(scene) | moved_leaves
+    (weight * ops.reference.rasterize(*arguments(beside), depth_keys=depth_keys(scene)).rgb).sum().backward()
+    for key, leaf in moved_leaves.items():
+        exact = double_leaves[key].grad
+        error, bound = (leaves[key].grad.double() - exact).norm(), FACTOR * (leaf.grad - exact).norm()
         assert error <= bound, f"{key}: {error:.2e}, allowed {bound:.2e}"
 
 

@@ -7,19 +7,20 @@ namespace {
 // Where a splat meets a pixel. With u = xx dx + xy dy and v = yy dy the kernels compute log2(alpha) = l - v^2 - u^2 in
 // at most seven roundings of terms no larger than `size`, and 2^x within 2e-7 < 4 units: `error` is relative.
 struct Pair {
-  double dx, dy, peak, alpha, error;
+  double u, v, u_error, v_error, peak, alpha, error;
   bool drawn, unsure;
 };
 
 Pair meet(const ProjectedSplat& s, double px, double py) {
   Pair p = {};
-  p.dx = static_cast<double>(s.x) - px;
-  p.dy = static_cast<double>(s.y) - py;
-  const double xx = static_cast<double>(s.xx) * p.dx, xy = static_cast<double>(s.xy) * p.dy, u = xx + xy;
-  const double v = static_cast<double>(s.yy) * p.dy, top = static_cast<double>(s.log2_opacity);
+  const double dx = static_cast<double>(s.x) - px, dy = static_cast<double>(s.y) - py;
+  const double xx = static_cast<double>(s.xx) * dx, xy = static_cast<double>(s.xy) * dy, u = xx + xy;
+  const double v = static_cast<double>(s.yy) * dy, top = static_cast<double>(s.log2_opacity);
   const double log2_alpha = top - v * v - u * u, reach = std::fabs(xx) + std::fabs(xy);
   const double size = std::fabs(top) + v * v + 2.0 * std::fabs(u) * reach + u * u;
   const double exponent_error = 7.0 * kUnit * size;
+  p.u = u, p.v = v;
+  p.u_error = 3.0 * kUnit * reach, p.v_error = 2.0 * kUnit * std::fabs(v);  // a difference, a product, and u's sum
   p.error = exponent_error * static_cast<double>(kLn2) + 4.0 * kUnit;
   p.drawn = log2_alpha >= static_cast<double>(kLog2AlphaMin);
   p.unsure = std::fabs(log2_alpha - static_cast<double>(kLog2AlphaMin)) <= exponent_error;
@@ -172,19 +173,22 @@ BlendedSums blend_backward_in_double(const Scene& scene, const Projected& projec
         double g_error = along_size * (ray.weight_error + along_units * ray.drawn) + p.alpha * rest_error * inverse;
         g_error += behind * (p.error + (p.error * p.alpha + kUnit) * inverse + 6.0 * kUnit) + kUnit * std::fabs(g);
         if (p.peak > static_cast<double>(kAlphaCap)) g_error = 0.0;
-        const double moments[kGeometrySums] = {1.0, p.dx, p.dy, p.dx * p.dx, p.dx * p.dy, p.dy * p.dy};
+        const double u = std::fabs(p.u), v = std::fabs(p.v), du = p.u_error, dv = p.v_error;
+        const double moments[kGeometrySums] = {1.0, p.u, p.v, p.u * p.u, p.u * p.v, p.v * p.v};
+        const double moved[kGeometrySums] = {
+            0.0, du, dv, (2.0 * u + du) * du, u * dv + (v + dv) * du, (2.0 * v + dv) * dv};
         // Adding up 256 pixels of a tile rounds at most 256 times in any order, and a moment four times.
         constexpr double kAdds = 260.0 * kUnit;
         double* sums = out.sums.data() + static_cast<size_t>(e) * stride;
         double* bound = out.bound.data() + static_cast<size_t>(e) * stride;
         for (int k = 0; k < kGeometrySums; ++k) {
           sums[k] += g * moments[k];
-          bound[k] += (g_error + kAdds * std::fabs(g)) * std::fabs(moments[k]);
+          bound[k] += (g_error + kAdds * std::fabs(g)) * (std::fabs(moments[k]) + moved[k]) + std::fabs(g) * moved[k];
         }
         for (int c = -1; c < channels; ++c) {  // -1: depth
-          const double v = c < 0 ? v_depth : v_color(c);
-          sums[kColorSums + c] += ray.weight * v;
-          bound[kColorSums + c] += (ray.weight_error + kAdds * ray.weight) * std::fabs(v);
+          const double arriving = c < 0 ? v_depth : v_color(c);
+          sums[kColorSums + c] += ray.weight * arriving;
+          bound[kColorSums + c] += (ray.weight_error + kAdds * ray.weight) * std::fabs(arriving);
         }
       }
     });
