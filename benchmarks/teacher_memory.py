@@ -127,11 +127,13 @@ encoder for each view, and what the network holds for two rows a view. Both were
 encoders are not in it: they are loaded for the prompts of a run, and dropped before its first step. With less memory,
 views and blocks are done one by one.
 
-Any folder or id of one of these classes is read, whatever it is called. SANA is read and has no name here, because the
-licence of its weights has changed and was not read. Models with guidance or steps distilled are refused.
+Any folder or id of one of these classes is read, whatever it is called. SANA is read and has no name here: the card
+of its weights gives two licences, NVIDIA's Open Model License in its metadata and "NSCL v2-custom" in its text. Models
+with guidance or steps distilled are refused.
 
 MV-Adapter, six views by Stable Diffusion XL, is not read. diffusers has its condition encoder (a `T2IAdapter`), but not
-the attention along rows that joins its views. Its rays are of orthographic cameras, where ours have a perspective.
+the attention along rows that joins its views, in a branch of its own beside each self-attention. Its rays are of
+orthographic cameras, where ours have a perspective, and a class of its own shifts its schedule to more noise.
 """
 TABLES = (
     ("name", "M parameters", "GB at its own size", "GB at 512", "GB at 256", "licence"),
