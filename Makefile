@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist
 
 .PHONY: venv demo test test-simd test-emulated test-floor test-newest nightly nightly-check test-slow test-browser \
 	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 kernels gpu-carry gpu-rehearsal instructions \
-	lint lint-style lint-types lint-imports lint-native lint-sizes format bench clean
+	latent-proof lint lint-style lint-types lint-imports lint-native lint-sizes format bench clean
 
 venv: $(STAMP)
 
@@ -169,6 +169,13 @@ gpu-rehearsal: venv
 # Compares with benchmarks/results/instructions.json. Exit code 77: nothing was compared, and the output says why.
 instructions: venv
 	@$(BIN)/python benchmarks/instructions.py || { code=$$?; [ $$code -eq 77 ] || exit $$code; }
+
+# Trains a small latent diffusion model in the layout of Stable Diffusion, an hour and a half of one core, and then objects
+# by it with the settings of real teachers. Needs Debian's sweethome3d-furniture. Both go on where they were stopped.
+LATENT := build/latent
+latent-proof: venv
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/latent_teacher.py --out $(LATENT)
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/latent_proof.py --pipeline $(LATENT)/pipeline --runs $(LATENT)/runs
 
 lint: lint-style lint-types lint-imports lint-native lint-sizes
 
