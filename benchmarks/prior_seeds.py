@@ -7,7 +7,7 @@ splats. `of_uniform` divides the mean number of distinct models by what eight dr
 K models K (1 - (1 - 1/K)^8). Its interval draws nouns anew. A seed that changed nothing would give one model: that
 share is `of_one`. The seed favours a model from the start, which costs no run to know: `favoured` is the same figure of
 the favourites of every such noun, and `as_favoured` the share of runs that became theirs. Runs are short and without
-the last stage, which makes an object finer and not another. What FILE already holds of a noun is not run again.
+the last stage, which makes an object finer and not another. Nouns that FILE holds of the same commit are not run again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import commit, machine
-from prior_words import add_row, nearest, show, train
+from prior_words import add_row, done, nearest, show, train
 from torch import Tensor
 
 from splatdistill import priors
@@ -86,7 +86,7 @@ def main() -> None:
     prior = priors.load(args.prior, device=torch.device("cpu"), dtype="auto")
     assert isinstance(prior, KnownPrior)
     config = replace(presets.load("sds")[0], prior=args.prior, steps=args.steps, stages=())
-    rows: list[dict[str, Any]] = json.loads(args.json.read_text())["nouns"] if args.json.exists() else []
+    rows = done(args.json, args.sheet, "nouns")
     for noun in chosen_nouns(prior, args.nouns):
         if all(row["noun"] != noun for row in rows):
             row, pictures = measure(prior, config, noun)

@@ -5,8 +5,8 @@ of their splats where the mesh of the model that they became has that part.
 
 The corpus is one of 128 pixels: its G-buffers say which pixels are which part of the real mesh, and how light they are.
 A picture of splats from the same cameras is divided by that light: in the shade white paint is gray. It is the splats'
-own colour, less the ground behind thin ones; `covered` says how much of a part hides the ground. What FILE already
-holds of a prompt is not run again.
+own colour, less the ground behind thin ones; `covered` says how much of a part hides the ground. Prompts that FILE
+holds of the same commit are not run again.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def main() -> None:
     prior = priors.load(args.prior, device=torch.device("cpu"), dtype="auto")
     assert isinstance(prior, KnownPrior)
     base, _ = presets.load("sds")
-    rows: list[dict[str, Any]] = json.loads(args.json.read_text())["prompts"] if args.json.exists() else []
+    rows = done(args.json, args.sheet, "prompts")
     for prompt in PROMPTS[len(rows) :]:
         try:
             found, rgb = measure(prior, replace(base, prompt=prompt, prior=args.prior, steps=args.steps), args.corpus)
@@ -145,6 +145,15 @@ def main() -> None:
             "right": sum(row["right"] for row in rows), "of": len(rows), "prompts": rows,
         }  # fmt: skip
         args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def done(path: Path, sheet: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of a record of this commit; the sheet of any other one is removed."""
+    record = json.loads(path.read_text()) if path.exists() else {}
+    if record.get("commit") == commit():
+        return record[name]
+    sheet.unlink(missing_ok=True)
+    return []
 
 
 def add_row(sheet: Path, pictures: Tensor) -> None:

@@ -56,3 +56,13 @@ def test_what_is_not_there_has_no_colour():
 def test_chance_is_the_mean_number_of_different_models(models):
     draws = [len(set(drawn)) for drawn in itertools.product(range(models), repeat=5)]
     assert prior_seeds.uniform(models, 5) == pytest.approx(sum(draws) / len(draws))
+
+
+def test_a_record_goes_on_at_its_commit_alone(tmp_path, monkeypatch):
+    record, sheet = tmp_path / "words.json", tmp_path / "words.png"
+    record.write_text('{"commit": "abc", "prompts": [{"prompt": "a car"}]}')
+    sheet.write_bytes(b"")
+    monkeypatch.setattr(prior_words, "commit", lambda: "abc")
+    assert prior_words.done(record, sheet, "prompts") == [{"prompt": "a car"}] and sheet.exists()
+    monkeypatch.setattr(prior_words, "commit", lambda: "def")
+    assert prior_words.done(record, sheet, "prompts") == [] and not sheet.exists()
