@@ -4,7 +4,10 @@
 
 A model is told by the nearest render: of all models of the noun, the one whose views differ least from those of the
 splats. `of_uniform` divides the mean number of distinct models by what eight draws from all alike would give, a noun of
-K models K (1 - (1 - 1/K)^8). Its interval draws nouns anew.
+K models K (1 - (1 - 1/K)^8). Its interval draws nouns anew. A seed that changed nothing would give one model: that
+share is `of_one`. The seed favours a model from the start, which costs no run to know: `favoured` is the same figure of
+the favourites of every such noun, and `as_favoured` the share of runs that became theirs. Runs are short and without
+the last stage, which makes an object finer and not another. Nouns that FILE holds of the same commit are not run again.
 """
 
 from __future__ import annotations
@@ -19,17 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 from common import commit, machine
-from PIL import Image
-from prior_words import nearest
+from prior_words import add_row, done, nearest, show, train
 from torch import Tensor
 
 from splatdistill import priors
 from splatdistill.config import presets
 from splatdistill.config.schema import TrainConfig
 from splatdistill.priors.known import Candidates, KnownPrior
+from splatdistill.priors.mixture import choose, seed_logits
 from splatdistill.scene.cameras import turntable
-from splatdistill.training.run_log import NoLog
-from splatdistill.training.trainer import Trainer
+from splatdistill.scene.types import Cameras
 
 COMMAND = "python benchmarks/prior_seeds.py --json FILE --sheet FILE.png"
 SEEDS = range(8)
@@ -46,17 +48,25 @@ def chosen_nouns(prior: KnownPrior, number: int) -> list[str]:
     return sorted(random.Random(0).sample(nouns, min(number, len(nouns))))  # noqa: S311
 
 
-def becomes(prior: KnownPrior, config: TrainConfig, noun: str) -> tuple[int, Tensor]:
-    """Which of the noun's models a run becomes, and its pictures [V,H,W,3]."""
-    trainer = Trainer(config, prior=prior, device=torch.device("cpu"))
-    for _ in range(config.steps):
-        trainer.advance(NoLog())
-    cameras = turntable(config.camera, num_frames=VIEWS, size=SIZE)
-    with torch.no_grad():
-        rgb = trainer.renderer.render(trainer.splats, cameras, background=torch.ones(VIEWS, 3)).rgb
+def models_of(prior: KnownPrior, noun: str, cameras: Cameras) -> list[Tensor]:
+    """[V,4,H,W] of every model of a noun, as it looks by itself."""
     numbers = prior.instances.of_noun[noun]
-    everything = Candidates(numbers, torch.full((len(numbers), 3, 3), torch.nan), torch.zeros(len(numbers)))
-    return numbers[nearest(prior, everything, rgb, cameras)], rgb
+    every = Candidates(numbers, torch.full((len(numbers), 3, 3), torch.nan), torch.zeros(len(numbers)))
+    return [prior.pictures(every, place, cameras, size=SIZE) for place in range(len(numbers))]
+
+
+def measure(prior: KnownPrior, config: TrainConfig, noun: str) -> tuple[dict[str, Any], Tensor]:
+    """What eight seeds of a noun become, and a view of each [8,H,W,3]."""
+    cameras = turntable(config.camera, num_frames=VIEWS, size=SIZE)
+    known, numbers = models_of(prior, noun, cameras), prior.instances.of_noun[noun]
+    found, strip = [], []
+    for seed in SEEDS:
+        rgb, _ = show(train(prior, replace(config, prompt=f"a {noun}", seed=seed)), cameras)
+        found.append(prior.instances.known[numbers[nearest(known, rgb)]].key)
+        strip.append(rgb[1])
+    row = {"noun": noun, "models": len(numbers), "became": found, "distinct": len(set(found)),
+           "uniform": round(uniform(len(numbers)), 2)}  # fmt: skip
+    return row, torch.stack(strip)
 
 
 def uniform(models: int, draws: int = len(SEEDS)) -> float:
@@ -70,37 +80,48 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--sheet", type=Path, required=True)
     parser.add_argument("--nouns", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=150, help="with few all still is as gray as it began")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    prior = priors.load(args.prior, device=torch.device("cpu"), dtype="fp32")
+    prior = priors.load(args.prior, device=torch.device("cpu"), dtype="auto")
     assert isinstance(prior, KnownPrior)
-    base, _ = presets.load("sds")
-    rows: list[dict[str, Any]] = []
-    pictures = []
+    config = replace(presets.load("sds")[0], prior=args.prior, steps=args.steps, stages=())
+    rows = done(args.json, args.sheet, "nouns")
     for noun in chosen_nouns(prior, args.nouns):
-        found, strip = [], []
-        for seed in SEEDS:
-            settings = replace(base, prompt=f"a {noun}", prior=args.prior, steps=args.steps, seed=seed)
-            number, rgb = becomes(prior, settings, noun)
-            found.append(prior.instances.known[number].key)
-            strip.append(rgb[1])
-        models = len(prior.instances.of_noun[noun])
-        rows.append({"noun": noun, "models": models, "became": found, "distinct": len(set(found)),
-                     "uniform": round(uniform(models), 2)})  # fmt: skip
-        print(json.dumps(rows[-1]), flush=True)
-        pictures.append(torch.cat(strip, 1))
+        if all(row["noun"] != noun for row in rows):
+            row, pictures = measure(prior, config, noun)
+            print(json.dumps(row), flush=True)
+            rows.append(row)
+            add_row(args.sheet, pictures)
+            result = {"command": f"{COMMAND} --nouns {args.nouns} --steps {args.steps}", "commit": commit(),
+                      "machine": machine(), "seeds": len(SEEDS), **summary(prior, rows), "nouns": rows}  # fmt: skip
+            args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def favourite(prior: KnownPrior, noun: str, seed: int) -> str:
+    """The key of the model that a seed makes likeliest."""
+    numbers = choose(prior.instances.of_noun[noun], seed=seed)
+    logits = seed_logits(numbers, seed=seed, scale=prior.scale)
+    return prior.instances.known[numbers[int(logits.argmax())]].key
+
+
+def summary(prior: KnownPrior, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of all nouns."""
+    wide = [noun for noun, numbers in prior.instances.of_noun.items() if len(numbers) >= FEWEST]
+    favourites = {noun: [favourite(prior, noun, seed) for seed in SEEDS] for noun in wide}
+    most = sum(uniform(len(prior.instances.of_noun[noun])) for noun in wide)
+    agree = [key == one for row in rows for key, one in zip(row["became"], favourites[row["noun"]], strict=True)]
     distinct, expected = (np.array([row[name] for row in rows], dtype=float) for name in ("distinct", "uniform"))
     draws = np.random.default_rng(0).integers(0, len(rows), (DRAWS, len(rows)))
     low, high = np.percentile(distinct[draws].mean(1) / expected[draws].mean(1), (2.5, 97.5))
-    result = {
-        "command": f"{COMMAND} --nouns {args.nouns} --steps {args.steps}", "commit": commit(), "machine": machine(),
-        "seeds": len(SEEDS), "distinct": round(float(distinct.mean()), 3), "uniform": round(float(expected.mean()), 3),
-        "of_uniform": round(float(distinct.mean() / expected.mean()), 3), "interval": [round(low, 3), round(high, 3)],
-        "nouns": rows,
+    return {
+        "distinct": round(float(distinct.mean()), 3), "uniform": round(float(expected.mean()), 3),
+        "of_uniform": round(float(distinct.mean() / expected.mean()), 3),
+        "interval": [round(float(low), 3), round(float(high), 3)],
+        "of_one": round(float(1 / expected.mean()), 3),
+        "favoured": {"nouns": len(wide), "of_uniform": round(sum(len(set(f)) for f in favourites.values()) / most, 3)},
+        "as_favoured": round(sum(agree) / len(agree), 3),
     }  # fmt: skip
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
-    Image.fromarray((torch.cat(pictures).clamp(0, 1) * 255).round().byte().numpy()).save(args.sheet)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ GEOMETRY_GROUND = 0.4
 _LAMP = {"azimuth": math.radians(32), "elevation": math.radians(48)}  # where the judge's training had its key light
 _AMBIENT = 0.62
 _ARTICLES = frozenset({"a", "an", "the"})
-_MEANS = ("r_precision", "r_precision_object", "geometry_r_precision", "geometry_r_precision_object",
-          "view_consistency", "saturation", "contrast", "high_frequency", "fog", "faint",
+_JUDGED = ("r_precision", "r_precision_object", "geometry_r_precision", "geometry_r_precision_object",
+           "view_consistency", "read_as")  # fmt: skip
+_MEANS = (*_JUDGED[:-1], "saturation", "contrast", "high_frequency", "fog", "faint",
           "seconds", "image_evaluations", "peak_memory_mb")  # fmt: skip
 
 
@@ -47,8 +48,12 @@ class Judge(Protocol):
         """[V,H,W,3] in 0..1 to [V,D] of unit length."""
         ...
 
+    def reads(self, prompt: str) -> bool:
+        """Whether it knows the words of a prompt."""
+        ...
+
     def embed_texts(self, prompts: Sequence[str]) -> Tensor:
-        """T prompts to [T,D] of unit length. ValueError, one sentence, for words that it does not know."""
+        """T prompts that it reads to [T,D] of unit length."""
         ...
 
 
@@ -199,27 +204,27 @@ def evaluate(
     """The results as plain data, and the views of each subject for a report.
 
     prompts: what each picture is to be told from; None stands for the subjects' own and, where these are few, the pool.
-    external: judges beside the judge.
-    ValueError, one sentence, for a prompt that the judge cannot read or that `prompts` lacks.
+    external: judges beside the judge. A prompt that the judge cannot read is left out of what it is asked; figures of
+    its own are None for such an object.
+    ValueError, one sentence, for a prompt that `prompts` lacks.
     """
     own = [subject.prompt for subject in subjects]
-    among = list(dict.fromkeys(prompts)) if prompts else candidates(own, reference.pool)
-    if missing := [prompt for prompt in own if prompt not in among]:
+    if prompts and (missing := [prompt for prompt in own if prompt not in prompts]):
         raise ValueError(f"prompts: the list lacks {missing[0]!r}, the prompt of one of the runs; add it.")
-    scorer = _Scorer(judge, among, colours=reference.colours)
+    asked = list(dict.fromkeys(prompts or own))
+    among = [prompt for prompt in asked if judge.reads(prompt)]
+    scorer = _Scorer(judge, among if among and prompts else candidates(among, reference.pool), reference.colours)
     rows, pictures, embedded = [], [], []
     for subject in subjects:
         small = draw(subject, size=SIZE, renderer=renderer)
         views = small if judge.image_size == SIZE else draw(subject, size=judge.image_size, renderer=renderer)
         large = draw(subject, size=SOLID_SIZE, renderer=renderer)
-        images = judge.embed_images(views.rgb)
+        figures, images = scorer.score(views, subject.prompt)
         front = probe.is_front(small.rgb).tolist() if probe.has_front(subject.prompt) else None
         rows.append(
             {
                 **_about(subject),
-                **scorer.score(images, subject.prompt),
-                **scorer.score_geometry(judge.embed_images(views.geometry), subject.prompt),
-                "view_consistency": metrics.view_consistency(images),
+                **figures,
                 **_finite(metrics.appearance(small.rgb, small.alpha)),
                 **_finite(metrics.solidity(large.alpha, torch.sigmoid(subject.splats.opacities))),
                 "front": front,
@@ -231,8 +236,9 @@ def evaluate(
         embedded.append(images)
     result = {
         "judge": judge.name,
-        "among": among,
-        "chance": {"r_precision": 1 / len(among), "geometry_r_precision": 1 / len(scorer.plain)},
+        "among": scorer.among,
+        "not_read": [prompt for prompt in asked if prompt not in among],
+        "chance": {"r_precision": 1 / len(scorer.among), "geometry_r_precision": 1 / len(scorer.plain)},
         "real": {kind: dict(figures) for kind, figures in reference.real.items()},
         "janus_probe": {"name": probe.name, "warning": probe.probe_warning},
         "overall": _summary(rows),
@@ -256,22 +262,28 @@ def _external(classifier: Classifier | None, subject: EvalObject, renderer: Rend
 class _Scorer:
     """Retrieval among a list of prompts, and among what is left of them without colours."""
 
-    def __init__(self, judge: Judge, among: Sequence[str], *, colours: frozenset[str]) -> None:
-        self.among, self.colours = list(among), colours
+    def __init__(self, judge: Judge, among: Sequence[str], colours: frozenset[str]) -> None:
+        self.judge, self.among, self.colours = judge, list(among), colours
         self.plain = list(dict.fromkeys(without_colours(prompt, colours) for prompt in among))
         self.texts, self.plain_texts = judge.embed_texts(self.among), judge.embed_texts(self.plain)
 
-    def score(self, images: Tensor, prompt: str) -> dict[str, Any]:
-        """Figures of an object from its embedded views, images [V,D]: is its prompt found, and as what is it read?"""
-        index = self.among.index(prompt)
+    def score(self, views: Views, prompt: str) -> tuple[dict[str, Any], Tensor | None]:
+        """The judge's figures of an object: is its prompt found, and as what is it read? And its embedded views [V,D].
+        All None for a prompt that the judge does not read.
+        """
+        if prompt not in self.among:
+            return dict.fromkeys(_JUDGED), None
+        images, geometry = self.judge.embed_images(views.rgb), self.judge.embed_images(views.geometry)
         read = metrics.mean_direction(images) @ self.texts.T
-        return {**_retrieval("", images, self.texts, index), "read_as": self.among[int(read.argmax())]}
-
-    def score_geometry(self, images: Tensor, prompt: str) -> dict[str, float]:
-        """The same without colours, from its embedded geometry, images [V,D]."""
-        return _retrieval(
-            "geometry_", images, self.plain_texts, self.plain.index(without_colours(prompt, self.colours))
-        )
+        plain = self.plain.index(without_colours(prompt, self.colours))
+        figures = {
+            **_retrieval("", images, self.texts, self.among.index(prompt)),
+            **_retrieval("geometry_", geometry, self.plain_texts, plain),
+            "view_consistency": metrics.view_consistency(images),
+            "read_as": self.among[int(read.argmax())],
+        }
+        assert set(figures) == set(_JUDGED)
+        return figures, images
 
 
 def _retrieval(prefix: str, images: Tensor, texts: Tensor, index: int) -> dict[str, float]:
@@ -328,10 +340,10 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _diversity(rows: Sequence[dict[str, Any]], embedded: Sequence[Tensor]) -> dict[str, float]:
-    """By method and prompt, of views embedded [V,D], where there are several objects of both."""
-    numbered = [{**row, "index": index} for index, row in enumerate(rows)]
-    groups = _by(numbered, "method", "prompt")
-    return {
-        name: metrics.diversity([embedded[row["index"]] for row in group]) for name, group in groups if len(group) > 1
-    }
+def _diversity(rows: Sequence[dict[str, Any]], embedded: Sequence[Tensor | None]) -> dict[str, float]:
+    """By method and prompt, of views embedded [V,D], where there are several objects of both; None for those that the
+    judge does not read.
+    """
+    read = [{**row, "images": images} for row, images in zip(rows, embedded, strict=True) if images is not None]
+    groups = _by(read, "method", "prompt")
+    return {name: metrics.diversity([row["images"] for row in group]) for name, group in groups if len(group) > 1}

@@ -45,6 +45,10 @@ class Clip:
         pooled = self.model.vision_model(pixel_values=(x - mean) / std).pooler_output
         return F.normalize(self.model.visual_projection(pooled), dim=-1)
 
+    def reads(self, prompt: str) -> bool:
+        """Any: what its tokenizer lacks is spelt."""
+        return True
+
     @torch.no_grad()
     def embed_texts(self, prompts: Sequence[str]) -> Tensor:
         """T prompts to [T,D] of unit length; cut where they are longer than the model reads."""

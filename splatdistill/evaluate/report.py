@@ -61,13 +61,18 @@ def page(result: Mapping[str, Any], pictures: Sequence[Views]) -> str:
 
 
 def sentence(result: Mapping[str, Any]) -> str:
-    """Who judged, among what, and whether the Janus probe may be believed."""
-    chance = result["chance"]
+    """Who judged, among what, what it could not read, and whether the Janus probe may be believed."""
+    chance, unread = result["chance"], result["not_read"]
+    without = f"does not know the words of {_listed(unread)}, and has no figures of these; a CLIP of --clip has"
+    if all(row["prompt"] in unread for row in result["objects"]):
+        return f"{result['judge'][0].upper()}{result['judge'][1:]} {without}."
     text = (
         f"Judged by {result['judge']}, each of 8 views among {len(result['among'])} prompts: chance is "
         f"{_n(chance['r_precision'])}, for geometry (no colours in picture and prompt) "
         f"{_n(chance['geometry_r_precision'])}."
     )
+    if unread:
+        text += f" It {without}."
     probe = result["janus_probe"]
     if probe["warning"]:
         return f"{text} No Janus rate: {probe['warning']}"

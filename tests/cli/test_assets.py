@@ -134,6 +134,16 @@ def test_eval_says_what_the_external_judge_needs(
     assert not (tmp_path / "out").exists()
 
 
+def test_eval_goes_on_where_its_own_judge_lacks_the_word(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--prompt", "a zyzzyva", "--output", str(tmp_path / "out")]
+    assert cli.main(["eval", str(run / "splats.ply"), *flags]) == cli.DONE
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("Splatdistill's own judge") and "the words of a zyzzyva" in printed[0]
+    assert "fog" in printed[1] and "R-Precision" not in printed[1]
+
+
 def test_eval_has_a_pool_for_a_single_run(run: Path, tmp_path: Path) -> None:
     assert cli.main(["eval", str(run), "--output", str(tmp_path)]) == cli.DONE
     result = json.loads((tmp_path / "eval.json").read_text())
@@ -146,7 +156,6 @@ def test_eval_has_a_pool_for_a_single_run(run: Path, tmp_path: Path) -> None:
     [
         (["nowhere"], "There is no run folder or .ply file called nowhere."),
         (["RUN/splats.ply"], "has no prompt of its own; give it with --prompt."),
-        (["RUN/splats.ply", "--prompt", "a zyzzyva"], "the judge does not know 'zyzzyva' of 'a zyzzyva'"),
         (["RUN", "--prompts", "none.txt"], "prompts: none.txt cannot be read as text."),
         (["RUN", "--prompts", "lamp.txt"], "the list lacks 'a red ball'"),
         (["RUN", "--clip", "empty"], "clip: empty is not a model folder"),

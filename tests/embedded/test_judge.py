@@ -82,13 +82,9 @@ def test_what_surrounds_a_prompt_does_not_change_it(shipped):
     assert_same(embedded)
 
 
-@pytest.mark.parametrize(
-    ("prompt", "sentence"),
-    [("a red zyzzyva", "the judge does not know 'zyzzyva' of 'a red zyzzyva'"), ("a pair of", "names nothing")],
-)
-def test_unknown_words_are_one_sentence(shipped, prompt, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        shipped.embed_texts(["a car", prompt])
+def test_it_reads_prompts_whose_words_it_all_knows(shipped):
+    read = {"a car": True, "A photo of a RED car.": True, "a red zyzzyva": False, "a pair of": False, "": False}
+    assert {prompt: shipped.reads(prompt) for prompt in read} == read
 
 
 def test_the_longest_noun_is_meant(shipped):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
+from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, read_index, write_index
 from splatdistill.embedded.corpus.pack import render_procedural
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.embedded.prior.refiner import (
@@ -28,6 +28,7 @@ from splatdistill.embedded.prior.rings import FEATURES, FEATURES_INDEX, RingPlan
 from splatdistill.embedded.prior.train_refiner import main
 from splatdistill.priors import refine
 from splatdistill.priors.embedded import MultiViewPrior
+from splatdistill.priors.instances import Instance
 from splatdistill.priors.mixture import blend, keep_likely
 from splatdistill.priors.refine import Accuracy, infer_posterior
 from tests.rounding import UNIT, assert_same, assert_within, bound
@@ -100,6 +101,21 @@ def test_the_first_layer_sees_of_colours_and_alpha_what_it_saw_before(warm):
     assert_same(
         lambda: (old.conv_in(seen_before)[..., inner, inner], new.conv_in(seen_now)[..., inner, inner]),
     )
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_half_of_what_is_drawn_of_every_noun_has_its_own_look_where_it_has_one(data, bare):
+    records = read_index(json.loads((data / INDEX).read_text()))
+    records = [dataclasses.replace(r, noun=f"noun {i}", toy=bare) for i, r in enumerate(records)]
+    known = [Instance(noun=r.noun, key=r.key, luminance=[0.6] * 3) for r in records]
+    buffers, features = (torch.from_numpy(np.load(data / name)) for name in (BUFFERS, FEATURES))
+    plan = Rings(buffers, features, records=records, known=known, rings=[0, 1, 2], seed=0).plan(0, 900)
+    own, shown = plan.tints.isnan().all(-1).all(-1), plan.numbers[plan.target]
+    for number in range(len(known)):
+        mine = own[shown == number].float()
+        assert len(mine) > 200
+        # Four deviations of a share of so many draws.
+        assert (mine.mean() - (0.0 if bare else 0.5)).abs() <= (0.0 if bare else 4 * 0.5 / len(mine) ** 0.5)
 
 
 def test_untrained_it_adds_nothing_to_the_linear_answer(data, warm):

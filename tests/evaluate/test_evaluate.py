@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,9 +114,12 @@ def test_prompts_without_their_colours() -> None:
 
 
 class ColourJudge:
-    """Knows three colours by their nearest mean colour; every shape is the same to it."""
+    """Knows three colours by their nearest mean colour; every shape is the same to it, and it reads of balls alone."""
 
     name, image_size, probe_warning = "the colour judge", 32, ""
+
+    def reads(self, prompt: str) -> bool:
+        return prompt.endswith("ball")
 
     def embed_images(self, rgb: Tensor) -> Tensor:
         covered = (rgb.amin(-1) < 0.95).float()
@@ -149,13 +153,16 @@ def subjects(*colours: str) -> list[EvalObject]:
     ]  # fmt: skip
 
 
-def judged(*colours: str, prompts: Sequence[str] | None = None, judge: ColourJudge | None = None):
-    judge = judge or ColourJudge()
+def judged(
+    *colours: str,
+    prompts: Sequence[str] | None = None,
+    judge: ColourJudge | None = None,
+    objects: Sequence[EvalObject] | None = None,
+):
+    judge, objects = judge or ColourJudge(), objects or subjects(*colours)
     reference = ReferenceStats(POOL, frozenset(COLOURS), {"coloured": {"saturation": 0.5}})
     renderer = make_renderer(torch.device("cpu"), "cpu")
-    return evaluate.evaluate(
-        subjects(*colours), judge=judge, probe=judge, reference=reference, renderer=renderer, prompts=prompts
-    )
+    return evaluate.evaluate(objects, judge=judge, probe=judge, reference=reference, renderer=renderer, prompts=prompts)
 
 
 def test_objects_are_told_apart_by_what_the_judge_sees() -> None:
@@ -204,6 +211,24 @@ def test_given_prompts_replace_the_pool_and_must_hold_the_own_ones() -> None:
     assert result["among"] == ["a red ball", "a green ball"]
     with pytest.raises(ValueError, match=r"the list lacks 'a red ball'"):
         judged("red", prompts=["a green ball"])
+
+
+def test_a_prompt_that_the_judge_cannot_read_is_told_and_refuses_nothing() -> None:
+    ball, owl = subjects("red", "blue")
+    objects = [ball, replace(owl, prompt="a blue owl"), replace(owl, prompt="a blue owl", name="again")]
+    result, pictures = judged(objects=objects)
+    assert result["not_read"] == ["a blue owl"] and "a blue owl" not in result["among"]
+    found, unread, _ = result["objects"]
+    alone = judged("red")[0]["objects"][0]
+    assert found == alone  # what it reads is not judged differently beside what it does not
+    assert [unread[name] for name in ("r_precision", "view_consistency", "read_as")] == [None] * 3
+    assert unread["fog"] is not None and result["overall"]["r_precision"] == found["r_precision"]
+    assert result["diversity"] == {}
+    assert "does not know the words of a blue owl," in report.sentence(result)
+    assert report.page(result, pictures).count("Read as") == 1
+    nothing, _ = judged(objects=objects[1:], prompts=["a blue owl"])
+    assert report.sentence(nothing).startswith("The colour judge does not know the words of a blue owl,")
+    assert "r_precision" not in report.summary_line(nothing["overall"])
 
 
 def test_diversity_needs_two_seeds_of_a_prompt() -> None:

@@ -92,6 +92,31 @@ def test_equal_timesteps_and_data_at_one_point_push_nothing(prior: AnalyticPrior
     assert_rounded(lambda: gradient(cds(at=450), dirac, z=z, eps=eps, t=620), 0.0)
 
 
+def known_and_any(prior: AnalyticPrior, z: Tensor, t: int, lower: int, scale: float) -> Tensor:
+    """The gradient without noise where a prompt means one picture, 1.3, and the empty one N(0.2, 0.7^2)."""
+    (_, _, high), (_, _, low) = levels(prior, t), levels(prior, lower)
+
+    def answer(y: Tensor, ratio: Tensor) -> Tensor:
+        return scale * 1.3 + (1 - scale) * (0.2 + 0.49 / (0.49 + ratio**2) * (y - 0.2))
+
+    here = answer(z, high)
+    return (answer(here + low / high * (z - here), low) - here) / low
+
+
+@pytest.mark.parametrize(("t", "lower", "leads"), [(150, 50, True), (400, 300, True), (900, 850, False)])
+def test_a_known_picture_is_led_to_with_guidance_and_below_the_spread_of_all_pictures_alone(
+    t: int, lower: int, leads: bool
+) -> None:
+    """Without guidance nothing is said of it, and where noise hides all pictures guidance leads away."""
+    one = prompt_prior(x=gaussian(1.3, 0.0), empty=gaussian(0.2, 0.7))
+    z, still = draw(6, 1, 1, 1), torch.zeros(6, 1, 1, 1, dtype=torch.float64)
+    assert_rounded(lambda: gradient(cds(at=lower, t_min=0.02), one, z=z, eps=still, t=t), 0.0)
+    guided = cds(at=lower, t_min=0.02, guidance_scale=3.0, guidance_scale_final=3.0)
+    assert_rounded(lambda: gradient(guided, one, z=z, eps=still, t=t), known_and_any(one, z, t, lower, scale=3.0))
+    near, far = (known_and_any(one, scalar(x), t, lower, scale=3.0) for x in (1.3, 2.3))
+    assert bool(far > near) is leads
+
+
 def test_timesteps_fall_as_published(prior: AnalyticPrior) -> None:
     method = cds()
     assert [method.target(step, 1000) for step in (100, 750, 1500, 3000)] == [590, 400, 275, 100]

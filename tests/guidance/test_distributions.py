@@ -43,9 +43,16 @@ class Silent:
 
 
 def run(
-    prior: AnalyticPrior, *, num_views: int, lr: float, final: float, sh_degree: int = 0, **settings: Any
+    prior: AnalyticPrior,
+    *,
+    num_views: int,
+    lr: float,
+    final: float,
+    sh_degree: int = 0,
+    gray: bool = False,
+    **settings: Any,
 ) -> Tensor:
-    """Colours [particle, view, 3] in -1..1 after training, from 32 azimuths."""
+    """Colours [particle, view, 3] in -1..1 after training, from 32 azimuths. gray: all begin so."""
     config = TrainConfig(
         prompt="x",
         num_views=num_views,
@@ -61,6 +68,8 @@ def run(
     for particle in trainer.particles:
         particle.splats.means.data.zero_()
         particle.splats.scales.data.fill_(1.0)
+        if gray:
+            particle.splats.tensors["sh0"].data.zero_()
     while trainer.step < config.steps:
         trainer.advance(Silent())  # type: ignore[arg-type]
     views = turntable(config.camera, num_frames=32, size=8, elevation_deg=0.0)
@@ -104,6 +113,28 @@ def test_vsd_with_particles_keeps_both_modes_and_their_width(seed: int) -> None:
         assert len(objects) >= 2
         assert deviation(objects) >= 0.5 * STD
         assert (objects.mean() - mode).abs() < STD
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_from_one_start_particles_of_vsd_cover_more_modes_than_runs_of_sds(seed: int) -> None:
+    """All timesteps, so that noise bridges the modes. SDS then stays where their mean is, which is a mode of nothing.
+
+    The start is as far from every mode, and these from each other: corners of a tetrahedron.
+    """
+    corners = torch.tensor([[-1.0, -1, -1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]]) * 0.6
+    means = list(corners[..., None, None])
+    prior = AnalyticPrior(lambda prompt, cameras: Mixture(means, STD, [0.25] * 4), image_size=1)
+    every: dict[str, Any] = {**LOW, "t_max": 0.98}
+    common: dict[str, Any] = {"num_views": 4, "lr": 0.05, "final": 0.02, "steps": 300, "gray": True}
+    vsd = run(prior, method="vsd", vsd=VSDConfig(particles=4, **every), seed=seed, **common).mean(1)
+    runs = range(4 * seed, 4 * seed + 4)
+    sds = torch.cat([run(prior, method="sds", sds=SDSConfig(**every), seed=s, **common).mean(1) for s in runs])
+
+    def covered(objects: Tensor) -> int:
+        """The modes that have an object within three of their deviations."""
+        return int((torch.cdist(objects, corners) < 3 * STD).any(0).sum())
+
+    assert covered(vsd) >= 3 > covered(sds)
 
 
 def predicted_spread(prior: AnalyticPrior, *, entropy: float) -> float:

@@ -148,9 +148,14 @@ class EmbeddedJudge:
         """[V,H,W,3] in 0..1 to [V,D] of unit length."""
         return self.words.pictures(_fit(rgb))
 
+    def reads(self, prompt: str) -> bool:
+        """Whether a prompt has words, and all of them are known."""
+        found = _words(prompt)
+        return bool(found) and all(word in self.numbers for word in found)
+
     @torch.no_grad()
     def embed_texts(self, prompts: Sequence[str]) -> Tensor:
-        """T prompts to [T,D] of unit length; ValueError, one sentence, for words that the judge does not know."""
+        """T prompts that `reads` lets through to [T,D] of unit length."""
         return self.words.captions(tokens(prompts, self.numbers))
 
     @torch.no_grad()
@@ -203,22 +208,14 @@ def number_words(config: Mapping[str, Any]) -> dict[str, int]:
 
 
 def tokens(prompts: Sequence[str], numbers: Mapping[str, int]) -> Tensor:
-    """Word numbers [T,L], 0 after the last word; ValueError, one sentence, for a word that has none."""
-    return nn.utils.rnn.pad_sequence([torch.tensor(_read(prompt, numbers)) for prompt in prompts], batch_first=True)
+    """Word numbers [T,L], 0 after the last word, of prompts with known words alone."""
+    numbered = [torch.tensor([numbers[word] for word in _words(prompt)]) for prompt in prompts]
+    return nn.utils.rnn.pad_sequence(numbered, batch_first=True)
 
 
-def _read(prompt: str, numbers: Mapping[str, int]) -> list[int]:
+def _words(prompt: str) -> list[str]:
     text = _FRAME.sub("", prompt.lower())
-    found = [word for word in re.findall(r"[a-z0-9]+", text) if word not in _FILLER]
-    unknown = [word for word in found if word not in numbers]
-    if unknown:
-        raise ValueError(
-            f"prompt: the judge does not know {unknown[0]!r} of {prompt!r}; it reads objects and colours that it was "
-            "trained on, and nothing else. Name a CLIP model with --clip to judge any prompt."
-        )
-    if not found:
-        raise ValueError(f"prompt: {prompt!r} names nothing that the judge could look for.")
-    return [numbers[word] for word in found]
+    return [word for word in re.findall(r"[a-z0-9]+", text) if word not in _FILLER]
 
 
 def probe_warning(measured: Mapping[str, Any]) -> str:
