@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splatdistill.ops.geometry import SH_C0
-from splatdistill.rendering.renderer import Renderer
+from splatdistill.ops.geometry import SH_C0, rotation_matrices
+from splatdistill.rendering.renderer import EPS2D, Renderer
 from splatdistill.scene.cameras import orbit
 from splatdistill.scene.gaussians import Splats
 from splatdistill.scene.types import Cameras
@@ -25,23 +25,25 @@ NUM_VIEWS = 64
 SIZE = 256  # pixels a side
 FOVY = math.radians(30)
 SOLID = 0.35  # alpha above which a pixel has a surface
-LAYERS = 24  # planes across the object at which a view measures what lies before
+LAYERS = 24  # slices of the object, by depth, in which a view measures what it sees
 MEDIAN = 5  # pixels a side: a gap between splats, through which the far side is seen, is narrower than half of it
 BAND = 3  # cells: how far from the surface a view's word counts in full
 SMOOTH = 0.7  # cells, standard deviation
-BEHIND = 0.06  # weight of a view for points far behind its surface. At 0 the few views that see through gaps between
+BEHIND = 0.02  # weight of a view for points far behind its surface. At 0 the few views that see through gaps between
 # splats dig holes; the more, the less is left of a hollow that few views look into.
 
 
 @dataclass(frozen=True)
 class Sight:
     """What one camera sees. view: that camera. depth: [H,W] world units along its axis, inf where nothing is solid.
-    colour: [H,W,3] in 0..1, of the splats alone.
+    colour: [H,W,3] in 0..1, of the splats alone. trust: [H,W] in 0..1, how clear it is that something is solid there,
+    or that nothing is.
     """
 
     view: Cameras
     depth: Tensor
     colour: Tensor
+    trust: Tensor
 
     @property
     def radius(self) -> float:
@@ -54,12 +56,14 @@ class Sight:
         at = points @ camera[:3, :3].T + camera[:3, 3]
         return (at @ K.T)[:, :2] / at[:, 2:], at[:, 2]
 
-    def depth_at(self, pixel: Tensor) -> Tensor:
-        """[G] of pixel [G,2]: the nearest one, inf beside the picture."""
+    def at(self, pixel: Tensor) -> tuple[Tensor, Tensor]:
+        """Depth and trust [G] of pixel [G,2]: those of the nearest one; beside the picture it is clear that nothing is
+        solid.
+        """
         x, y = pixel.floor().long().unbind(-1)
         inside = (x >= 0) & (x < self.view.width) & (y >= 0) & (y < self.view.height)
-        found = self.depth[y.clamp(0, self.view.height - 1), x.clamp(0, self.view.width - 1)]
-        return torch.where(inside, found, torch.inf)
+        nearest = y.clamp(0, self.view.height - 1), x.clamp(0, self.view.width - 1)
+        return torch.where(inside, self.depth[nearest], torch.inf), torch.where(inside, self.trust[nearest], 1.0)
 
     def points(self) -> Tensor:
         """[P,3] where its pixels with a surface lie in the world."""
@@ -107,30 +111,49 @@ def _sight(splats: Splats, renderer: Renderer, view: Cameras) -> Sight:
     depth = _median_depth(splats, renderer, view, drawn.alpha[0, ..., 0])
     wide = F.pad(depth.where(depth.isfinite(), torch.nan)[None, None], (MEDIAN // 2,) * 4, value=torch.nan)
     smooth = F.unfold(wide, MEDIAN)[0].nanmedian(0).values.reshape(depth.shape)
-    colour = (drawn.rgb[0] / drawn.alpha[0].clamp(min=SOLID)).clamp(0, 1)
-    return Sight(view, torch.where(depth.isfinite(), smooth, torch.inf), colour)
+    alpha = drawn.alpha[0, ..., 0]
+    colour = (drawn.rgb[0] / alpha[..., None].clamp(min=SOLID)).clamp(0, 1)
+    trust = torch.where(alpha > SOLID, (alpha - SOLID) / (1 - SOLID), 1 - alpha / SOLID)
+    return Sight(view, torch.where(depth.isfinite(), smooth, torch.inf), colour, trust.square())
 
 
 def _median_depth(splats: Splats, renderer: Renderer, view: Cameras, alpha: Tensor) -> Tensor:
-    """[H,W]: the mean depth of the layers around the one in which half of `alpha` [H,W] is reached. The mean depth of
-    all splats of a pixel would lie between a thin wall and what is behind it.
+    """[H,W]: the mean depth in the layer in which half of `alpha` [H,W] is reached. The mean depth of all splats of a
+    pixel would lie between a thin wall and what is behind it.
 
-    What a pixel gathers before a plane is a render in which the splats before it are white and the others black; what
-    they weigh times their depth is one in which they are grey.
+    What a pixel gathers of a layer is a render in which the splats of that layer are white and the others black. In
+    three more renders they are as bright as the parts of their planes.
     """
     camera = view.viewmats[0].to(splats.device)
     z = splats.means @ camera[2, :3] + camera[2, 3]
     low, high = torch.quantile(z, 0.001), torch.quantile(z, 0.999)
-    planes = torch.linspace(0, 1, LAYERS, device=z.device)  # renders show three at a time
-    unit = ((z - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)[:, None]
-    before = (unit <= planes).float()
-    gathered = _gathered(splats, renderer, view, torch.cat([before, before * unit], 1))
-    weight, moment = gathered[..., :LAYERS], gathered[..., LAYERS:]
-    middle = (weight < 0.5 * alpha[..., None]).sum(-1, keepdim=True).clamp(1, LAYERS - 1)
-    ends = torch.cat([(middle - 2).clamp(min=0), (middle + 1).clamp(max=LAYERS - 1)], -1)
-    part = weight.gather(-1, ends).diff(dim=-1)[..., 0]
-    depth = moment.gather(-1, ends).diff(dim=-1)[..., 0] / part.clamp(min=1e-6)
-    return torch.where((alpha > SOLID) & (part > 1e-3), low + (high - low) * depth, torch.inf)
+    layer = ((z - low) / (high - low).clamp(min=1e-9) * LAYERS).long().clamp(0, LAYERS - 1)
+    planes = _planes(splats, view)
+    least, span = planes.amin(0), (planes.amax(0) - planes.amin(0)).clamp(min=1e-9)
+    bright = torch.cat([torch.ones_like(z)[:, None], (planes - least) / span], 1)
+    values = (F.one_hot(layer, LAYERS)[:, None] * bright[..., None]).flatten(1)  # [N,4*LAYERS]
+    gathered = _gathered(splats, renderer, view, values).unflatten(-1, (4, LAYERS))
+    middle = (gathered[..., 0, :].cumsum(-1) < 0.5 * alpha[..., None]).sum(-1).clamp(max=LAYERS - 1)
+    found = gathered.gather(-1, middle[..., None, None].expand(-1, -1, 4, 1))[..., 0]
+    weight = found[..., :1]
+    across, down, there = (least + span * found[..., 1:] / weight.clamp(min=1e-6)).unbind(-1)
+    y, x = (torch.arange(n, device=z.device) + 0.5 for n in (view.height, view.width))
+    return torch.where((alpha > SOLID) & (weight[..., 0] > 1e-3), there + across * x + down * y[:, None], torch.inf)
+
+
+def _planes(splats: Splats, view: Cameras) -> Tensor:
+    """[N,3] such that a splat's mean depth along the ray of pixel (x, y) is the first times x, the second times y, and
+    the third. Without it a splat would stand before the camera like a screen, and a slanted surface too near: its
+    nearest splats are drawn first.
+    """
+    camera, K = view.viewmats[0].to(splats.device), view.Ks[0].to(splats.device)
+    at = splats.means @ camera[:3, :3].T + camera[:3, 3]
+    axes = camera[:3, :3] @ rotation_matrices(splats.quats) * torch.exp(splats.scales)[:, None]
+    focal, slope = K[[0, 1], [0, 1]], at[:, :2] / at[:, 2:]
+    drawn = (focal / at[:, 2:])[..., None] * (axes[:, :2] - slope[..., None] * axes[:, 2:])  # [N,2,3] px
+    covariance = drawn @ drawn.mT + EPS2D * torch.eye(2, device=at.device)
+    lean = torch.linalg.solve(covariance, drawn @ axes[:, 2, :, None])[..., 0]  # the regression of depth on the pixel
+    return torch.cat([lean, at[:, 2:] - (lean * (focal * slope + K[:2, 2])).sum(-1, keepdim=True)], 1)
 
 
 def _gathered(splats: Splats, renderer: Renderer, view: Cameras, values: Tensor) -> Tensor:
@@ -168,17 +191,18 @@ class Field:
 
 @torch.no_grad()
 def fuse(sights: Sequence[Sight], *, resolution: int) -> Field:
-    """resolution: grid points along the longest side. What no view sees is inside. ValueError when nothing is."""
+    """resolution: its cube is the number of grid points. What no view sees is inside. ValueError when nothing is."""
     ndimage: Any = importlib.import_module("scipy.ndimage")
     points, corner, shape, cell = _grid(sights, resolution)
     total, weights = torch.zeros(2, len(points), device=points.device)
     for sight in sights:
         pixel, z = sight.project(points)
-        signed = ((sight.depth_at(pixel) - z) / (BAND * cell)).clamp(max=1)
-        weight = torch.where(signed > -1, 1.0, BEHIND)
+        depth, trust = sight.at(pixel)
+        signed = ((depth - z) / (BAND * cell)).clamp(max=1)
+        weight = trust * torch.where(signed > -1, 1.0, BEHIND)
         total += weight * signed.clamp(min=-1)
         weights += weight
-    values = (total / weights).cpu().numpy().reshape(shape)
+    values = (total / weights.clamp(min=1e-6)).cpu().numpy().reshape(shape)
     values = ndimage.gaussian_filter(np.pad(values, 2, constant_values=1.0), SMOOTH)
     if values.min() >= 0:
         raise ValueError("the splats hold no solid surface, so there is no mesh of them.")
@@ -186,10 +210,17 @@ def fuse(sights: Sequence[Sight], *, resolution: int) -> Field:
 
 
 def _grid(sights: Sequence[Sight], resolution: int) -> tuple[Tensor, np.ndarray, tuple[int, ...], float]:
-    """points [G,3] of a grid about all that is seen, with a margin; its corner, its shape and the size of its cells."""
+    """points [G,3] of a grid about all that is seen, with a margin; its corner, its shape and the size of its cells,
+    which is the smaller the flatter the object: what is thin in one direction often has thin parts.
+    """
     seen = torch.cat([sight.points() for sight in sights])
     low, high = seen.amin(0), seen.amax(0)
-    cell = max(float((high - low).max()) / (resolution - 1 - 2 * BAND), 1e-9)
+    sides = np.polynomial.Polynomial([1.0])
+    for extent in (high - low).tolist():
+        sides *= np.polynomial.Polynomial(
+            [1.0 + 2 * BAND, max(extent, 1e-9)]
+        )  # points along a side, over cells per unit
+    cell = 1 / float((sides - float(resolution) ** 3).roots().real.max())
     corner = low - BAND * cell
     counts = torch.ceil((high + BAND * cell - corner) / cell)
     axes = [corner[k] + cell * torch.arange(int(counts[k]) + 1, device=seen.device) for k in range(3)]

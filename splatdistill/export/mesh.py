@@ -9,20 +9,20 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from splatdistill.export import fusion
-from splatdistill.export.fusion import Field, Sight
+from splatdistill.export.fusion import Sight
 from splatdistill.io.files import replacing
 from splatdistill.rendering.renderer import Renderer
 from splatdistill.scene.gaussians import Splats
 from splatdistill.utils.srgb import linear
 
-RESOLUTION = 128  # grid points along the longest side
+RESOLUTION = 144  # its cube is the number of grid points
 CRUMB = 0.005  # of the volume of the largest part: smaller parts are left out, as are hollows that nobody sees
 PACKAGES = ("trimesh", "skimage", "scipy", "fast_simplification")
 SLACK = (
@@ -44,6 +44,18 @@ class Mesh:
     faces: np.ndarray
     normals: np.ndarray
     colours: np.ndarray
+
+
+class Surface(Protocol):
+    """A closed surface of which there are coarser ones, as `fusion.Field`."""
+
+    def surface(self) -> tuple[np.ndarray, np.ndarray]:
+        """vertices [M,3] and faces [T,3], counter-clockwise from outside."""
+        ...
+
+    def halved(self) -> Surface:
+        """The same with cells twice as large."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ def make(
     require(PACKAGES)
     sights = fusion.look(splats, renderer)
     field = fusion.fuse(sights, resolution=resolution)
-    shape = _simplified(field, triangles)
+    shape = simplified(field, triangles)
     vertices, normals = np.array(shape.vertices, np.float32), np.array(shape.vertex_normals, np.float32)
     colours = paint(vertices, normals, sights)
     return Mesh(vertices, np.array(shape.faces, np.int64), normals, colours), sights
@@ -85,8 +97,10 @@ def require(packages: Sequence[str]) -> None:
         raise ValueError("format: a mesh needs more packages; install splatdistill[mesh].") from error
 
 
-def _simplified(field: Field, triangles: int) -> Any:
-    """A trimesh of at most `triangles`, closed. Where simplifying tears it open, a coarser field is taken."""
+def simplified(field: Surface, triangles: int) -> Any:
+    """A trimesh of at most `triangles`, closed, without crumbs. Where simplifying tears it open, a coarser field is
+    taken.
+    """
     trimesh: Any = importlib.import_module("trimesh")
     simplify: Any = importlib.import_module("fast_simplification").simplify
     while True:
@@ -123,7 +137,8 @@ def paint(points: np.ndarray, normals: np.ndarray, sights: Sequence[Sight]) -> n
         pixel, z = sight.project(at)
         towards = torch.nn.functional.normalize(-(at @ camera[:3, :3].T + camera[:3, 3]), dim=-1) @ camera[:3, :3]
         straight = (towards * normal).sum(-1).clamp(min=0) ** 4
-        seen = straight * ((sight.depth_at(pixel) - z).abs() < SLACK * sight.radius)
+        depth, trust = sight.at(pixel)
+        seen = straight * trust * ((depth - z).abs() < SLACK * sight.radius)
         total += seen[:, None] * _between(sight.colour, pixel)
         weight += seen[:, None]
     known = (weight[:, 0] > 1e-3).cpu().numpy()

@@ -7,43 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from splatdistill import cli
 from splatdistill.export import fusion, mesh, texture
 from splatdistill.export.mesh import MeshStyle
 from splatdistill.io import formats
-from splatdistill.ops.geometry import SH_C0
 from splatdistill.rendering.renderer import CpuRenderer
-from splatdistill.scene.gaussians import Splats
 from splatdistill.utils.srgb import linear
+from tests.export.shapes import BLUE, CENTRE, FOOT, LEG, LEGS, RADIUS, RED, SEAT, painted_ball, stool
 
-CENTRE, RADIUS = np.array([0.1, -0.1, 0.2]), 0.5
 RESOLUTION = 48
 CELL = 2 * RADIUS / (RESOLUTION - 1 - 2 * fusion.BAND)
-RED, BLUE = [0.9, 0.1, 0.1], [0.1, 0.1, 0.9]
 
 pytestmark = [pytest.mark.xdist_group("mesh")]
 for package in (*mesh.PACKAGES, "xatlas"):
     pytest.importorskip(package)
 trimesh = pytest.importorskip("trimesh")
-
-
-def painted_ball(count: int = 4000) -> Splats:
-    """Opaque discs on a sphere, red towards +x and blue towards -x."""
-    k = torch.arange(count) + 0.5
-    z, turn = 1 - 2 * k / count, k * math.pi * (3 - 5**0.5)
-    normal = torch.stack([torch.cos(turn) * (1 - z * z).sqrt(), torch.sin(turn) * (1 - z * z).sqrt(), z], -1)
-    colours = torch.where(normal[:, :1] > 0, torch.tensor([RED]), torch.tensor([BLUE]))
-    half = torch.nn.functional.normalize(normal + torch.tensor([0.0, 0, 1 + 1e-6]), dim=-1)
-    return Splats(
-        means=torch.tensor(CENTRE).float() + RADIUS * normal,
-        quats=torch.cat([torch.zeros(count, 1), half], 1),  # half a turn about the bisector takes +z to the normal
-        scales=torch.log(torch.tensor([0.02, 0.02, 0.002])).repeat(count, 1),
-        opacities=torch.full((count,), 5.0),
-        sh0=((colours - 0.5) / SH_C0)[:, None],
-        shN=torch.zeros(count, 0, 3),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +48,31 @@ def test_a_ball_becomes_a_closed_coloured_ball(made: tuple[mesh.Mesh, list[fusio
     assert len(ball.faces) <= 3000
     # Another claim: on average the surface lies within half a cell of the true one.
     assert shape.volume == pytest.approx(4 / 3 * math.pi * RADIUS**3, rel=3 * 0.5 * CELL / RADIUS)
+
+
+def test_a_slanted_surface_is_not_drawn_nearer(made: tuple[mesh.Mesh, list[fusion.Sight]]) -> None:
+    """As it is where a splat counts as a screen that faces the camera: its nearest splats come first."""
+    ball, sights = made
+    seen = np.concatenate([sight.points().numpy() for sight in sights])
+    for points in (ball.vertices, seen):
+        # A disc's flat edge stands off the ball by s^2 / 2R, s being two standard deviations, and its edge in the
+        # picture is half a pixel wider. Screens give 0.0073.
+        bulge = np.median(np.linalg.norm(points - CENTRE, axis=1)) - RADIUS
+        assert abs(bulge) < 0.04**2 / (2 * RADIUS) + 0.5 * sights[0].radius * 2 / fusion.SIZE
+
+
+def test_thin_legs_are_kept() -> None:
+    made, _ = mesh.make(stool(), CpuRenderer(), triangles=20_000, resolution=96)
+    shape = trimesh.Trimesh(made.vertices, made.faces, process=False)
+    assert shape.is_watertight and shape.body_count == 1
+    for height in np.linspace(FOOT + 0.05, SEAT - 0.05, 7):
+        outlines = shape.section([0, 1, 0], [0, height, 0]).discrete
+        middles = np.array([outline.mean(0)[[0, 2]] for outline in outlines])
+        order = np.lexsort(np.sign(middles.T[::-1]))
+        # Claims about quality: a leg stands where it should to a quarter of its radius, and is as wide to a half.
+        np.testing.assert_allclose(middles[order], LEGS, rtol=0, atol=0.25 * LEG)
+        for outline in outlines:
+            assert 0.5 * LEG < np.linalg.norm(outline - outline.mean(0), axis=1).mean() < 1.5 * LEG
 
 
 def test_the_file_has_normals_linear_colours_and_a_rough_material(
