@@ -11,7 +11,7 @@ from typing import Any
 from splatdistill.config.schema import CameraConfig
 from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SPLATS, Run
-from splatdistill.io.told import kind_of_file
+from splatdistill.io.signatures import kind_of_file
 from splatdistill.training.run_log import REQUESTS
 
 SIDES = ("front", "side", "back", "top")

@@ -23,7 +23,7 @@ from splatdistill.commands.common import (
 )
 from splatdistill.config import validation
 from splatdistill.config.schema import RendererName, TrainConfig
-from splatdistill.export.clients import CLIENTS
+from splatdistill.export.clients import CLIENTS, Client
 from splatdistill.io import kinds
 from splatdistill.io.files import replacing
 from splatdistill.io.kinds import Assumptions
@@ -51,8 +51,8 @@ class Export:
     """
     program: Annotated[Program, arg(name="for")] = "any"
     """The program that the file is for: chooses its format, axes and harmonics, and says how it will stand there."""
-    spz_version: Literal[2, 3, 4] = 4
-    """Version of a .spz: 4 is what writers take today, 3 and 2 what older readers know."""
+    spz_version: Literal[2, 3, 4] = kinds.SPZ_VERSION
+    """Version of a .spz: Spark and the page read 2 and 3, Niantic's library 4 too."""
     output: File = None
     """File to write; the name of the run in the current folder if not given. A mesh is .obj where this ends so."""
     force: bool = False
@@ -73,11 +73,11 @@ def export(flags: Export) -> int:
     splats = read_splats(flags.source, flags.taken)
     name = flags.source.resolve().name.partition(".")[0] if flags.source.is_file() else flags.source.resolve().name
     client = CLIENTS.get(flags.program)
-    if client and flags.format != "auto":
-        raise ValueError(f"for: {flags.program} is given .{client.kind}; leave out --format, or --for.")
-    kind = client.kind if client else "ply" if flags.format == "auto" else flags.format
-    if flags.spz_version != 4 and kind != "spz":
+    kind = flags.format if flags.format != "auto" else client.kind if client else "ply"
+    if flags.spz_version != kinds.SPZ_VERSION and kind != "spz":
         raise ValueError(f"spz_version: .{kind} has no versions; only .spz has.")
+    if client:
+        _check_client(flags, client, kind)
     suffix = "mesh.glb" if kind == "mesh" else kind
     output = _new_file(flags.output or Path(f"{name}.{suffix}"), force=flags.force)
     config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
@@ -92,12 +92,15 @@ def export(flags: Export) -> int:
         from splatdistill.export import writer as exports
         from splatdistill.io import formats
         from splatdistill.rendering.turntable import Turntable
+        from splatdistill.scene.gaussians import with_sh_degree
 
         turntable = Turntable(config.camera, frames=flags.frames, size=flags.size)
-        how = formats.Written(
-            sh_degree=None if flags.taken.sh_degree == "auto" else flags.taken.sh_degree,
-            spz_version=client.spz_version if client else flags.spz_version,
-        )
+        degree = None if flags.taken.sh_degree == "auto" else flags.taken.sh_degree
+        up = None
+        if client:
+            splats, up = splats if degree is None else with_sh_degree(splats, degree), client.axes[kind]
+            degree = None  # a .ply is filled up again, as programs ask
+        how = formats.Written(up, degree, flags.spz_version)
         style = exports.MeshStyle(flags.triangles, flags.texture)
         output = exports.write(
             output, splats, kind=kind, turntable=turntable, style=style, device=config.device, how=how
@@ -300,6 +303,16 @@ def evaluate(flags: Eval) -> int:
         print(report.external_sentence(result["external"]), *report.external_lines(result["objects"]), sep="\n")
     print(*files, sep="\n")
     return DONE
+
+
+def _check_client(flags: Export, client: Client, kind: str) -> None:
+    """ValueError where the program of --for is asked to take what it does not."""
+    if kind not in client.axes:
+        given = ", ".join(f".{name}" for name in client.axes)
+        raise ValueError(f"for: {flags.program} is given {given}, not .{kind}; leave out --format, or --for.")
+    if kind == "spz" and flags.spz_version not in client.spz_versions:
+        known = " and ".join(map(str, client.spz_versions))
+        raise ValueError(f"spz_version: {flags.program} reads versions {known}; leave out --spz-version, or --for.")
 
 
 def _new_file(output: Path, *, force: bool) -> Path:

@@ -1,6 +1,6 @@
 """The one door for splats: every command reads and writes them here, in our own world of +y up.
 
-A file is told by its first bytes, not by its name; `kinds` lists the formats. Layouts follow INRIA, PlayCanvas,
+The first bytes of a file decide what it is, not its name; `kinds` lists the formats. Layouts follow INRIA, PlayCanvas,
 antimatter15, mkkellogg, Niantic, Khronos and OpenUSD. Readers are total: splats, or a FormatError.
 """
 
@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from splatdistill.io import antimatter, compressed_ply, glb, ksplat, ply, sog, spz, told, usd
+from splatdistill.io import antimatter, compressed_ply, glb, ksplat, ply, signatures, sog, spz, usd
 from splatdistill.io.files import replacing
 from splatdistill.io.frames import ball, convert_frame, fitted
 from splatdistill.io.kinds import (
     FRAMES,
     READ,
+    SPZ_VERSION,
     STANDARD,
     Arrays,
     Assumptions,
@@ -47,7 +48,7 @@ class Written:
 
     up: Up | None = None
     sh_degree: int | None = None
-    spz_version: int = 4
+    spz_version: int = SPZ_VERSION
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,12 @@ def read(path: Path | str, assume: Assumptions | None = None) -> Splats:
 
 
 def open_file(path: Path | str, assume: Assumptions | None = None, *, radius: float = 1.0) -> Opened:
-    """The splats of a file of any kind that is read, told by its contents, as float32 in our own world.
+    """The splats of a file of any kind that is read, as float32 in our own world.
 
     Splats that cannot be drawn are left out and counted. radius: of the ball that `assume.fit` fills, world units.
     """
     path, assume = Path(path), assume or Assumptions()
-    kind = told.kind_of_file(path)
+    kind = signatures.kind_of_file(path)
     splats, hint = _as_they_stand(path, kind)
     splats, notes = _drawable(path, splats)
     up: Up = READ.get(kind, hint.up or "+y")

@@ -42,6 +42,8 @@ MEDIA = ("html", "mp4", "gif", "png")
 """What finished objects become for people: a page, videos, a picture."""
 MESH = "mesh"
 GROUP = "splatdistill.formats"
+SPZ_VERSION: Literal[2, 3, 4] = 3
+"""The version of a .spz where none is asked for: Spark 2.2, and so our page, reads 2 and 3 alone."""
 MAX_HEADER = 64 * 1024  # bytes of a .ply
 MAX_SPLATS = 20_000_000
 

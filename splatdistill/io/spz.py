@@ -19,11 +19,10 @@ import numpy as np
 import zstandard
 
 from splatdistill.io.bits import from_largest_and_others, largest_and_others, to_bytes
-from splatdistill.io.kinds import MAX_SPLATS, Arrays, FormatError, Hint, Up, from_colours
+from splatdistill.io.kinds import MAX_SPLATS, SPZ_VERSION, Arrays, FormatError, Hint, Up, from_colours
 from splatdistill.ops.geometry import SH_C0
 
 MAGIC = b"NGSP"
-VERSIONS = (2, 3, 4)
 MAX_RATIO = 32  # of unpacked to packed bytes; positions alone keep it below 8
 
 _HARMONICS = {0: 0, 1: 3, 2: 8, 3: 15, 4: 24}  # by degree
@@ -34,7 +33,7 @@ _NAMES = "- LDB RDB LUB RUB LDF RDF LUF RUF LBD RBD LBU RBU LFD RFD LFU RFU".spl
 _SYSTEMS: dict[str, Up] = {"RUB": "+y", "LDB": "-y", "RDF": "-y-z", "RFU": "+z", "RBD": "-z"}
 
 
-def encode(a: Arrays, version: int = 4) -> bytes:
+def encode(a: Arrays, version: int = SPZ_VERSION) -> bytes:
     """A file of +y up, of version 2, 3 or 4."""
     n, harmonics = len(a["means"]), a["shN"].shape[1]
     fraction = 12

@@ -67,13 +67,13 @@ program has by itself.
 
 {table}
 
-The number of a .spz is its version; `export --format spz` writes 4, and `--spz-version` another. Upright: as our own
+The number of a .spz is its version; `export --format spz` writes 3, and `--spz-version` another. Upright: as our own
 pictures show it. Half a turn: turn the object back by 180 degrees about that axis; about y it stands upright and shows
 its back. No cell is mirrored. Splats agree with our renderer to 35 dB or better, with harmonics of degree 3 to 33 dB.
 One colour a splat: the program or the format drops what depends on the view.
 
-What `export --for spark` writes stands upright there. What `--for playcanvas` writes does so once its entity is turned
-by 180 degrees about z. A `splats.ply` of a run, of which +y is up, stands upright in both as it is.
+What `export --for spark` and `--for playcanvas` write stands upright there, in each format that they take. A
+`splats.ply` of a run, of which +y is up, does so as it is.
 
 `@playcanvas/splat-transform` {transform} and gaussforge read every column but `glb`, and write them too. Positions
 keep to 0.001 of a unit and colours to 1/255. What went through them has lost our word about the axis that is up. It is

@@ -37,7 +37,7 @@ from tests.io.scenes import asymmetric
 from tests.rounding import GRAY
 
 PLAIN = {
-    "splat": plain_splat, "spz": plain_spz4, "spz 3": plain_spz, "sog": plain_sog, "compressed.ply": plain_compressed,
+    "splat": plain_splat, "spz 4": plain_spz4, "spz 3": plain_spz, "sog": plain_sog, "compressed.ply": plain_compressed,
     "glb": plain_glb,
 }  # fmt: skip
 # A rotation changes by at most twice what its quaternion does, as a vector. Of four components each is off by half a
@@ -108,10 +108,13 @@ def assert_within(
 
 def written(folder: Path, kind: str, splats: Splats) -> Path:
     """A file of that kind; "spz 3" is version 3."""
-    suffix, _, version = kind.partition(" ")
-    path = folder / f"a.{suffix}"
-    formats.write(path, splats, how=formats.Written(spz_version=int(version or 4)))
+    path = folder / f"a.{kind.partition(' ')[0]}"
+    formats.write(path, splats, how=version_of(kind))
     return path
+
+
+def version_of(kind: str) -> formats.Written:
+    return formats.Written(spz_version=int(kind.partition(" ")[2] or kinds.SPZ_VERSION))
 
 
 @pytest.mark.parametrize("degree", range(4))
@@ -134,7 +137,7 @@ def test_what_is_written_is_read_back_in_our_frame(tmp_path: Path, kind: str, de
     assert_alike(expected(formats.read(written(tmp_path, kind, back))), expected(back), kind)
 
 
-GAUSSFORGE = ["splat", "spz", "spz 3", "spz 2", "compressed.ply", "sog"]
+GAUSSFORGE = ["splat", "spz 4", "spz 3", "spz 2", "compressed.ply", "sog"]
 
 
 @pytest.mark.parametrize("kind", GAUSSFORGE)
@@ -156,14 +159,14 @@ def test_what_gaussforge_writes_is_read(tmp_path: Path, kind: str) -> None:
     gaussforge = pytest.importorskip("gaussforge")
     splats = asymmetric(300, degree=0 if kind in ("splat", "compressed.ply", "ksplat") else 2)
     ply.write(tmp_path / "a.ply", convert_frame(splats, source="+y", target="-y"))
-    kind, _, version = kind.partition(" ")
+    version, kind = version_of(kind).spz_version, kind.split()[0]
     data = (tmp_path / "a.ply").read_bytes().replace(f"comment {ply.COMMENT}\n".encode(), b"")
-    turned = gaussforge.GaussForge().convert(data, "ply", kind, spz_version=int(version or 4))
+    turned = gaussforge.GaussForge().convert(data, "ply", kind, spz_version=version)
     (tmp_path / f"b.{kind}").write_bytes(turned["data"])
     found = formats.open_file(tmp_path / f"b.{kind}")
     assert (found.kind, found.up, found.assumed) == (kind, "-y", True) and "--up" in found.sentence()
     # It rounds down where we round, and keeps 5 and 4 bits of harmonics, which lie within -1 and 1.
-    turn = ERRORS["spz 2"][2] if version == "2" else 2 * OF_THREE * 2**0.5 / 255
+    turn = ERRORS["spz 2"][2] if (kind, version) == ("spz", 2) else 2 * OF_THREE * 2**0.5 / 255
     errors = (1e-3, 2 * HALF / 16, turn, 2 * HALF * GRAY, 2 * HALF * GRAY / 0.15 * SH_C0, 2 * HALF / 8)  # 1e-3: a claim
     wanted = expected(splats)
     wanted["rgb"] = wanted["rgb"].clip(0, 1) if kind in ("splat", "ksplat") else wanted["rgb"]
@@ -208,7 +211,7 @@ def broken(kind: str, data: bytes) -> list[bytes]:
     cut = [b"", data[:3], data[:-1], data[: len(data) // 2]]
     if kind == "splat":
         return [cut[0], cut[2], b"\xff" * 64]
-    if kind == "spz":
+    if kind == "spz 4":
         sizes = [data[:8] + struct.pack("<I", n) + data[12:] for n in (0, 299, 301, 2**32 - 1)]
         first = struct.unpack_from("<Q", data, 44)[0]
         table = [data[:44] + struct.pack("<Q", n) + data[52:] for n in (0, first - 1, first + 1, 2**64 - 1)]
@@ -293,13 +296,13 @@ def test_broken_files_are_told_in_one_sentence(tmp_path: Path, kind: str) -> Non
 @settings(max_examples=60)
 @given(data=st.data())
 def test_any_change_of_a_file_gives_splats_or_a_sentence(kind: str, data: st.DataObject) -> None:
-    kind, _, version = kind.partition(" ")
-    good = formats.encode(asymmetric(3, degree=1), kind, how=formats.Written(spz_version=int(version or 4)))
-    good = gzip.decompress(good) if version else good
+    zipped, how, kind = kind == "spz 3", version_of(kind), kind.split()[0]
+    good = formats.encode(asymmetric(3, degree=1), kind, how=how)
+    good = gzip.decompress(good) if zipped else good
     at = data.draw(st.integers(0, len(good) - 1))
     bad = good[:at] + data.draw(st.binary(max_size=8)) + good[at + data.draw(st.integers(0, 8)) :]
     try:
-        arrays = formats.FORMATS[kind].decode(gzip.compress(bad) if version else bad)
+        arrays = formats.FORMATS[kind].decode(gzip.compress(bad) if zipped else bad)
     except kinds.FormatError:
         return
     assert len({len(value) for value in arrays.values()}) == 1

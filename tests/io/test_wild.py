@@ -140,13 +140,13 @@ def raw_spz(version: int) -> bytes:
 
 def spz_in(system: int) -> bytes:
     """Version 4 with another coordinate system in Adobe's extension."""
-    data = formats.encode(DOWN, "spz")
+    data = formats.encode(DOWN, "spz", how=formats.Written(spz_version=4))
     return data[:40] + struct.pack("<I", system) + data[44:]
 
 
 def spz_with_stranger() -> bytes:
     """Version 4 with another vendor's extension in front of Adobe's."""
-    data = formats.encode(SPLATS, "spz")
+    data = formats.encode(SPLATS, "spz", how=formats.Written(spz_version=4))
     more = struct.pack("<II5s", 0x12340001, 5, b"hello")
     return data[:16] + struct.pack("<I", 44 + len(more)) + data[20:32] + more + data[32:]
 

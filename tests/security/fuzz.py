@@ -147,7 +147,7 @@ def main(args: list[str]) -> None:
 
     for module in (
         formats,
-        formats.told,
+        formats.signatures,
         formats.antimatter,
         formats.compressed_ply,
         formats.glb,

@@ -48,7 +48,7 @@ def test_v8_good_and_broken_files_are_dropped(browser: Any, tmp_path: Path) -> N
     formats.write(tmp_path / "a.ply", axes())
     good = {}
     for kind in ("ply", "splat", "spz", "compressed.ply"):
-        formats.write(tmp_path / f"k.{kind}", knot(300), how=formats.Written(spz_version=3))
+        formats.write(tmp_path / f"k.{kind}", knot(300))
         good[kind] = (tmp_path / f"k.{kind}").read_bytes()
     nan = np.float32("nan").tobytes()
     bodies = gzip.decompress(good["spz"])
@@ -62,7 +62,8 @@ def test_v8_good_and_broken_files_are_dropped(browser: Any, tmp_path: Path) -> N
         "nan.splat": nan + good["splat"][4:],
         "cut.spz": good["spz"][:-20],
         "count.spz": gzip.compress(bodies[:8] + b"\xff\xff\xff\xff" + bodies[12:]),
-        "new.spz": formats.encode(knot(3), "spz"),  # version 4, which Spark does not read
+        "new.spz": formats.encode(knot(3), "spz", how=formats.Written(spz_version=4)),  # Spark does not read it
+        "k.sog": formats.encode(knot(3), "sog"),
         "cut.compressed.ply": good["compressed.ply"][:-1],
         "a.obj": b"v 0 0 0",
     }
@@ -73,6 +74,7 @@ def test_v8_good_and_broken_files_are_dropped(browser: Any, tmp_path: Path) -> N
             drop(page, data, name)
             said = page.text_content(".message")
             assert page.is_visible(".message") and name in said and said.count(".") >= 1 and "\n" not in said, name
+            assert (f'"splatdistill view {name}" shows it.' in said) == (name in ("new.spz", "k.sog"))
             assert page.evaluate("window.splatdistill.view.stage.count") == before
         for kind, data in good.items():
             drop(page, data, f"k.{kind}")

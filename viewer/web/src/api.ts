@@ -1,6 +1,7 @@
 // What the server tells, and what an exported page carries instead.
 
-export type Up = "+y" | "-y";
+/** The axis of a file that points up; of -y the front is +z, of -y-z it is -z. */
+export type Up = "+y" | "-y" | "-y-z" | "+z" | "-z";
 export type Kind = "ply" | "splat" | "spz";
 export interface Placement {
   fovy: number; // degrees

@@ -1,6 +1,7 @@
 // Looks at a dropped file before it is drawn: a file of splats of the length that it claims, or one sentence.
 
 import { type Kind, type Up, unzip } from "./api";
+import { quoted } from "./dom";
 
 export interface Checked {
   bytes: Uint8Array;
@@ -9,20 +10,21 @@ export interface Checked {
 }
 
 const MAX_BYTES = 1 << 30;
+const OTHERS = /\.(sog|ksplat|glb)$/; // what the command reads too
 const SIZES: Record<string, number> = { char: 1, uchar: 1, short: 2, ushort: 2, int: 4, uint: 4, float: 4, double: 8 };
 
 export async function check(file: File): Promise<Checked> {
   const name = file.name.toLowerCase();
   const kind = (["ply", "splat", "spz"] as const).find((suffix) => name.endsWith(`.${suffix}`));
-  if (!kind) throw new Error(`${file.name}: only .ply, .splat and .spz can be dropped here; open others with "splatdistill view".`);
+  if (!kind) throw new Error(`${file.name}: only .ply, .splat and .spz can be dropped here${OTHERS.test(name) ? `; ${shownBy(file.name)}` : ""}.`);
   if (file.size === 0) throw new Error(`${file.name} is empty.`);
   if (file.size > MAX_BYTES) throw new Error(`${file.name} is larger than 1 GiB.`);
   const bytes = new Uint8Array(await file.arrayBuffer());
-  const fault = kind === "ply" ? plyFault(bytes) : kind === "splat" ? splatFault(bytes) : await spzFault(bytes);
+  const fault = kind === "ply" ? plyFault(bytes) : kind === "splat" ? splatFault(bytes) : await spzFault(bytes, file.name);
   if (fault) throw new Error(`${file.name} ${fault}`);
   // Of .spz those that we wrote are +y: gzip's mark for the highest effort tells them.
-  const standing = kind === "spz" ? bytes[8] === 2 : kind === "ply" && saysUp(bytes);
-  return { bytes, kind, up: standing ? "+y" : "-y" };
+  const said = kind === "ply" ? saidUp(bytes) : kind === "spz" && bytes[8] === 2 ? "+y" : null;
+  return { bytes, kind, up: said ?? "-y" };
 }
 
 function header(bytes: Uint8Array): string | null {
@@ -31,8 +33,11 @@ function header(bytes: Uint8Array): string | null {
   return text.startsWith("ply\n") && end > 0 ? text.slice(0, end + 11) : null;
 }
 
-function saysUp(bytes: Uint8Array): boolean {
-  return /^comment splatdistill .*\bup=\+y\b/m.test(header(bytes) ?? "");
+/** What our comment says; version 0.1 turned about x and named no front. */
+function saidUp(bytes: Uint8Array): Up | null {
+  const said = /^comment splatdistill .*\bup=([+-][yz])( front=\+z)?/m.exec(header(bytes) ?? "");
+  if (!said) return null;
+  return said[1] === "-y" && !said[2] ? "-y-z" : (said[1] as Up);
 }
 
 function plyFault(bytes: Uint8Array): string | null {
@@ -70,9 +75,13 @@ function splatFault(bytes: Uint8Array): string | null {
   return null;
 }
 
-async function spzFault(bytes: Uint8Array): Promise<string | null> {
+function shownBy(name: string): string {
+  return `"splatdistill view ${quoted(name)}" shows it`;
+}
+
+async function spzFault(bytes: Uint8Array, name: string): Promise<string | null> {
   if (new TextDecoder("latin1").decode(bytes.subarray(0, 4)) === "NGSP")
-    return 'is .spz of version 4; versions 2 and 3 can be dropped here, and "splatdistill view" opens all.';
+    return `is .spz of version 4; versions 2 and 3 can be dropped here, and ${shownBy(name)}.`;
   let body: Uint8Array;
   try {
     body = await unzip(bytes);

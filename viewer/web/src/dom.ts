@@ -26,6 +26,11 @@ export function fill(node: Element, ...children: Child[]): void {
   node.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
 }
 
+/** A file's name as a word of a command line. */
+export function quoted(name: string): string {
+  return /^[\w./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+}
+
 /** A table of names and values. */
 export function facts(rows: [string, unknown][]): HTMLElement {
   return el(

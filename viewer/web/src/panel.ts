@@ -2,7 +2,7 @@
 
 import * as api from "./api";
 import { Chart, short } from "./chart";
-import { button, el, facts, fill } from "./dom";
+import { button, el, facts, fill, quoted } from "./dom";
 import type { Act } from "./keys";
 
 const NAMES = ["Train", "Views", "Compare", "Export", "Info"] as const;
@@ -221,10 +221,6 @@ export function exportTab(root: HTMLElement, id: string | null, name: string, re
     root.append(el("p", {}, "The same on the command line:"), el("pre", { tabindex: 0 }, `splatdistill export ${quoted(name)} --format spz`));
   }
   root.append(el("p", { class: "row" }, button("Save a picture of this view", picture)));
-}
-
-function quoted(name: string): string {
-  return /^[\w./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
 }
 
 /** Settings, versions, keys, and other files. */

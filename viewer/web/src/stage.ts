@@ -7,6 +7,15 @@ import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 import type { Kind, Placement, Up } from "./api";
 
 const TYPES = { ply: SplatFileType.PLY, splat: SplatFileType.SPLAT, spz: SplatFileType.SPZ };
+const HALF = Math.sqrt(0.5);
+const TURNS: Record<Up, [number, number, number, number]> = {
+  "+y": [0, 0, 0, 1],
+  "-y": [0, 0, 1, 0],
+  "-y-z": [1, 0, 0, 0],
+  "+z": [-HALF, 0, 0, HALF],
+  "-z": [HALF, 0, 0, HALF],
+}; // xyzw, from a world with that axis up to ours
+const FLIP = new THREE.Quaternion(0, 0, 1, 0);
 const MAX_RATIO = 2; // device pixels per CSS pixel
 const FILL = 0.87; // of the frame, by the sphere that holds most of a file
 const STEP = (5 * Math.PI) / 180;
@@ -123,8 +132,8 @@ export class Stage {
   }
 
   private stand(mesh: SplatMesh, up: Up): void {
-    if ((up === "-y") !== this.flipped) mesh.quaternion.set(0, 0, 1, 0);
-    else mesh.quaternion.set(0, 0, 0, 1);
+    mesh.quaternion.set(...TURNS[up]);
+    if (this.flipped) mesh.quaternion.premultiply(FLIP);
   }
 
   /** Spark leaves a mesh's material to three.js, which keeps it until told. Now the new one shares its program. */

@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes: the format of its splats, or what else it is, in one sentence.
+"""File signatures: by its first bytes the format of a file of splats, or what else it is, in one sentence.
 
 Without torch, for who only lists files.
 """
