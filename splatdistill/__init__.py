@@ -5,6 +5,6 @@ import sys as _sys
 
 from splatdistill.utils.cpu import limit_spinning as _limit_spinning
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _limit_spinning(_os.environ, loaded="torch" in _sys.modules)
