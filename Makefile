@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist
 
 .PHONY: venv demo test test-simd test-emulated test-floor test-newest nightly nightly-check test-slow test-browser \
 	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 kernels gpu-carry gpu-rehearsal instructions \
-	latent-proof lint lint-style lint-types lint-imports lint-native lint-sizes format bench clean
+	latent-proof lint lint-style lint-types lint-imports lint-native lint-sizes format bench docs figures clean
 
 venv: $(STAMP)
 
@@ -202,10 +202,19 @@ format: venv
 	$(BIN)/ruff format .
 	$(if $(NATIVE),$(BIN)/clang-format -i $(NATIVE))
 
-# Writes benchmarks/results/cpu_*.json, then the plot and the table of the README from them. QUICK=1 only tries them out.
+# Writes benchmarks/results/cpu_*.json, then the plot and the tables of docs/cpu.md from them. QUICK=1 only tries them out.
 bench: venv
 	$(foreach bench,$(BENCHES),$(BIN)/python $(bench) $(if $(QUICK),--quick,--json benchmarks/results/cpu_$(bench:benchmarks/bm_%.py=%).json) &&) true
 	$(if $(QUICK),,$(BIN)/python benchmarks/report.py)
+
+# The documentation as static pages in build/docs: index.html opens from disk, without a network. A warning is an error.
+docs: venv
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
+	@echo "build/docs/index.html"
+
+# The drawings of docs/figures. Its photographs are of trainings: benchmarks/doc_pictures.py makes them.
+figures: venv
+	$(BIN)/python benchmarks/doc_figures.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

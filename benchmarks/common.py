@@ -126,7 +126,7 @@ def machine() -> str:
 
 
 def with_section(text: str, made: str, *, name: str, script: str) -> str:
-    """`text`, such as README.md, with what stands between the two marks of a section replaced."""
+    """`text`, a page of docs, with what stands between the two marks of a section replaced."""
     marks = f"<!-- {name}: written by benchmarks/{script} -->", f"<!-- end of {name} -->"
     before, begin, rest = text.partition(marks[0])
     _, end, after = rest.partition(marks[1])

@@ -1,8 +1,9 @@
 """All methods on the embedded prior at an equal budget of image evaluations, judged by `splatdistill eval`.
 
 `python benchmarks/compare_methods.py` makes every run of the plan below that is not done yet, then judges them and
-writes compare_methods.json, a strip of pictures per method and, once the plan is done, README's tables. It can be
-stopped at any time: what is done stays done, and `--minutes` stops it by itself. `--suite` takes a part of the plan.
+writes compare_methods.json, a strip of pictures per method and, once the plan is done, the tables of
+docs/methods/comparison.md. It can be stopped at any time: what is done stays done, and `--minutes` stops it by itself.
+`--suite` takes a part of the plan.
 
 An image evaluation is one picture through a network forwards. The learning of VSD's and ESD's second score counts one
 more per view. Methods that tell the side in words are not told the camera: that is how a text-to-image model is used.
@@ -43,6 +44,7 @@ from splatdistill.utils.progress import Progress
 BUDGET = 3200  # image evaluations of a run
 LEDGER = "ledger.json"
 OUT = Path("benchmarks/results/compare")
+PAGE = ROOT / "docs" / "methods" / "comparison.md"
 VIEW = 96  # pixels of a picture in a strip
 SCALE = 7.5  # where all have the same guidance
 GUIDED = ("guidance_scale", "guidance_scale_final")
@@ -202,8 +204,7 @@ def record(rows: Sequence[Row], *, judge: EmbeddedJudge, runs: Path, out: Path) 
     path.write_text(json.dumps({**about, "rows": list(lines.values())}, indent=1) + "\n")
     whole = len(lines) == len(everything) and all(len(line["objects"]) == line["planned"] for line in lines.values())
     if whole and out == OUT:
-        readme = ROOT / "README.md"
-        readme.write_text(with_section(readme.read_text(), tables(lines, real=judge.reference.real), **SECTION))
+        PAGE.write_text(with_section(PAGE.read_text(), tables(lines, real=judge.reference.real), **SECTION))
 
 
 def subject(folder: Path, config: TrainConfig) -> EvalObject:

@@ -1,4 +1,4 @@
-"""README's tables of the comparison, from the rows that compare_methods.py has judged."""
+"""The tables of docs/methods/comparison.md, from the rows that compare_methods.py has judged."""
 
 from __future__ import annotations
 

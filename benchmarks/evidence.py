@@ -25,7 +25,7 @@ NOT_SOURCES = ("results", "__pycache__")
 
 
 def commit() -> str:
-    """The commit of this working tree, with -dirty when more than results and README differ from it."""
+    """The commit of this working tree, with -dirty when more than results and prose differ from it."""
     if known := os.environ.get("COMMIT"):
         return known
     if shutil.which("git") is None or not (ROOT / ".git").exists():  # a folder above may be another repository
@@ -38,7 +38,7 @@ def commit() -> str:
     described = git("describe", "--always")
     if not described:
         return "unknown"
-    changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!README.md")
+    changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!README.md", ":!docs")
     return described + ("-dirty" if changed else "")
 
 

@@ -1,4 +1,4 @@
-"""The pictures of the README: six prompts with the default SDS run, each sheet beside its nearest training render.
+"""The pictures of docs/prior.md: six prompts with the default SDS run, each sheet beside its nearest training render.
 
 `python benchmarks/gallery.py --corpus DIR` (a corpus of `python -m splatdistill.embedded.corpus build`) trains the
 prompts one after another and writes NAME.jpg and gallery.json. Nearest: the smallest squared distance between one

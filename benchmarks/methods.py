@@ -1,7 +1,8 @@
 """Every guidance method with its default settings on the embedded prior: do they finish, how fast, what do they make?
 
 `python benchmarks/methods.py` trains each prompt with each method, one after another, and writes PROMPT.jpg (a row of
-eight views for each method), methods.json and README's table. `--methods` redoes some of them and keeps the other rows.
+eight views for each method), methods.json and the table of docs/methods/index.md. `--methods` redoes some of them and
+keeps the other rows.
 Fields of a row beside those of summary.json, from the run's log:
   lora_over_frozen  loss of the variational score on fresh renders over that of the network without it, mean of the
                     logged steps in the middle third of the run
@@ -30,6 +31,7 @@ SECTION = {"name": "methods", "script": "methods.py"}
 PROMPTS = ["a red armchair", "a teddy bear"]
 VIEW, LABEL = 112, 96  # pixels
 OUT = Path("benchmarks/results/methods")
+PAGE = ROOT / "docs" / "methods" / "index.md"
 KEPT = ("prompt", "method", "seed", "steps", "num_splats", "image_evaluations", "seconds_total", "network_share",
         "dtype", "threads", "commit")  # fmt: skip
 
@@ -57,12 +59,11 @@ def main() -> None:
 
 
 def write(rows: Iterable[dict[str, Any]], record: Path) -> None:
-    """The rows into `record`, and into README.md where it is the repository's own."""
+    """The rows into `record`, and into PAGE where it is the repository's own."""
     result = {"command": "python benchmarks/methods.py", "machine": machine(), "runs": list(rows)}
     record.write_text(json.dumps(result, indent=1) + "\n")
     if record.parent == OUT and {row["method"] for row in result["runs"]} == set(METHODS):
-        readme = ROOT / "README.md"
-        readme.write_text(with_section(readme.read_text(), table(result["runs"]), **SECTION))
+        PAGE.write_text(with_section(PAGE.read_text(), table(result["runs"]), **SECTION))
 
 
 def run(method: str, prompt: str, seed: int, folder: Path) -> None:
@@ -91,9 +92,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for method, kind in GUIDANCE.items():
         mine = [row for row in rows if row["method"] == method]
-        pictures = mean(row["image_evaluations"] / (row["steps"] * load(method)[0].num_views) for row in mine)
         seconds = mean(row["seconds_total"] for row in mine)
-        lines.append(f"| `{method}` | {kind.paper} | {pictures:.0f} | {seconds:.0f} |")
+        lines.append(f"| `{method}` | {kind.paper} | {kind.evaluations} | {seconds:.0f} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The plot and README's table of the CPU kernels, from benchmarks/results/cpu_*.json: no figure is typed by hand.
+"""The plot and the tables of docs/cpu.md, from benchmarks/results/cpu_*.json: no figure is typed by hand.
 
 `make bench` runs it last; `python benchmarks/report.py` alone draws again what was measured before.
 """
@@ -14,6 +14,7 @@ from common import ROOT, with_section
 
 RESULTS = ROOT / "benchmarks" / "results"
 PLOT = RESULTS / "cpu_rasterize.png"
+PAGE = ROOT / "docs" / "cpu.md"
 SECTION = {"name": "cpu kernels", "script": "report.py"}
 LEVELS = {"x86_64_v4": "AVX-512", "x86_64_v3": "AVX2", "neon": "NEON", "generic": "generic"}
 PROBE = (10000, 256)  # splats and size where arithmetic dominates
@@ -24,8 +25,7 @@ def main() -> None:
     records = {name: json.loads((RESULTS / f"cpu_{name}.json").read_text()) for name in
                ("rasterize", "residual", "densify", "step")}  # fmt: skip
     draw(records["rasterize"]["cells"], PLOT)
-    readme = ROOT / "README.md"
-    readme.write_text(with_section(readme.read_text(), section(records), **SECTION))
+    PAGE.write_text(with_section(PAGE.read_text(), section(records), **SECTION))
 
 
 def section(records: Mapping[str, Mapping[str, Any]]) -> str:
@@ -36,14 +36,11 @@ def section(records: Mapping[str, Mapping[str, Any]]) -> str:
     parts = [
         f"Measured on {raster['machine'].rpartition(', ')[0]}, one thread, commit {raster['commit']}.",
         raster_table(shapes, levels),
-        f"![Time against the number of splats and the size of the picture]({PLOT.relative_to(ROOT)})",
+        f"![Time against the number of splats and the size of the picture](../{PLOT.relative_to(ROOT)})",
         operator_table([*records["residual"]["cells"], *records["densify"]["cells"]]),
-        " ".join([
-            *(thread_sentence(c) for c in threads),
-            *(pair_sentence(c) for c in shapes if (c["num_splats"], c["size"]) == PROBE and c["fma_peak_flops"]),
-            step_sentence(records["step"]),
-        ]),
-    ]  # fmt: skip
+        rate_table([*threads, *shapes]),
+        step_sentence(records["step"]),
+    ]
     return "\n\n".join(["", *parts, ""])
 
 
@@ -74,23 +71,23 @@ def operator_table(cells: Iterable[Cell]) -> str:
     return "\n".join(lines)
 
 
-def thread_sentence(c: Cell) -> str:
-    scene, _, _ = readable(c["name"]).partition(" x86")
-    return f"Two threads draw {scene} {c['ratio']:.2f} times as fast as one ({LEVELS[c['level']]})."
-
-
-def pair_sentence(c: Cell) -> str:
-    rate, peak = c["pairs_per_s"] / 1e6, c["fma_peak_flops"] / 1e9
-    return (
-        f"{c['num_splats'] // 1000}k splats at {c['size']}²: {rate:.0f} million pairs of pixel and splat blended a "
-        f"second with {LEVELS[c['level']]}, where one core does {peak:.0f} GFLOP/s at best."
-    )
+def rate_table(cells: Iterable[Cell]) -> str:
+    """What a second thread gains, and what one core blends where arithmetic dominates."""
+    lines = table_head(["one figure", "instruction set", "value"])
+    for c in cells:
+        scene, level = readable(c["name"]).partition(" x86")[0], LEVELS[c["level"]]
+        if "threads" in c:
+            lines.append(row([f"{scene}: two threads against one", level, f"{c['ratio']:.2f}x"]))
+        elif (c["num_splats"], c["size"]) == PROBE and c["fma_peak_flops"]:
+            lines.append(row([f"{scene}: pairs of pixel and splat a second", level, f"{c['pairs_per_s'] / 1e6:.0f} M"]))
+            lines.append(row(["peak of one core", level, f"{c['fma_peak_flops'] / 1e9:.0f} GFLOP/s"]))
+    return "\n".join(lines)
 
 
 def step_sentence(record: Mapping[str, Any]) -> str:
     return (
         f"In a default SDS step the network takes {record['network_share']:.0%} of the time, with {record['threads']} "
-        "threads. Drawing 10k splats in four 64² pictures, backward included, takes as long as "
+        "threads. Rendering 10k splats in four 64² images, with backward, takes "
         f"{record['raster_share']:.1%} of a step."
     )
 

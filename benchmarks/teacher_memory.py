@@ -122,22 +122,22 @@ def network_values(shapes: dict[str, Any]) -> float:
 HEAD = """# Teachers
 
 The models that `--prior` has names for, written by `benchmarks/teacher_memory.py --write`. GB: memory for SDS with four
-views in bf16, **estimated and not measured**. It is the weights of the network and the VAE, what autograd keeps of the
-encoder for each view, and what the network holds for two rows a view. Both were counted on the published shapes. Text
-encoders are not in it: they are loaded for the prompts of a run, and dropped before its first step. With less memory,
-views and blocks are done one by one.
+views in bf16, **estimated and not measured**. It counts the weights of network and VAE, and activations. Those are
+what autograd keeps of the encoder per view, and what the network holds for two rows per view, on the published shapes.
+Text encoders are not in it: they are loaded for the prompts of a run, and dropped before its first step. With less
+memory, views and blocks are evaluated one by one.
 
-Any folder or id of one of these classes is read, whatever it is called. SANA is read and has no name here: the card
-of its weights gives two licences, NVIDIA's Open Model License in its metadata and "NSCL v2-custom" in its text. Models
-with guidance or steps distilled are refused.
+Any folder or id of one of these classes is read, under any name. SANA is read and has no name here. The card of its
+weights gives two licences: NVIDIA's Open Model License in its metadata, and "NSCL v2-custom" in its text. Models with
+guidance or steps distilled are refused.
 
-MV-Adapter, six views by Stable Diffusion XL, is not read. diffusers has its condition encoder (a `T2IAdapter`), but not
-the attention along rows that joins its views, in a branch of its own beside each self-attention. Its rays are of
-orthographic cameras, where ours have a perspective, and a class of its own shifts its schedule to more noise.
+MV-Adapter, six views by Stable Diffusion XL, is not read. diffusers has its condition encoder, a `T2IAdapter`. It lacks
+the attention along rows that joins the views, in a branch of its own beside each self-attention. MV-Adapter's rays are
+of orthographic cameras, where ours have a perspective. A class of its own shifts its schedule to more noise.
 """
 TABLES = (
     ("name", "M parameters", "GB at its own size", "GB at 512", "GB at 256", "licence"),
-    ("class", "is told of the noise", "answers", "latents are", "its pipeline's scale w is our"),
+    ("class", "noise level is given as", "prediction", "latents are", "its pipeline's scale w is our s ="),
 )
 TOLD = {"_share": "s", "_share_of_picture": "1 - s", "_one_less": "1 - s", "<lambda>": "1000 s"}
 

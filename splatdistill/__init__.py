@@ -14,7 +14,7 @@ from typing import Any as _Any
 
 from splatdistill.utils.cpu import limit_spinning as _limit_spinning
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]  the stub has them
     "Cameras", "Config", "Result", "Splats", "Step", "Trainer", "__version__", "configure",  # pyright: ignore
     "distill", "judge", "list_methods", "list_priors", "load_prior", "orbit",  # pyright: ignore

@@ -1,11 +1,12 @@
-"""README's table and the plot come from the records."""
+"""The tables of the pages and the plot come from the records."""
 
 from __future__ import annotations
 
+import compare_methods
 import methods
 import pytest
 import report
-from common import ROOT, with_section
+from common import with_section
 
 
 def raster_cell(n, views, size, level, ours):
@@ -36,8 +37,8 @@ def test_the_section_holds_every_figure():
     assert "Processor, 2 cores, torch 2," in made and "commit abc" in made
     assert "| 2k 4x64² | 1.0 ms | 1.0 ms | 100 ms | n/a | 100x | 100x |" in made
     assert "| residual 4x3x64² | 0.05 ms | 0.20 ms | 4.0x |" in made
-    assert "Two threads draw 10k 256² 1.50 times as fast as one (AVX-512)." in made
-    assert "200 million pairs" in made and "100 GFLOP/s" in made
+    assert "| 10k 256²: two threads against one | AVX-512 | 1.50x |" in made.replace(", 2 threads", "")
+    assert "| AVX-512 | 200 M |" in made and "| AVX-512 | 100 GFLOP/s |" in made
     assert "90%" in made and "5.1%" in made
 
 
@@ -50,11 +51,11 @@ def test_only_what_stands_between_the_markers_changes():
         with_section("no markers", "new", name="x", script="y.py")
 
 
-@pytest.mark.parametrize("section", [report.SECTION, methods.SECTION])
-def test_the_readme_has_the_markers(section):
-    text = (ROOT / "README.md").read_text()
-    assert "new" in with_section(text, "new", **section)
-    assert text.count(f"<!-- end of {section['name']} -->") == 1
+@pytest.mark.parametrize("script", [report, methods, compare_methods], ids=lambda script: script.__name__)
+def test_each_page_has_the_markers_of_its_script(script):
+    text = script.PAGE.read_text()
+    assert "new" in with_section(text, "new", **script.SECTION)
+    assert text.count(f"<!-- end of {script.SECTION['name']} -->") == 1
 
 
 def test_the_plot_is_drawn(tmp_path):

@@ -79,8 +79,8 @@ What `export --for spark` and `--for playcanvas` write stands upright there, in 
 keep to 0.001 of a unit and colours to 1/255. What went through them has lost our word about the axis that is up. It is
 then taken for -y, and stands upright but where it was a `.spz` of ours: for that `--up +y` is needed.
 
-The glTF validator of Khronos finds no error in our `.glb` but attribute names of `KHR_gaussian_splatting`, which it
-does not know, and none in a mesh.
+The glTF validator of Khronos finds one kind of error in our `.glb`: attribute names of `KHR_gaussian_splatting`, which
+it does not know. It finds none in a mesh.
 
 A mesh of `export --format mesh` is closed, of 20,000 triangles at most, and matt. In three.js it has the colours of the
 splats in white ambient light of irradiance pi, to 12 of 255 in the mean. Under a lamp and under a sky it is what a

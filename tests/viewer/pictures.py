@@ -1,6 +1,6 @@
 """Pictures of the page: every tab, the gallery, the dark theme and a small screen.
 
-python -m tests.viewer.pictures RUNS OUT [INDEX] takes them of a folder of runs, for the README.
+python -m tests.viewer.pictures RUNS OUT [INDEX] takes them of a folder of runs, for docs/viewer.md.
 """
 
 from __future__ import annotations

@@ -1,0 +1,109 @@
+"""The photographs of docs/figures: runs of `splatdistill train` with default settings and seed 0.
+
+`python benchmarks/doc_pictures.py` trains what is not in --runs yet, one run after another, and writes turntables.webp
+(six prompts with the default method), METHOD.webp (eight views of "a red armchair" by each) and pictures.json, which
+holds the command, commit, steps and seconds of every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+from common import ROOT, machine
+from evidence import write_json
+from PIL import Image
+
+from splatdistill.config.schema import METHODS, TrainConfig
+
+FOLDER = ROOT / "docs" / "figures"
+PROMPTS = ("a red armchair", "a motorcycle", "a dog", "a grand piano", "a green car with yellow wheels", "a snowman")
+COLUMNS, TILE, MS = 3, 240, 70  # of the turntables; milliseconds of a frame
+STRIP = 128  # pixels of a view of METHOD.webp
+KEPT = (
+    "prompt",
+    "method",
+    "seed",
+    "steps",
+    "num_splats",
+    "image_evaluations",
+    "seconds_total",
+    "dtype",
+    "threads",
+    "commit",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "docs", help="where the run folders are or go")
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    args = parser.parse_args()
+    default = TrainConfig().method
+    turning = [run(args.runs, prompt=prompt, method=default) for prompt in PROMPTS]
+    by_method = {method: run(args.runs, prompt=PROMPTS[0], method=method) for method in METHODS}
+    write_turntables(args.out / "turntables.webp", turning)
+    for method, folder in by_method.items():
+        write_strip(args.out / f"{method}.webp", folder)
+    rows = [facts(folder) for folder in dict.fromkeys([*turning, *by_method.values()])]
+    write_json(
+        {"command": "python benchmarks/doc_pictures.py", "machine": machine(), "runs": rows}, args.out / "pictures.json"
+    )
+
+
+def run(runs: Path, *, prompt: str, method: str) -> Path:
+    """The folder of a finished run, which is made where there is none."""
+    folder = runs / f"{method}-{prompt.replace(' ', '-')}"
+    if not (folder / "turntable.mp4").exists():
+        words = [sys.executable, "-m", "splatdistill", "train", *arguments(prompt, method)]
+        subprocess.run([*words, "--out", str(runs), "--name", folder.name], check=True)  # noqa: S603
+    return folder
+
+
+def arguments(prompt: str, method: str) -> list[str]:
+    return ["--method", method, "--prompt", prompt]
+
+
+def write_turntables(path: Path, folders: list[Path]) -> None:
+    """One looping picture: every object turns once in its tile."""
+    turns = [iio.imread(folder / "turntable.mp4") for folder in folders]
+    frames: list[Image.Image] = []
+    for together in zip(*turns, strict=True):
+        tiles = [
+            Image.fromarray(np.asarray(frame)).resize((TILE, TILE), Image.Resampling.LANCZOS) for frame in together
+        ]
+        sheet = Image.new("RGB", (COLUMNS * TILE, -(-len(tiles) // COLUMNS) * TILE), "white")
+        for i, tile in enumerate(tiles):
+            sheet.paste(tile, (i % COLUMNS * TILE, i // COLUMNS * TILE))
+        frames.append(sheet)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=MS, loop=0, quality=76, method=6)
+
+
+def write_strip(path: Path, folder: Path) -> None:
+    """The eight views of a contact sheet in one row."""
+    sheet = Image.open(folder / "contact.png").convert("RGB")
+    side = sheet.width // 4
+    strip = Image.new("RGB", (8 * STRIP, STRIP), "white")
+    for i in range(8):
+        x, y = i % 4 * side, i // 4 * side
+        view = sheet.crop((x, y, x + side, y + side)).resize((STRIP, STRIP), Image.Resampling.LANCZOS)
+        strip.paste(view, (i * STRIP, 0))
+    strip.save(path, quality=82, method=6)
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What the summary of a run says, with the command that makes it again."""
+    summary = json.loads((folder / "summary.json").read_text())
+    words = ["splatdistill", "train", *arguments(summary["prompt"], summary["method"])]
+    return {"command": shlex.join(words), **{key: summary[key] for key in KEPT}}
+
+
+if __name__ == "__main__":
+    main()
