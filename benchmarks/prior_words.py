@@ -26,6 +26,7 @@ from splatdistill.embedded.corpus.captions import dominant_colour
 from splatdistill.priors.gbuffer import ALPHA, PAINTS
 from splatdistill.priors.known import Candidates, KnownPrior
 from splatdistill.priors.vocabulary import Advice
+from splatdistill.priors.zbuffer import draw
 from splatdistill.scene.cameras import turntable
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
@@ -69,7 +70,7 @@ def measure(prior: KnownPrior, config: TrainConfig) -> tuple[dict[str, Any], Ten
     assert candidates is not None
     place = nearest(prior, candidates, rgb, cameras)
     number = candidates.numbers[place]
-    seen = prior.instances.model.picture(prior.instances.planes([number])[0], cameras, size=64)
+    seen = draw(prior.instances.mesh(number), cameras, size=64)
     wanted = prior.colours_of(config.prompt, number)
     parts = {}
     for slot, colour in enumerate(wanted):
