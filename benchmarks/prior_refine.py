@@ -1,4 +1,4 @@
-"""Whether the denoiser gains from the known volumes: squared error of x0 on views that neither the fit nor the
+"""Whether the denoiser gains from the known meshes: squared error of x0 on views that neither the fit nor the
 training saw, with and without the network, at the exact posterior and at blends of candidates.
 
 `python benchmarks/prior_refine.py --corpus DIR --instances DIR --features DIR --run DIR --json FILE`

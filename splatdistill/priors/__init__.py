@@ -117,10 +117,10 @@ def _load_own(
     name: str, source: ModelSource, *, engine: str, device: torch.device, dtype: str, **settings: Any
 ) -> Prior:
     """A prior of the kind that we train."""
-    from splatdistill.priors.vocabulary import VOLUMES
+    from splatdistill.priors.vocabulary import MODELS
 
     _refuse_diffusion_settings(name, **settings)
-    if (source.path / VOLUMES).is_file():
+    if (source.path / MODELS).is_file():
         from splatdistill.priors.known import KnownPrior
 
         return KnownPrior.load(source.path, device=str(device), dtype=dtype, engine=engine, origin=source.origin)

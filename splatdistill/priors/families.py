@@ -11,7 +11,7 @@ from typing import Any
 from splatdistill.config import presets, settings, yaml_reader
 from splatdistill.config.schema import TrainConfig
 from splatdistill.priors.resolve import model_families, peek, read_small
-from splatdistill.priors.vocabulary import META_FILE, VOLUMES
+from splatdistill.priors.vocabulary import META_FILE, MODELS
 
 LARGEST_512 = 64  # side of the latents of a model of 512 pixels
 
@@ -102,7 +102,7 @@ def _of_path(path: Path) -> str:
     if path.is_file():
         return "mvdream"
     if (path / META_FILE).is_file():
-        return "embedded" if (path / VOLUMES).is_file() else "pretrained"
+        return "embedded" if (path / MODELS).is_file() else "pretrained"
     index = read_small(path / "model_index.json")
     network = read_small(path / ("transformer" if "transformer" in index else "unet") / "config.json")
     if not (index and network):

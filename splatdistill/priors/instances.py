@@ -1,4 +1,4 @@
-"""The objects that a prior knows by heart: a decoder, and a small file with the planes of each of them."""
+"""The objects that a prior knows by heart: a small file with all their meshes, and a table of what they are."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from numpy.typing import NDArray
 
-from splatdistill.priors.triplane import TriPlanes
+from splatdistill.priors.gbuffer import ALBEDO, ALPHA, CHANNELS, PAINTS, SHADING
+from splatdistill.priors.zbuffer import FlatMesh
 
-INDEX, PLANES, DECODER = "instances.json", "planes.xz", "decoder.safetensors"
+INDEX, MESHES = "instances.json", "meshes.xz"
+GRID, COLOURS, SHADES = 512, 32, 32
+"""Values that a coordinate, a colour's channel and a shade can have."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,43 @@ class Instance:
     bare: bool = False
 
 
-class Instances:
-    """codes: [N,3,C,S,S] int8, planes divided by `step` and rounded, in the order of `known`."""
+@dataclass(frozen=True)
+class MeshCode:
+    """A mesh in few bits. vertices: [N,3] int16 in 0..GRID-1, over -1..1; faces: [F,3] int32, a new vertex always the
+    next one; values: [F,5] uint8: red, green, blue, shade, and the paint that covers it, 0 for none.
+    """
 
-    def __init__(self, model: TriPlanes, codes: Tensor, *, step: float, known: Sequence[Instance]) -> None:
+    vertices: NDArray[np.int16]
+    faces: NDArray[np.int32]
+    values: NDArray[np.uint8]
+
+    @classmethod
+    def ordered(cls, vertices: NDArray[np.int16], faces: NDArray[np.int64], values: NDArray[np.uint8]) -> MeshCode:
+        """Of any mesh, in an order that makes it small in a file: by paint and colour, along neighbours."""
+        faces, values = (x[_along(faces, values)] for x in (faces, values))
+        used, first = np.unique(faces, return_index=True)
+        used = used[np.argsort(first)]
+        number = np.zeros(len(vertices), np.int32)
+        number[used] = np.arange(len(used))
+        return cls(vertices[used], number[faces], values)
+
+    def decode(self) -> FlatMesh:
+        values = torch.zeros(len(self.faces), CHANNELS)
+        code = torch.from_numpy(self.values.astype(np.float32))
+        values[:, ALBEDO] = code[:, :3] / (COLOURS - 1)
+        values[:, SHADING], values[:, ALPHA] = code[:, 3] / (SHADES - 1), 1
+        for slot, channel in enumerate(PAINTS):
+            values[:, channel] = (code[:, 4] == slot + 1).float()
+        vertices = torch.from_numpy(self.vertices.astype(np.float32)) * (2 / (GRID - 1)) - 1
+        return FlatMesh(vertices, torch.from_numpy(self.faces.astype(np.int64)), values)
+
+
+class Instances:
+    """codes: of the models in `known`, in its order."""
+
+    def __init__(self, codes: Sequence[MeshCode], known: Sequence[Instance]) -> None:
         assert len(codes) == len(known)
-        self.model, self.codes, self.step, self.known = model.requires_grad_(False), codes, step, list(known)
+        self.codes, self.known = list(codes), list(known)
         self.of_noun: dict[str, list[int]] = {}
         for number, instance in enumerate(self.known):
             self.of_noun.setdefault(instance.noun, []).append(number)
@@ -47,34 +80,111 @@ class Instances:
     def load(cls, folder: Path) -> Instances:
         """ValueError, one sentence, for a folder that holds none or is damaged."""
         if not (folder / INDEX).exists():
-            raise ValueError(f"No volumes in {folder}: it has no {INDEX}.")
-        index = json.loads((folder / INDEX).read_text())
-        model = TriPlanes(**index["shape"])
+            raise ValueError(f"No meshes in {folder}: it has no {INDEX}.")
         try:
-            model.load_state_dict(load_file(folder / DECODER))
-            flat = np.frombuffer(lzma.decompress((folder / PLANES).read_bytes()), dtype=np.int8)
-            # Bytes of one cell of all objects lie together in the file, where they are most alike.
-            codes = torch.from_numpy(flat.reshape(-1, len(index["known"])).T.copy()).view(-1, *model.shape)
-        except (lzma.LZMAError, EOFError, ValueError, RuntimeError, OSError) as error:
-            raise ValueError(f"The volumes in {folder} are damaged: copy the folder again.") from error
-        return cls(model, codes, step=index["step"], known=[Instance(**known) for known in index["known"]])
+            index = json.loads((folder / INDEX).read_text())
+            known = [Instance(**one) for one in index["known"]]
+            vertices, faces = index["vertices"], index["faces"]
+            file = lzma.LZMADecompressor()  # no more is unpacked than the index says
+            whole = file.decompress((folder / MESHES).read_bytes(), _length(vertices, faces) + 1)
+            if not file.eof:
+                raise ValueError("The file ends early, or holds more than its index says.")
+            return cls(_unpack(whole, vertices, faces), known)
+        except (lzma.LZMAError, ValueError, KeyError, TypeError, OSError) as error:
+            raise ValueError(f"The meshes in {folder} are damaged: copy the folder again.") from error
 
     def save(self, folder: Path) -> None:
-        """Writes the folder: index, decoder, planes."""
+        """Writes the folder: index and meshes."""
         folder.mkdir(parents=True, exist_ok=True)
-        _, channels, side, _ = self.model.shape
-        shape = {"channels": channels, "side": side, "hidden": self.model.decoder[0].out_features}
-        index = {"shape": shape, "step": self.step, "known": [asdict(known) for known in self.known]}
-        (folder / INDEX).write_text(json.dumps(index, indent=0) + "\n")
-        save_file({k: v.contiguous() for k, v in self.model.state_dict().items()}, folder / DECODER)
-        flat = self.codes.flatten(1).T.contiguous().numpy().tobytes()
-        (folder / PLANES).write_bytes(lzma.compress(flat, preset=9 | lzma.PRESET_EXTREME))
+        index = {
+            "known": [asdict(known) for known in self.known],
+            "vertices": [len(code.vertices) for code in self.codes],
+            "faces": [len(code.faces) for code in self.codes],
+        }
+        (folder / INDEX).write_text(json.dumps(index, separators=(",", ":")) + "\n")
+        (folder / MESHES).write_bytes(lzma.compress(_pack(self.codes), preset=9 | lzma.PRESET_EXTREME))
 
-    def planes(self, numbers: Sequence[int]) -> Tensor:
-        """[B,3,C,S,S] in fp32 of some objects."""
-        return self.codes[list(numbers)].float() * self.step
+    def mesh(self, number: int) -> FlatMesh:
+        return self.codes[number].decode()
 
 
-def quantise(planes: Tensor, step: float) -> Tensor:
-    """Planes of any shape as whole multiples of `step`, int8 and like them."""
-    return (planes / step).round().clamp(-127, 127).to(torch.int8)
+def _pack(codes: Sequence[MeshCode]) -> bytes:
+    """Columns of all models, each number as its difference from what is likely: a vertex from the one before, a corner
+    from the next new vertex, a value from that of the triangle before.
+    """
+    steps = np.concatenate([np.diff(c.vertices, axis=0, prepend=np.int16(0)) for c in codes]).astype(np.int16)
+    corners = np.concatenate([_next_new(c.faces) - c.faces.ravel() for c in codes]).astype(np.uint16)
+    values = np.concatenate([np.diff(c.values, axis=0, prepend=np.uint8(0)) for c in codes])
+    columns = [*steps.T, *corners.reshape(-1, 3).T, *values.T]
+    return b"".join(_bytes(column) for column in columns)
+
+
+def _bytes(column: NDArray[np.generic]) -> bytes:
+    """Low bytes first, then high ones, which are nearly all alike."""
+    wide = np.ascontiguousarray(column).view(np.uint8).reshape(len(column), -1)
+    return wide.T.tobytes()
+
+
+def _next_new(faces: NDArray[np.int32]) -> NDArray[np.int64]:
+    """[3 F] how many vertices were met before each corner."""
+    flat = faces.ravel()
+    seen = np.maximum.accumulate(flat)
+    return np.concatenate([[0], seen[:-1] + 1])
+
+
+def _length(vertices: Sequence[int], faces: Sequence[int]) -> int:
+    return 6 * sum(vertices) + 11 * sum(faces)
+
+
+def _unpack(data: bytes, vertices: Sequence[int], faces: Sequence[int]) -> list[MeshCode]:
+    """ValueError where the data has another length than the counts say, or names a vertex that is not there."""
+    many, triangles = sum(vertices), sum(faces)
+    raw = np.frombuffer(data, np.uint8)
+    if min(*vertices, *faces, 1) < 1 or len(raw) != _length(vertices, faces):
+        raise ValueError("The meshes have another length than their index says.")
+    words, rest = raw[: 6 * many].reshape(3, 2, many), raw[6 * many :]
+    steps = (words[:, 0] | words[:, 1].astype(np.uint16) << 8).view(np.int16).T
+    words = rest[: 6 * triangles].reshape(3, 2, triangles)
+    corners = (words[:, 0] | words[:, 1].astype(np.uint16) << 8).T.astype(np.int32)
+    values = rest[6 * triangles :].reshape(5, triangles).T
+    codes, v, f = [], 0, 0
+    for some, few in zip(vertices, faces, strict=True):
+        back = corners[f : f + few].ravel()
+        # A corner that is 0 back is a new vertex, so the next new one is how many of them came before.
+        number = np.cumsum(back == 0) - (back == 0) - back
+        if number.min() < 0 or number.max() >= some:
+            raise ValueError("The meshes name a vertex that is not there.")
+        codes.append(
+            MeshCode(
+                np.cumsum(steps[v : v + some], axis=0, dtype=np.int16), number.reshape(-1, 3).astype(np.int32),
+                np.cumsum(values[f : f + few], axis=0, dtype=np.uint8),
+            )
+        )  # fmt: skip
+        v, f = v + some, f + few
+    return codes
+
+
+def _along(faces: NDArray[np.int64], values: NDArray[np.uint8]) -> list[int]:
+    """An order of the triangles: those of one colour together, each next to one before it where there is one."""
+    alike: dict[bytes, list[int]] = {}
+    for number, row in enumerate(values[:, [4, 0, 1, 2]]):
+        alike.setdefault(row.tobytes(), []).append(number)
+    around: dict[tuple[int, int], list[int]] = {}
+    edges = [[tuple(sorted((int(a), int(b)))) for a, b in ((f[0], f[1]), (f[1], f[2]), (f[2], f[0]))] for f in faces]
+    for number, three in enumerate(edges):
+        for edge in three:
+            around.setdefault(edge, []).append(number)  # type: ignore[arg-type]
+    order: list[int] = []
+    done = np.zeros(len(faces), bool)
+    for _, group in sorted(alike.items()):
+        mine = set(group)
+        for first in group:
+            waiting = [first]
+            while waiting:
+                number = waiting.pop()
+                if done[number]:
+                    continue
+                done[number] = True
+                order.append(number)
+                waiting += [n for edge in edges[number] for n in around[edge] if not done[n] and n in mine]  # type: ignore[index]
+    return order

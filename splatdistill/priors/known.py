@@ -1,4 +1,4 @@
-"""The prior that knows models as volumes: words choose and paint them, and a network refines what they show."""
+"""The prior that knows models as meshes: words choose and paint them, and a network refines what they show."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from splatdistill.priors.oracles import ParticleScore
 from splatdistill.priors.paints import GUESSED, Painted, able, assign
 from splatdistill.priors.refine import COARSE, Accuracy, Posterior, Refiner, combine, linear_answer
 from splatdistill.priors.schedule import Schedule, alpha_sigma
-from splatdistill.priors.vocabulary import META_FILE, VOLUMES, Advice, Vocabulary
+from splatdistill.priors.vocabulary import META_FILE, MODELS, Advice, Vocabulary
+from splatdistill.priors.zbuffer import FlatMesh, draw
 from splatdistill.scene.cameras import camera_token
 from splatdistill.scene.types import Cameras
 from splatdistill.utils.device import send
@@ -55,7 +56,7 @@ class KnownCondition(Condition):
 
 
 class KnownPrior:
-    """The `Prior` protocol on a folder of volumes and a refiner. Pictures are RGBA on white.
+    """The `Prior` protocol on a folder of meshes and a refiner. Pictures are RGBA on white.
 
     temperature: of the posterior over the models, for `num_views` views together; scale: of the seed's logits.
     """
@@ -86,6 +87,7 @@ class KnownPrior:
         self.vocabulary = Vocabulary.from_meta(meta, models=[model.noun for model in instances.known])
         self.choice = Choice()
         self._candidates: dict[str, Candidates | None] = {}
+        self._meshes: dict[int, FlatMesh] = {}
 
     @classmethod
     def load(
@@ -97,7 +99,7 @@ class KnownPrior:
         engine: str = "torch",
         origin: str | None = None,
     ) -> KnownPrior:
-        """Reads a local folder of safetensors and volumes. engine: auto, torch or onnx, as in `engine.pick`.
+        """Reads a local folder of safetensors and meshes. engine: auto, torch or onnx, as in `engine.pick`.
 
         ValueError, one sentence, where the folder is not whole or the engine is not there.
         """
@@ -106,7 +108,7 @@ class KnownPrior:
         dtype = pick_dtype(dtype, device=device)
         try:
             unet: Any = parts.load_unet(folder)
-            schedule, instances = parts.load_schedule(folder), Instances.load((folder / VOLUMES).parent)
+            schedule, instances = parts.load_schedule(folder), Instances.load((folder / MODELS).parent)
             tokens, anything = load_file(folder / TOKENS)["tokens"], load_file(folder / ANYTHING)
         except (ValueError, OSError, KeyError) as error:
             raise ValueError(f"The prior in {folder} is not whole: {str(error).rstrip('.')}.") from error
@@ -116,7 +118,6 @@ class KnownPrior:
         refiner = Refiner(unet, tokens=tokens.float(), patch=meta["patch"], num_views=meta["num_views"])
         if (folder / FINE).exists():
             refiner.add_fine().load_state_dict({name: x.float() for name, x in load_file(folder / FINE).items()})
-        instances.model.to(device)
         refiner.to(device).eval().requires_grad_(False)
         for size in (meta["image_size"], 2 * meta["image_size"]) if refiner.fine else (meta["image_size"],):
             with refiner.layers_for(size):
@@ -146,7 +147,7 @@ class KnownPrior:
         count = len(self.instances.of_noun.get(noun or "", ()))
         if not 0 <= choice.instance <= count:
             raise ValueError(f"prior_instance: this prior knows {count} of '{noun}'; it is {choice.instance}.")
-        self.choice, self._candidates = choice, {}
+        self.choice, self._candidates, self._meshes = choice, {}, {}
 
     def encode(self, rgb: Tensor) -> Tensor:
         """In twice the side of `image_size` where the renders have as much and the prior sees as much."""
@@ -275,10 +276,9 @@ class KnownPrior:
     def pictures(self, candidates: Candidates, place: int, cameras: Cameras, *, size: int) -> Tensor:
         """[V,4,size,size] of one of the candidates, in its paint."""
         number, views = candidates.numbers[place], len(cameras)
-        planes = self.instances.planes([number])[0].to(self.device)
-        # On a GPU all rays are cast: to choose among them would wait for the device.
-        skip = 4 if self.device.type == "cpu" else 1
-        seen = self.instances.model.picture(planes, cameras, size=size, skip=skip)
+        if number not in self._meshes:
+            self._meshes[number] = self.instances.mesh(number).to(self.device)
+        seen = draw(self._meshes[number], cameras, size=size)
         bare = torch.tensor(self.instances.known[number].luminance, device=self.device).expand(views, 3)
         tints = candidates.tints[place].to(self.device).expand(views, 3, 3)
         return rgba_white(*paint(seen, tints, luminance=bare))

@@ -34,7 +34,7 @@ COARSE = 16
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How far a volume's picture is from its model's, both in -1..1. The expected squared error of a pixel is
+    """How far a mesh's picture is from its model's, both in -1..1. The expected squared error of a pixel is
     plain + inside * (its alpha in 0..1) + edge * (variance over the 3 x 3 pixels about it, mean over the channels).
 
     coarse: root mean square error of pictures of 16 x 16 pixels.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from splatdistill.priors.reading import Reading, read, singulars, words_of
 
 META_FILE = "splatdistill.json"
-VOLUMES = Path("volumes", "instances.json")
+MODELS = Path("models", "instances.json")
 """The list of models in a folder of a prior that keeps one."""
 SIMILAR = Path(__file__).with_name("similar.npz")
 MIN_SIMILARITY = 0.6  # cosine; below it another object would come out than the one asked for
@@ -51,7 +51,7 @@ class Vocabulary:
         path = Path(folder) / META_FILE
         if not path.exists():
             raise ValueError(f"No prior in {Path(folder)}: it has no {META_FILE}.")
-        known = Path(folder) / VOLUMES
+        known = Path(folder) / MODELS
         models = [model["noun"] for model in json.loads(known.read_text())["known"]] if known.exists() else None
         return cls.from_meta(json.loads(path.read_text()), models=models)
 

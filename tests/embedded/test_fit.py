@@ -1,4 +1,4 @@
-"""Fitting tri-planes to a small corpus of toys, packing them, adding a model, and the rings for the denoiser."""
+"""Small meshes of a small corpus of toys, packing them, adding a model, and the rings for the denoiser."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from splatdistill.embedded.corpus import fit
 from splatdistill.embedded.corpus.__main__ import main as corpus_main
-from splatdistill.embedded.corpus.fit import FitConfig, Target, add, order, pack, read_corpus, run
+from splatdistill.embedded.corpus.build import preview_cameras
+from splatdistill.embedded.corpus.fit import add, order, pack, read_corpus, run
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
+from splatdistill.embedded.corpus.meshes import Material, ModelMesh
 from splatdistill.embedded.corpus.pack import render_procedural
+from splatdistill.embedded.corpus.render import Caster
+from splatdistill.embedded.corpus.simplify import POOR_DB, cluster, collapse, pictures, simplify, weld
 from splatdistill.embedded.prior.rings import Rings, render
 from splatdistill.priors.gbuffer import ALPHA, PAINTS, rgba_white
-from splatdistill.priors.instances import Instances
-from splatdistill.priors.triplane import TriPlanes
+from splatdistill.priors.instances import GRID, Instances
+from splatdistill.priors.zbuffer import draw
 from tests.rounding import assert_same
-
-TINY = FitConfig(objects=3, rays=64, depth=8, decoder_objects=4, decoder_steps=30, steps=30)
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +38,16 @@ def toys(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def fitted(toys, tmp_path_factory):
-    torch.manual_seed(0)
-    out = tmp_path_factory.mktemp("fit")
-    run(toys, out, TINY)
+def made(toys, tmp_path_factory):
+    out = tmp_path_factory.mktemp("meshes")
+    run(toys, out, models=None, furniture=None, processes=1)
     return out
 
 
 @pytest.fixture(scope="module")
-def packed(toys, fitted, tmp_path_factory):
+def packed(toys, made, tmp_path_factory):
     folder = tmp_path_factory.mktemp("packed")
-    pack(toys, fitted, folder, step=0.05)
+    pack(toys, made, folder)
     return folder
 
 
@@ -70,47 +70,72 @@ def test_rounds_of_four_models_a_noun():
     assert [r.key for r in order(rows)] == [*(f"chair/{i}" for i in range(4)), "yak/0", "chair/4", "chair/5"]  # type: ignore[arg-type]
 
 
-def test_a_run_goes_on_where_it_was_stopped(toys, fitted):
-    shards = sorted(fitted.glob("shard-*"))
-    before = [path.read_bytes() for path in shards]
-    run(toys, fitted, TINY)  # has nothing to do
-    assert [path.read_bytes() for path in sorted(fitted.glob("shard-*"))] == before
-    shards[-1].unlink()
-    run(toys, fitted, TINY)
-    assert [path.read_bytes() for path in sorted(fitted.glob("shard-*"))] == before
-    assert len(fit.fitted(fitted)) == 6
+def test_a_run_goes_on_where_it_was_stopped(toys, made):
+    files = sorted(made.glob("*.npz"))
+    assert len(files) == 6
+    before = [path.read_bytes() for path in files]
+    times = [path.stat().st_mtime_ns for path in files]
+    run(toys, made, models=None, furniture=None, processes=1)  # has nothing to do
+    assert [path.stat().st_mtime_ns for path in files] == times
+    files[-1].unlink()
+    run(toys, made, models=None, furniture=None, processes=1)
+    assert [path.read_bytes() for path in files] == before and not list(made.glob("*.part"))
 
 
-def test_fitting_lowers_the_error_of_the_object_itself(toys):
+def test_models_without_a_source_are_counted(toys, tmp_path, monkeypatch):
+    record = dataclasses.replace(read_corpus(toys)[0][0], key="models/gone.glb", toy=False)
+    monkeypatch.setattr(fit, "read_corpus", lambda _: ([record], None))
+    with pytest.raises(ValueError, match=r"1 models of the corpus are not there, first models/gone\.glb"):
+        run(toys, tmp_path, models=None, furniture="none", processes=1)
+
+
+def test_a_mesh_shows_what_the_rays_of_its_object_meet(toys, packed):
     records, buffers = read_corpus(toys)
-    torch.manual_seed(0)
-    model = TriPlanes(channels=4, side=8, hidden=16)
-    targets = [Target.read(r, buffers) for r in records[:2]]
-    planes = fit.fit_decoder(model, targets, FitConfig(objects=2, rays=128, depth=8, decoder_steps=150))
-    draw = torch.Generator().manual_seed(5)
-    drawn = [t.draw(512, near=0.5, generator=draw) for t in targets]
-    origins, directions, truth = (torch.stack(part) for part in zip(*drawn, strict=True))
-    ground = torch.ones(2, 1, 3)
-    empty = fit.loss(torch.zeros_like(truth), truth, ground=ground)
-    with torch.no_grad():
-        fine = fit.loss(model.render(planes, origins, directions, depth=8), truth, ground=ground)
-        mixed = fit.loss(model.render(planes.flip(0), origins, directions, depth=8), truth, ground=ground)
-    assert fine < 0.5 * empty and fine < mixed
+    instances = Instances.load(packed)
+    for number, record in enumerate(records):
+        views = range(len(record.azimuth) - 4, len(record.azimuth))  # the ring that it was not held against
+        seen = draw(instances.mesh(number), record.cameras(views, size=16), size=16)
+        truth = torch.from_numpy(np.array(buffers[record.first + views[0] : record.first + len(record.azimuth)]))
+        error = (pictures(seen) - pictures(truth.float() / 255)).square().mean()
+        assert -10 * error.log10() > POOR_DB, record.key
 
 
-def test_more_rays_look_into_the_empty_space_about_thin_objects(toys):
-    records, buffers = read_corpus(toys)
-    target = Target.read(records[0], buffers)
-    row = torch.zeros(len(target.directions), dtype=torch.bool)
-    for kept, expected in ((len(row) // 20, 0.4), (len(row) // 2, 0.85), (3 * len(row) // 4, 0.9)):
-        row[:kept] = True
-        mine = dataclasses.replace(target, near=row.nonzero()[:, 0].int())
-        mine.buffers[..., 0] = row.to(torch.uint8) * 255  # marks what is near
-        _, _, seen = mine.draw(2000, near=0.9, generator=torch.Generator().manual_seed(0))
-        empty = 1 - kept / len(row)
-        # The others are drawn from everywhere: expected share, and five standard deviations of it.
-        found, share = float(seen[:, 0].mean()), expected + (1 - expected) * (1 - empty)
-        assert abs(found - share) < 5 * (share * (1 - share) / 2000) ** 0.5
+@pytest.mark.parametrize(("reduce", "most", "cells"), [(collapse, 64, GRID - 1), (cluster, 250, 12)])
+def test_fewer_triangles_keep_the_extent_of_an_open_sheet(reduce, most, cells):
+    """A flat square of 32 x 32 cells: to shrink it costs quadric errors nothing but what its borders add."""
+    side = np.linspace(-0.8, 0.8, 33)
+    x, y = np.meshgrid(side, side, indexing="ij")
+    vertices = np.stack([x.ravel(), y.ravel(), 0 * x.ravel()], 1)
+    at = np.arange(33 * 33).reshape(33, 33)
+    a, b, c, d = at[:-1, :-1].ravel(), at[1:, :-1].ravel(), at[:-1, 1:].ravel(), at[1:, 1:].ravel()
+    faces = np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)])
+    few, left = weld(*reduce(vertices, faces, most), cells=GRID)
+    assert 0 < len(left) <= most
+    corners = few[left]
+    area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
+    step = 2 / cells  # the side of a cell, which a border may move by
+    assert (1.6 - 2 * step) ** 2 < area < (1.6 + 2 * step) ** 2
+
+
+def test_a_texture_is_kept_by_more_triangles():
+    pytest.importorskip("embreex")
+    corners = np.array([[-0.6, -0.6, 0], [0.6, -0.6, 0], [0.6, 0.6, 0], [-0.6, 0.6, 0]], float)
+    texture = np.ones((2, 3, 4), np.float32)
+    texture[:, 0, :3], texture[:, 1:, :3] = (1, 0, 0), (0, 0, 1)
+    mesh = ModelMesh(
+        vertices=corners, normals=np.tile([0.0, 0, 1], (4, 1)), uv=(corners[:, :2] + 0.6) / 1.2,
+        faces=np.array([[0, 1, 2], [2, 3, 0]]), face_material=np.zeros(2, int),
+        materials=[Material(np.ones(3, np.float32), 1.0, texture)],
+    )  # fmt: skip
+    cameras = preview_cameras()
+    truth = torch.from_numpy(Caster(mesh).gbuffer(cameras, paint=np.array([0])))
+    code = simplify(mesh, np.array([0]), cameras=cameras, truth=truth)
+    red, blue = code.values[:, 0] > code.values[:, 2], code.values[:, 2] > code.values[:, 0]
+    # The border lies at a third, where halves and halves of halves never lie.
+    assert len(code.faces) > 20 and red.sum() > 5 and blue.sum() > 5
+    middle, border = code.vertices[code.faces][..., 0].mean(1), (GRID - 1) * 0.4
+    sure = np.abs(middle - border) > 0.1 * GRID
+    assert np.array_equal(red[sure], middle[sure] < border)
 
 
 def test_a_roof_is_above_a_door_and_the_toy_says_so(packed):
@@ -128,13 +153,6 @@ def test_heights_are_shares_of_the_object_s_own_height():
     assert fit.heights(views) == [0.5, round(0.5 / 7, 3), 0.5]
 
 
-def test_the_last_ring_is_kept_from_the_fit(toys):
-    records, buffers = read_corpus(toys)
-    target = Target.read(records[0], buffers)
-    assert len(target.origins) == len(records[0].azimuth) - 4
-    assert len(target.buffers) == len(target.directions) == 8 * 16 * 16
-
-
 def test_a_model_of_ones_own_is_added(packed, tmp_path, capsys):
     pytest.importorskip("embreex")
     import trimesh
@@ -144,10 +162,12 @@ def test_a_model_of_ones_own_is_added(packed, tmp_path, capsys):
         material=trimesh.visual.material.PBRMaterial(baseColorFactor=[20, 200, 20, 255])
     )
     (tmp_path / "mine.glb").write_bytes(part.export(file_type="glb"))
-    add(tmp_path / "mine.glb", noun="cube", front_deg=0, instances=packed, out=tmp_path / "more", config=TINY)
+    add(tmp_path / "mine.glb", noun="cube", front_deg=0, instances=packed, out=tmp_path / "more")
     more = Instances.load(tmp_path / "more")
     assert len(more.known) == 7 and len(more.of_noun["cube"]) == 3 and more.known[-1].key == "own/mine.glb"
-    assert torch.equal(more.codes[:6], Instances.load(packed).codes)
+    for mine, theirs in zip(more.codes, Instances.load(packed).codes, strict=False):
+        assert np.array_equal(mine.vertices, theirs.vertices) and np.array_equal(mine.faces, theirs.faces)
+    assert len(more.codes[-1].faces) == 12  # a box
     again = ["fit", str(tmp_path / "mine.glb"), "--noun", "cube", "--instances", str(tmp_path / "more")]
     assert corpus_main([*again, "--out", str(tmp_path / "twice")]) == 1
     assert "already holds own/mine.glb" in capsys.readouterr().err and not (tmp_path / "twice").exists()
@@ -182,8 +202,3 @@ def test_missing_parts_are_one_sentence(toys, tmp_path):
         read_corpus(tmp_path)
     with pytest.raises(ValueError, match=r"holds no features\.json"):
         Rings.open(toys, tmp_path, seed=0)
-
-
-def test_shards_hold_one_set_of_planes_a_model(fitted):
-    for path in fitted.glob("shard-*"):
-        assert all(p.shape == TriPlanes().shape for p in load_file(path).values())

@@ -1,4 +1,4 @@
-"""The prior of known models: exported, loaded by name, and asked; untrained it is the mixture of its volumes."""
+"""The prior of known models: exported, loaded by name, and asked; untrained it is the mixture of its models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from splatdistill import cli, priors
 from splatdistill.config.schema import METHODS, DensifyConfig, SplatsConfig, TrainConfig
 from splatdistill.embedded.corpus.__main__ import main as corpus_main
 from splatdistill.embedded.corpus.captions import dominant_colour
-from splatdistill.embedded.corpus.fit import FitConfig, pack, run
+from splatdistill.embedded.corpus.fit import pack, run
 from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, write_index
 from splatdistill.embedded.corpus.pack import render_procedural
 from splatdistill.embedded.prior import architecture as network
@@ -35,6 +35,7 @@ from splatdistill.priors.packed import ask
 from splatdistill.priors.refine import COARSE, combine, linear_answer
 from splatdistill.priors.schedule import alpha_sigma
 from splatdistill.priors.vocabulary import Advice, Vocabulary
+from splatdistill.priors.zbuffer import draw
 from splatdistill.scene.cameras import orbit
 from splatdistill.training.beginning import initial_splats
 from splatdistill.training.run_log import NoLog
@@ -42,7 +43,6 @@ from splatdistill.training.trainer import Trainer
 from tests.priors.test_embedded import tiny
 from tests.rounding import assert_rounded, assert_same
 
-TINY = FitConfig(objects=3, rays=64, depth=8, decoder_objects=6, decoder_steps=80, steps=80)
 CPU = torch.device("cpu")
 needs_onnx = pytest.mark.skipif(not installed(), reason="onnxruntime is not installed")
 SIZE = 16
@@ -58,13 +58,13 @@ def folder(tmp_path_factory):
     made_of = {"number": 3, "rings": 3, "seed": 0}
     (root / INDEX).write_text(json.dumps(write_index(kept, size=SIZE, seed=0, toys=made_of)))
     torch.manual_seed(0)
-    run(root, root / "fit", TINY)
-    instances = pack(root, root / "fit", root / "volumes", step=0.05)
+    run(root, root / "meshes", models=None, furniture=None, processes=1)
+    instances = pack(root, root / "meshes", root / "models")
     render(root, instances, root / "features", rings=2)
     network.save(network.create(channels=(16, 32, 32), text_width=16), root / "warm", image_size=SIZE)
     rings = [Rings.open(root, root / "features", seed=0)]
     trainer = prepare(RefineConfig(), rings=rings, out=root / "run", warm=root / "warm")
-    export.export(trainer, root / "volumes", root / "prior")
+    export.export(trainer, root / "models", root / "prior")
     return root / "prior"
 
 
@@ -90,7 +90,7 @@ def noisy(prior: KnownPrior, shown: torch.Tensor, t: int):
 
 @pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
 @pytest.mark.parametrize("t", [100, 500, 950])
-def test_untrained_and_pinned_it_answers_as_the_gaussian_about_the_volume(prior, t):
+def test_untrained_and_pinned_it_answers_as_the_gaussian_about_the_model(prior, t):
     prior.begin(Choice("a red house with a blue roof and a green door", instance=2))
     condition = prior.embed(prior.choice.prompt, ring())
     picture = prior.pictures(condition.candidates, 0, ring(), size=SIZE)
@@ -105,7 +105,7 @@ def test_untrained_and_pinned_it_answers_as_the_gaussian_about_the_volume(prior,
 
 
 @pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
-def test_an_open_mixture_is_believed_as_its_volumes_are_likely(prior):
+def test_an_open_mixture_is_believed_as_its_models_are_likely(prior):
     prior.begin(Choice("a red house with a blue roof and a green door", mixture=True))
     condition = prior.embed(prior.choice.prompt, ring())
     known = torch.stack([prior.pictures(condition.candidates, k, ring(), size=SIZE) for k in range(3)])
@@ -161,8 +161,7 @@ def test_each_part_has_the_colour_that_the_prompt_says(prior, whole, roof, door)
         prior.begin(Choice(prompt))
         candidates = prior.embed(prompt, ring(elevation=0.5)).candidates
     for place, number in enumerate(candidates.numbers):
-        planes = prior.instances.planes([number])[0]
-        seen = prior.instances.model.picture(planes, ring(elevation=0.5), size=64)
+        seen = draw(prior.instances.mesh(number), ring(elevation=0.5), size=64)
         picture = prior.pictures(candidates, place, ring(elevation=0.5), size=64)[:, :3].permute(0, 2, 3, 1)
         for slot, colour in zip(PAINTS[:2], (whole, roof), strict=False):
             sure = (seen[..., slot] > 0.8) & (seen[..., ALPHA] > 0.9)
@@ -234,7 +233,7 @@ def test_its_words_are_those_of_its_models(folder, capsys):
     assert said[0].split() == ["objects", "3"] and "models                       9" in said
     vocabulary = Vocabulary.load(folder)
     assert vocabulary.check("a red house with a blue roof") == [] and vocabulary.paints
-    instances = Instances.load(folder / "volumes")
+    instances = Instances.load(folder / "models")
     more = [*instances.known, dataclasses.replace(instances.known[0], noun="glass eel", key="own/eel")]
     assert (
         "glass eel"
@@ -267,8 +266,8 @@ def test_a_model_of_ones_own_is_known_by_its_name(folder, tmp_path, capsys):
 def test_a_damaged_folder_is_one_sentence(folder, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    (copy / "volumes" / "planes.xz").write_bytes(b"no")
-    with pytest.raises(ValueError, match=r"is not whole: The volumes in .* are damaged"):
+    (copy / "models" / "meshes.xz").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"is not whole: The meshes in .* are damaged"):
         priors.load(str(copy), device=CPU, dtype="fp32")
     assert (
         export.main(

@@ -229,7 +229,7 @@ def test_little_noise_leaves_the_shown_candidate_alone(data, warm):
     assert weight[2, 0] > 0.99
 
 
-def test_the_expected_error_of_volumes_is_right_on_average(data, warm):
+def test_the_expected_error_of_meshes_is_right_on_average(data, warm):
     """Least squares with a constant leaves no mean error where it was fitted, where no part of it was held at LEAST."""
     rings = Rings.open(data, data, seed=0)
     found = measure_accuracy(rings, draws=20)

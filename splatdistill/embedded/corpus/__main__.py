@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         "contact-sheets", help="images of all models with their names, front and side, plain and painted"
     )
     credits_ = verbs.add_parser("credits", help="write ATTRIBUTION.md")
-    fit = verbs.add_parser("fit", help="teach a folder of volumes a model of your own: MODEL.glb")
+    fit = verbs.add_parser("fit", help="teach a folder of meshes a model of your own: MODEL.glb")
     for verb in (render, small, sheets, credits_, fit):
         verb.add_argument("--out", type=Path, required=True)
     for verb in (render, credits_):
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     fit.add_argument("model", type=Path, help="GLB file, +y up")
     fit.add_argument("--noun", required=True, help="what it is called; one that is known gets another model")
     fit.add_argument("--front-deg", type=float, default=0.0, help="turn about +y that brings its front to +z")
-    fit.add_argument("--instances", type=Path, required=True, help="folder of volumes, or prior, to begin from")
+    fit.add_argument("--instances", type=Path, required=True, help="folder of meshes, or prior, to begin from")
     args = vars(parser.parse_args(argv))
     verb = args.pop("verb")
     try:
@@ -77,10 +77,10 @@ def _build(**args: object) -> None:
 
 
 def _fit(*, model: Path, noun: str, front_deg: float, instances: Path, out: Path) -> None:
-    from splatdistill.embedded.corpus.fit import FitConfig, add
+    from splatdistill.embedded.corpus.fit import add
 
     try:
-        found = add(model, noun=noun, front_deg=front_deg, instances=instances, out=out, config=FitConfig())
+        found = add(model, noun=noun, front_deg=front_deg, instances=instances, out=out)
     except ModuleNotFoundError as error:
         raise ValueError(f"{error.name} is missing: `pip install 'splatdistill[prior]'` brings it.") from error
     print(f"{out}: {noun} fitted, {found:.1f} dB on its own views")

@@ -222,7 +222,7 @@ def _credit_files(files: Sequence[File]) -> list[str]:
         "",
         "## GLB models",
         "",
-        f"Volumes of known models, and priors that refine them, are made from these {len(files)} files as well; "
+        f"Small meshes of known models, and priors that refine them, are made from these {len(files)} files as well; "
         "corpus/models.csv names each.",
         "Weights whose card says that they know 40 objects have not seen them. CC0 asks for no credit; here it is.",
         "",

@@ -86,7 +86,7 @@ def to_mesh(parts: list[Any], *, turn: NDArray[np.floating], label: str) -> Mode
     faces = np.concatenate([p.faces + o for p, o in zip(parts, offsets, strict=False)])
     return ModelMesh(
         vertices=vertices,
-        normals=_vertex_normals(vertices, faces),
+        normals=vertex_normals(vertices, faces),
         uv=np.concatenate([_uv(p) for p in parts]),
         faces=faces,
         face_material=np.repeat(np.arange(len(parts)), [len(p.faces) for p in parts]),
@@ -109,7 +109,7 @@ def _read(source: Path, name: str | None) -> bytes:
         return archive.read(name)
 
 
-def _vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.int64]) -> NDArray[np.floating]:
+def vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.int64]) -> NDArray[np.floating]:
     """Area-weighted means; files split vertices at hard edges. Trimesh's own would need SciPy to be quick."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     normal = np.cross(b - a, c - a)

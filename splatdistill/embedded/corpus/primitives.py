@@ -22,7 +22,7 @@ DARK, LIGHT, WOOD, METAL = (0.10, 0.10, 0.11), (0.93, 0.92, 0.90), (0.55, 0.36, 
 GLASS, WAFER = (0.70, 0.85, 0.93), (0.82, 0.60, 0.32)
 """Colours of parts that take none of the object's."""
 _FAR = np.float32(1e9)
-_BARE = 0.6  # albedo under paint
+BARE = 0.6  # albedo under paint
 _PLANES: dict[str, list[tuple[float, float, float, float]]] = {
     "box": [(1, 0, 0, 1), (-1, 0, 0, 1), (0, 1, 0, 1), (0, -1, 0, 1), (0, 0, 1, 1), (0, 0, -1, 1)],
     "pyramid": [(0, -1, 0, 1), (2, 1, 0, 1), (-2, 1, 0, 1), (0, 1, 2, 1), (0, 1, -2, 1)],
@@ -175,7 +175,7 @@ def _trace(
     appearance = np.zeros((len(parts), 7), dtype=np.float32)
     for row, part in zip(appearance, parts, strict=True):
         if isinstance(part.paint, int):
-            row[:3], row[4 + part.paint] = _BARE, 1
+            row[:3], row[4 + part.paint] = BARE, 1
         else:
             row[:3] = part.paint
     keep = [0, 1, 2, 4, 5, 6]

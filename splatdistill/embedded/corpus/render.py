@@ -82,7 +82,7 @@ class Caster:
                 origins[alive], directions[alive], multiple_hits=False, return_locations=True
             )
             ray = alive[ray]
-            albedo, opacity, shading = self._surface(face, where, directions[ray])
+            albedo, opacity, shading = self.surface(face, where, directions[ray])
             solid = opacity >= 0.5
             values[ray[solid], :3], values[ray[solid], 3] = albedo[solid], shading[solid]
             values[ray[solid], 4:] = paint[self.mesh.face_material[face[solid]], None] == np.arange(len(PAINTS))
@@ -93,7 +93,7 @@ class Caster:
             origins[alive] = where[~solid] + 1e-4 * directions[alive]
         return values, hit, material
 
-    def _surface(
+    def surface(
         self, face: NDArray[np.int64], where: NDArray[np.floating], direction: NDArray[np.floating]
     ) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
         mesh, corners = self.mesh, self.mesh.faces[face]

@@ -1,4 +1,4 @@
-"""Writes a trained refiner and the volumes that it refines as a folder that `--prior` takes.
+"""Writes a trained refiner and the meshes that it refines as a folder that `--prior` takes.
 
 `python -m splatdistill.embedded.prior.assemble --corpus DIR --instances DIR --run DIR --out DIR`
 """
@@ -29,7 +29,7 @@ from splatdistill.embedded.prior.train_refiner import WARM, add_sources, prepare
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.known import ANYTHING, FINE, TOKENS
 from splatdistill.priors.parts import DIFFUSERS
-from splatdistill.priors.vocabulary import META_FILE, VOLUMES
+from splatdistill.priors.vocabulary import META_FILE, MODELS
 
 TEMPERATURE, SCALE = 64.0, 3.0
 """Of the posterior over the models for four views, and of the seed's logits: both as tried out in the mixture."""
@@ -75,7 +75,7 @@ def export(trainer: RefineTrainer, instances: Path, out: Path) -> None:
     fresh = out.with_name(out.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     (fresh / "unet").mkdir(parents=True)
-    shutil.copytree(instances, (fresh / VOLUMES).parent)
+    shutil.copytree(instances, (fresh / MODELS).parent)
     with trainer.averaged():
         unet, fine = trainer.refiner.unet, trainer.refiner.fine
         unet.register_to_config(sample_size=trainer.rings.size // trainer.refiner.patch)

@@ -26,6 +26,7 @@ from splatdistill.priors.gbuffer import paint, rgba_white
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.mixture import choose, seed_logits
 from splatdistill.priors.refine import infer_posterior
+from splatdistill.priors.zbuffer import draw
 from splatdistill.scene.cameras import camera_token, orbit
 
 SIZE = 64
@@ -36,7 +37,7 @@ NOUNS = ("chair", "sofa", "car", "dog", "lamp", "tree", "robot", "castle", "fish
 def candidates(
     instances: Instances, numbers: list[int], tints: Tensor, *, elevation_deg: float
 ) -> tuple[Tensor, Tensor]:
-    """Pictures [K,4,4,H,W] of volumes in paints [3,3] from front, right, back and left, and camera tokens [4,16]."""
+    """Pictures [K,4,4,H,W] of meshes in paints [3,3] from front, right, back and left, and camera tokens [4,16]."""
     one = torch.ones(VIEWS)
     cameras = orbit(
         azimuth=torch.arange(VIEWS) * (math.pi / 2), elevation=one * math.radians(elevation_deg), radius=one * 3.5,
@@ -44,7 +45,7 @@ def candidates(
     )  # fmt: skip
     pictures = []
     for number in numbers:
-        seen = instances.model.picture(instances.planes([number])[0], cameras, size=SIZE)
+        seen = draw(instances.mesh(number), cameras, size=SIZE)
         bare = torch.tensor(instances.known[number].luminance).expand(VIEWS, 3)
         pictures.append(rgba_white(*paint(seen, tints.expand(VIEWS, 3, 3), luminance=bare)))
     return torch.stack(pictures), camera_token(cameras)
@@ -100,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         trainer = prepare(config, rings=read_rings(args, seed=config.seed), out=args.run, warm=WARM)
         instances = Instances.load(args.instances)
         if unknown := [noun for noun in args.nouns if noun not in instances.of_noun]:
-            raise ValueError(f"The volumes hold no {', '.join(unknown)}.")
+            raise ValueError(f"The meshes hold no {', '.join(unknown)}.")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Trains the denoiser that sees the known volumes of a noun, weighed by which of them the noisy views may show."""
+"""Trains the denoiser that sees the known meshes of a noun, weighed by which of them the noisy views may show."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from splatdistill.priors.known import FINE, TOKENS
 from splatdistill.priors.mixture import MOST, coarse, keep_likely, weights
 from splatdistill.priors.precision import has_fast_bf16
 from splatdistill.priors.refine import PICTURE, Accuracy, Refiner, statistics
-from splatdistill.priors.vocabulary import META_FILE, VOLUMES
+from splatdistill.priors.vocabulary import META_FILE, MODELS
 from splatdistill.priors.volume import CELLS
 from splatdistill.utils.device import send
 from splatdistill.utils.rng import key
@@ -71,7 +71,7 @@ class Mixed:
 
 def create(warm: Path) -> Refiner:
     """A refiner that begins from an exported prior: from another refiner, or from one of the first kind."""
-    return _continue(warm) if (warm / VOLUMES).exists() else _begin(warm)
+    return _continue(warm) if (warm / MODELS).exists() else _begin(warm)
 
 
 def _continue(warm: Path) -> Refiner:
@@ -191,7 +191,7 @@ def weigh(xt: Tensor, known: Tensor, plan: RingPlan, noise: Noise, *, accuracy: 
 
 @torch.no_grad()
 def measure_accuracy(rings: Rings, *, draws: int = 200) -> Accuracy:
-    """That of the volumes in training views, by least squares over the pixels of some rings."""
+    """That of the meshes in training views, by least squares over the pixels of some rings."""
     total, right = torch.zeros(3, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     small = []
     for step in range(draws):
@@ -256,7 +256,7 @@ class RefineTrainer(NetworkTrainer):
         """[] mean square of what is left, in units of what is expected of the whole picture; and the same without the
         network.
 
-        Not in the units of each pixel: where a volume is wrong about a pixel that it seems sure of, that one alone
+        Not in the units of each pixel: where a mesh is wrong about a pixel that it seems sure of, that one alone
         would be the loss.
         """
         with torch.autocast(mixed.xt.device.type, torch.bfloat16, enabled=self.bf16):

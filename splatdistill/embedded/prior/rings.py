@@ -1,5 +1,5 @@
-"""Training rings for the refiner: four views of a model, and beside them what the known volumes of its noun's models
-show from the same cameras. The volumes' views are rendered once, like the corpus.
+"""Training rings for the refiner: four views of a model, and beside them what the known meshes of its noun's models
+show from the same cameras. The meshes' views are rendered once, like the corpus.
 
 `python -m splatdistill.embedded.prior.rings --corpus DIR --instances DIR --out DIR --rings 4`
 """
@@ -25,6 +25,7 @@ from splatdistill.embedded.corpus.layout import BUFFERS, INDEX, TEST_RINGS, Reco
 from splatdistill.priors.gbuffer import CHANNELS, PAINTS, paint, rgba_white
 from splatdistill.priors.instances import Instance, Instances
 from splatdistill.priors.mixture import MOST
+from splatdistill.priors.zbuffer import draw
 from splatdistill.scene.cameras import camera_token
 from splatdistill.utils.device import send
 from splatdistill.utils.rng import key
@@ -87,7 +88,7 @@ class RingPlan:
 
 
 class Rings:
-    """Views of models and what their volumes show instead. Every plan is a function of (seed, step).
+    """Views of models and what their small meshes show instead. Every plan is a function of (seed, step).
 
     buffers: [I,B,B,8] uint8 of a corpus; features: [N R V,S,S,8] uint8 of N known models from R rings, the last
     TEST_RINGS of which are for tests. B is a multiple of S: pictures of models are made smaller once they are painted.
@@ -188,7 +189,7 @@ class Rings:
         return F.avg_pool2d(pictures.flatten(0, 1), self.factor).unflatten(0, rows.shape)
 
     def known_pictures(self, plan: RingPlan) -> Tensor:
-        """[M,V,4,S,S]: what the volumes of all candidates show to the same cameras."""
+        """[M,V,4,S,S]: what the meshes of all candidates show to the same cameras."""
         view = VIEWS * plan.ring[plan.of_ring, None] + plan.order[plan.of_ring]
         rows = plan.numbers[:, None] * (VIEWS * len(self.rings)) + view
         return self._paint(self.features, rows, plan, torch.arange(len(rows), device=rows.device))
@@ -223,7 +224,7 @@ def choose_colours(draw: torch.Generator, *, bare: Tensor) -> Tensor:
 
 @torch.no_grad()
 def render_features(records: Sequence[Record], instances: Instances, out: Tensor, *, rings: Sequence[int]) -> None:
-    """Fills out [N R V,S,S,8] uint8 with all volumes as some rings of their records show them."""
+    """Fills out [N R V,S,S,8] uint8 with all meshes as some rings of their records show them."""
     of_key = {r.key: r for r in records}
     views = [VIEWS * ring + view for ring in rings for view in range(VIEWS)]
     begin = time.monotonic()
@@ -235,14 +236,12 @@ def render_features(records: Sequence[Record], instances: Instances, out: Tensor
 
 
 def see(instances: Instances, number: int, record: Record, views: list[int], *, size: int) -> Tensor:
-    """G-buffers [V,size,size,8] in 0..1 of one volume from some cameras of a record, on the device of its decoder."""
-    device = instances.model.mean.device
-    cameras = record.cameras(views, size=size).to(device)
-    return instances.model.picture(instances.planes([number])[0].to(device), cameras, size=size)
+    """G-buffers [V,size,size,8] in 0..1 of one mesh from some cameras of a record."""
+    return draw(instances.mesh(number), record.cameras(views, size=size), size=size)
 
 
 def render(corpus: Path, instances: Instances, out: Path, *, rings: int) -> None:
-    """Writes features.npy [4 N R,H,W,8] uint8 and its index: all volumes seen from the first `rings` rings of their
+    """Writes features.npy [4 N R,H,W,8] uint8 and its index: all meshes seen from the first `rings` rings of their
     corpus and from those kept for tests, which come last.
     """
     records = {r.key: r for r in read_index(json.loads((corpus / INDEX).read_text()))}

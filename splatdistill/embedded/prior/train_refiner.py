@@ -48,14 +48,15 @@ def _trained_fine(out: Path) -> bool:
     return False
 
 
-def add_sources(parser: argparse.ArgumentParser, *, volumes: bool = True) -> None:
-    """The arguments that `read_rings` reads. volumes: they are needed whether there are features or not."""
-    parser.add_argument("--corpus", type=Path, required=True, help="what `corpus build` or `corpus pack` wrote")
-    parser.add_argument("--instances", type=Path, required=volumes, help="folder of volumes that `fit --pack` wrote")
+def add_sources(parser: argparse.ArgumentParser, *, meshes: bool = True) -> None:
+    """The arguments that `read_rings` reads. meshes: they are needed whether there are features or not."""
+    parser.add_argument("--corpus", type=Path, required=True, nargs="+", help="what `corpus build` or `pack` wrote")
+    parser.add_argument("--instances", type=Path, required=meshes, help="folder of meshes that `fit --pack` wrote")
     parser.add_argument(
         "--features",
         type=Path,
-        help="folder that `embedded.prior.rings` wrote (else they are rendered now)",
+        nargs="+",
+        help="folder that `embedded.prior.rings` wrote (else they are rendered now), of each corpus",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda, without --features")
     parser.add_argument("--rings", type=int, default=13, help="that are rendered of each model at most, likewise")
@@ -63,16 +64,21 @@ def add_sources(parser: argparse.ArgumentParser, *, volumes: bool = True) -> Non
 
 
 def read_rings(args: argparse.Namespace, *, seed: int) -> list[Rings]:
-    """Those of a corpus and of features on disk, or rendered now from its cameras: then of half its size, and of it."""
+    """Those of each corpus and of its features on disk, the smaller pictures first; or of one corpus, rendered now from
+    its cameras in half its size and in its own.
+    """
     if args.features:
-        return [Rings.open(args.corpus, args.features, seed=seed)]
+        if len(args.features) != len(args.corpus):
+            raise ValueError(f"--features: {len(args.features)} folders for {len(args.corpus)} of --corpus; give both.")
+        return [Rings.open(*pair, seed=seed) for pair in zip(args.corpus, args.features, strict=True)]
+    if len(args.corpus) > 1:
+        raise ValueError("--corpus: several of them need --features, one for each.")
     if not args.instances:
-        raise ValueError("One of --features and --instances is needed: what shows the known volumes.")
-    index, pixels = read_source(args.corpus)
+        raise ValueError("One of --features and --instances is needed: what shows the known meshes.")
+    index, pixels = read_source(args.corpus[0])
     device, records, instances = torch.device(args.device), read_index(index), Instances.load(args.instances)
     buffers = torch.from_numpy(pixels).to(device)
     rings = range(min(args.rings, *(len(r.azimuth) // VIEWS for r in records)))
-    instances.model.to(device)
     out = []
     for size in (index["size"] // 2, index["size"]):
         shape = (len(instances.known) * len(rings) * VIEWS, size, size, CHANNELS)
@@ -88,7 +94,7 @@ def read_rings(args: argparse.Namespace, *, seed: int) -> list[Rings]:
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 1 with one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m splatdistill.embedded.prior.train_refiner", description=__doc__)
-    add_sources(parser, volumes=False)
+    add_sources(parser, meshes=False)
     parser.add_argument("--out", type=Path, required=True, help="run folder: state and loss.jsonl")
     parser.add_argument("--warm-start", type=Path, default=WARM, help="exported prior to begin a new run from")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time")

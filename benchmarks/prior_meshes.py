@@ -1,6 +1,6 @@
-"""How well the fitted volumes show their models in views that the fit never saw, as they are packed.
+"""How well the small meshes show their models in views that they were never held against, as they are packed.
 
-`python benchmarks/prior_volumes.py --corpus DIR --instances DIR --json FILE --sheet FILE.png`
+`python benchmarks/prior_meshes.py --corpus DIR --instances DIR --json FILE --sheet FILE.png`
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from splatdistill.embedded.prior.rings import VIEWS, see
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, SHADING
 from splatdistill.priors.instances import Instances
 
-COMMAND = "python benchmarks/prior_volumes.py --corpus DIR --instances DIR --json FILE --sheet FILE.png"
+COMMAND = "python benchmarks/prior_meshes.py --corpus DIR --instances DIR --json FILE --sheet FILE.png"
 WORST, RANDOM, COLUMNS = 24, 48, 6
 
 
@@ -41,7 +41,7 @@ def psnr(difference: Tensor) -> float:
 
 @torch.no_grad()
 def measure(instances: Instances, number: int, record: Record, buffers: np.ndarray) -> tuple[dict[str, Any], Tensor]:
-    """Figures of one model, and truth and fit [V,3,H,W] side by side."""
+    """Figures of one model, and truth and mesh [V,3,H,W] side by side."""
     views = list(range(len(record.azimuth) - VIEWS * TEST_RINGS, len(record.azimuth)))
     seen = see(instances, number, record, views, size=buffers.shape[1])
     truth = torch.from_numpy(buffers[record.first + views[0] : record.first + views[-1] + 1]).float() / 255
@@ -70,7 +70,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def draw(path: Path, cells: Sequence[tuple[str, Tensor]]) -> None:
-    """Two views of each model: truth, fit, truth, fit."""
+    """Two views of each model: truth, mesh, truth, mesh."""
     side = cells[0][1].shape[-2]
     rows = -(-len(cells) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (4 * side + 6), rows * (side + 12)), "white")
@@ -111,7 +111,7 @@ def main() -> None:
         "command": COMMAND, "commit": commit(), "machine": machine(),
         "models": len(rows), "nouns": len(instances.of_noun),
         "nouns_with_several": sum(len(n) > 1 for n in instances.of_noun.values()),
-        "bytes": size, "step": instances.step, **summary(rows),
+        "bytes": size, **summary(rows),
         "by_source": {name: {"models": len(group), **summary(group)} for name, group in groups.items() if group},
         "worst": [{"key": rows[i]["key"], "psnr_32": round(rows[i]["psnr_32"], 2)} for i in worst],
     }  # fmt: skip
