@@ -170,7 +170,7 @@ gpu-rehearsal: venv
 instructions: venv
 	@$(BIN)/python benchmarks/instructions.py || { code=$$?; [ $$code -eq 77 ] || exit $$code; }
 
-# Trains a small latent diffusion model in the layout of Stable Diffusion, an hour and a half of one core, and then objects
+# Trains a small latent diffusion model in the layout of Stable Diffusion, two hours of one core, and then objects
 # by it with the settings of real teachers. Needs Debian's sweethome3d-furniture. Both go on where they were stopped.
 LATENT := build/latent
 latent-proof: venv
