@@ -85,7 +85,7 @@ class Poisson:
     depth: int = 8
 
     def surface(self) -> tuple[np.ndarray, np.ndarray]:
-        import pymeshlab
+        import pymeshlab  # pyright: ignore[reportMissingImports]
 
         points, normals = (torch.cat(x)[:: self.stride].numpy().astype(float) for x in zip(*self.parts, strict=True))
         scene = pymeshlab.MeshSet()
@@ -160,12 +160,13 @@ def _drawn(splats: Splats, view: Cameras) -> np.ndarray:
 
 def _photographed(shape: Any, sights: list[Sight], view: Cameras) -> np.ndarray:
     """[TILE,2*TILE,3]: the mesh in its colours, and in grey under a lamp at the camera, which shows every lump."""
-    points, faces = sample_surface(shape, 300_000, seed=0)
+    points, faces = sample_surface(shape, 300_000, seed=0)[:2]
     vertices, normals = (np.array(x, np.float32) for x in (shape.vertices, shape.vertex_normals))
     colours = mesh.paint(vertices, normals, sights)
     camera, K = view.viewmats[0].numpy(), view.Ks[0].numpy()
     at = points @ camera[:3, :3].T + camera[:3, 3]
-    column, row = np.floor((at @ K.T)[:, :2] / at[:, 2:]).astype(int).T
+    place = np.floor((at @ K.T)[:, :2] / at[:, 2:]).astype(int)
+    column, row = place[:, 0], place[:, 1]
     bary = trimesh.triangles.points_to_barycentric(shape.triangles[faces], points)[..., None]
     facing = -((bary * normals[shape.faces[faces]]).sum(1) @ camera[2, :3])
     pictures = []

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from splatdistill.ops import RasterInputs, RasterSettings
@@ -133,7 +133,7 @@ def chamfer(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
     """The Chamfer distance of points [P,3] and [Q,3], world units: half the sum of the mean distances from each of one
     to the nearest of the other; and both of these.
     """
-    there, back = (float(cKDTree(to).query(fro[:: max(1, len(fro) // MOST)])[0].mean()) for fro, to in ((a, b), (b, a)))
+    there, back = (float(KDTree(to).query(fro[:: max(1, len(fro) // MOST)])[0].mean()) for fro, to in ((a, b), (b, a)))
     return 0.5 * (there + back), there, back
 
 

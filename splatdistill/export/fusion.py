@@ -132,7 +132,7 @@ def _median_depth(splats: Splats, renderer: Renderer, view: Cameras, alpha: Tens
     least, span = planes.amin(0), (planes.amax(0) - planes.amin(0)).clamp(min=1e-9)
     bright = torch.cat([torch.ones_like(z)[:, None], (planes - least) / span], 1)
     values = (F.one_hot(layer, LAYERS)[:, None] * bright[..., None]).flatten(1)  # [N,4*LAYERS]
-    gathered = _gathered(splats, renderer, view, values).unflatten(-1, (4, LAYERS))
+    gathered = _gathered(splats, renderer, view, values).reshape(*alpha.shape, 4, LAYERS)
     middle = (gathered[..., 0, :].cumsum(-1) < 0.5 * alpha[..., None]).sum(-1).clamp(max=LAYERS - 1)
     found = gathered.gather(-1, middle[..., None, None].expand(-1, -1, 4, 1))[..., 0]
     weight = found[..., :1]
@@ -152,7 +152,8 @@ def _planes(splats: Splats, view: Cameras) -> Tensor:
     focal, slope = K[[0, 1], [0, 1]], at[:, :2] / at[:, 2:]
     drawn = (focal / at[:, 2:])[..., None] * (axes[:, :2] - slope[..., None] * axes[:, 2:])  # [N,2,3] px
     covariance = drawn @ drawn.mT + EPS2D * torch.eye(2, device=at.device)
-    lean = torch.linalg.solve(covariance, drawn @ axes[:, 2, :, None])[..., 0]  # the regression of depth on the pixel
+    # The regression of depth on the pixel.
+    lean = (torch.inverse(covariance) @ drawn @ axes[:, 2, :, None])[..., 0]
     return torch.cat([lean, at[:, 2:] - (lean * (focal * slope + K[:2, 2])).sum(-1, keepdim=True)], 1)
 
 
@@ -216,9 +217,9 @@ def _grid(sights: Sequence[Sight], resolution: int) -> tuple[Tensor, np.ndarray,
     seen = torch.cat([sight.points() for sight in sights])
     low, high = seen.amin(0), seen.amax(0)
     sides = np.polynomial.Polynomial([1.0])
-    for extent in (high - low).tolist():
+    for extent in (high - low).cpu().numpy():
         sides *= np.polynomial.Polynomial(
-            [1.0 + 2 * BAND, max(extent, 1e-9)]
+            [1.0 + 2 * BAND, max(float(extent), 1e-9)]
         )  # points along a side, over cells per unit
     cell = 1 / float((sides - float(resolution) ** 3).roots().real.max())
     corner = low - BAND * cell

@@ -109,6 +109,20 @@ def test_the_validator_of_khronos_finds_no_fault_but_names_it_does_not_know(tmp_
     assert known == []
 
 
+@pytest.mark.parametrize("degree", DEGREES)
+@pytest.mark.parametrize("kind", ["usda", "usdz"])
+def test_the_validators_of_openusd_find_nothing(tmp_path: Path, kind: str, degree: int) -> None:
+    pytest.importorskip("pxr")
+    from pxr import Usd, UsdGeom, UsdValidation
+
+    formats.write(tmp_path / f"letter.{kind}", letter(degree=degree))
+    stage = Usd.Stage.Open(str(tmp_path / f"letter.{kind}"))
+    judges = UsdValidation.ValidationContext(UsdValidation.ValidationRegistry().GetOrLoadAllValidators())
+    assert [error.GetMessage() for error in judges.Validate(stage)] == []
+    stage.GetRootLayer().pseudoRoot.ClearInfo(UsdGeom.Tokens.upAxis)
+    assert judges.Validate(stage)  # they do look
+
+
 @pytest.mark.parametrize("kind", ["ply", "glb"])
 def test_trimesh_finds_the_points(tmp_path: Path, kind: str) -> None:
     trimesh = pytest.importorskip("trimesh")
