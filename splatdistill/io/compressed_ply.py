@@ -6,7 +6,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from splatdistill.io.bits import from_largest_and_others, largest_and_others, morton_order, pack, unpack
+from splatdistill.io.bits import (
+    columns,
+    from_largest_and_others,
+    in_blocks,
+    largest_and_others,
+    morton_order,
+    pack,
+    unpack,
+)
 from splatdistill.io.kinds import MAX_HEADER, MAX_SPLATS, Arrays, FormatError, Hint, from_colours, stamp, stamped
 from splatdistill.io.ply_header import Element, Header, parse
 from splatdistill.ops.geometry import SH_C0
@@ -21,26 +29,20 @@ _NO_COLOURS = 12  # bounds in an old file
 
 
 def encode(a: Arrays, up: str = "-y") -> bytes:
-    n = len(a["means"])
-    rest = a["shN"][0].size
-    sh = (a["shN"].transpose(0, 2, 1).reshape(n, rest) * 32 + 128).clip(0, 255).astype("u1")
+    n, rest = len(a["means"]), a["shN"][0].size
     order = morton_order(a["means"])
-    a, sh = {name: value[order] for name, value in a.items() if name != "shN"}, sh[order]
-    rgb = 0.5 + SH_C0 * a["sh0"][:, 0]
-    starts = np.arange(0, n, CHUNK)
-    bounds: list[np.ndarray] = []
-    units: list[np.ndarray] = []
-    for values in (a["means"], a["scales"].clip(-20, 20), rgb):
-        low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
-        bounds += [low, high]
-        chunk = np.arange(n) // CHUNK
-        units.append((values - low[chunk]) / np.maximum(high - low, 1e-12)[chunk])
-    means, scales, colours = units
+    sh = np.take(_harmonic_bytes(a["shN"]), order, axis=0)
+    a = {name: np.take(value, order, axis=0) for name, value in a.items() if name != "shN"}
     rows = np.empty(n, _ROW)
-    rows["position"], rows["scale"] = pack(means, (11, 10, 11)), pack(scales, (11, 10, 11))
+    rgb = np.float32(0.5) + np.float32(SH_C0) * columns(a["sh0"][:, 0])
+    bounds, units = zip(
+        *map(_within_chunks, (columns(a["means"]), columns(a["scales"]).clip(-20, 20), rgb)), strict=True
+    )
+    rows["position"], rows["scale"] = pack(units[0], (11, 10, 11)), pack(units[1], (11, 10, 11))
     largest, others = largest_and_others(a["quats"])
-    rows["rotation"] = largest.astype(np.uint32) << 30 | pack(others * 0.5**0.5 + 0.5, (10, 10, 10))
-    rows["color"] = pack(np.concatenate([colours, a["opacities"][:, None]], 1), (8, 8, 8, 8))
+    half = np.float32(0.5**0.5)
+    rows["rotation"] = largest.astype(np.uint32) << np.uint32(30) | pack(others * half + np.float32(0.5), (10, 10, 10))
+    rows["color"] = pack([*units[2], a["opacities"]], (8, 8, 8, 8))
     tables = [("chunk", np.concatenate(bounds, 1).astype("<f4"), [("float", name) for name in _BOUNDS])]
     tables.append(("vertex", rows, [("uint", f"packed_{name}") for name in rows.dtype.names or ()]))
     if rest:
@@ -51,27 +53,63 @@ def encode(a: Arrays, up: str = "-y") -> bytes:
     return "\n".join([*lines, "end_header\n"]).encode() + b"".join(table.tobytes() for _, table, _ in tables)
 
 
+def _within_chunks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and largest of each chunk [M,6] of columns [3,N], and where in 0..1 between them each value lies."""
+    n = values.shape[1]
+    whole = np.pad(values, ((0, 0), (0, -n % CHUNK)), mode="edge").reshape(3, -1, CHUNK)
+    low, high = whole.min(2), whole.max(2)
+    units = (whole - low[..., None]) / np.maximum(high - low, np.float32(1e-12))[..., None]
+    return np.concatenate([low, high]).T, units.reshape(3, -1)[:, :n]
+
+
 def decode(data: bytes) -> Arrays:
     header = _header(data)
     chunk, vertex, sh = (header.element(name) for name in ("chunk", "vertex", "sh"))
     assert chunk is not None and vertex is not None
-    n = vertex.count
-    bounds = _table(header, chunk, data).view("<f4").reshape(chunk.count, -1)
-    bounds = bounds.reshape(chunk.count, -1, 2, 3)[np.arange(n) // CHUNK]
+    bounds = _table(header, chunk, data).view("<f4").reshape(chunk.count, -1, 2, 3)
     rows = np.ascontiguousarray(_table(header, vertex, data)).view(_ROW)[:, 0]
-    rest = 0 if sh is None else len(sh.properties)
-    packed = np.zeros((n, 0), "u1") if sh is None else _table(header, sh, data)
-    colour = unpack(rows["color"], (8, 8, 8, 8))
+    *rgb, alpha = unpack(rows["color"], (8, 8, 8, 8))
+    means = _from_chunks(bounds[:, 0], unpack(rows["position"], (11, 10, 11)))
+    scales = _from_chunks(bounds[:, 1], unpack(rows["scale"], (11, 10, 11)))
+    rgb = _from_chunks(bounds[:, 2], rgb) if bounds.shape[1] == 3 else np.stack(rgb, 1)
+    others = [(part - np.float32(0.5)) * np.float32(2**0.5) for part in unpack(rows["rotation"], (2, 10, 10, 10))[1:]]
+    quats = from_largest_and_others(rows["rotation"] >> np.uint32(30), others)
+    shN = None if sh is None else _harmonics(_table(header, sh, data))
+    return from_colours(means, scales, quats, alpha, rgb, shN)
+
+
+def _from_chunks(bounds: np.ndarray, units: list[np.ndarray]) -> np.ndarray:
+    """[N,3] float32: the inverse of `_within_chunks`, of the bounds [M,2,3]."""
+    n = len(units[0])
+    values = np.empty((n, 3), np.float32)
     with np.errstate(invalid="ignore", over="ignore"):  # bounds that are not finite: such splats are dropped
-        units = [unpack(rows["position"], (11, 10, 11)), unpack(rows["scale"], (11, 10, 11)), colour[:, :3]]
-        parts = [
-            low + unit * (high - low)
-            for unit, (low, high) in zip(units, bounds.transpose(1, 2, 0, 3), strict=False)  # colours without bounds
-        ]
-    others = (unpack(rows["rotation"] & 0x3FFFFFFF, (10, 10, 10)) - 0.5) * 2**0.5
-    quats = from_largest_and_others(rows["rotation"] >> 30, others)
-    shN = ((packed.reshape(n, 3, rest // 3).transpose(0, 2, 1) + 0.5) / 256 - 0.5) * 8
-    return from_colours(parts[0], parts[1], quats, colour[:, 3], parts[2] if len(parts) == 3 else units[2], shN)
+        for axis, unit in enumerate(units):
+            low, high = bounds[:, 0, axis, None], bounds[:, 1, axis, None]
+            values[:, axis] = (low + np.resize(unit, (len(bounds), CHUNK)) * (high - low)).ravel()[:n]
+    return values
+
+
+def _harmonic_bytes(shN: np.ndarray) -> np.ndarray:
+    """[N,3(S-1)] bytes of harmonics [N,S-1,3]: steps of 1/32, all of one channel together."""
+
+    def packed(rows: np.ndarray) -> np.ndarray:
+        steps = rows.transpose(0, 2, 1) * np.float32(32) + np.float32(128)
+        return np.clip(steps, 0, 255, out=steps).astype(np.uint8)
+
+    out = np.empty((len(shN), 3, shN.shape[1]), np.uint8)
+    return in_blocks(packed, shN, out).reshape(len(shN), shN[0].size)
+
+
+def _harmonics(packed: np.ndarray) -> np.ndarray:
+    """[N,S-1,3] float32 of [N,3(S-1)] bytes, of which all of one channel come together."""
+
+    def unpacked(rows: np.ndarray) -> np.ndarray:
+        return (rows.astype(np.float32) + np.float32(0.5 - 128)) * np.float32(1 / 32)
+
+    by_channel = packed.reshape(len(packed), 3, -1)
+    out = np.empty((len(packed), by_channel.shape[2], 3), np.float32)
+    in_blocks(unpacked, by_channel, out.transpose(0, 2, 1))
+    return out
 
 
 def hint(data: bytes) -> Hint:

@@ -7,6 +7,7 @@ antimatter15, mkkellogg, Niantic, Khronos and OpenUSD. Readers are total: splats
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +82,9 @@ def write(path: Path | str, splats: Splats, *, kind: str | None = None, how: Wri
     path = Path(path)
     kind, how = kind or kind_of(path), how or Written()
     if kind == "ply":
-        up = how.up or FRAMES["ply"]
-        turned = convert_frame(splats.detach().to("cpu"), source="+y", target=up)
-        ply.write(path, turned, up=up, sh_degree=PADDED if how.sh_degree is None else how.sh_degree)
+        up, degree = how.up or FRAMES["ply"], PADDED if how.sh_degree is None else how.sh_degree
+        turned = partial(convert_frame, source="+y", target=up)
+        ply.write(path, splats, up=up, sh_degree=degree, turned=turned)
         return
     data = encode(splats, kind, how=how)
     with replacing(path) as temporary:
@@ -104,7 +105,8 @@ def encode(splats: Splats, kind: str, *, how: Written | None = None) -> bytes:
     for name, value in arrays.items():
         if not np.isfinite(value).all():
             raise FormatError(f"the splats have {name} that are not finite; no program could show them.")
-    arrays["opacities"] = 1 / (1 + np.exp(-arrays["opacities"].astype(np.float64)))
+    with np.errstate(over="ignore"):  # a logit of -100 is an opacity of 0
+        arrays["opacities"] = 1 / (1 + np.exp(-arrays["opacities"]))
     arrays["quats"] = normalized(arrays["quats"])
     if kind == "spz":
         return spz.encode(arrays, how.spz_version)
@@ -133,7 +135,7 @@ def open_file(path: Path | str, assume: Assumptions | None = None, *, radius: fl
         up, said = hint.up, SAYS
     if assume.up != "auto":
         up, said = assume.up, "as asked"
-    splats = convert_frame(splats, source=up, target="+y")
+    splats = convert_frame(splats, source=up, target="+y", reuse=True)
     if hint.note:
         notes.append(hint.note)
     if assume.sh_degree != "auto" and assume.sh_degree != splats.sh_degree:
@@ -161,10 +163,10 @@ def _as_they_stand(path: Path, kind: str) -> tuple[Splats, Hint]:
     if kind not in READ:
         hint = replace(hint, up=hint.up or made.up)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # what is not finite is left out
-        alpha = arrays["opacities"].astype(np.float64).clip(1e-6, 1 - 1e-6)
+        alpha = arrays["opacities"].astype(np.float32).clip(1e-6, 1 - 1e-6)
         arrays["opacities"] = np.log(alpha / (1 - alpha))
         tensors = {
-            name: torch.from_numpy(np.array(arrays[name], np.float32))  # pyright: ignore[reportUnknownMemberType]
+            name: torch.from_numpy(np.require(arrays[name], np.float32, ["C", "W"]))  # pyright: ignore[reportUnknownMemberType]
             for name in FIELDS
         }
     return Splats(**tensors), hint
@@ -182,33 +184,29 @@ def _of_file(sentence: str) -> str:
 def _drawable(path: Path, splats: Splats) -> tuple[Splats, list[str]]:
     """Those of the splats that a renderer can draw, and how many it cannot; FormatError if that is more than half."""
     tensors = dict(splats.tensors)
-    tensors["opacities"] = (
-        tensors["opacities"].clamp(-MOST_LOGIT, MOST_LOGIT) if _any_infinite(splats) else tensors["opacities"]
-    )
-    sound = torch.stack([torch.isfinite(value.sum(1)) for value in _tables(tensors)]).all(0)  # one nan or inf shows
-    sound &= tensors["scales"].amax(1) < WIDEST
-    if 2 * int(sound.sum()) < len(sound):
-        odd = len(sound) - int(sound.sum())
-        raise FormatError(f"{path} is damaged, or another kind of file: {odd} of {len(sound)} splats cannot be drawn.")
-    quats = tensors["quats"]
-    zero = (quats == 0).all(1)
+    if not _finite(tensors["opacities"]):
+        tensors["opacities"] = tensors["opacities"].clamp(-MOST_LOGIT, MOST_LOGIT)
+    notes = list[str]()
+    if not (all(map(_finite, tensors.values())) and float(tensors["scales"].max()) < WIDEST):
+        sound = tensors["scales"].amax(1) < WIDEST
+        for value in tensors.values():
+            sound &= torch.isfinite(value.reshape(len(value), -1)).all(1)
+        dropped = len(sound) - int(sound.sum())
+        if 2 * dropped > len(sound):
+            found = f"{dropped} of {len(sound)} splats cannot be drawn"
+            raise FormatError(f"{path} is damaged, or another kind of file: {found}.")
+        tensors = {name: value[sound] for name, value in tensors.items()}
+        notes.append(f"{dropped} splats that cannot be drawn were left out")
+    w, x, y, z = tensors["quats"].unbind(1)
+    zero = (w == 0) & (x == 0) & (y == 0) & (z == 0)
     if zero.any():
-        tensors["quats"] = torch.where(zero[:, None], torch.tensor([1.0, 0, 0, 0]), quats)
-    if sound.all():
-        return Splats(**tensors), []
-    dropped = len(splats) - int(sound.sum())
-    return Splats(**{name: value[sound] for name, value in tensors.items()}), [
-        f"{dropped} splats that cannot be drawn were left out"
-    ]
+        tensors["quats"] = torch.where(zero[:, None], torch.tensor([1.0, 0, 0, 0]), tensors["quats"])
+    return Splats(**tensors), notes
 
 
-def _tables(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Each [N,any], for a look at all its numbers."""
-    return [value.reshape(len(value), -1) for value in tensors.values() if value[0].numel()]
-
-
-def _any_infinite(splats: Splats) -> bool:
-    return bool(torch.isinf(splats.opacities).any())
+def _finite(value: torch.Tensor) -> bool:
+    """torch does this number by number, numpy does not."""
+    return bool(np.isfinite(value.numpy()).all())
 
 
 def _write_only(_: bytes) -> Arrays:

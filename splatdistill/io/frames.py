@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import cast
 
 import torch
@@ -30,29 +31,44 @@ TO_OURS: dict[Up, Quaternion] = {
 """The turn, wxyz, from a world with that axis up to ours."""
 
 
-def convert_frame(splats: Splats, *, source: Up, target: Up) -> Splats:
-    """The same object in a world where `target` points up: means, quaternions and colour harmonics are turned."""
+def convert_frame(splats: Splats, *, source: Up, target: Up, reuse: bool = False) -> Splats:
+    """The same object in a world where `target` points up: means, quaternions and colour harmonics are turned. reuse:
+    whether the numbers of `splats` may be overwritten, for nobody else has them.
+    """
     if source == target:
         return splats
     w, x, y, z = TO_OURS[target]
     back = torch.tensor([w, -x, -y, -z], dtype=torch.float64)
     turn = _product(back, torch.tensor(TO_OURS[source], dtype=torch.float64))
-    if int(turn.count_nonzero()) == 1:
-        return _half_turned(splats, turn)
     w, x, y, z = (float(part) for part in turn)
+    if int(turn.count_nonzero()) == 1:
+        return _half_turned(splats, (w, x, y, z), reuse=reuse)
     return transform(splats, rotation=(w, x, y, z))
 
 
-def _half_turned(splats: Splats, turn: Tensor) -> Splats:
-    """The splats turned by 180 degrees about an axis: signs alone change, exactly. turn: [4] wxyz."""
-    matrix = rotation_matrices(turn[None])[0]
-    flipped = {
-        "means": splats.means * matrix.diagonal().float(),
-        "quats": _product(turn.float().expand(len(splats), 4), splats.quats),
-    }
+def _half_turned(splats: Splats, turn: Quaternion, *, reuse: bool) -> Splats:
+    """The splats turned by 180 degrees about an axis: signs alone change, exactly. turn: wxyz."""
+    means, order, quats, harmonics = _signs(turn, splats.sh_degree)
+    flipped = {"means": splats.means if reuse else splats.means.clone(), "quats": splats.quats[:, order].mul_(quats)}
+    for axis in range(3):
+        flipped["means"][:, axis].mul_(means[axis])
     if splats.sh_degree:
-        flipped["shN"] = splats.shN * _sh_rotation(matrix, splats.sh_degree).diagonal().round().float()[:, None]
+        table = splats.shN.reshape(len(splats), -1)  # one row of numbers each goes several times as fast
+        flipped["shN"] = (table.mul_(harmonics) if reuse else table * harmonics).view_as(splats.shN)
     return Splats(**{**splats.tensors, **flipped})
+
+
+@cache
+def _signs(turn: Quaternion, degree: int) -> tuple[list[float], list[int], Tensor, Tensor]:
+    """What half a turn does: signs of x, y and z, which number of a quaternion each becomes and its sign [4], and the
+    signs of harmonics [3K].
+    """
+    exact = torch.tensor(turn, dtype=torch.float64)
+    matrix = rotation_matrices(exact[None])[0]
+    product = _product(exact.expand(4, 4), torch.eye(4, dtype=torch.float64)).T  # of unit quaternions, as columns
+    harmonics = _sh_rotation(matrix, degree).diagonal().round().float().repeat_interleave(3)
+    order = [int(found) for found in product.abs().argmax(1)]
+    return [float(sign) for sign in matrix.diagonal()], order, product.sum(1).float(), harmonics
 
 
 def fitted(splats: Splats, *, radius: float) -> tuple[Splats, str]:

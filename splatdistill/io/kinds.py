@@ -169,14 +169,18 @@ def from_colours(
 
     from splatdistill.ops.geometry import SH_C0
 
-    sh0 = ((rgb - 0.5) / SH_C0)[:, None]
+    sh0 = ((rgb - np.float32(0.5)) * np.float32(1 / SH_C0))[:, None]
     shN = np.zeros((len(means), 0, 3), np.float32) if shN is None else shN
     return {"means": means, "scales": scales, "quats": quats, "opacities": opacities, "sh0": sh0, "shN": shN}
 
 
 def normalized(quats: np.ndarray) -> np.ndarray:
-    """Quaternions quats [N,4] wxyz made of length 1; one of zeros becomes no turn."""
+    """Quaternions quats [N,4] wxyz, float, made of length 1; one of zeros becomes no turn."""
     import numpy as np
 
-    length = np.linalg.norm(quats, axis=-1, keepdims=True)
-    return np.where(length > 0, quats / np.maximum(length, 1e-30), np.array([1.0, 0, 0, 0]))
+    w, x, y, z = quats.T
+    length = np.sqrt(w * w + x * x + y * y + z * z)
+    if not length.all():
+        quats = np.where(length[:, None] > 0, quats, np.array([1, 0, 0, 0], quats.dtype))
+        length = np.where(length > 0, length, np.ones(1, quats.dtype))
+    return quats / length[:, None]

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from splatdistill.io.kinds import MAX_HEADER, FormatError
 
 MAX_PROPERTIES = 512
-SIZES = {
-    "char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4, "double": 8,
-    "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8,
+TYPES = {
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
+    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
+    "float": "f4", "double": "f8", "float32": "f4", "float64": "f8",
 }  # fmt: skip
+"""Kinds of numbers as numpy calls them: the digit is their size in bytes."""
 FORMATS = ("ascii", "binary_little_endian", "binary_big_endian")
 
 
@@ -32,7 +34,7 @@ class Element:
         """Bytes of a row; None where a list makes rows differ."""
         if "list" in self.properties.values():
             return None
-        return sum(SIZES[kind] for kind in self.properties.values())
+        return sum(int(TYPES[kind][1]) for kind in self.properties.values())
 
 
 @dataclass(frozen=True)
@@ -106,5 +108,5 @@ def _element_or_property(words: list[str], elements: list[Element]) -> None:
 
 def _is_property(words: list[str]) -> bool:
     if len(words) == 3:
-        return words[1] in SIZES
-    return len(words) == 5 and words[1] == "list" and words[2] in SIZES and words[3] in SIZES
+        return words[1] in TYPES
+    return len(words) == 5 and words[1] == "list" and words[2] in TYPES and words[3] in TYPES

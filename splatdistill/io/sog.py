@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from splatdistill.io.bits import from_largest_and_others, largest_and_others, morton_order, to_bytes
+from splatdistill.io.bits import columns, from_largest_and_others, largest_and_others, morton_order, to_bytes
 from splatdistill.io.kinds import MAX_SPLATS, Arrays, FormatError, Hint, Up, from_colours
 from splatdistill.ops.geometry import SH_C0
 
@@ -36,7 +36,7 @@ def encode(a: Arrays, up: Up = "-y") -> bytes:
     low, high = logs.min(0), logs.max(0)
     fixed = np.rint((logs - low) / np.maximum(high - low, 1e-12) * 65535).astype(np.uint16)
     largest, others = largest_and_others(a["quats"])
-    quats = np.concatenate([to_bytes(others * 0.5**0.5 + 0.5), (252 + largest).astype("u1")[:, None]], 1)
+    quats = np.stack([*to_bytes(others * np.float32(0.5**0.5) + np.float32(0.5)), 252 + largest], 1)
     scales, scale_table = _indexed(a["scales"].clip(-20, 20))
     colours, colour_table = _indexed(a["sh0"][:, 0])
     pictures = {
@@ -87,7 +87,8 @@ def decode(data: bytes) -> Arrays:
             means = np.sign(logs) * np.expm1(np.abs(logs))
         quats = pixels("quats")
         turned = quats[:, 3] >= 252  # PlayCanvas takes others for no turn
-        found = from_largest_and_others(quats[:, 3].clip(252) - 252, (quats[:, :3] / 255.0 * 2 - 1) * 0.5**0.5)
+        others = (columns(quats[:, :3]) * np.float32(2 / 255) - np.float32(1)) * np.float32(0.5**0.5)
+        found = from_largest_and_others(quats[:, 3].clip(252) - 252, others)
         found[~turned] = [1, 0, 0, 0]
         scales = _looked_up(meta["scales"]["codebook"], pixels("scales")[:, :3])
         colours = pixels("sh0")

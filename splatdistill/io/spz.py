@@ -18,9 +18,8 @@ from itertools import pairwise
 import numpy as np
 import zstandard
 
-from splatdistill.io.bits import from_largest_and_others, largest_and_others, to_bytes
-from splatdistill.io.kinds import MAX_SPLATS, SPZ_VERSION, Arrays, FormatError, Hint, Up, from_colours
-from splatdistill.ops.geometry import SH_C0
+from splatdistill.io.bits import from_largest_and_others, in_blocks, largest_and_others, rounded, to_bytes
+from splatdistill.io.kinds import MAX_SPLATS, SPZ_VERSION, Arrays, FormatError, Hint, Up
 
 MAGIC = b"NGSP"
 MAX_RATIO = 32  # of unpacked to packed bytes; positions alone keep it below 8
@@ -41,15 +40,15 @@ def encode(a: Arrays, version: int = SPZ_VERSION) -> bytes:
         fraction -= 1
         if fraction < 0:
             raise FormatError("a position lies too far out for .spz.")
-    fixed = np.rint(a["means"].astype(np.float64) * 2**fraction).astype("<i4")
+    fixed = np.rint(a["means"] * np.float32(2**fraction)).astype("<i4")  # exact: a float32 has as many bits
     xyzw = a["quats"][:, [1, 2, 3, 0]]
     blocks = [
         fixed[..., None].view("u1")[..., :3].tobytes(),
         to_bytes(a["opacities"]).tobytes(),
-        to_bytes(0.15 * a["sh0"][:, 0] + 0.5).tobytes(),
-        np.rint((a["scales"] + 10) * 16).clip(0, 255).astype("u1").tobytes(),
+        to_bytes(np.float32(0.15) * a["sh0"][:, 0] + np.float32(0.5)).tobytes(),
+        rounded((a["scales"] + np.float32(10)) * np.float32(16), 255, np.uint8).tobytes(),
         (_first_three(xyzw) if version == 2 else _smallest_three(xyzw).astype("<u4")).tobytes(),
-        np.rint(a["shN"] * 128 + 128).clip(0, 255).astype("u1").tobytes(),
+        in_blocks(_harmonic_bytes, a["shN"], np.empty(a["shN"].shape, np.uint8)).tobytes(),
     ]
     degree = {count: degree for degree, count in _HARMONICS.items()}[harmonics]
     head = struct.pack("<4sIIBB", MAGIC, version, n, degree, fraction)
@@ -68,15 +67,24 @@ def decode(data: bytes) -> Arrays:
     place, alpha, colour, scale, quat, sh = (np.frombuffer(stream, "u1") for stream in streams)
     fixed = np.zeros((n, 3, 4), "u1")
     fixed[..., 1:] = place.reshape(n, 3, 3)  # the upper three bytes of an int32 keep the sign
-    means = (fixed.view("<i4")[..., 0] >> 8) / 2.0**fraction
+    means = (fixed.view("<i4")[..., 0] >> 8).astype(np.float32) * np.float32(2.0**-fraction)
     if version == 2:
         xyz = quat.reshape(n, 3) / 127.5 - 1
         quats = np.concatenate([xyz, np.sqrt((1 - (xyz**2).sum(-1, keepdims=True)).clip(0))], 1)
     else:
         quats = _from_smallest_three(quat.view("<u4"))
-    rgb = (colour.reshape(n, 3) / 255 - 0.5) / 0.15 * SH_C0 + 0.5
-    shN = (sh.reshape(n, _HARMONICS[degree], 3)[:, :15].astype(np.float32) - 128) / 128
-    return from_colours(means, scale.reshape(n, 3) / 16.0 - 10, quats[:, [3, 0, 1, 2]], alpha / 255, rgb, shN)
+    packed = sh.reshape(n, _HARMONICS[degree], 3)[:, :15]
+    shN = in_blocks(lambda rows: rows * np.float32(1 / 128) - 1, packed, np.empty(packed.shape, np.float32))
+    return {
+        "means": means,
+        "scales": scale.reshape(n, 3).astype(np.float32) * np.float32(1 / 16) - np.float32(10),
+        "quats": quats[:, [3, 0, 1, 2]],
+        "opacities": alpha.astype(np.float32) * np.float32(1 / 255),
+        "sh0": ((colour.astype(np.float32) * np.float32(1 / 255) - np.float32(0.5)) * np.float32(1 / 0.15)).reshape(
+            n, 1, 3
+        ),
+        "shN": shN,
+    }
 
 
 def hint(data: bytes) -> Hint:
@@ -166,6 +174,10 @@ def _sizes(version: int, n: int, degree: int, fraction: int, *, packed: int) -> 
     return sizes
 
 
+def _harmonic_bytes(shN: np.ndarray) -> np.ndarray:
+    return rounded(shN * np.float32(128) + np.float32(128), 255, np.uint8)
+
+
 def _first_three(xyzw: np.ndarray) -> np.ndarray:
     """[N,3] uint8: x, y and z of [N,4] unit with w made positive."""
     xyz = xyzw[:, :3] * np.where(xyzw[:, 3:] < 0, -1.0, 1.0)
@@ -176,13 +188,14 @@ def _smallest_three(quats: np.ndarray) -> np.ndarray:
     """[N] uint32 of [N,4] unit: index of the largest, then of each other a sign and 9 bits of magnitude."""
     largest, others = largest_and_others(quats)
     packed: np.ndarray = largest.astype(np.uint32)
-    for part in others.T:
-        magnitude = np.rint(np.abs(part) * 2**0.5 * 511).astype(np.uint32)
-        packed = packed << 10 | (part < 0).astype(np.uint32) << 9 | magnitude
+    for part in others:
+        magnitude = rounded(np.abs(part) * np.float32(2**0.5 * 511), 511, np.uint32)
+        packed = packed << np.uint32(10) | (part < 0).astype(np.uint32) << np.uint32(9) | magnitude
     return packed
 
 
 def _from_smallest_three(packed: np.ndarray) -> np.ndarray:
-    parts = [packed >> shift & 1023 for shift in (20, 10, 0)]
-    others = [(part & 511) / 511 * 0.5**0.5 * np.where(part >> 9, -1.0, 1.0) for part in parts]
-    return from_largest_and_others(packed >> 30, np.stack(others, -1))
+    parts = [packed >> np.uint32(shift) & np.uint32(1023) for shift in (20, 10, 0)]
+    step = np.float32(0.5**0.5 / 511)
+    others = [np.where(part >> 9, -step, step) * (part & np.uint32(511)).astype(np.float32) for part in parts]
+    return from_largest_and_others(packed >> np.uint32(30), others)

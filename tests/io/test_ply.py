@@ -44,7 +44,7 @@ def test_round_trip_is_bit_exact(tmp_path: Path, degree: int) -> None:
 @pytest.mark.parametrize("degree", range(4))
 def test_plain_plyfile_reads_the_inria_layout(tmp_path: Path, degree: int) -> None:
     splats = some_splats(degree=degree)
-    ply.write(tmp_path / "a.ply", splats, comments=["prompt a red ball"])
+    ply.write(tmp_path / "a.ply", splats)
     data = PlyData.read(str(tmp_path / "a.ply"))
     rows = data["vertex"].data
     num_rest = 3 * ((degree + 1) ** 2 - 1)
@@ -52,7 +52,7 @@ def test_plain_plyfile_reads_the_inria_layout(tmp_path: Path, degree: int) -> No
     names += ["opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
     assert list(rows.dtype.names) == names
     assert all(rows.dtype[name] == np.dtype("<f4") for name in names)
-    assert data.comments == [ply.COMMENT, "prompt a red ball"] and data.byte_order == "<"
+    assert data.comments == [ply.COMMENT] and data.byte_order == "<"
     for channel in range(3):  # channel-major: all of red, then all of green, then all of blue
         for k in range(num_rest // 3):
             assert np.array_equal(rows[f"f_rest_{channel * (num_rest // 3) + k}"], splats.shN[:, k, channel].numpy())
@@ -94,8 +94,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     broken.means[3, 1] = float("nan")
     with pytest.raises(ply.PlyError, match="means of the splats has values that are not finite"):
         ply.write(path, broken)
-    with pytest.raises(ValueError, match="newline"):
-        ply.write(path, some_splats(), comments=["two\nlines"])
+
+    def stops(_: Splats) -> Splats:
+        raise ValueError("half way")
+
+    with pytest.raises(ValueError, match="half way"):
+        ply.write(path, some_splats(), turned=stops)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
