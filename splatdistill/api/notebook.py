@@ -30,7 +30,7 @@ def show_frames(frames: NDArray[np.uint8], *, fps: int = 12) -> None:
 
 def show_page(page: bytes, *, height: int) -> None:
     """Shows a whole page in a frame of that height, pixels."""
-    inner = html.escape(page.decode(), quote=True)
+    inner = html.escape(page.decode(), quote=True).encode("ascii", "xmlcharrefreplace").decode()
     _display(f'<iframe srcdoc="{inner}" style="width:100%;height:{max(height, 300)}px;border:0"></iframe>')
 
 
