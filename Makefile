@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
-CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer setup.py)
+CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer examples setup.py)
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 

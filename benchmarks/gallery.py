@@ -49,7 +49,8 @@ def main() -> None:
         config = replace(load("sds")[0], prompt=prompt, seed=args.seed, network_engine="torch")
         folder = args.runs / f"gallery-{run_name(config.prompt, flatten(config))}"
         with Progress(total=config.steps) as progress:
-            splats = train(config, folder=folder, progress=progress, command=f"gallery.py --prompts {prompt!r}")
+            command = f"gallery.py --prompts {prompt!r}"
+            splats = train(config, folder=folder, progress=progress, command=command).splats
         summary = json.loads((folder / "summary.json").read_text())
         distance = write_sheet(args.out / f"{prompt.replace(' ', '-')}.jpg", splats, nearest, prompt)
         keep = ("prompt", "seed", "steps", "num_splats", "seconds_total", "network_share", "dtype", "threads")

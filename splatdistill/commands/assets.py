@@ -268,35 +268,22 @@ def evaluate(flags: Eval) -> int:
     if not subjects:
         raise ValueError("Name at least one run folder or .ply file to evaluate.")
     from splatdistill import evaluate as judging
-    from splatdistill.embedded.judge.networks import EmbeddedJudge
+    from splatdistill.embedded.judge import shipped
     from splatdistill.evaluate import report
     from splatdistill.rendering.renderer import make_renderer
     from splatdistill.utils.device import pick_device
 
-    shipped = EmbeddedJudge.load()
-    judge, reference = shipped, shipped.reference
-    if flags.clip:
-        from splatdistill.evaluate.clip import Clip
-
-        judge, reference = Clip(flags.clip), reference.for_another_judge()
-    classifier = None
-    if flags.external:
-        from splatdistill.evaluate.external import ImageNet
-
-        classifier = ImageNet()
     device = pick_device("auto")
-    result, pictures = judging.evaluate(
+    result, pictures = shipped.evaluate(
         [replace(subject, splats=subject.splats.to(device)) for subject in subjects],
-        judge=judge,
-        probe=shipped,
-        reference=reference,
         renderer=make_renderer(device),
         prompts=None if flags.prompts is None else judging.read_prompts(flags.prompts),
-        external=classifier,
+        clip=flags.clip,
+        external=flags.external,
     )
     files = report.write(flags.output, result, pictures)
     print(report.sentence(result), report.summary_line(result["overall"]), sep="\n")
-    if classifier is not None:
+    if flags.external:
         print(report.external_sentence(result["external"]), *report.external_lines(result["objects"]), sep="\n")
     print(*files, sep="\n")
     return DONE

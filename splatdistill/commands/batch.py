@@ -23,12 +23,14 @@ from splatdistill.batch.plan import Job
 from splatdistill.batch.progress_board import ProgressBoard
 from splatdistill.batch.rank import Rank
 from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads
-from splatdistill.commands.train import about_priors, check_writable, parse_settings, sources
+from splatdistill.commands.train import parse_settings, sources
 from splatdistill.config import presets, settings, validation
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
 from splatdistill.io.runs import Run
 from splatdistill.priors.precision import Precision, measured
+from splatdistill.training.advice import about_priors
+from splatdistill.training.run_log import check_writable
 from splatdistill.training.signals import STOPPING
 from splatdistill.utils.cpu import num_cores
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import tempfile
 import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, make_dataclass, replace
 from io import StringIO
@@ -20,10 +19,12 @@ from tyro.conf import Fixed, Suppress
 
 from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results
 from splatdistill.config import presets, registry, settings, validation, yaml_reader
-from splatdistill.config.schema import GUIDANCE, METHODS, CameraConfig, Stages, TrainConfig
+from splatdistill.config.schema import GUIDANCE, METHODS, TrainConfig
 from splatdistill.io import names
 from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import SPLATS, Run
+from splatdistill.training.advice import about_init, about_origins, about_priors
+from splatdistill.training.run_log import check_writable
 from splatdistill.utils.malloc import no_collections
 from splatdistill.utils.progress import Progress
 
@@ -46,6 +47,8 @@ class Train(TrainConfig):
     """Write trace.json.gz, a torch.profiler trace of a few steps, into the run folder."""
     view: bool = False
     """Show the training in the browser; the page stays after the last step, until Ctrl-C."""
+    log: str = ""
+    """Trackers that hear of the run, in its folder: tensorboard, wandb (offline), or both with a comma."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def train(args: list[str]) -> int:
     flags, config, origins = parse_settings(Train, args, verb="train")
     cautions = validation.validate(config)
     cautions += about_origins(config.prior, method=config.method, stages=config.stages, origins=origins)
+    trackers = _trackers(flags.log)
     first = os.environ.get("RANK", "0") == "0"  # torchrun's; the first process alone looks, writes and talks
     if flags.resume is None:
         name = names.check_name(flags.name) if flags.name else names.run_name(config.prompt, settings.flatten(config))
@@ -69,7 +73,7 @@ def train(args: list[str]) -> int:
             _check_new(flags, folder)
     else:
         folder = flags.resume
-        _check_resume(flags, config)
+        _check_resume(flags, settings.flatten(config))
         if Run(folder).is_done(steps=config.steps):
             print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
             return DONE
@@ -78,7 +82,7 @@ def train(args: list[str]) -> int:
         *cautions,
         *about_threads(config.threads),
         *about_priors(config),
-        *_about_init(config.init, taken, config.camera, budget=config.densify.max_splats),
+        *about_init(config.init, taken, config.camera, budget=config.densify.max_splats),
     ]:
         if first:
             print(f"Note: {sentence}", file=sys.stderr)
@@ -106,6 +110,7 @@ def train(args: list[str]) -> int:
                 profile=flags.profile and first,
                 command=shlex.join(["splatdistill", "train", *args]),
                 ranks=ranks,
+                logs=lambda step: trackers(folder, step),
             )
         ranks.leave()
         if first:
@@ -153,25 +158,18 @@ def parse_settings(
     method, prior: overrule the flags. defaults: what to call their source in errors, and settings that lie over the
     files and under the flags. Returns the parsed flags, the settings among them, and where each setting came from.
     """
-    from splatdistill.priors.families import family_of  # NumPy loads here only
+    from splatdistill.priors.families import layered  # NumPy loads here only
 
     asked = sources(args)
-    resumed = asked.resume is not None and kind is Train
-    if resumed:
-        base = Run(asked.resume or Path()).settings()
+    if asked.resume is not None and kind is Train:
+        base = Run(asked.resume).settings()
         origins = dict.fromkeys(settings.flatten(base), "run")
         if asked.config is not None:
             base = settings.merge(base, yaml_reader.read(presets.find(asked.config)), where=str(asked.config))
     else:
-        values = yaml_reader.read(presets.find(asked.config)) if asked.config is not None else {}
-        teacher = prior or asked.prior or defaults[1].get("prior") or values.get("prior") or TrainConfig.prior
-        family = family_of(teacher) if isinstance(teacher, str) else ""  # `merge` says what else it may be
-        base, origins = presets.load(
-            method or asked.method or values.get("method", "sds"), file=asked.config, family=family
+        base, origins = layered(
+            asked.config, method=method or asked.method, prior=prior or asked.prior, defaults=defaults
         )
-    named = settings.keys(defaults[1])
-    base = settings.merge(presets.without_stages(base, named, origins), defaults[1], where=defaults[0])
-    base = base if resumed else presets.with_stage_families(base, family_of)
     _refuse_foreign(args, base.method, fixed=settings.file_only(base))
     only = _for_method(kind, base.method)
     flags = parse(only, args, verb=verb, default=only(**vars(base)))
@@ -219,6 +217,16 @@ def _refuse_foreign(args: list[str], method: str, *, fixed: Container[str]) -> N
             raise ValueError(f"{flag}: {name} has no flag; set it in a file and name that with --config.")
 
 
+def _trackers(names: str) -> Callable[[Path, int], list[Any]]:
+    """What makes the trackers of these names for a folder and a first step. ValueError where one is not there."""
+    if not names:
+        return lambda folder, step: []
+    from splatdistill.training import trackers  # loads torch
+
+    found = trackers.chosen(names)
+    return lambda folder, step: trackers.make(found, folder, step=step)
+
+
 def _check_new(flags: Train, folder: Path) -> None:
     """Refuses what is there already or cannot be made, before anything is loaded."""
     if folder.exists():
@@ -228,76 +236,14 @@ def _check_new(flags: Train, folder: Path) -> None:
     check_writable(flags.out)
 
 
-def check_writable(out: Path) -> None:
-    """ValueError when no folder can be made in `out`, which may not be there yet."""
-    parent = out
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    try:  # asking the system is the only sure way: permissions, read-only disks, a file in place of a folder
-        tempfile.TemporaryDirectory(dir=parent, prefix=".splatdistill").cleanup()
-    except OSError as error:
-        raise ValueError(f"out: nothing can be written to {out}: {error.strerror}.") from error
-
-
-def _check_resume(flags: Train, config: TrainConfig) -> None:
+def _check_resume(flags: Train, after: Mapping[str, Any]) -> None:
+    """ValueError where a run that goes on would become another one. after: all settings by their dotted names."""
     if flags.name:
         raise ValueError("name: a run that goes on keeps its name; leave out --name or --resume.")
-    before, after = settings.flatten(Run(flags.resume or Path()).settings()), settings.flatten(config)
+    before = settings.flatten(Run(flags.resume or Path()).settings())
     for name in before:
         if before[name] != after[name] and not name.startswith(MAY_CHANGE):
             raise ValueError(
                 f"resume: {name} is {before[name]!r} in {flags.resume}, but {after[name]!r} was asked for; "
                 "begin a new run to change it."
             )
-
-
-def _about_init(init: str, taken: Assumptions, camera: CameraConfig, *, budget: int) -> list[str]:
-    """What the file of --init is taken for; ValueError for one that cannot be begun from."""
-    if init in ("ball", "shell") or init.startswith("points:"):
-        return []
-    from splatdistill.training.beginning import opened  # loads torch
-
-    found = opened(init, taken=taken, camera=camera)
-    said = [found.sentence()]
-    if len(found.splats) > budget:
-        said.append(
-            f"densify.max_splats is below the {len(found.splats)} splats of {found.path}; those are the budget."
-        )
-    return said
-
-
-def about_origins(prior: str, *, method: str, stages: Stages, origins: presets.Origins) -> list[str]:
-    """What a user may not expect of the layers of settings: a teacher of another package, which has no family, and a
-    flag that holds only until a stage of the file changes its setting.
-    """
-    from splatdistill.priors import offered
-
-    found: list[str] = []
-    if prior in offered():
-        found.append(f"prior: {prior} is a prior of another package, so the defaults of {method} are taken.")
-    for stage in stages:
-        changed = [name for name in settings.keys(stage) if origins.get(name) == "flag"]
-        until = f"the flag holds until a stage of the file changes it, at {stage['start']}."
-        found += [f"{name}: {until}" for name in changed]
-    return found
-
-
-def about_priors(config: TrainConfig) -> list[str]:
-    """What the priors of all stages will make of the cameras and of the prompt, each sentence once; ValueError when
-    one does not know the object.
-    """
-    from splatdistill.priors import SHIPPED
-    from splatdistill.priors.metadata import about_cameras
-    from splatdistill.priors.vocabulary import META_FILE, Vocabulary
-
-    said: list[str] = []
-    for _, stage in settings.stages(config):
-        folder = SHIPPED.get(stage.prior) or Path(stage.prior)
-        if not (folder / META_FILE).is_file():  # a prior without a list of words, or none: then `train` says so
-            continue
-        vocabulary = Vocabulary.load(folder)
-        if refusal := vocabulary.refusal(config.prompt, nearest=config.nearest):
-            raise ValueError(f"prompt: {refusal}")
-        said += about_cameras(folder, stage.camera, grouped=not GUIDANCE[stage.method].single_view)
-        said += vocabulary.check(config.prompt, nearest=config.nearest)
-    return list(dict.fromkeys(said))

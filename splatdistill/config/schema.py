@@ -288,6 +288,18 @@ else:
 
 @dataclass(frozen=True)
 class TrainConfig(WithMethods):
-    """One text-to-3D run. What is left out is a default; `presets.load` adds what the family of a prior says."""
+    """One text-to-3D run. What is left out is a default; `presets.load` adds what the family of a prior says.
+
+    Lengths are in world units, where the object lies in a ball of radius 1; sizes in pixels; angles in degrees where a
+    name ends in _deg. Renders of a step are [num_views,size,size,3]. Sections are dataclasses of the same kind.
+
+    Raises: nothing here; `configure` and the command line check ranges, a ValueError in one sentence.
+    Source: `configs/priors` has each value that depends on the teacher together with where it is from.
+
+    Example:
+        >>> import splatdistill
+        >>> splatdistill.Config(prompt="a red ball").densify.interval
+        500
+    """
 
     output: OutputConfig = field(default_factory=OutputConfig)

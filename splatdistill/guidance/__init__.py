@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # settings import the methods, and come without torch
-    from splatdistill.config.base import MethodConfig
+    from splatdistill.config.base import MethodConfig, ViewsConfig
     from splatdistill.config.schema import CameraConfig, TrainConfig
     from splatdistill.guidance.base import Guidance
     from splatdistill.utils.distributed import ProcessGroup
@@ -28,10 +28,9 @@ def make_guidance(config: TrainConfig, *, ranks: ProcessGroup | None = None) -> 
     )  # fmt: skip
 
 
-def retune(guidance: Guidance[Any], config: TrainConfig) -> None:
-    """Puts the settings of another stage in force; what the method has learned stays."""
-    guidance.config, guidance.views = _filled(getattr(config, config.method), config.prompt), config.views
-    guidance.group = group_of(config.method, config.camera)
+def retune(guidance: Guidance[Any], section: MethodConfig, *, prompt: str, views: ViewsConfig) -> None:
+    """Puts the settings of another stage in force, those of its method in `section`; what was learned stays."""
+    guidance.config, guidance.views = _filled(section, prompt), views
 
 
 def _filled(settings: MethodConfig, prompt: str) -> MethodConfig:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from splatdistill.config import presets, settings
+from splatdistill.config import presets, settings, yaml_reader
+from splatdistill.config.schema import TrainConfig
 from splatdistill.priors.resolve import model_families, peek, read_small
 from splatdistill.priors.vocabulary import META_FILE, VOLUMES
 
@@ -33,6 +34,29 @@ def family_of(prior: str) -> str:
     with tempfile.TemporaryDirectory(prefix="splatdistill") as folder:
         found = peek(prior, Path(folder))
         return _of_path(found) if found else ""
+
+
+def layered(
+    file: Path | None,
+    *,
+    method: str | None,
+    prior: str | None,
+    family: str | None = None,
+    defaults: tuple[str, Mapping[str, Any]] = ("", {}),
+) -> tuple[TrainConfig, presets.Origins]:
+    """The settings of a run before its flags, and where each is from. file: YAML, or the name of a shipped recipe.
+    method, prior: overrule it. family: of the prior, where that is known. defaults: what to call their source in
+    errors, and settings that lie over the file and the family. ValueError, one sentence, as of `presets.load` and
+    `settings.merge`.
+    """
+    values = yaml_reader.read(presets.find(file)) if file is not None else {}
+    teacher = prior or defaults[1].get("prior") or values.get("prior") or TrainConfig.prior
+    if family is None:
+        family = family_of(teacher) if isinstance(teacher, str) else ""  # `merge` says what else it may be
+    base, origins = presets.load(method or values.get("method", "sds"), file=file, family=family)
+    named = settings.keys(defaults[1])
+    base = settings.merge(presets.without_stages(base, named, origins), defaults[1], where=defaults[0])
+    return presets.with_stage_families(base, family_of), origins
 
 
 def listed(prior: str) -> dict[str, Any]:

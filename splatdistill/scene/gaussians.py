@@ -40,6 +40,9 @@ class Splats:
             raise AttributeError(name)
         return tensors[name]
 
+    def __repr__(self) -> str:
+        return f"Splats({len(self)} Gaussians, colour harmonics of degree {self.sh_degree}, {self.device})"
+
     @property
     def device(self) -> torch.device:
         return self.tensors["means"].device

@@ -20,6 +20,13 @@ class Cameras:
     width, height: image size in pixels.
     azimuth: [V] rad, 0 in front (camera on +z), growing towards +x. elevation: [V] rad, positive above.
     radius: [V] world units.
+
+    Raises: nothing. Source: OpenCV's camera axes, as gsplat has them.
+
+    Example:
+        >>> import splatdistill
+        >>> len(splatdistill.orbit([0, 120, 240]))
+        3
     """
 
     viewmats: Tensor

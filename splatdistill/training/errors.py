@@ -13,6 +13,6 @@ class RunFailure(RuntimeError):
 class Stopped(KeyboardInterrupt):
     """Somebody asked the training to stop, through its folder or by a signal; its last step is in a checkpoint."""
 
-    def __init__(self, folder: Path, *, step: int, signal: int) -> None:
-        super().__init__(f"stopped after step {step}; --resume {folder} goes on.")
+    def __init__(self, folder: Path | None, *, step: int, signal: int) -> None:
+        super().__init__(f"stopped after step {step}" + (f"; --resume {folder} goes on." if folder else "."))
         self.code = 128 + (signal or SIGINT)  # as shells have it

@@ -15,7 +15,7 @@ from pathlib import Path
 from splatdistill.io import formats, ply
 from splatdistill.io.runs import SPLATS
 from splatdistill.scene.gaussians import FIELDS, Splats
-from splatdistill.training.run_log import RunLog
+from splatdistill.training.run_log import Log
 from splatdistill.training.signals import SignalHandler
 
 WATCHED = 10.0  # s
@@ -25,7 +25,7 @@ SNAPSHOT_EVERY = 2.0  # s
 class RemoteControl:
     """The trainer's side. A new one drops requests and snapshots of earlier times. A signal is a request to stop."""
 
-    def __init__(self, folder: Path, log: RunLog, *, signals: SignalHandler | None = None) -> None:
+    def __init__(self, folder: Path, log: Log, *, signals: SignalHandler | None = None) -> None:
         self.folder = folder
         self._signals = signals or SignalHandler()
         self._log = log

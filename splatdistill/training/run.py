@@ -1,11 +1,12 @@
-"""A run on disk, from its first or its last checkpoint to its last step."""
+"""A run, from its first step or its last checkpoint to its last step, in a folder or in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,59 +19,82 @@ from splatdistill.guidance import group_of
 from splatdistill.priors.base import Prior
 from splatdistill.priors.metadata import check_group
 from splatdistill.priors.precision import Precision, measured
-from splatdistill.scene.gaussians import Splats
 from splatdistill.training import checkpoint
 from splatdistill.training.errors import Stopped
 from splatdistill.training.remote_control import RemoteControl
-from splatdistill.training.run_log import Log, NoLog, RunLog
+from splatdistill.training.run_log import Log, Logs, RunLog
 from splatdistill.training.signals import SignalHandler
 from splatdistill.training.trainer import Trainer
 from splatdistill.utils.device import pick_device
 from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
+from splatdistill.utils.process_state import num_threads, random_numbers
 from splatdistill.utils.progress import Progress
+
+Callback = Callable[[Trainer, Mapping[str, float]], object]
+"""Called after each step, with the numbers that it logged or none. Whatever it raises ends the run."""
 
 
 def train(
     config: TrainConfig,
     *,
-    folder: Path,
-    progress: Progress,
+    folder: Path | None,
+    progress: Progress | None = None,
     resume: bool = False,
     command: str = "",
     profile: bool = False,
     ranks: ProcessGroup = SINGLE_PROCESS,
     load: Callable[..., Prior] | None = None,
     precision: Precision | None = None,
-) -> Splats:
-    """Run (or go on with) the run in `folder` to its last step; writes everything a run folder holds.
+    logs: Callable[[int], Sequence[Log]] = lambda _: (),
+    callback: Callback | None = None,
+    handle_signals: bool = True,
+) -> Trainer:
+    """Run (or go on with) the run in `folder` to its last step; writes everything a run folder holds. Without a folder
+    it stays in memory.
 
     ValueError, one sentence, for anything the user can put right; nothing is written before the prior and the
     initial splats have loaded. profile: trace a few steps into trace.json.gz. Raises Stopped, a KeyboardInterrupt, when
     it was asked to stop through the run folder or by a signal, and RunFailure when it cannot go on. ranks: who else
     draws views of a step; the first alone writes. load: takes the place of `priors.load`. precision: what dtype auto
-    comes to on a CPU, where that is settled already; else it is timed here.
+    comes to on a CPU, where that is settled already; else it is timed here. logs: makes those that hear of the run
+    beside its folder, from the step that they are given on. The caller's threads and random numbers are as before at
+    the end; signals are handled only where `handle_signals` asks for it.
     """
-    tensors, meta = checkpoint.load(folder / "checkpoints") if resume else ({}, {})
-    trainer, settled = _prepare(config, meta, load=load or priors.load, precision=precision, ranks=ranks)
-    if resume:
-        trainer.restore(tensors, meta)
-    log = RunLog(folder, config, command=command, start_step=trainer.step) if ranks.is_main else NoLog()
-    timed = {"precision": asdict(settled)} if settled else {}
-    log.summary(priors={name: teacher.origin for name, teacher in trainer.priors.items()}, **timed)
-    _loop(trainer, log, folder=folder, progress=progress, profile=profile)
-    if ranks.is_main:
-        trainer.finish(folder, log, progress)
-    return trainer.splats
+    tensors, meta = checkpoint.load(folder / "checkpoints") if resume and folder else ({}, {})
+    progress = progress or Progress(total=config.steps, stream=StringIO())
+    with num_threads(meta.get("threads") or config.threads):
+        trainer, settled = prepare(config, meta, load=load, precision=precision, ranks=ranks)
+        if resume:
+            trainer.restore(tensors, meta)
+        heard: list[Log] = []
+        if ranks.is_main:
+            heard += [RunLog(folder, config, command=command, start_step=trainer.step)] if folder else []
+            heard += logs(trainer.step)
+        with closing(Logs(heard)) as log:
+            timed = {"precision": asdict(settled)} if settled else {}
+            log.summary(priors={name: teacher.origin for name, teacher in trainer.priors.items()}, **timed)
+            with SignalHandler(enabled=handle_signals) as signals:
+                control = RemoteControl(folder, log, signals=signals) if folder and ranks.is_main else None
+                _loop(trainer, log, folder=folder, progress=progress, profile=profile, control=control,
+                      signals=signals, callback=callback)  # fmt: skip
+            if folder and ranks.is_main:
+                trainer.finish(folder, progress)
+            log.event("done", step=trainer.step, num_splats=trainer.num_splats)
+    return trainer
 
 
-def _prepare(
-    config: TrainConfig, meta: Mapping[str, Any], *, load: Callable[..., Prior], precision: Precision | None,
-    ranks: ProcessGroup,
-) -> tuple[Trainer, Precision | None]:  # fmt: skip
+def prepare(
+    config: TrainConfig,
+    meta: Mapping[str, Any] | None = None,
+    *,
+    load: Callable[..., Prior] | None = None,
+    precision: Precision | None = None,
+    ranks: ProcessGroup = SINGLE_PROCESS,
+) -> tuple[Trainer, Precision | None]:
     """The state of step 0, and what dtype auto came to where it was timed. meta: of a checkpoint. Bits depend on
-    threads, engine and dtype, so a resumed run takes these from there.
+    threads, engine and dtype, so a resumed run takes these from there; threads are for the caller to set.
     """
-    torch.set_num_threads(meta.get("threads") or config.threads or torch.get_num_threads())
+    meta = meta or {}
     device, stages = pick_device(config.device), [stage for _, stage in settings.stages(config)]
     names = dict.fromkeys(stage.prior for stage in stages)  # all now: a missing one is told at once
     engine = meta.get("network_engine", "torch") if meta else config.network_engine
@@ -79,26 +103,35 @@ def _prepare(
         settled = _agree(precision or measured(), ranks)
         dtype = settled.dtype
     some = partial(
-        load, device=device, dtype=dtype, max_memory=config.max_memory, encoder=config.encoder,
+        load or priors.load, device=device, dtype=dtype, max_memory=config.max_memory, encoder=config.encoder,
         image_size=config.prior_size, loras=config.lora,
     )  # fmt: skip
-    teachers = {name: _load_alike(partial(some, name), engine, ranks) for name in names}
-    for stage in stages:
-        teacher, group = teachers[stage.prior], stage.camera.views_per_group
-        if not GUIDANCE[stage.method].single_view:
-            single = teacher.supports_single_view_cameras
-            check_group(teacher.num_views, group=group, supports_single_view_cameras=single)
-        ranks.check(stage.num_views, group=group_of(stage.method, stage.camera))
-    return Trainer(config, prior=teachers[config.prior], device=device, others=teachers, ranks=ranks), settled
+    with random_numbers():
+        teachers = {name: _load_alike(partial(some, name), engine, ranks) for name in names}
+        for stage in stages:
+            teacher, group = teachers[stage.prior], stage.camera.views_per_group
+            if not GUIDANCE[stage.method].single_view:
+                single = teacher.supports_single_view_cameras
+                check_group(teacher.num_views, group=group, supports_single_view_cameras=single)
+            ranks.check(stage.num_views, group=group_of(stage.method, stage.camera))
+        return Trainer(config, prior=teachers[config.prior], device=device, others=teachers, ranks=ranks), settled
 
 
-def _loop(trainer: Trainer, log: Log, *, folder: Path, progress: Progress, profile: bool) -> None:
+def _loop(
+    trainer: Trainer,
+    log: Log,
+    *,
+    folder: Path | None,
+    progress: Progress,
+    profile: bool,
+    control: RemoteControl | None,
+    signals: SignalHandler,
+    callback: Callback | None,
+) -> None:
     """Steps until the last one, with a log, previews and checkpoints on the way."""
     output, last, ranks = trainer.config.output, trainer.config.steps, trainer.ranks
     progress.update(trainer.step)
-    tracing = tracer(folder / "trace.json.gz") if profile else nullcontext()
-    with SignalHandler() as signals, tracing as trace:
-        control = RemoteControl(folder, log, signals=signals) if isinstance(log, RunLog) else None
+    with tracer(folder / "trace.json.gz") if profile and folder else nullcontext() as trace:
         while trainer.step < last:
             numbers = trainer.advance(log)
             if numbers:
@@ -108,16 +141,29 @@ def _loop(trainer: Trainer, log: Log, *, folder: Path, progress: Progress, profi
                     progress.note(f"Note: {said}")
             failure = trainer.nonfinite.verdict(numbers, step=trainer.step)
             asked = control.obey(trainer.splats, step=trainer.step) if control else signals.number > 0
-            stop = ranks.any(asked) or failure is not None
+            objection = _call(callback, trainer, numbers)
+            stop = ranks.any(asked) or failure is not None or objection is not None
             if stop or trainer.step % output.save_every == 0 or trainer.step == last:
                 trainer.report(log)
-                trainer.save(folder / "checkpoints")
-            if ranks.is_main and trainer.step % output.preview_every == 0:
-                trainer.preview(folder / "preview")
+                if folder:
+                    trainer.save(folder / "checkpoints")
+            if log.shows and trainer.step % output.preview_every == 0:
+                trainer.preview(log)
             if stop:
-                raise failure or Stopped(folder, step=trainer.step, signal=signals.number)
+                raise objection or failure or Stopped(folder, step=trainer.step, signal=signals.number)
             if trace is not None:
                 trace.step()
+
+
+def _call(callback: Callback | None, trainer: Trainer, numbers: Mapping[str, float]) -> BaseException | None:
+    """What the callback raised, for the step to be saved before that ends the run."""
+    if callback is None:
+        return None
+    try:
+        callback(trainer, numbers)
+    except BaseException as objection:
+        return objection
+    return None
 
 
 def _agree(found: Precision, ranks: ProcessGroup) -> Precision:

@@ -1,4 +1,4 @@
-"""The record that a run writes into its folder."""
+"""Who hears of a run: its folder, memory, nobody, or several at once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from splatdistill.config import settings
 from splatdistill.config.schema import TrainConfig
@@ -17,8 +19,49 @@ from splatdistill.io.files import sweep, write_text
 from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SUMMARY, Run, record_of
 from splatdistill.utils.provenance import commit, peak_memory_mb, versions
 
+if TYPE_CHECKING:  # the page reads this module, and starts without torch
+    from splatdistill.io.video import Picture
+
 SUBFOLDERS = ("checkpoints", "control", "preview", "snapshots")
 REQUESTS = ("pause", "stop", "save")  # what the files in control/ ask of the training
+
+
+def check_writable(out: Path) -> None:
+    """ValueError when no folder can be made in `out`, which may not be there yet."""
+    parent = out
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    try:  # asking the system is the only sure way: permissions, read-only disks, a file in place of a folder
+        tempfile.TemporaryDirectory(dir=parent, prefix=".splatdistill").cleanup()
+    except OSError as error:
+        raise ValueError(f"out: nothing can be written to {out}: {error.strerror}.") from error
+
+
+class Log(Protocol):
+    """What a training tells. shows: whether images are wanted, which must be rendered for it."""
+
+    @property
+    def shows(self) -> bool: ...
+
+    def metrics(self, step: int, **values: float) -> None:
+        """The numbers that a step was measured to have."""
+        ...
+
+    def event(self, kind: str, *, step: int, **values: Any) -> None:
+        """Something that happened: densify, resume, warning, done."""
+        ...
+
+    def summary(self, **fields: Any) -> None:
+        """What is known of the run so far; later values replace earlier ones."""
+        ...
+
+    def images(self, step: int, **images: Picture) -> None:
+        """Renders [H,W,3] of the moment by the side that they show."""
+        ...
+
+    def close(self) -> None:
+        """The run has ended, as it should or not."""
+        ...
 
 
 class RunLog:
@@ -60,13 +103,28 @@ class RunLog:
         self._summary |= {**fields, "peak_memory_mb": round(peak_memory_mb(), 1)}
         write_text(self.folder / SUMMARY, json.dumps(_plain(self._summary), indent=1) + "\n")
 
+    @property
+    def shows(self) -> bool:
+        return True
+
+    def images(self, step: int, **images: Picture) -> None:
+        """Writes each [H,W,3] to preview/<step>-<side>.jpg."""
+        from splatdistill.io import video  # loads torch
+
+        for side, image in images.items():
+            video.write_image(self.folder / "preview" / f"{step:06d}-{side}.jpg", image)
+
+    def close(self) -> None: ...
+
     def _append(self, name: str, record: dict[str, Any]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(record)) + "\n")
 
 
 class NoLog:
-    """That of a process which does not write: another one writes the same."""
+    """Of a process which does not write, because another one writes the same."""
+
+    shows = False
 
     def metrics(self, step: int, **values: float) -> None: ...
 
@@ -74,8 +132,61 @@ class NoLog:
 
     def summary(self, **fields: Any) -> None: ...
 
+    def images(self, step: int, **images: Picture) -> None: ...
 
-Log = RunLog | NoLog
+    def close(self) -> None: ...
+
+
+class MemoryLog(NoLog):
+    """Keeps what the files of a run folder would hold. records: of metrics, each with its step; events; facts."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, float]] = []
+        self.events: list[dict[str, Any]] = []
+        self.facts: dict[str, Any] = {}
+
+    def metrics(self, step: int, **values: float) -> None:
+        self.records.append({"step": step, **values})
+
+    def event(self, kind: str, *, step: int, **values: Any) -> None:
+        self.events.append({"kind": kind, "step": step, **values})
+
+    def summary(self, **fields: Any) -> None:
+        self.facts |= fields
+
+
+class Logs:
+    """Tells each of several logs."""
+
+    def __init__(self, logs: Sequence[Log]) -> None:
+        self._logs = tuple(logs)
+
+    @property
+    def shows(self) -> bool:
+        return any(log.shows for log in self._logs)
+
+    def metrics(self, step: int, **values: float) -> None:
+        for log in self._logs:
+            log.metrics(step, **values)
+
+    def event(self, kind: str, *, step: int, **values: Any) -> None:
+        for log in self._logs:
+            log.event(kind, step=step, **values)
+
+    def summary(self, **fields: Any) -> None:
+        for log in self._logs:
+            log.summary(**fields)
+
+    def images(self, step: int, **images: Picture) -> None:
+        """Hands each [H,W,3] on to the logs that show any."""
+        for log in self._logs:
+            if log.shows:
+                log.images(step, **images)
+
+    def close(self) -> None:
+        for log in self._logs:
+            log.close()
+
 
 _OF_THE_RUN = ("prompt", "method", "seed", "steps", "dtype", "network_engine", "threads")
 _NOTHING_YET = {

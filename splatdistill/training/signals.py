@@ -14,15 +14,16 @@ class SignalHandler:
     """While entered, one of STOPPING sets `number` and nothing else; a second one ends the process at once.
 
     Handlers of before come back at the end. Signals that were ignored stay so. Python tells its main thread alone of
-    signals, so in any other thread nothing changes.
+    signals, so in any other thread nothing changes; nor does it where `enabled` is false.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, enabled: bool = True) -> None:
         self.number = 0
+        self._enabled = enabled
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> SignalHandler:
-        if threading.current_thread() is threading.main_thread():
+        if self._enabled and threading.current_thread() is threading.main_thread():
             for name in STOPPING:
                 if signal.getsignal(name) not in (signal.SIG_IGN, None):  # None: not set from Python, so not ours
                     self._before[name] = signal.signal(name, self._note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from splatdistill.config import settings
 from splatdistill.config.schema import TrainConfig
-from splatdistill.guidance import make_guidance, retune
-from splatdistill.io import ply, video
+from splatdistill.guidance import group_of, make_guidance, retune
+from splatdistill.io import ply
 from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import SPLATS
 from splatdistill.priors.base import Choice, Prior
@@ -33,11 +33,23 @@ from splatdistill.utils import rng
 from splatdistill.utils.cpu import Usage
 from splatdistill.utils.device import AsyncScalars, Stopwatch, network_settings
 from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
+from splatdistill.utils.process_state import random_numbers
 from splatdistill.utils.progress import Progress
 
 
+@dataclass(frozen=True)
+class Observed:
+    """What the last step saw. images: of each object [V,H,W,3], or [V,H,W,4] with alpha, in 0..1 as the prior got them.
+    norms: [P*V] of the gradient of x0, for the views of one object after another.
+    """
+
+    images: tuple[Tensor, ...]
+    norms: Tensor
+
+
 class Trainer:
-    """The state of a run between steps. `step` counts the steps done; `stage` holds the settings in force.
+    """The state of a run between steps. `step` counts the steps done; `stage` holds the settings in force; `observed`
+    is what the last step saw.
 
     others: priors by the names that stages give them. ranks: who else draws views of a step.
     """
@@ -70,6 +82,7 @@ class Trainer:
         self.particles = [self._model(index) for index in range(self.guidance.particles)]
         self.nonfinite = NonfiniteMonitor(device)
         self.step = 0
+        self.observed: Observed | None = None
         self.seconds = 0.0
         self._begun, self._earlier = Usage.now(), Usage(0.0, 0.0)  # of this process, and of those before a resume
         self._said_starved = False
@@ -116,6 +129,7 @@ class Trainer:
         scored = score(
             images, drawn.cameras, guidance=self.guidance, prior=self.prior, seed=seed, step=step, ranks=ranks
         )
+        self.observed = Observed(tuple(image.detach() for image in images), scored.norms)
         verdict, changes = apply(self.particles, rendered, scored, step=step, ranks=ranks)
         for particle, counts in zip(self.particles, changes, strict=True):
             if counts is not None:
@@ -168,11 +182,13 @@ class Trainer:
         before, self.stage = self.stage, stage
         if stage.prior != before.prior:
             self.prior = ProfiledPrior(self.priors[stage.prior], self.prior.stopwatch)
-        if stage.method != before.method:
-            self.guidance = make_guidance(stage, ranks=self.ranks)
-        retune(self.guidance, stage)
-        if (stage.prior, stage.method) != (before.prior, before.method):
-            self.guidance.bind(self.prior)
+        with random_numbers():
+            if stage.method != before.method:
+                self.guidance = make_guidance(stage, ranks=self.ranks)
+            retune(self.guidance, getattr(stage, stage.method), prompt=stage.prompt, views=stage.views)
+            self.guidance.group = group_of(stage.method, stage.camera)
+            if (stage.prior, stage.method) != (before.prior, before.method):
+                self.guidance.bind(self.prior)
         for particle in self.particles:
             particle.enter(self.learning)
 
@@ -236,15 +252,15 @@ class Trainer:
         self._earlier = Usage(meta.get("seconds_cpu", 0.0), meta.get("seconds_waiting"))
         self.prior.stopwatch.images = meta.get("image_evaluations", 0) // self.ranks.world
 
-    def preview(self, folder: Path) -> None:
-        """Four pictures of the moment: front, side, back, top."""
+    def preview(self, log: Log) -> None:
+        """Shows the log the object from the front, the side, the back and the top."""
         ring = orbits.turntable(self.config.camera, num_frames=4, size=128)
         top = orbits.turntable(self.config.camera, num_frames=1, size=128, elevation_deg=80.0)
-        frames = [*render_frames(self.renderer, self.splats, ring), *render_frames(self.renderer, self.splats, top)]
-        for name, index in (("front", 0), ("side", 1), ("back", 2), ("top", 4)):
-            video.write_image(folder / f"{self.step:06d}-{name}.jpg", frames[index])
+        front, side, back, _ = render_frames(self.renderer, self.splats, ring)
+        (above,) = render_frames(self.renderer, self.splats, top)
+        log.images(self.step, front=front, side=side, back=back, top=above)
 
-    def finish(self, folder: Path, log: Log, progress: Progress) -> None:
+    def finish(self, folder: Path, progress: Progress) -> None:
         """The result: splats.ply, turntable.mp4 and contact.png; splats-N.ply and contact-N.png of more particles."""
         ply.write(folder / SPLATS, self.splats.detach())
         out = self.config.output
@@ -253,4 +269,3 @@ class Trainer:
         for index, particle in enumerate(self.particles[1:], 1):
             ply.write(folder / f"splats-{index}.ply", particle.splats.detach())
             write_contact_sheet(folder / f"contact-{index}.png", self.renderer, particle.splats, turntable)
-        log.event("done", step=self.step, num_splats=self.num_splats)

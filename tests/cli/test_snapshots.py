@@ -56,6 +56,7 @@ COMMANDS = [
     "train --prompt 'a red chair' --name ../x",
     "train --prompt 'a red chair' --init cube",
     "train --prompt 'a red chair' --config smoke --init ply:none.ply",
+    "train --prompt 'a red chair' --log tensorbord",
     "train --resume nowhere",
     "export nowhere",
     "export cut.ply",

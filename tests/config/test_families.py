@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from splatdistill import cli, priors
-from splatdistill.commands.train import Train, about_origins, parse_settings
+from splatdistill.commands.train import Train, parse_settings
 from splatdistill.config import presets, settings, validation, yaml_reader
 from splatdistill.config.schema import METHODS
+from splatdistill.training.advice import about_origins
 
 SNAPSHOT = Path(__file__).with_name("families.txt")
 PRIORS = {

@@ -41,7 +41,7 @@ def test_the_wheel_is_complete(wheel):
     )
     weights = {str(p) for p in sources if any(p.is_relative_to(folder) for folder in folders)}
     page = {f"splatdistill/{p}" for p in sources if p.parts[0] == "viewer" and "web" not in p.parts}
-    wanted = modules | presets | weights | page | {"splatdistill/py.typed"}
+    wanted = modules | presets | weights | page | {"splatdistill/py.typed", "splatdistill/__init__.pyi"}
     assert not any(name.startswith("splatdistill/viewer/web") for name in names)
     assert sorted(wanted - names) == []
     assert any(name.startswith("splatdistill/_C.") and name.endswith(".so") for name in names)

@@ -199,7 +199,7 @@ def test_the_prompt_stands_in_its_own_negative_prompt() -> None:
     config = replace(TINY, sds=SDSConfig(negative_prompt="{prompt}, blurry, {prompt}!"))
     guidance = make_guidance(config)
     assert guidance.config.negative_prompt == "a red chair, blurry, a red chair!"
-    retune(guidance, replace(config, sds=SDSConfig(negative_prompt="not {prompt}")))
+    retune(guidance, SDSConfig(negative_prompt="not {prompt}"), prompt=config.prompt, views=config.views)
     assert guidance.config.negative_prompt == "not a red chair"
     assert config.sds.negative_prompt == "{prompt}, blurry, {prompt}!"
 

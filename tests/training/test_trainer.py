@@ -39,7 +39,7 @@ from splatdistill.training import checkpoint
 from splatdistill.training.beginning import initial_splats
 from splatdistill.training.regularizers import regularizer
 from splatdistill.training.run import train
-from splatdistill.training.run_log import NoLog
+from splatdistill.training.run_log import NoLog, RunLog
 from splatdistill.training.step import backward, draw, render, score
 from splatdistill.training.trainer import Trainer
 from splatdistill.utils.progress import Progress
@@ -62,7 +62,7 @@ SMALL = TrainConfig(
 
 def run(folder: Path, config: TrainConfig = SMALL, *, resume: bool = False) -> Splats:
     with Progress(total=config.steps) as progress:
-        return train(config, folder=folder, progress=progress, resume=resume)
+        return train(config, folder=folder, progress=progress, resume=resume).splats
 
 
 def test_it_learns_the_ball(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_profile_is_a_trace_of_a_few_steps_and_changes_nothing(tmp_path: Path)
     config = replace(SMALL, steps=10)
     plain = run(tmp_path / "plain", config)
     with Progress(total=config.steps) as progress:
-        traced = train(config, folder=tmp_path / "traced", progress=progress, profile=True)
+        traced = train(config, folder=tmp_path / "traced", progress=progress, profile=True).splats
     assert torch.equal(plain.means, traced.means)
     assert not (tmp_path / "plain" / "trace.json.gz").exists()
     with gzip.open(tmp_path / "traced" / "trace.json.gz") as file:
@@ -344,8 +344,9 @@ def test_a_scene_is_trained_from_its_middle(tmp_path: Path) -> None:
     seen = moved.abs().amax(-1) > 0.01
     assert 0.3 < seen.float().mean() <= 1.0
     assert (moved[seen].sign() == torch.tensor([1.0, -1.0, -1.0])).float().mean() > 0.8
-    trainer.preview(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
+    log = RunLog(tmp_path / "run", config, command="")
+    trainer.preview(log)
+    assert len(list((log.folder / "preview").iterdir())) == 4
 
 
 def walls(prompt: str, cameras: Any) -> Gaussian:
