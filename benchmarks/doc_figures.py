@@ -31,8 +31,10 @@ from splatdistill.utils import rng
 
 FOLDER = ROOT / "docs" / "figures"
 STEPS = 150  # whose cameras are drawn
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "splatdistill", "font.size": 10, "font.family": "sans-serif",
-         "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "splatdistill", "font.size": 10, "font.family": "sans-serif",
+    "axes.spines.top": False, "axes.spines.right": False,
+}  # fmt: skip
 RED, GREEN, BLUE, GRAY = "#c0392b", "#27853f", "#2b62c0", "0.45"
 
 

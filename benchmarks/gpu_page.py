@@ -54,8 +54,10 @@ def figures(records: Mapping[str, Record]) -> Iterator[tuple[str, str, str]]:
         yield "check", f"{what}: comparisons, failed, outcome", f"{checks:,}, {failed}, {found['outcome']}"
     yield from kernels(records["kernels"]["cells"])
     for run in records["step"]["runs"]:
-        yield "step", f"step of {run['method'].upper()}, network share, kernel launches", (
-            f"{step(run)}, {run['launches']['kernels']:,}"
+        yield (
+            "step",
+            f"step of {run['method'].upper()}, network share, kernel launches",
+            (f"{step(run)}, {run['launches']['kernels']:,}"),
         )
     for run in records["diffusion"]["runs"]:
         yield (

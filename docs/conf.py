@@ -66,12 +66,22 @@ def with_links(_app: Any, docname: str, source: list[str]) -> None:
 
 
 def as_plain_text(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text with code in single backticks: what else reST would read as markup is escaped."""
-    for i, line in enumerate(lines):
-        if not line.lstrip().startswith(">>>"):
+    """Docstrings are plain text with code in single backticks or indented: other markup of reST is escaped."""
+    out: list[str] = []
+    literal = False
+    for line in lines:
+        indented = line.startswith("    ")
+        begins = indented and not literal and out[-1:] == [""] and not line.lstrip().startswith(">>>")
+        literal = begins or (literal and (indented or not line))
+        if begins:
+            out += ["::", ""]
+        if literal or line.lstrip().startswith(">>>"):
+            out.append(line)
+        else:
             parts = line.split("`")
             parts[::2] = [re.sub(r"[|*]|(?<=\w)_(?!\w)", r"\\\g<0>", part) for part in parts[::2]]
-            lines[i] = "`".join(parts)
+            out.append("`".join(parts))
+    lines[:] = out
 
 
 def setup(app: Any) -> None:

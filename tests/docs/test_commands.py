@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from splatdistill.cli import VERBS
 from splatdistill.commands.common import parse
 from splatdistill.commands.train import parse_settings
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import METHODS, TrainConfig
 from tests.docs import prose
 from tests.docs.pages import PAGES, README, blocks, name_of
 from tests.packaging.audit import ROOT
@@ -56,3 +58,16 @@ def test_flags_exist(page: Path) -> None:
     ]
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z.0-9-]*", " ".join(spans))) - OF_EVERY_VERB - OF_OTHERS
     assert {flag for flag in named if not re.search(rf"(?<![\w-]){flag}(?![\w.-])", FLAGS)} == set()
+
+
+def test_the_python_of_readme_runs(tmp_path: Path) -> None:
+    """With two steps in place of 200; what it shows of it is names and numbers that are there."""
+    code = next(text for language, text in blocks(README) if language == "python")
+    assert len([line for line in code.splitlines() if line]) <= 8
+    short = code.replace("steps=200", "steps=2")
+    assert short != code
+    done = subprocess.run([sys.executable, "-c", short], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Splats(" in done.stdout
+    assert all(name in done.stdout for name in (*METHODS, "embedded", "sd15"))
+    assert [path.name for path in tmp_path.iterdir()] == ["armchair.ply"]
