@@ -99,9 +99,9 @@ def draw_sheets(out: Path, *, number: int, seed: int) -> None:
         config = replace(base, prompt=f"{article(noun, plural=noun in PLURALS)} {noun}", seed=seed)
         begun = (folder / "checkpoints").exists()
         with Progress(total=config.steps) as progress:
-            splats = train(config, folder=folder, resume=begun, progress=progress, command="blind_sheets.py")
+            trainer = train(config, folder=folder, resume=begun, progress=progress, command="blind_sheets.py")
         unfinished = path.with_suffix(".part")
-        sheet(splats).save(unfinished, "PNG")
+        sheet(trainer.splats).save(unfinished, "PNG")
         unfinished.rename(path)
         print(path, flush=True)
 

@@ -94,10 +94,10 @@ def forged(folder: Path, ply: Path, kind: str) -> dict[str, Callable[[], object]
         target.write_bytes(forge.convert(source.read_bytes(), *kinds)["data"])
 
     there, back = folder / "there", folder / "back"
-    same = {"gaussforge": lambda: convert(ply, back, "ply", "ply")}
+    same: dict[str, Callable[[], object]] = {"gaussforge": lambda: convert(ply, back, "ply", "ply")}
     if kind == "ply":
         return same
-    both = {"gaussforge": lambda: (convert(ply, there, "ply", kind), convert(there, back, kind, "ply"))}
+    both: dict[str, Callable[[], object]] = {"gaussforge": lambda: (convert(ply, there, "ply", kind), convert(there, back, kind, "ply"))}
     return both | {"less": same["gaussforge"]}
 
 

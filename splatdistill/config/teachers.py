@@ -20,8 +20,8 @@ Layer = tuple[dict[str, Any], dict[str, str]]
 
 @dataclass(frozen=True)
 class TeacherFamily:
-    """name: of its file. about: what its teachers are. camera_conditioned: whether they can be told where a view is seen
-    from. layers: settings for one method, later ones over earlier ones.
+    """name: of its file. about: what its teachers are. camera_conditioned: whether they take the camera
+    of a view. layers: settings for one method, later ones over earlier ones.
     """
 
     name: str

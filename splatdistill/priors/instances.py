@@ -48,7 +48,8 @@ class MeshCode:
     @classmethod
     def ordered(cls, vertices: NDArray[np.int16], faces: NDArray[np.int64], values: NDArray[np.uint8]) -> MeshCode:
         """Of any mesh, in an order that makes it small in a file: by paint and colour, along neighbours."""
-        faces, values = (x[_along(faces, values)] for x in (faces, values))
+        order = _along(faces, values)
+        faces, values = faces[order], values[order]
         used, first = np.unique(faces, return_index=True)
         used = used[np.argsort(first)]
         number = np.zeros(len(vertices), np.int32)

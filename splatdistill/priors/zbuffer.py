@@ -71,7 +71,7 @@ def _cover(corners: Tensor, nearness: Tensor, *, side: int) -> tuple[Tensor, Ten
     """The sample points that triangles cover: their places [P] in [V,side,side], and keys [P] that are larger the
     nearer the triangle is, with its number in the lower half. Row by row of each triangle, from edge to edge.
     """
-    views, faces = corners.shape[:2]
+    faces = corners.shape[1]
     low = (corners[..., 1].amin(2) - 0.5).ceil().clamp(0, side)
     high = (corners[..., 1].amax(2) - 0.5).floor().clamp(-1, side - 1)
     origin, u, v = corners[:, :, 0], corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0]

@@ -66,13 +66,13 @@ class Surface:
     """What rays from all around meet of a model: its triangles, and points with their colour, shade and paint."""
 
     def __init__(self, mesh: ModelMesh, paint: NDArray[np.int64]) -> None:
-        from scipy.spatial import cKDTree
+        from scipy.spatial import KDTree
 
         caster = Caster(mesh)
         found = [part for view in range(_VIEWS) for part in _look(caster, paint, _ring(), view)]
         points, values, faces = (np.concatenate(parts) for parts in zip(*found, strict=True))
         self.values: NDArray[np.float32] = values
-        self._near: Any = cKDTree(points)
+        self._near: Any = KDTree(points)
         seen = np.unique(faces)
         self.vertices, self.faces = weld(mesh.vertices, mesh.faces[seen], cells=1 << 12)
         self.textured = any(mesh.materials[i].texture is not None for i in np.unique(mesh.face_material[seen]))
@@ -152,8 +152,7 @@ def collapse(
     raised = vertices[a] + _LOW * normal[border % len(faces)]
     upright = np.stack([b, a, top], 1)
     found = fast_simplification.simplify(
-        np.concatenate([vertices, raised]).astype(np.float32), np.concatenate([faces, upright]).astype(np.int32),
-        target_count=most, agg=4,
+        np.concatenate([vertices, raised]), np.concatenate([faces, upright]), target_count=most, agg=4
     )  # fmt: skip
     return np.asarray(found[0], np.float64), np.asarray(found[1], np.int64)
 
