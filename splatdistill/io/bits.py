@@ -63,13 +63,16 @@ def largest_and_others(quats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     table = columns(quats)
     a, b, c, d = (table[i] for i in range(4))
     ab, cd = np.abs(b) > np.abs(a), np.abs(d) > np.abs(c)  # a play-off in two rounds
-    first: np.ndarray = np.where(ab, b, a)
-    second: np.ndarray = np.where(cd, d, c)
+    first, second = _chosen(ab, b, a), _chosen(cd, d, c)
     later = np.abs(second) > np.abs(first)
-    sign = np.copysign(np.float32(1), np.where(later, second, first))
-    others: np.ndarray = np.stack([np.where(later | ab, a, b), np.where(later, b, c), np.where(later & cd, c, d)])
-    largest: np.ndarray = np.where(later, 2 + cd.view(np.uint8), ab.view(np.uint8))
+    sign = np.copysign(np.float32(1), _chosen(later, second, first))
+    others = np.stack([_chosen(later | ab, a, b), _chosen(later, b, c), _chosen(later & cd, c, d)])
+    largest = _chosen(later, 2 + cd.view(np.uint8), ab.view(np.uint8))
     return largest, others * sign
+
+
+def _chosen(where: np.ndarray, there: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
+    return np.where(where, there, elsewhere)
 
 
 def from_largest_and_others(largest: np.ndarray, others: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
