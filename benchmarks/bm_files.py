@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def scene(count: int, degree: int) -> Splats:
     )
 
 
-def forged(folder: Path, ply: Path, kind: str) -> dict[str, Callable[[], object]]:
+def forged(folder: Path, ply: Path, kind: str) -> Mapping[str, Callable[[], object]]:
     """GaussForge's conversions to a kind and back, and the one that is `less`."""
     forge = gaussforge.GaussForge()
 
@@ -94,10 +94,12 @@ def forged(folder: Path, ply: Path, kind: str) -> dict[str, Callable[[], object]
         target.write_bytes(forge.convert(source.read_bytes(), *kinds)["data"])
 
     there, back = folder / "there", folder / "back"
-    same = {"gaussforge": lambda: convert(ply, back, "ply", "ply")}
+    same: dict[str, Callable[[], object]] = {"gaussforge": lambda: convert(ply, back, "ply", "ply")}
     if kind == "ply":
         return same
-    both = {"gaussforge": lambda: (convert(ply, there, "ply", kind), convert(there, back, kind, "ply"))}
+    both: dict[str, Callable[[], object]] = {
+        "gaussforge": lambda: (convert(ply, there, "ply", kind), convert(there, back, kind, "ply"))
+    }
     return both | {"less": same["gaussforge"]}
 
 
