@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def scene(count: int, degree: int) -> Splats:
     )
 
 
-def forged(folder: Path, ply: Path, kind: str) -> dict[str, Callable[[], object]]:
+def forged(folder: Path, ply: Path, kind: str) -> Mapping[str, Callable[[], object]]:
     """GaussForge's conversions to a kind and back, and the one that is `less`."""
     forge = gaussforge.GaussForge()
 
@@ -97,7 +97,9 @@ def forged(folder: Path, ply: Path, kind: str) -> dict[str, Callable[[], object]
     same: dict[str, Callable[[], object]] = {"gaussforge": lambda: convert(ply, back, "ply", "ply")}
     if kind == "ply":
         return same
-    both: dict[str, Callable[[], object]] = {"gaussforge": lambda: (convert(ply, there, "ply", kind), convert(there, back, kind, "ply"))}
+    both: dict[str, Callable[[], object]] = {
+        "gaussforge": lambda: (convert(ply, there, "ply", kind), convert(there, back, kind, "ply"))
+    }
     return both | {"less": same["gaussforge"]}
 
 
