@@ -6,6 +6,7 @@ Lit by white light of irradiance pi it looks as the splats do: their colours are
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from splatdistill.utils.srgb import linear
 
 RESOLUTION = 144  # its cube is the number of grid points
 CRUMB = 0.005  # of the volume of the largest part: smaller parts are left out, as are hollows that nobody sees
+AGGRESSIONS = (4, 5, 3)  # of simplifying: the lower, the better and the slower. Below 3 it stops short of its target
 PACKAGES = ("trimesh", "skimage", "scipy", "fast_simplification")
 SLACK = (
     0.03  # of the radius of what is seen: how far a point may lie from the depth that a view sees, to be painted by it
@@ -107,9 +109,9 @@ def simplified(field: Surface, triangles: int) -> Any:
         shape = _without_crumbs(trimesh.Trimesh(*field.surface(), process=False))
         if len(shape.faces) <= triangles:
             return shape
-        for aggression in (4, 1):  # the lower, the better and the slower
+        for target, aggression in itertools.product((triangles, 0.97 * triangles, 0.94 * triangles), AGGRESSIONS):
             points, faces = simplify(
-                shape.vertices.astype("f4"), shape.faces.astype("i4"), target_count=triangles, agg=aggression
+                shape.vertices.astype("f4"), shape.faces.astype("i4"), target_count=int(target), agg=aggression
             )
             made = trimesh.Trimesh(points, faces, process=False)
             if made.is_watertight and len(faces) <= triangles:

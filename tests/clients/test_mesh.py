@@ -94,13 +94,15 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_it_is_closed_and_not_large(made: tuple[str, Splats, mesh.Mesh]) -> None:
     shape = trimesh.Trimesh(made[2].vertices, made[2].faces, process=False)
-    assert shape.is_watertight and shape.is_winding_consistent and len(shape.faces) <= MeshStyle().triangles
+    assert shape.is_watertight and shape.is_winding_consistent
+    most = MeshStyle().triangles
+    assert 0.9 * most < len(shape.faces) <= most  # less were a coarser grid, taken in silence
 
 
 def test_it_lies_where_the_splats_do(request: Any, made: tuple[str, Splats, mesh.Mesh]) -> None:
     name, splats, shape = made
     if name == "trained":
-        reason = "after 60 steps splats are wide and soft, and parts are missing from the mesh: 0.027 of the radius"
+        reason = "after 60 steps splats are wide and soft, and views differ in where they see a surface: 0.015 of the radius"
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     surface = splat_surface.see(splats)
     away = splat_surface.away(surface, trimesh.Trimesh(shape.vertices, shape.faces, process=False))
