@@ -132,8 +132,8 @@ weights gives two licences: NVIDIA's Open Model License in its metadata, and "NS
 guidance or steps distilled are refused.
 
 MV-Adapter, six views by Stable Diffusion XL, is not read. diffusers has its condition encoder, a `T2IAdapter`. It lacks
-the attention along rows that joins the views, in a branch of its own beside each self-attention. MV-Adapter's rays are
-of orthographic cameras, where ours have a perspective. A class of its own shifts its schedule to more noise.
+the attention along rows that joins the views, in a second branch of each self-attention. MV-Adapter's rays are of
+orthographic cameras, where ours have a perspective. A separate class shifts its schedule to more noise.
 """
 TABLES = (
     ("name", "M parameters", "GB at its own size", "GB at 512", "GB at 256", "licence"),

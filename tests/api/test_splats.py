@@ -17,8 +17,8 @@ from PIL import Image
 import splatdistill
 from splatdistill.api import notebook
 from splatdistill.config.schema import SplatsConfig
-from splatdistill.io import kinds, ply
-from splatdistill.scene.gaussians import init_ball
+from splatdistill.io import kinds
+from splatdistill.scene.gaussians import FIELDS, init_ball
 
 
 @pytest.fixture
@@ -125,4 +125,4 @@ def test_a_notebook_gets_a_picture_that_turns_or_the_page(
 def test_splats_say_what_they_are(splats: splatdistill.Splats) -> None:
     assert repr(splats) == f"Splats({len(splats)} Gaussians, colour harmonics of degree 1, cpu)"
     assert repr(splats.to("cpu").detach()) == repr(splats) and isinstance(splats.to("cpu"), splatdistill.Splats)
-    assert ply.FIELDS == tuple(splats.tensors)
+    assert FIELDS == tuple(splats.tensors)

@@ -86,10 +86,10 @@ A mesh of `export --format mesh` is closed, of 20,000 triangles at most, and mat
 splats in white ambient light of irradiance pi, to 12 of 255 in the mean. Under a lamp and under a sky it is what a
 Lambert material of the same colours is.
 
-Blender's module 4.5, where `pip install bpy` has been, reads both files of a mesh: upright, +z being up there, every
-corner, normal and colour as it was sent, metallic 0, rough 1. A `.glb` is drawn in its colours, to 12 of 255 in the
-mean; those of an `.obj` are there, but Blender links no material to them. A `.ply` of splats is points to it, with the
-axes as they are: turn them by -90 degrees about x. Unity and Unreal were not tried.
+Blender's module 4.5, where `pip install bpy` has been, reads both files of a mesh upright, +z being up there. Every
+corner, normal and colour is as it was sent; metallic is 0 and rough 1. A `.glb` is drawn in its colours, to 12 of 255
+in the mean. Those of an `.obj` are there, but Blender links no material to them. A `.ply` of splats is points to it,
+with the axes as they are: turn them by -90 degrees about x. Unity and Unreal were not tried.
 
 OpenUSD's own validators, all of them, find nothing in our `.usda` and `.usdz`.
 """

@@ -102,7 +102,9 @@ def test_it_is_closed_and_not_large(made: tuple[str, Splats, mesh.Mesh]) -> None
 def test_it_lies_where_the_splats_do(request: Any, made: tuple[str, Splats, mesh.Mesh]) -> None:
     name, splats, shape = made
     if name == "trained":
-        reason = "after 60 steps splats are wide and soft, and views differ in where they see a surface: 0.015 of the radius"
+        reason = (
+            "after 60 steps splats are wide and soft, and views differ in where they see a surface: 0.015 of the radius"
+        )
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     surface = splat_surface.see(splats)
     away = splat_surface.away(surface, trimesh.Trimesh(shape.vertices, shape.faces, process=False))

@@ -39,7 +39,7 @@ def simplify(mesh: ModelMesh, paint: NDArray[np.int64], *, cameras: Cameras, tru
     """The smallest mesh of those tried that is good enough, or the best of them. paint: [M] of each material, -1 for
     none; truth: G-buffers [V,S,S,8] uint8 of the model from the cameras.
     """
-    surface = Surface(mesh, paint)
+    surface = VisibleSurface(mesh, paint)
     wanted = pictures(truth.float() / 255)
     best, error = None, math.inf
     for code in surface.codes():
@@ -62,7 +62,7 @@ def pictures(buffers: Tensor) -> Tensor:
     return F.avg_pool2d(torch.cat([seen, masks], 1), 2)
 
 
-class Surface:
+class VisibleSurface:
     """What rays from all around meet of a model: its triangles, and points with their colour, shade and paint."""
 
     def __init__(self, mesh: ModelMesh, paint: NDArray[np.int64]) -> None:
