@@ -1,7 +1,7 @@
 """How a mesh is best made of splats: a signed distance on a grid (what `export --format mesh` does), or the screened
 Poisson surface (Kazhdan and Hoppe 2013, as pymeshlab has it) through the same points of the same views.
 
-    python benchmarks/mesh_methods.py --runs DIR --json FILE --sheet FILE
+    python benchmarks/mesh_methods.py --runs DIR --json FILE --sheet FOLDER
 
 Seven objects are trained with the defaults (DIR keeps them) and four hard ones are those of the tests. Distances are to
 the surface of splat_surface.py, in parts of its radius; seconds are of the processor, without the views, which both
@@ -23,7 +23,7 @@ import splat_surface
 import torch
 import trimesh
 from common import commit, machine, progress
-from evidence import Record, command, read_json
+from evidence import Record, read_json
 from PIL import Image
 from torch import Tensor
 from trimesh.sample import sample_surface
@@ -44,6 +44,7 @@ PROMPTS = ("an armchair", "a teddy bear", "a car", "a piano", "a tree", "a space
 HARD: dict[str, Callable[[], Splats]] = {
     "letter F": letter, "knot": lambda: knot(6000), "ball": painted_ball, "stool on thin legs": stool
 }  # fmt: skip
+COMMAND = "python benchmarks/mesh_methods.py --runs DIR --json FILE --sheet FOLDER"
 MOST = 300_000  # points that Poisson is given
 TILE = 192  # pixels
 
@@ -57,7 +58,7 @@ def main() -> None:
     torch.set_num_threads(1)
     args.sheet.mkdir(parents=True, exist_ok=True)
     done = read_json(args.json).get("objects", {})
-    record = Record(args.json, command=command(), commit=commit(), machine=machine(), objects=done)
+    record = Record(args.json, command=COMMAND, commit=commit(), machine=machine(), objects=done)
     for name, splats in objects(args.runs):
         if name not in done:
             done[name], pictures = compared(splats)
