@@ -151,9 +151,9 @@ def collapse(
     top = len(vertices) + np.arange(len(border))
     raised = vertices[a] + _LOW * normal[border % len(faces)]
     upright = np.stack([b, a, top], 1)
-    found = fast_simplification.simplify(
-        np.concatenate([vertices, raised]), np.concatenate([faces, upright]), target_count=most, agg=4
-    )  # fmt: skip
+    points: Any = np.concatenate([vertices, raised]).astype(np.float32)
+    triangles: Any = np.concatenate([faces, upright]).astype(np.int32)
+    found = fast_simplification.simplify(points, triangles, target_count=most, agg=4)
     return np.asarray(found[0], np.float64), np.asarray(found[1], np.int64)
 
 
