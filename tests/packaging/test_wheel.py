@@ -40,7 +40,8 @@ def test_the_wheel_is_complete(wheel):
         "splatdistill/embedded/judge/weights",
     )
     weights = {str(p) for p in sources if any(p.is_relative_to(folder) for folder in folders)}
-    page = {f"splatdistill/{p}" for p in sources if p.parts[0] == "viewer" and "web" not in p.parts}
+    shown = [p for p in sources if p.parts[0] == "viewer" and "web" not in p.parts and p.suffix != ".md"]
+    page = {f"splatdistill/{p}" for p in shown}
     wanted = modules | presets | weights | page | {"splatdistill/py.typed", "splatdistill/__init__.pyi"}
     assert not any(name.startswith("splatdistill/viewer/web") for name in names)
     assert sorted(wanted - names) == []
