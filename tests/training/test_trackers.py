@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import struct
@@ -35,6 +36,7 @@ def board(run: Path) -> Any:
 def history(run: Path) -> list[dict[str, Any]]:
     """The rows of an offline run, as `wandb sync` reads them: records of Weights & Biases in a log of LevelDB."""
     proto = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    importlib.import_module("wandb").teardown()  # its own process writes the file, and may do so after `finish`
     (file,) = (run / "wandb").glob("offline-run-*/run-*.wandb")
     rows = []
     for data in records(file.read_bytes()):
