@@ -227,6 +227,10 @@ def test_its_settings_lie_under_files_and_flags(folder, tmp_path, capsys):
     assert "guidance_scale: 2.0  # file" in capsys.readouterr().out
 
 
+def test_the_folder_does_not_say_where_its_network_was_begun_from(folder):
+    assert json.loads((folder / "unet" / "config.json").read_text())["_name_or_path"] == ""
+
+
 def test_its_words_are_those_of_its_models(folder, capsys):
     assert cli.main(["vocab", "--prior", str(folder), "--stats"]) == cli.DONE
     said = capsys.readouterr().out.splitlines()

@@ -32,6 +32,13 @@ def test_no_tracked_file_names_a_machine_or_a_registry():
     assert found == []
 
 
+def test_no_record_and_no_config_names_a_temporary_folder():
+    """What another machine cannot have: where a benchmark wrote to, or a model was begun from."""
+    temporary = "/" + "tmp/"
+    found = [str(path.relative_to(ROOT)) for path, text in _texts() if path.suffix == ".json" and temporary in text]
+    assert found == []
+
+
 @pytest.mark.parametrize(
     "text", ["cd /" + "work/x", '"/' + 'root/.venv"', "-f file:" + "///x", "https://pypi" + ".org"]
 )

@@ -78,7 +78,8 @@ def export(trainer: RefineTrainer, instances: Path, out: Path) -> None:
     shutil.copytree(instances, (fresh / MODELS).parent)
     with trainer.averaged():
         unet, fine = trainer.refiner.unet, trainer.refiner.fine
-        unet.register_to_config(sample_size=trainer.rings.size // trainer.refiner.patch)
+        # Not where the run was begun from: diffusers would write that folder down.
+        unet.register_to_config(sample_size=trainer.rings.size // trainer.refiner.patch, _name_or_path="")
         unet.save_config(fresh / "unet")
         save_file(_half(unet), fresh / "unet" / DIFFUSERS, metadata={"format": "pt"})
         if fine:
