@@ -1,17 +1,17 @@
 """What the external judge says of finished runs: the probability that an ImageNet classifier gives the right classes,
-over that of real renders, and how much of the objects is fog.
+over that of real renders of the same model, and how much of the objects is fog.
 
     python benchmarks/external_rating.py RUN... --json FILE
 
-Prompts whose noun is not among the fixed ones of evaluate/external_reference.json are left out and counted. The median
-is over nouns, each the mean of its runs; its interval draws nouns anew.
+A run says which model its prior showed; one that shows no single model, or one that evaluate/external_reference.json
+lacks or the classifier does not recognise, is left out and counted. The median is over nouns, each the mean of its
+runs; its interval draws nouns and runs anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,6 @@ from splatdistill.evaluate import SOLID_SIZE, draw, external, metrics
 from splatdistill.io.runs import Run
 from splatdistill.rendering.renderer import make_renderer
 
-DRAWS = 10_000
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,34 +32,24 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     judge, renderer = external.ImageNet(), make_renderer(torch.device("cpu"))
-    classes, reference = external.Classes.read(), external.Reference.read()
     rows: list[dict[str, Any]] = []
-    left_out = 0
     for run in args.runs:
         made = subject(run, Run(run).settings())
-        noun = classes.noun(made.prompt)
-        if noun not in reference.fixed:
-            left_out += 1
-            continue
+        model = made.summary.get("prior_model")
         with torch.no_grad():
             views = draw(made, size=judge.image_size, renderer=renderer)
             large = views if judge.image_size == SOLID_SIZE else draw(made, size=SOLID_SIZE, renderer=renderer)
-        found = judge.score(made.prompt, views.rgb, views.alpha)
+        found = judge.score(made.prompt, views.rgb, views.alpha, model=model)
         solid = metrics.solidity(large.alpha, torch.sigmoid(made.splats.opacities))
-        ratio = found["mass"] / found["real"]
-        rows.append(
-            {"prompt": made.prompt, "noun": noun, "seed": made.summary["seed"], **found, "ratio": ratio, **solid}
-        )
+        own = {"prompt": made.prompt, "seed": made.summary["seed"], "model": model, "num_splats": len(made.splats)}
+        rows.append({**own, **found, **solid, "counted": found["counted"] and model is not None})
         print(json.dumps(rows[-1]), flush=True)
-    by_noun: defaultdict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        by_noun[row["noun"]].append(row["ratio"])
-    ratios = np.array([np.mean(values) for values in by_noun.values()])
-    drawn = np.median(ratios[np.random.default_rng(0).integers(0, len(ratios), (DRAWS, len(ratios)))], 1)
+    counted = [row for row in rows if row["counted"]]
+    summary = judge.summary(rows)
     result = {
         "command": "python benchmarks/external_rating.py RUN... --json FILE", "commit": commit(), "machine": machine(),
-        "judge": external.ImageNet.name, "nouns": len(ratios), "runs": len(rows), "left_out": left_out,
-        "median_ratio": float(np.median(ratios)), "interval": np.percentile(drawn, (2.5, 97.5)).tolist(),
+        "judge": judge.name, "nouns": len(summary["nouns"]), "runs": len(counted), "left_out": len(rows) - len(counted),
+        "median_ratio": summary["median_ratio"], "interval": summary["interval"],
         "fog": float(np.mean([row["fog"] for row in rows])), "faint": float(np.mean([row["faint"] for row in rows])),
         "of_runs": rows,
     }  # fmt: skip

@@ -52,7 +52,7 @@ def models_of(prior: KnownPrior, noun: str, cameras: Cameras) -> list[Tensor]:
     """[V,4,H,W] of every model of a noun, as it looks by itself."""
     numbers = prior.instances.of_noun[noun]
     every = Candidates(numbers, torch.full((len(numbers), 3, 3), torch.nan), torch.zeros(len(numbers)))
-    return [prior.pictures(every, place, cameras, size=SIZE) for place in range(len(numbers))]
+    return list(prior.pictures(every, range(len(numbers)), cameras, size=SIZE))
 
 
 def measure(prior: KnownPrior, config: TrainConfig, noun: str) -> tuple[dict[str, Any], Tensor]:

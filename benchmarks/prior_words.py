@@ -106,7 +106,7 @@ def measure(prior: KnownPrior, config: TrainConfig, corpus: Path) -> tuple[dict[
     rgb, _ = show(trainer, cameras)
     candidates = prior.embed(config.prompt, cameras).candidates
     assert candidates is not None
-    pictures = [prior.pictures(candidates, place, cameras, size=64) for place in range(len(candidates.numbers))]
+    pictures = list(prior.pictures(candidates, range(len(candidates.numbers)), cameras, size=64))
     number = candidates.numbers[nearest(pictures, rgb)]
     key = prior.instances.known[number].key
     index, buffers = read_source(corpus)

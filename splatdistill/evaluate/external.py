@@ -66,8 +66,8 @@ class Classes:
 
 @dataclass(frozen=True)
 class Reference:
-    """Probabilities of real renders. real: by noun, the mean over its models. models: by noun and model. fixed: the
-    nouns that are counted.
+    """Probabilities of real renders. real: by noun, the mean over the models that decided whether it is counted.
+    models: by noun and model, these and further ones. fixed: the nouns that are counted.
     """
 
     real: Mapping[str, float]
@@ -79,15 +79,16 @@ class Reference:
         """ValueError, one sentence, when the file is no table of reference masses."""
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            models = {noun: {key: float(mass) for key, mass in of.items()} for noun, of in record["models"].items()}
+            models, further = _by_noun(record["models"]), _by_noun(record.get("further", {}))
             real = {noun: sum(of.values()) / len(of) for noun, of in models.items()}
-            return cls(real, models, frozenset(record["fixed"]))
+            every = {noun: further.get(noun, {}) | of for noun, of in models.items()}
+            return cls(real, every, frozenset(record["fixed"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise ValueError(f"{path} is no table of the probabilities of real renders.") from error
 
     def of(self, noun: str, model: str | None = None) -> float | None:
-        """Of one model where the table has it, of all of the noun else; None for a noun that was not rendered."""
-        return self.models.get(noun, {}).get(model or "", self.real.get(noun))
+        """Of one model, or of all of the noun without one; None for what was not rendered."""
+        return self.models.get(noun, {}).get(model) if model else self.real.get(noun)
 
 
 class ImageNet:
@@ -166,6 +167,10 @@ class ImageNet:
             "not_scored": [row["prompt"] for row in rows if row["mass"] is None],
             "not_counted": [row["prompt"] for row in rows if row["mass"] is not None and not row["counted"]],
         }
+
+
+def _by_noun(table: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {noun: {key: float(mass) for key, mass in of.items()} for noun, of in table.items()}
 
 
 def crop(rgb: Tensor, alpha: Tensor, *, size: int) -> Tensor:

@@ -113,8 +113,10 @@ class Prior(Protocol):
     @property
     def network_engine(self) -> str: ...
 
-    def begin(self, choice: Choice) -> None:
-        """What a run calls once, before its first question. ValueError, one sentence, for what this prior lacks."""
+    def begin(self, choice: Choice) -> str | None:
+        """What a run calls once, before its first question: the key of the one model that it will show, None where that
+        is open. ValueError, one sentence, for what this prior lacks.
+        """
         ...
 
     def encode(self, rgb: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from splatdistill.priors.paints import GUESSED, Painted, able, assign
 from splatdistill.priors.refine import COARSE, Accuracy, Posterior, Refiner, combine, linear_answer
 from splatdistill.priors.schedule import Schedule, alpha_sigma
 from splatdistill.priors.vocabulary import META_FILE, MODELS, Advice, Vocabulary
-from splatdistill.priors.zbuffer import FlatMesh, draw
+from splatdistill.priors.zbuffer import MeshSet, draw_all
 from splatdistill.scene.cameras import camera_token
 from splatdistill.scene.types import Cameras
 from splatdistill.utils.device import send
@@ -37,14 +37,31 @@ ANYTHING, TOKENS, FINE = "anything.safetensors", "tokens.safetensors", "fine.saf
 
 
 @dataclass(frozen=True)
+class PaintedMeshes:
+    """K models in their paint, on the prior's device. tints: [K,3,3]; luminance: [K,3], as `gbuffer.paint` has them."""
+
+    meshes: MeshSet
+    tints: Tensor
+    luminance: Tensor
+
+    def draw(self, cameras: Cameras, *, size: int) -> Tensor:
+        """[K,V,4,size,size] in -1..1."""
+        views = len(cameras)
+        seen = draw_all(self.meshes, cameras, size=size).flatten(0, 1)
+        tints, luminance = (x.repeat_interleave(views, 0) for x in (self.tints, self.luminance))
+        return rgba_white(*paint(seen, tints, luminance=luminance)).unflatten(0, (-1, views))
+
+
+@dataclass(frozen=True)
 class Candidates:
     """The models that a prompt may mean. numbers: K of them; tints: [K,3,3] sRGB of their paints, nan for their own;
-    logits: [K] of their prior weights.
+    logits: [K] of their prior weights. painted: those that were drawn together, by their places.
     """
 
     numbers: list[int]
     tints: Tensor
     logits: Tensor
+    painted: dict[tuple[int, ...], PaintedMeshes] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,6 @@ class KnownPrior:
         self.vocabulary = Vocabulary.from_meta(meta, models=[model.noun for model in instances.known])
         self.choice = Choice()
         self._candidates: dict[str, Candidates | None] = {}
-        self._meshes: dict[int, FlatMesh] = {}
 
     @classmethod
     def load(
@@ -137,7 +153,7 @@ class KnownPrior:
     def network_engine(self) -> str:
         return next((engine.name for engine in self.refiner.engines.values()), "torch")
 
-    def begin(self, choice: Choice) -> None:
+    def begin(self, choice: Choice) -> str | None:
         """ValueError, one sentence, for an object that it does not know, or a model that this has not."""
         if refusal := self.vocabulary.refusal(choice.prompt, nearest=choice.nearest):
             raise ValueError(f"prompt: {refusal}")
@@ -147,7 +163,11 @@ class KnownPrior:
         count = len(self.instances.of_noun.get(noun or "", ()))
         if not 0 <= choice.instance <= count:
             raise ValueError(f"prior_instance: this prior knows {count} of '{noun}'; it is {choice.instance}.")
-        self.choice, self._candidates, self._meshes = choice, {}, {}
+        self.choice, self._candidates = choice, {}
+        if noun is None:
+            return None
+        numbers = self._candidates_of(noun, choice.prompt)[0].numbers
+        return self.instances.known[numbers[0]].key if len(numbers) == 1 else None
 
     def encode(self, rgb: Tensor) -> Tensor:
         """In twice the side of `image_size` where the renders have as much and the prior sees as much."""
@@ -273,15 +293,17 @@ class KnownPrior:
         """The colour that a prompt gives to each paint of a model."""
         return assign(self.instances.known[number], self.vocabulary.read(prompt)).colours
 
-    def pictures(self, candidates: Candidates, place: int, cameras: Cameras, *, size: int) -> Tensor:
-        """[V,4,size,size] of one of the candidates, in its paint."""
-        number, views = candidates.numbers[place], len(cameras)
-        if number not in self._meshes:
-            self._meshes[number] = self.instances.mesh(number).to(self.device)
-        seen = draw(self._meshes[number], cameras, size=size)
-        bare = torch.tensor(self.instances.known[number].luminance, device=self.device).expand(views, 3)
-        tints = candidates.tints[place].to(self.device).expand(views, 3, 3)
-        return rgba_white(*paint(seen, tints, luminance=bare))
+    def pictures(self, candidates: Candidates, places: Sequence[int], cameras: Cameras, *, size: int) -> Tensor:
+        """[K,V,4,size,size] of the candidates at K places, in their paint."""
+        these = tuple(places)
+        if these not in candidates.painted:
+            numbers = [candidates.numbers[place] for place in these]
+            candidates.painted[these] = PaintedMeshes(
+                MeshSet.of([self.instances.mesh(number) for number in numbers]).to(self.device),
+                tints=send(candidates.tints[list(these)], self.device),
+                luminance=send(torch.tensor([self.instances.known[n].luminance for n in numbers]), self.device),
+            )
+        return candidates.painted[these].draw(cameras, size=size)
 
 
 class RenderedCandidates:
@@ -311,22 +333,21 @@ class RenderedCandidates:
         likely = keep_likely(weight)
         # Only what is likely is drawn in full, but where it must be waited for to know.
         kept = likely[:, 0].nonzero()[:, 0].tolist() if xt.device.type == "cpu" else list(range(few))
-        full = torch.stack([self.full(place, size) for place in kept])
-        return combine(weight, likely[kept], full, accuracy=accuracy)
+        return combine(weight, likely[kept], self.full(kept, size), accuracy=accuracy)
 
     def small(self) -> Tensor:
         """[K,V,4,COARSE,COARSE]."""
         if self._small is None:
             places = range(len(self.candidates.numbers))
-            views = [self.prior.pictures(self.candidates, p, self.cameras, size=2 * COARSE) for p in places]
-            self._small = F.avg_pool2d(torch.cat(views), 2).unflatten(0, (len(views), -1))
+            self._small = coarse(self.prior.pictures(self.candidates, places, self.cameras, size=2 * COARSE), 2)
         return self._small
 
-    def full(self, place: int, size: int) -> Tensor:
-        """[V,4,size,size] the candidate at this place, kept once it was drawn."""
-        if place not in self._full:
-            self._full[place] = self.prior.pictures(self.candidates, place, self.cameras, size=size)
-        return self._full[place]
+    def full(self, places: Sequence[int], size: int) -> Tensor:
+        """[K,V,4,size,size] the candidates at K places, kept once they were drawn."""
+        if absent := [place for place in places if place not in self._full]:
+            drawn = self.prior.pictures(self.candidates, absent, self.cameras, size=size)
+            self._full |= dict(zip(absent, drawn, strict=True))
+        return torch.stack([self._full[place] for place in places])
 
 
 def _same(one: Candidates | None, other: Candidates | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,26 +33,57 @@ class FlatMesh:
         return FlatMesh(self.vertices.to(device), self.faces.to(device), self.values.to(device))
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class MeshSet:
+    """Several meshes that are drawn together, each into pictures of its own. whole: the triangles of all; owner: [F]
+    int64, the mesh that each is of; number: of meshes.
+    """
+
+    whole: FlatMesh
+    owner: Tensor
+    number: int
+
+    @classmethod
+    def of(cls, meshes: Sequence[FlatMesh]) -> MeshSet:
+        faces, owner, vertices = [], [], 0
+        for number, mesh in enumerate(meshes):
+            faces.append(mesh.faces + vertices)
+            owner.append(torch.full_like(mesh.faces[:, 0], number))
+            vertices += len(mesh.vertices)
+        parts = [torch.cat([getattr(mesh, part) for mesh in meshes]) for part in ("vertices", "values")]
+        return cls(FlatMesh(parts[0], torch.cat(faces), parts[1]), torch.cat(owner), len(meshes))
+
+    def to(self, device: torch.device) -> MeshSet:
+        return MeshSet(self.whole.to(device), self.owner.to(device), self.number)
+
+
 def draw(mesh: FlatMesh, cameras: Cameras, *, size: int, samples: int = SAMPLES) -> Tensor:
-    """G-buffers [V,size,size,8]: the nearest triangle at samples x samples points of each pixel, from either side.
+    """[V,size,size,8] of one mesh, as `draw_all` has it."""
+    return draw_all(MeshSet.of([mesh]), cameras, size=size, samples=samples)[0]
+
+
+@torch.no_grad()
+def draw_all(meshes: MeshSet, cameras: Cameras, *, size: int, samples: int = SAMPLES) -> Tensor:
+    """G-buffers [K,V,size,size,8] of K meshes in as many operations as of one: the nearest triangle of each mesh at
+    samples x samples points of each pixel, from either side.
 
     Alpha is the share of a pixel's points that meet one; every other value is a mean over those.
     """
-    side, views = size * samples, len(cameras)
-    winner = torch.full((views * side * side,), -1, dtype=torch.long, device=mesh.faces.device)
+    mesh, side, pictures = meshes.whole, size * samples, meshes.number * len(cameras)
+    winner = torch.full((pictures * side * side,), -1, dtype=torch.long, device=mesh.faces.device)
     corners, nearness = _project(mesh, cameras, side=side)
-    place, key = _cover(corners, nearness, side=side)
+    views = torch.arange(len(cameras), device=mesh.faces.device)
+    place, key = _cover(corners, nearness, picture=meshes.owner * len(cameras) + views[:, None], side=side)
     winner.scatter_reduce_(0, place, key, "amax")
     hit = winner >= 0
     # The key's lower half is the triangle; the last row of the table is for points that meet none.
     face = torch.where(hit, winner & 0xFFFFFFFF, len(mesh.faces))
-    values = torch.cat([mesh.values, mesh.values.new_zeros(1, CHANNELS)])[face]
-    summed = F.avg_pool2d(values.view(views, side, side, CHANNELS).permute(0, 3, 1, 2), samples)
-    alpha = F.avg_pool2d(hit.to(values.dtype).view(views, 1, side, side), samples)
+    values = torch.cat([mesh.values, mesh.values.new_zeros(1, CHANNELS)]).index_select(0, face)
+    summed = F.avg_pool2d(values.view(pictures, side, side, CHANNELS).permute(0, 3, 1, 2), samples)
+    alpha = F.avg_pool2d(hit.to(values.dtype).view(pictures, 1, side, side), samples)
     out = summed / alpha.clamp(min=0.5 / samples**2)
     out[:, ALPHA] = alpha[:, 0]
-    return out.permute(0, 2, 3, 1)
+    return out.permute(0, 2, 3, 1).unflatten(0, (meshes.number, len(cameras)))
 
 
 def _project(mesh: FlatMesh, cameras: Cameras, *, side: int) -> tuple[Tensor, Tensor]:
@@ -67,9 +99,10 @@ def _project(mesh: FlatMesh, cameras: Cameras, *, side: int) -> tuple[Tensor, Te
     return pixels[:, mesh.faces], inverse[:, mesh.faces] * drawn[..., None]
 
 
-def _cover(corners: Tensor, nearness: Tensor, *, side: int) -> tuple[Tensor, Tensor]:
-    """The sample points that triangles cover: their places [P] in [V,side,side], and keys [P] that are larger the
-    nearer the triangle is, with its number in the lower half. Row by row of each triangle, from edge to edge.
+def _cover(corners: Tensor, nearness: Tensor, *, picture: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """The sample points that triangles cover: their places [P] in [pictures,side,side], and keys [P] that are larger
+    the nearer the triangle is, with its number in the lower half. Row by row of each triangle, from edge to edge.
+    picture: [V,F] int64, in which a triangle is drawn.
     """
     faces = corners.shape[1]
     low = (corners[..., 1].amin(2) - 0.5).ceil().clamp(0, side)
@@ -86,7 +119,7 @@ def _cover(corners: Tensor, nearness: Tensor, *, side: int) -> tuple[Tensor, Ten
     table = torch.cat([second, third, slope, nearness[..., :1], origin, low[..., None]], -1).flatten(0, 1)  # [V F,10]
     count = ((high - low + 1).clamp(min=0) * drawn).flatten().long()
     which = torch.repeat_interleave(count)
-    a2, b2, a3, b3, a_depth, b_depth, depth, x0, y0, first = table[which].unbind(1)
+    a2, b2, a3, b3, a_depth, b_depth, depth, x0, y0, first = table.index_select(0, which).unbind(1)
     row = torch.arange(len(which), device=count.device) - (count.cumsum(0) - count)[which] + first
     y = row + 0.5 - y0
     left, right = torch.zeros_like(y), torch.full_like(y, side - 1)
@@ -97,10 +130,11 @@ def _cover(corners: Tensor, nearness: Tensor, *, side: int) -> tuple[Tensor, Ten
         right = torch.where((a == 0) & (c < 0), -1, right)
     length = (right - left + 1).clamp(min=0).long()
     # Now one entry for each point.
-    start = (which // faces * side + row.long()) * side + left.long()
+    start = (picture.flatten()[which] * side + row.long()) * side + left.long()
     near = depth + a_depth * (left + 0.5 - x0) + b_depth * y
     run = torch.repeat_interleave(length)
-    step = torch.arange(len(run), device=count.device) - (length.cumsum(0) - length)[run]
-    nearer = near[run] + a_depth[run] * step
-    key = (nearer.clamp(min=0).view(torch.int32).long() << 32) | (which % faces)[run]
-    return start[run] + step, key
+    point = torch.arange(len(run), device=count.device)
+    step = point - (length.cumsum(0) - length).index_select(0, run)
+    nearer = near.index_select(0, run) + a_depth.index_select(0, run) * step
+    key = (nearer.clamp(min=0).view(torch.int32).long() << 32) | (which % faces).index_select(0, run)
+    return start.index_select(0, run) + step, key

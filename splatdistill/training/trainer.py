@@ -72,8 +72,8 @@ class Trainer:
             config.prompt, seed=config.seed, instance=config.prior_instance, mixture=config.prior_mixture,
             nearest=config.nearest,
         )  # fmt: skip
-        for teacher in self.priors.values():
-            teacher.begin(choice)
+        shown = [teacher.begin(choice) for teacher in self.priors.values()]
+        self.prior_model = shown[0]
         self.prior = ProfiledPrior(prior, Stopwatch(device))
         self.renderer = make_renderer(device, config.renderer)
         self.ranks = ranks
@@ -203,6 +203,7 @@ class Trainer:
             "network_share": round(share, 4),
             **self._usage(),
             "image_evaluations": self.ranks.world * self.prior.stopwatch.images,
+            "prior_model": self.prior_model,
             "dtype": self.prior.dtype,
             "network_engine": self.prior.network_engine,
             **network_settings(self.device, dtype=self.prior.dtype),

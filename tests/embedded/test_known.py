@@ -93,7 +93,7 @@ def noisy(prior: KnownPrior, shown: torch.Tensor, t: int):
 def test_untrained_and_pinned_it_answers_as_the_gaussian_about_the_model(prior, t):
     prior.begin(Choice("a red house with a blue roof and a green door", instance=2))
     condition = prior.embed(prior.choice.prompt, ring())
-    picture = prior.pictures(condition.candidates, 0, ring(), size=SIZE)
+    picture = prior.pictures(condition.candidates, [0], ring(), size=SIZE)[0]
     xt, rows, alpha, sigma = noisy(prior, picture, t)
 
     def epsilons() -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,12 +108,12 @@ def test_untrained_and_pinned_it_answers_as_the_gaussian_about_the_model(prior, 
 def test_an_open_mixture_is_believed_as_its_models_are_likely(prior):
     prior.begin(Choice("a red house with a blue roof and a green door", mixture=True))
     condition = prior.embed(prior.choice.prompt, ring())
-    known = torch.stack([prior.pictures(condition.candidates, k, ring(), size=SIZE) for k in range(3)])
+    known = prior.pictures(condition.candidates, range(3), ring(), size=SIZE)
     assert not condition.candidates.logits.any()
     xt, rows, alpha, sigma = noisy(prior, known[1], 970)
     # Candidates are weighed by pictures that are rendered at twice COARSE and made smaller.
-    large = [prior.pictures(condition.candidates, k, ring(), size=2 * COARSE) for k in range(3)]
-    small = coarse(torch.stack(large), 2)
+    large = prior.pictures(condition.candidates, range(3), ring(), size=2 * COARSE)
+    small = coarse(large, 2)
 
     def answers() -> tuple[torch.Tensor, torch.Tensor]:
         (epsilon,) = prior.predict(xt, rows, [condition])
@@ -129,15 +129,30 @@ def test_an_open_mixture_is_believed_as_its_models_are_likely(prior):
 
 
 @pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
-def test_seeds_favour_different_models_and_an_instance_is_pinned(prior):
-    favoured = set()
+def test_a_seed_draws_one_model_and_an_instance_is_pinned(prior):
+    drawn = set()
     for seed in range(12):
-        prior.begin(Choice("a red cube", seed=seed))
-        candidates = prior.embed("a red cube", ring()).candidates
-        favoured.add(candidates.numbers[int(candidates.logits.argmax())])
-    assert favoured == set(prior.instances.of_noun["cube"])
-    prior.begin(Choice("a red cube", instance=3))
-    assert prior.embed("a red cube", ring()).candidates.numbers == prior.instances.of_noun["cube"][2:]
+        model = prior.begin(Choice("a red cube", seed=seed))
+        (number,) = prior.embed("a red cube", ring()).candidates.numbers
+        assert model == prior.instances.known[number].key
+        drawn.add(number)
+    assert drawn == set(prior.instances.of_noun["cube"])
+    assert prior.begin(Choice("a red cube", mixture=True)) is None
+    assert prior.begin(Choice("a red cube", instance=3)) == prior.instances.known[number_of(prior, 3)].key
+    assert prior.embed("a red cube", ring()).candidates.numbers == [number_of(prior, 3)]
+
+
+def number_of(prior: KnownPrior, instance: int) -> int:
+    return prior.instances.of_noun["cube"][instance - 1]
+
+
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
+def test_a_run_says_which_model_it_shows(prior, monkeypatch):
+    facts: dict[str, object] = {}
+    monkeypatch.setattr(NoLog, "summary", lambda _, **fields: facts.update(fields))
+    config = TrainConfig(prompt="a red cube", steps=1, size=SIZE, prior_instance=2)
+    Trainer(config, prior=prior, device=CPU).advance(NoLog())
+    assert facts["prior_model"] == prior.instances.known[number_of(prior, 2)].key
 
 
 def test_a_model_that_is_not_there_is_refused(prior):
@@ -162,7 +177,7 @@ def test_each_part_has_the_colour_that_the_prompt_says(prior, whole, roof, door)
         candidates = prior.embed(prompt, ring(elevation=0.5)).candidates
     for place, number in enumerate(candidates.numbers):
         seen = draw(prior.instances.mesh(number), ring(elevation=0.5), size=64)
-        picture = prior.pictures(candidates, place, ring(elevation=0.5), size=64)[:, :3].permute(0, 2, 3, 1)
+        picture = prior.pictures(candidates, [place], ring(elevation=0.5), size=64)[0, :, :3].permute(0, 2, 3, 1)
         for slot, colour in zip(PAINTS[:2], (whole, roof), strict=False):
             sure = (seen[..., slot] > 0.8) & (seen[..., ALPHA] > 0.9)
             assert dominant_colour((picture[sure] * 0.5 + 0.5).numpy()) == colour

@@ -57,10 +57,13 @@ def test_the_reference_counts_what_the_classifier_knows() -> None:
 
 def test_a_model_is_held_against_itself(tmp_path: Path) -> None:
     path = tmp_path / "reference.json"
-    path.write_text(json.dumps({"models": {"car": {"one": 0.2, "two": 0.6}}, "fixed": ["car"]}))
+    table = {"models": {"car": {"one": 0.2, "two": 0.6}}, "further": {"car": {"three": 0.9}}, "fixed": ["car"]}
+    path.write_text(json.dumps(table))
     reference = external.Reference.read(path)
     assert reference.of("car", "one") == 0.2
-    assert reference.of("car") == reference.of("car", "another") == pytest.approx(0.4)
+    assert reference.of("car", "three") == 0.9
+    assert reference.of("car", "another") is None
+    assert reference.of("car") == pytest.approx(0.4)
     assert reference.of("zyzzyva") is reference.of("zyzzyva", "one") is None
 
 

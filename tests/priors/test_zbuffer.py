@@ -11,7 +11,7 @@ import torch
 
 from splatdistill.priors.gbuffer import ALBEDO, ALPHA, CHANNELS, PAINTS, SHADING
 from splatdistill.priors.instances import COLOURS, GRID, SHADES, Instance, Instances, MeshCode
-from splatdistill.priors.zbuffer import FlatMesh, draw
+from splatdistill.priors.zbuffer import FlatMesh, MeshSet, draw, draw_all
 from splatdistill.scene.cameras import orbit
 from tests.rounding import UNIT
 
@@ -87,6 +87,13 @@ def test_values_are_means_over_the_points_that_meet_something():
     mean = colour.sum((2, 4)) / share.sum((2, 4)).clamp(min=1)[..., None]
     # Four numbers of at most 1 are added in any order, and divided twice.
     torch.testing.assert_close(seen[..., ALBEDO], mean, rtol=8 * UNIT, atol=0)
+
+
+def test_meshes_that_are_drawn_together_are_each_as_drawn_alone():
+    meshes = [soup(faces, seed=faces) for faces in (60, 1, 17)]
+    together = draw_all(MeshSet.of(meshes), cameras(3), size=16)
+    assert together.shape == (3, 3, 16, 16, CHANNELS) and together[1, ..., ALPHA].any()
+    assert torch.equal(together, torch.stack([draw(mesh, cameras(3), size=16) for mesh in meshes]))
 
 
 def test_what_is_behind_the_camera_is_not_drawn():
