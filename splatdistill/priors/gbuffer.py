@@ -11,16 +11,18 @@ CHANNELS = 8
 LUMA = (0.3, 0.59, 0.11)
 
 
-def paint(buffers: Tensor, tints: Tensor, *, luminance: Tensor) -> tuple[Tensor, Tensor]:
+def paint(buffers: Tensor, tints: Tensor | None, *, luminance: Tensor) -> tuple[Tensor, Tensor]:
     """Shaded colours [B,H,W,3] of the object and its alpha [B,H,W,1], both 0..1, from buffers [B,H,W,8], uint8 or
     float in 0..1.
 
-    Paint keeps the light and dark of the surface but takes the colours `tints` [B,3,3], nan for none. luminance [B]
-    or [B,3], for each paint: mean of the bare surface, so that the colour comes out as named on dark and on light
-    originals.
+    Paint keeps the light and dark of the surface but takes the colours `tints` [B,3,3], nan for none, or None where all
+    is as it is. luminance [B] or [B,3], for each paint: mean of the bare surface, so that the colour comes out as named
+    on dark and on light originals.
     """
     g = buffers if buffers.is_floating_point() else buffers.float() / 255
     albedo = g[..., ALBEDO]
+    if tints is None:
+        return albedo * g[..., SHADING, None], g[..., ALPHA, None]
     # No index or constant is sent to a GPU here: each would wait for it.
     masks = torch.stack([g[..., i] for i in PAINTS], -1) * (~tints[:, None, None, :, 0].isnan())
     luma = LUMA[0] * albedo[..., 0] + LUMA[1] * albedo[..., 1] + LUMA[2] * albedo[..., 2]

@@ -38,18 +38,21 @@ ANYTHING, TOKENS, FINE = "anything.safetensors", "tokens.safetensors", "fine.saf
 
 @dataclass(frozen=True)
 class PaintedMeshes:
-    """K models in their paint, on the prior's device. tints: [K,3,3]; luminance: [K,3], as `gbuffer.paint` has them."""
+    """K models in their paint, on the prior's device. tints: [K,3,3] or None; luminance: [K,3], as `gbuffer.paint` has
+    them.
+    """
 
     meshes: MeshSet
-    tints: Tensor
+    tints: Tensor | None
     luminance: Tensor
 
     def draw(self, cameras: Cameras, *, size: int) -> Tensor:
         """[K,V,4,size,size] in -1..1."""
         views = len(cameras)
         seen = draw_all(self.meshes, cameras, size=size).flatten(0, 1)
-        tints, luminance = (x.repeat_interleave(views, 0) for x in (self.tints, self.luminance))
-        return rgba_white(*paint(seen, tints, luminance=luminance)).unflatten(0, (-1, views))
+        tints = None if self.tints is None else self.tints.repeat_interleave(views, 0)
+        coloured = paint(seen, tints, luminance=self.luminance.repeat_interleave(views, 0))
+        return rgba_white(*coloured).unflatten(0, (-1, views))
 
 
 @dataclass(frozen=True)
@@ -297,10 +300,10 @@ class KnownPrior:
         """[K,V,4,size,size] of the candidates at K places, in their paint."""
         these = tuple(places)
         if these not in candidates.painted:
-            numbers = [candidates.numbers[place] for place in these]
+            numbers, tints = [candidates.numbers[place] for place in these], candidates.tints[list(these)]
             candidates.painted[these] = PaintedMeshes(
                 MeshSet.of([self.instances.mesh(number) for number in numbers]).to(self.device),
-                tints=send(candidates.tints[list(these)], self.device),
+                tints=None if tints.isnan().all() else send(tints, self.device),
                 luminance=send(torch.tensor([self.instances.known[n].luminance for n in numbers]), self.device),
             )
         return candidates.painted[these].draw(cameras, size=size)

@@ -98,6 +98,8 @@ def test_paint_changes_painted_pixels_only_and_keeps_light_and_dark():
         torch.stack([tints[0, 0], bare, tints[0, 1], bare]),
     )
     assert (alpha == 1).all()
+    own = paint(buffers, torch.full_like(tints, torch.nan), luminance=torch.tensor([0.4]))
+    assert all(map(torch.equal, own, paint(buffers, None, luminance=torch.tensor([0.4]))))
 
 
 def test_backgrounds_are_flat_and_leave_the_object(corpus_folder):
