@@ -70,7 +70,6 @@ class Export:
 
 
 def export(flags: Export) -> int:
-    splats = read_splats(flags.source, flags.taken)
     name = flags.source.resolve().name.partition(".")[0] if flags.source.is_file() else flags.source.resolve().name
     client = CLIENTS.get(flags.program)
     kind = flags.format if flags.format != "auto" else client.kind if client else "ply"
@@ -81,6 +80,8 @@ def export(flags: Export) -> int:
     suffix = "mesh.glb" if kind == "mesh" else kind
     output = _new_file(flags.output or Path(f"{name}.{suffix}"), force=flags.force)
     config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
+    seen = config.camera.object_radius if kind in kinds.FILMED else None
+    splats = read_splats(flags.source, flags.taken, seen=seen)
     if kind == "html":
         from splatdistill.viewer.export_html import page_of  # pyright: ignore[reportMissingImports]
         from splatdistill.viewer.rundir import Item  # pyright: ignore[reportMissingImports]
@@ -203,7 +204,7 @@ def render(flags: Render) -> int:
     config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
     light = _direction(flags.light) if flags.light else None
     given = _given_cameras(flags)
-    found = open_splats(flags.source, flags.taken)
+    found = open_splats(flags.source, flags.taken, seen=config.camera.object_radius if given is None else None)
     splats = found.splats
     folder = flags.output or (flags.source if is_run else flags.source.with_suffix(""))
     from splatdistill.rendering.renderer import make_renderer
@@ -339,7 +340,7 @@ def _eval_object(source: Path, prompt: str, taken: Assumptions) -> EvalObject:
     config = Run(source).settings() if is_run else TrainConfig(prompt=prompt)
     if not config.prompt:
         raise ValueError(f"{source} is a file and has no prompt of its own; give it with --prompt.")
-    splats = read_splats(source, taken)
+    splats = read_splats(source, taken, seen=config.camera.object_radius)
     from splatdistill.evaluate import EvalObject
 
     summary = Run(source).summary() if is_run else {}

@@ -31,12 +31,14 @@ def parse(kind: type, args: list[str], *, verb: str, default: Any = None) -> Any
     return tyro.cli(kind, prog=f"splatdistill {verb}", args=args, config=(FlagCreatePairsOff,), **extra)
 
 
-def read_splats(source: Path, taken: Assumptions) -> Splats:
-    """The splats of a run folder or of a file; of a file stderr hears what was assumed."""
-    return open_splats(source, taken).splats
+def read_splats(source: Path, taken: Assumptions, *, seen: float | None = None) -> Splats:
+    """The splats of a run folder or of a file; of a file stderr hears what was assumed. seen: radius of the ball about
+    the origin that cameras will look at, world units; ValueError where most splats of a file lie outside.
+    """
+    return open_splats(source, taken, seen=seen).splats
 
 
-def open_splats(source: Path, taken: Assumptions) -> Opened:
+def open_splats(source: Path, taken: Assumptions, *, seen: float | None = None) -> Opened:
     """The same with what the file was taken for."""
     from splatdistill.io import formats
 
@@ -49,6 +51,10 @@ def open_splats(source: Path, taken: Assumptions) -> Opened:
     found = formats.open_file(source, taken)
     if found.assumed:
         print(f"Note: {found.sentence()}", file=sys.stderr)
+    if seen is not None:
+        from splatdistill.io.frames import refuse_out_of_sight
+
+        refuse_out_of_sight(found.splats, radius=seen, name=str(source))
     return found
 
 

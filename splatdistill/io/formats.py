@@ -152,8 +152,8 @@ def _as_they_stand(path: Path, kind: str) -> tuple[Splats, Hint]:
     """The splats of a file in its own frame, with whatever numbers it has, and what it says beside them."""
     if kind == "ply":
         splats, said = ply.read(path), "\n".join(ply.comments_of(path))
-        filled = min(splats.sh_degree, filled_from(said))
-        return with_sh_degree(splats, filled), Hint(stamped(said))
+        filled = filled_from(said)
+        return with_sh_degree(splats, filled) if filled < splats.sh_degree else splats, Hint(stamped(said))
     made = FORMATS.get(kind) or of_another_package(kind)
     data = path.read_bytes()
     try:

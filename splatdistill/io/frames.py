@@ -37,21 +37,29 @@ def convert_frame(splats: Splats, *, source: Up, target: Up, reuse: bool = False
     """
     if source == target:
         return splats
+    turn = _turn(source, target)
+    if turn.count(0.0) == 3:
+        return _half_turned(splats, turn, reuse=reuse)
+    return transform(splats, rotation=turn)
+
+
+@cache
+def _turn(source: Up, target: Up) -> Quaternion:
+    """From a world with one axis up to a world with the other, wxyz."""
     w, x, y, z = TO_OURS[target]
     back = torch.tensor([w, -x, -y, -z], dtype=torch.float64)
-    turn = _product(back, torch.tensor(TO_OURS[source], dtype=torch.float64))
-    w, x, y, z = (float(part) for part in turn)
-    if int(turn.count_nonzero()) == 1:
-        return _half_turned(splats, (w, x, y, z), reuse=reuse)
-    return transform(splats, rotation=(w, x, y, z))
+    w, x, y, z = (float(part) for part in _product(back, torch.tensor(TO_OURS[source], dtype=torch.float64)))
+    return w, x, y, z
 
 
 def _half_turned(splats: Splats, turn: Quaternion, *, reuse: bool) -> Splats:
     """The splats turned by 180 degrees about an axis: signs alone change, exactly. turn: wxyz."""
     means, order, quats, harmonics = _signs(turn, splats.sh_degree)
-    flipped = {"means": splats.means if reuse else splats.means.clone(), "quats": splats.quats[:, order].mul_(quats)}
-    for axis in range(3):
-        flipped["means"][:, axis].mul_(means[axis])
+    moved = splats.quats.index_select(1, order).mul_(quats)
+    flipped = {"means": splats.means if reuse else splats.means.clone(), "quats": moved}
+    for axis, sign in enumerate(means):
+        if sign < 0:
+            flipped["means"][:, axis].neg_()
     if splats.sh_degree:
         table = splats.shN.reshape(len(splats), -1)  # one row of numbers each goes several times as fast
         flipped["shN"] = (table.mul_(harmonics) if reuse else table * harmonics).view_as(splats.shN)
@@ -59,16 +67,15 @@ def _half_turned(splats: Splats, turn: Quaternion, *, reuse: bool) -> Splats:
 
 
 @cache
-def _signs(turn: Quaternion, degree: int) -> tuple[list[float], list[int], Tensor, Tensor]:
-    """What half a turn does: signs of x, y and z, which number of a quaternion each becomes and its sign [4], and the
-    signs of harmonics [3K].
+def _signs(turn: Quaternion, degree: int) -> tuple[list[float], Tensor, Tensor, Tensor]:
+    """What half a turn does: signs of x, y and z, which number of a quaternion [4] each becomes and its sign [4], and
+    the signs of harmonics [3K].
     """
     exact = torch.tensor(turn, dtype=torch.float64)
     matrix = rotation_matrices(exact[None])[0]
     product = _product(exact.expand(4, 4), torch.eye(4, dtype=torch.float64)).T  # of unit quaternions, as columns
     harmonics = _sh_rotation(matrix, degree).diagonal().round().float().repeat_interleave(3)
-    order = [int(found) for found in product.abs().argmax(1)]
-    return [float(sign) for sign in matrix.diagonal()], order, product.sum(1).float(), harmonics
+    return [float(sign) for sign in matrix.diagonal()], product.abs().argmax(1), product.sum(1).float(), harmonics
 
 
 def fitted(splats: Splats, *, radius: float) -> tuple[Splats, str]:

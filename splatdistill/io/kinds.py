@@ -38,7 +38,8 @@ READ: dict[str, Up] = {
 """The formats that are read, and which axis is taken to point up where a file does not say."""
 STANDARD = ("glb",)
 """Formats of which the standard says which axis points up, and writers keep to it."""
-MEDIA = ("html", "mp4", "gif", "png")
+FILMED = ("mp4", "gif", "png")
+MEDIA = ("html", *FILMED)
 """What finished objects become for people: a page, videos, a picture."""
 MESH = "mesh"
 GROUP = "splatdistill.formats"

@@ -36,8 +36,7 @@ _COLUMNS = {
 }
 _COLORS = (["red", "green", "blue"], ["diffuse_red", "diffuse_green", "diffuse_blue"], ["r", "g", "b"])
 _NUM_REST = (0, 9, 24, 45)  # f_rest columns at degree 0, 1, 2, 3
-_BLOCK = 1 << 18  # bytes that stay in the cache of a core
-_ROWS = 4096  # the same of what is written
+_BLOCK = 1 << 20  # bytes that stay in the cache of a core
 _LONGEST = 2  # bytes of a line end that some programs add to a file
 
 
@@ -71,9 +70,10 @@ def write(
     lines += [f"element vertex {len(splats)}", *(f"property float {name}" for name in names), "end_header\n"]
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write("\n".join(lines).encode("ascii"))
-        table = np.zeros((min(len(splats), _ROWS), len(names)), "<f4")  # normals stay zeros
-        for at in range(0, len(splats), _ROWS):
-            part = Splats(**{name: value[at : at + _ROWS].to("cpu") for name, value in splats.tensors.items()})
+        block = _BLOCK // (4 * len(names))
+        table = np.zeros((min(len(splats), block), len(names)), "<f4")  # normals stay zeros
+        for at in range(0, len(splats), block):
+            part = Splats(**{name: value[at : at + block].to("cpu") for name, value in splats.tensors.items()})
             rows = table[: len(part)]
             _fill(rows, with_sh_degree(turned(part), degree))
             file.write(rows.data)

@@ -26,12 +26,12 @@ class Splats:
     def __init__(self, **tensors: Tensor) -> None:
         missing = [name for name in FIELDS if name not in tensors]
         assert not missing, f"missing {missing}"
-        n = len(tensors["means"])
-        assert all(len(value) == n for value in tensors.values()), "first sides differ"
+        n = tensors["means"].shape[0]
+        assert all(value.shape[0] == n for value in tensors.values()), "first sides differ"
         self.tensors = dict(tensors)
 
     def __len__(self) -> int:
-        return len(self.tensors["means"])
+        return self.tensors["means"].shape[0]
 
     def __getattr__(self, name: str) -> Tensor:
         """One of the tensors [N,...] by its name."""

@@ -15,6 +15,7 @@ from PIL import Image
 from splatdistill import cli
 from splatdistill.io import formats
 from tests.cli.smoke import TINY, said
+from tests.io.scenes import asymmetric
 
 
 def test_render_lights_the_object(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +91,28 @@ def test_render_draws_a_run_and_a_file(run: Path, tmp_path: Path, capsys: pytest
     assert cli.main(["render", str(run), "--size", "31"]) == cli.USAGE
     assert "output.size must be even" in said(capsys)
     assert cli.main(["render", str(tmp_path)]) == cli.USAGE
+
+
+def test_splats_where_no_camera_looks_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    far = asymmetric(40)
+    far.tensors["means"] += torch.tensor([20.0, 0, 0])
+    path, out = tmp_path / "far.ply", tmp_path / "out"
+    formats.write(path, far)
+    picture = ["--output", f"{out}.png", "--size", "32", "--frames", "2"]
+    for arguments in (
+        ["render", str(path), "--output", str(out)],
+        ["render", str(path), "--output", str(out), "--what", "depth"],
+        ["export", str(path), "--format", "png", *picture],
+        ["eval", str(path), "--prompt", "a blue lamp", "--output", str(out)],
+    ):
+        assert cli.main(arguments) == cli.USAGE
+        sentence = said(capsys)
+        assert f"{path}: the cameras look at a ball of radius 1 about the origin, but 40 of 40" in sentence
+        assert "--fit moves and scales them." in sentence
+    assert list(tmp_path.iterdir()) == [path]
+    assert cli.main(["export", str(path), "--format", "png", *picture, "--fit"]) == cli.DONE
+    assert np.asarray(Image.open(f"{out}.png"))[..., 3].any()
+    assert cli.main(["export", str(path), "--output", str(tmp_path / "far.spz")]) == cli.DONE  # no camera, no limit
 
 
 def test_eval_judges_runs_and_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
