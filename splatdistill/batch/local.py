@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from splatdistill.batch.dispatch import SHUTDOWN_TIMEOUT_S, Outcome, ask_to_stop
+from splatdistill.batch.dispatch import SHUTDOWN_TIMEOUT_S, Outcome
 from splatdistill.batch.plan import Job
 from splatdistill.batch.rank import alone
 from splatdistill.priors.precision import Precision
@@ -58,10 +59,10 @@ class LocalPool:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for worker in filter(None, self._workers):
             worker.pipe.close()
-            if worker.job is not None:
-                ask_to_stop(self._out, worker.job)
+            worker.process.terminate()  # one that trains saves its step first, and one that still starts just ends
+        until = time.monotonic() + SHUTDOWN_TIMEOUT_S
         for worker in filter(None, self._workers):
-            worker.process.join(SHUTDOWN_TIMEOUT_S)
+            worker.process.join(max(0.0, until - time.monotonic()))
             worker.process.kill()
             worker.process.join()
 

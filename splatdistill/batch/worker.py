@@ -121,7 +121,7 @@ class Worker:
                 job.config,
                 folder=folder,
                 progress=progress,
-                resume=(folder / "checkpoints" / "latest").is_file(),
+                resume=folder.exists(),
                 command=self._command,
                 load=self.teachers,
                 precision=self._precision,

@@ -31,7 +31,7 @@ from splatdistill.io.runs import Run
 from splatdistill.priors.precision import Precision, measured
 from splatdistill.training.advice import about_priors
 from splatdistill.training.run_log import check_writable
-from splatdistill.training.signals import STOPPING
+from splatdistill.training.signals import not_ignored
 from splatdistill.utils.cpu import num_cores
 
 MOST_PLACES = 10  # that one sentence names
@@ -273,11 +273,12 @@ def _stoppable() -> Iterator[None]:
     """A signal that asks to stop raises Ended, so that the workers are told; a second one ends the command at once."""
 
     def stop(number: int, _: object) -> None:
-        for name in STOPPING:
+        for name in before:
             signal.signal(name, signal.SIG_DFL)
         raise Ended(number)
 
-    before = {name: signal.signal(name, stop) for name in STOPPING}
+    before = dict.fromkeys(not_ignored())
+    before |= {name: signal.signal(name, stop) for name in before}
     try:
         yield
     finally:

@@ -22,13 +22,12 @@ from splatdistill.config import presets, registry, settings, validation, yaml_re
 from splatdistill.config.schema import GUIDANCE, METHODS, TrainConfig
 from splatdistill.io import names
 from splatdistill.io.kinds import Assumptions
+from splatdistill.io.lock import refuse_held
 from splatdistill.io.runs import SPLATS, Run
 from splatdistill.training.advice import about_init, about_origins, about_priors
 from splatdistill.training.run_log import check_writable
 from splatdistill.utils.malloc import no_collections
 from splatdistill.utils.progress import Progress
-
-MAY_CHANGE = ("steps", "output.", "max_memory")  # on resume; everything else would make it another run
 
 
 @dataclass(frozen=True)
@@ -100,13 +99,11 @@ def train(args: list[str]) -> int:
     with beside(folder) if flags.view and first else nullcontext() as viewer:
         bar = Progress(total=config.steps, log_every=config.output.log_every, stream=None if first else StringIO())
         with bar as progress:
-            # A run that was stopped before its first checkpoint begins again.
-            resume = (folder / "checkpoints" / "latest").is_file()
             run_training(
                 config,
                 folder=folder,
                 progress=progress,
-                resume=resume,
+                resume=flags.resume is not None,
                 profile=flags.profile and first,
                 command=shlex.join(["splatdistill", "train", *args]),
                 ranks=ranks,
@@ -230,6 +227,7 @@ def _trackers(names: str) -> Callable[[Path, int], list[Any]]:
 def _check_new(flags: Train, folder: Path) -> None:
     """Refuses what is there already or cannot be made, before anything is loaded."""
     if folder.exists():
+        refuse_held(folder)
         raise ValueError(
             f"{folder} is there already; go on with --resume {folder}, or choose another --name or --seed."
         )
@@ -241,8 +239,9 @@ def _check_resume(flags: Train, after: Mapping[str, Any]) -> None:
     if flags.name:
         raise ValueError("name: a run that goes on keeps its name; leave out --name or --resume.")
     before = settings.flatten(Run(flags.resume or Path()).settings())
+    refuse_held(flags.resume or Path())
     for name in before:
-        if before[name] != after[name] and not name.startswith(MAY_CHANGE):
+        if before[name] != after[name] and not name.startswith(settings.MAY_CHANGE_ON_RESUME):
             raise ValueError(
                 f"resume: {name} is {before[name]!r} in {flags.resume}, but {after[name]!r} was asked for; "
                 "begin a new run to change it."

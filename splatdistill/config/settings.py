@@ -23,6 +23,7 @@ _MAY_CHANGE = {
     "size", "num_views", "method", "prior", "camera", "optim", "densify", "background", "light", "views", "regularize",
     *METHODS,
 }  # fmt: skip  # by a stage
+MAY_CHANGE_ON_RESUME = ("steps", "output.", "max_memory")  # beginnings of names; all else would make it another run
 _FILE_ONLY = typing.get_args(FileOnly[int])[1]
 
 

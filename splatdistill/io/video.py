@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Generator, Iterable, Sequence
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -29,8 +31,10 @@ def to_uint8(picture: Picture) -> np.ndarray:
 
 def write_image(path: Path, picture: Picture) -> None:
     """Writes one picture in the format that the suffix of `path` names, whole or not at all."""
+    encoded = BytesIO()  # Pillow does not tell why it could not write to a disk
+    Image.fromarray(to_uint8(picture)).save(encoded, Image.registered_extensions()[path.suffix.lower()])
     with replacing(path) as temporary:
-        Image.fromarray(to_uint8(picture)).save(temporary)
+        temporary.write_bytes(encoded.getvalue())
 
 
 def write_turntable(path: Path, frames: Iterable[Picture], *, fps: int = 30) -> Path:
@@ -47,8 +51,9 @@ def write_turntable(path: Path, frames: Iterable[Picture], *, fps: int = 30) -> 
     height, width = first.shape[:2]
     if height % 2 or width % 2:
         raise ValueError(f"{path.name}: frames are {width} x {height} pixels; a video needs even sides.")
+    sent = 0
     with replacing(path) as temporary:
-        options: dict[str, Any] = {"fps": fps, "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
+        options: dict[str, Any] = {"fps": fps, "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "quiet"}
         encoder = cast(
             "Generator[None, Any, None]",
             imageio_ffmpeg.write_frames(str(temporary), (width, height), **options),  # pyright: ignore[reportUnknownMemberType]
@@ -57,19 +62,38 @@ def write_turntable(path: Path, frames: Iterable[Picture], *, fps: int = 30) -> 
         try:
             for picture in chain([first], pictures):
                 encoder.send(np.ascontiguousarray(picture))
+                sent += 1
         except OSError as error:  # the process ended, and says nothing that a program could read
-            why = "the disk is full" if is_full(path.parent) else f"the encoder stopped: {str(error)[:80]}"
-            raise NotWritten(f"{path} was not written: {why}.") from error
+            raise _cut(path) from error
         finally:
             encoder.close()
+        if _frames_of(temporary) != sent:  # the end of the process tells nothing: not even that the disk was full
+            raise _cut(path)
     return path
+
+
+def _frames_of(film: Path) -> int:
+    """The frames that can be decoded; 0 where it is no film."""
+    from imageio_ffmpeg import count_frames_and_secs  # pyright: ignore[reportMissingTypeStubs]
+
+    try:
+        return count_frames_and_secs(str(film))[0]
+    except (RuntimeError, ValueError, OSError):
+        return 0
+
+
+def _cut(path: Path) -> NotWritten:
+    why = "the disk is full" if is_full(path.parent) else "the encoder stopped before its end"
+    return NotWritten(f"{path} was not written: {why}.")
 
 
 def write_gif(path: Path, frames: Iterable[Picture], *, fps: int = 25) -> Path:
     """Writes a looping .gif of equally large pictures, whole or not at all; returns its path."""
     first, *rest = (Image.fromarray(to_uint8(frame)) for frame in frames)
+    encoded = BytesIO()
+    first.save(encoded, "GIF", save_all=True, append_images=rest, duration=1000 // fps, loop=0)
     with replacing(path) as temporary:
-        first.save(temporary, save_all=True, append_images=rest, duration=1000 // fps, loop=0)
+        temporary.write_bytes(encoded.getvalue())
     return path
 
 
@@ -101,8 +125,16 @@ def has_encoder() -> bool:
 
 
 def _write_frames(folder: Path, frames: Iterable[Picture]) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for i, frame in enumerate(frames):
-        write_image(folder / f"{i:04d}.png", frame)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        for i, frame in enumerate(frames):
+            write_image(temporary / f"{i:04d}.png", frame)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except NotWritten as error:
+        raise NotWritten(f"{folder} was not written: {str(error).partition(': ')[2]}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder

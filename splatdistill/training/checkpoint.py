@@ -1,17 +1,19 @@
-"""Checkpoints that are whole or absent: safetensors + JSON in a folder that appears by rename.
+"""Checkpoints that are whole or absent, and know themselves: safetensors and JSON in a folder that appears by rename,
+beside their SHA-256 sums in the format of `sha256sum`.
 
 Nothing loaded can run code.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -19,19 +21,30 @@ from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnkn
 from torch import Tensor
 
 from splatdistill.io.files import sync, write_text
+from splatdistill.io.inside import file_inside, open_inside, subfolder
 from splatdistill.training.errors import RunFailure
 
-TENSORS, META = "state.safetensors", "state.json"
+TENSORS, META, SUMS = "state.safetensors", "state.json", "SHA256SUMS"
 MARGIN = 1 << 20  # bytes, for all but the tensors
+MOST_NAMED = 3  # damaged checkpoints that one sentence names
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds. notes: a sentence for each one that was passed over for it."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def save(root: Path, *, step: int, tensors: dict[str, Tensor], meta: dict[str, Any], keep: int) -> Path:
-    """Write ROOT/step_SSSSSS, read it back, point ROOT/latest at it, then drop all but the newest `keep`.
+    """Write ROOT/step_SSSSSS, read it back, point ROOT/latest at it, then drop all but the newest `keep`
+    up to that step.
 
     RunFailure, one sentence, when that cannot be done: the checkpoints of before are then as they were.
     """
     final = root / f"step_{step:06d}"
-    if _latest(root) == final:  # a run is a function of its settings: this step is saved already
+    if _latest(root) == final and _whole(final):  # a run is a function of its settings: this step is saved already
         return final
     temporary = root / f".{final.name}.{os.getpid()}.tmp"  # `files.sweep` knows the shape of this name
     values = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
@@ -42,7 +55,7 @@ def save(root: Path, *, step: int, tensors: dict[str, Tensor], meta: dict[str, A
             raise OSError("the disk is full")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        _write(temporary, values, json.dumps({"step": step, **meta}, indent=1))
+        _write(temporary, values, json.dumps({"step": step, "sums": SUMS, **meta}, indent=1))
         shutil.rmtree(final, ignore_errors=True)  # left by a save that ended before `latest` pointed at it
         temporary.rename(final)
         sync(root)
@@ -54,33 +67,124 @@ def save(root: Path, *, step: int, tensors: dict[str, Tensor], meta: dict[str, A
             f"checkpoint: step {step} could not be saved in {root} ({reason}); it needs {need} bytes there; "
             f"make room and go on with --resume {root.parent}, where the last checkpoint is untouched."
         ) from error
-    for old in sorted(p for p in root.glob("step_*") if p.is_dir() and p != final)[: -(keep - 1) or None]:
+    for old in [folder for folder in _folders(root) if _step_of(folder) < step][keep - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
 
-def load(root: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def exists(root: Path) -> bool:
+    """Whether anything was ever saved in ROOT, whole or not."""
+    return (root / "latest").exists() or bool(_folders(root))
+
+
+def load(root: Path) -> Saved:
     """The checkpoint that ROOT/latest names: its tensors like those that were saved, and what was saved beside them.
-    ValueError, one sentence, when there is none or it does not load.
+    Where that one is damaged or `latest` is missing, the newest whole one. Those of version 0.2 have no sums to check.
+
+    ValueError, one sentence, when there is none, or none is whole.
     """
-    folder = _latest(root)
-    if folder is None:
+    newest, wanted = _folders(root), _latest(root)
+    found = [wanted, *newest] if wanted else newest
+    if not found:
         raise ValueError(f"resume: {root.parent} has no checkpoint yet; start the run again without --resume.")
+    notes = [] if wanted else [f"{root / 'latest'} names no checkpoint."]
+    damaged: list[str] = []
+    for folder in dict.fromkeys(found):
+        try:
+            saved = _read(folder)
+        except _Damaged as error:
+            damaged.append(str(error))
+            continue
+        return saved._replace(notes=(*notes, *damaged))
+    said = " ".join(damaged[:MOST_NAMED])
+    raise ValueError(f"resume: no checkpoint of {root.parent} is whole; start a new run with its settings. {said}")
+
+
+def refuse_others(meta: Mapping[str, Any], values: Mapping[str, Any], *, may_change: tuple[str, ...]) -> None:
+    """ValueError, one sentence, where a setting is not what it was when the checkpoint was saved. values: of the
+    settings now, by dotted names. may_change: beginnings of the names that may differ.
+    """
+    for name, value in values.items():
+        before: Any = meta.get("config")
+        for part in name.split("."):
+            before = before.get(part, ABSENT) if isinstance(before, dict) else ABSENT
+        if before is not ABSENT and json.dumps(value) != json.dumps(before) and not name.startswith(may_change):
+            raise ValueError(
+                f"resume: {name} was {before!r} when step {meta['step']} was saved, and is {value!r} now; put it back "
+                "(config.yaml of the run holds it), or begin a new run to change it."
+            )
+
+
+ABSENT = object()  # a setting that the version that saved did not have
+
+
+def _read(folder: Path) -> Saved:
+    """ValueError, one sentence that names the file, for a checkpoint that is not as it was saved."""
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        return load_file(folder / TENSORS), {**meta, "step": int(meta["step"])}
+        sums = _sums(folder)
+        for name, wanted in (sums or {}).items():
+            if _digest(folder, name) != wanted:
+                raise _Damaged(f"{folder / name} is damaged: it is not what {SUMS} says.")
+        meta = json.loads(_contents(folder, META))
+        if meta.pop("sums", None) and sums is None:
+            raise _Damaged(f"{folder / SUMS} is missing.")
+        if file_inside(folder, TENSORS) is None:
+            raise _Damaged(f"{folder / TENSORS} is missing.")
+        return Saved(load_file(folder / TENSORS), {**meta, "step": int(meta["step"])})
+    except _Damaged:
+        raise
     except Exception as error:
-        raise ValueError(f"resume: the checkpoint {folder} cannot be read ({type(error).__name__}).") from error
+        raise _Damaged(f"The checkpoint {folder} cannot be read ({type(error).__name__}).") from error
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        _read(folder)
+    except _Damaged:
+        return False
+    return True
+
+
+class _Damaged(ValueError):
+    """A checkpoint is not as it was saved; says which file."""
+
+
+def _contents(folder: Path, name: str) -> bytes:
+    with open_inside(folder, name) as file:
+        return file.read()
+
+
+def _digest(folder: Path, name: str) -> str:
+    with open_inside(folder, name) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sums(folder: Path) -> dict[str, str] | None:
+    """The digest of each file, or None where they were not written."""
+    if not (folder / SUMS).exists():
+        return None
+    found: dict[str, str] = {}
+    for line in _contents(folder, SUMS).decode("utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        found[name] = digest
+    if found.keys() != {TENSORS, META}:
+        raise _Damaged(f"{folder / SUMS} is damaged: it does not name the two files.")
+    return found
 
 
 def _write(folder: Path, tensors: Mapping[str, Tensor], meta: str) -> None:
-    """Both files, synced, once they have been read back."""
+    """Both files and their sums, synced, once they have been read back."""
     save_file(dict(tensors), folder / TENSORS)
     (folder / META).write_text(meta, encoding="utf-8")
     shutil.copymode(folder / META, folder / TENSORS)  # safetensors makes files that only their owner may read
-    for path in (folder / TENSORS, folder / META, folder):
+    sums = "".join(f"{_digest(folder, name)}  {name}\n" for name in (TENSORS, META))
+    (folder / SUMS).write_text(sums, encoding="utf-8")
+    for path in (folder / TENSORS, folder / META, folder / SUMS, folder):
         sync(path)
-    back = load_file(folder / TENSORS)
+    try:
+        back = _read(folder).tensors
+    except _Damaged:
+        back = {}
     if back.keys() != tensors.keys() or not all(_same(value, tensors[name]) for name, value in back.items()):
         raise OSError("what was written is not what is read back")
 
@@ -93,6 +197,21 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _latest(root: Path) -> Path | None:
-    pointer = root / "latest"
-    name = pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else ""
+    """The folder that ROOT/latest names, if that is the name of a step."""
+    try:
+        with open_inside(root, "latest") as file:
+            name = file.read(100).decode("utf-8", "replace").strip()
+    except OSError:
+        return None
     return root / name if re.fullmatch(r"step_[0-9]+", name) else None
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folders of saved steps, the newest first."""
+    found: Iterable[Path] = root.glob("step_*") if root.is_dir() else ()
+    steps = [path for path in found if re.fullmatch(r"step_[0-9]+", path.name) and subfolder(root, path.name)]
+    return sorted(steps, key=_step_of, reverse=True)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step_"))

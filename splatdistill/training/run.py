@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from io import StringIO
@@ -16,6 +16,7 @@ from splatdistill import priors
 from splatdistill.config import settings
 from splatdistill.config.schema import GUIDANCE, TrainConfig
 from splatdistill.guidance import group_of
+from splatdistill.io.lock import Claim
 from splatdistill.priors.base import Prior
 from splatdistill.priors.metadata import check_group
 from splatdistill.priors.precision import Precision, measured
@@ -30,6 +31,7 @@ from splatdistill.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from splatdistill.utils.process_state import num_threads, random_numbers
 from splatdistill.utils.progress import Progress
 
+NOTHING_SAVED = checkpoint.Saved({}, {})
 Callback = Callable[[Trainer, Mapping[str, float]], object]
 """Called after each step, with the numbers that it logged or none. Whatever it raises ends the run."""
 
@@ -58,14 +60,20 @@ def train(
     draws views of a step; the first alone writes. load: takes the place of `priors.load`. precision: what dtype auto
     comes to on a CPU, where that is settled already; else it is timed here. logs: makes those that hear of the run
     beside its folder, from the step that they are given on. The caller's threads and random numbers are as before at
-    the end; signals are handled only where `handle_signals` asks for it.
+    the end; signals are handled only where `handle_signals` asks for it. One process alone writes into a folder: a
+    second one gets a ValueError that names the first. resume: the folder is there; without a checkpoint the run begins
+    again.
     """
-    tensors, meta = checkpoint.load(folder / "checkpoints") if resume and folder else ({}, {})
     progress = progress or Progress(total=config.steps, stream=StringIO())
-    with num_threads(meta.get("threads") or config.threads):
+    with ExitStack() as held:
+        if folder and folder.exists() and ranks.is_main:
+            held.enter_context(Claim(folder))
+        saved = _saved(config, folder, progress) if resume and folder else NOTHING_SAVED
+        meta = saved.meta
+        held.enter_context(num_threads(meta.get("threads") or config.threads))
         trainer, settled = prepare(config, meta, load=load, precision=precision, ranks=ranks)
-        if resume:
-            trainer.restore(tensors, meta)
+        if meta:
+            trainer.restore(saved)
         heard: list[Log] = []
         if ranks.is_main:
             heard += [RunLog(folder, config, command=command, start_step=trainer.step)] if folder else []
@@ -73,6 +81,8 @@ def train(
         with closing(Logs(heard)) as log:
             timed = {"precision": asdict(settled)} if settled else {}
             log.summary(priors={name: teacher.origin for name, teacher in trainer.priors.items()}, **timed)
+            if meta:
+                _catch_up(trainer, log, notes=saved.notes)
             with SignalHandler(enabled=handle_signals) as signals:
                 control = RemoteControl(folder, log, signals=signals) if folder and ranks.is_main else None
                 _loop(trainer, log, folder=folder, progress=progress, profile=profile, control=control,
@@ -81,6 +91,29 @@ def train(
                 trainer.finish(folder, progress)
             log.event("done", step=trainer.step, num_splats=trainer.num_splats)
     return trainer
+
+
+def _saved(config: TrainConfig, folder: Path, progress: Progress) -> checkpoint.Saved:
+    """What the run in `folder` goes on from, which is said. ValueError where none is whole, or is of other settings."""
+    root = folder / "checkpoints"
+    if not checkpoint.exists(root):
+        progress.note(f"Note: {folder} has no checkpoint yet; it begins again at step 0.")
+        return NOTHING_SAVED
+    saved = checkpoint.load(root)
+    checkpoint.refuse_others(saved.meta, settings.flatten(config), may_change=settings.MAY_CHANGE_ON_RESUME)
+    for sentence in saved.notes:
+        progress.note(f"Note: {sentence}")
+    progress.note(f"Going on from step {saved.meta['step']} of {config.steps}.")
+    return saved
+
+
+def _catch_up(trainer: Trainer, log: Log, *, notes: Sequence[str]) -> None:
+    """Makes what comes after a checkpoint and may have been cut off: the facts of the summary, and the previews."""
+    log.summary(**trainer.facts())
+    for sentence in notes:
+        log.event("warning", step=trainer.step, message=sentence)
+    if log.shows and trainer.step % trainer.config.output.preview_every == 0:
+        trainer.preview(log)
 
 
 def prepare(

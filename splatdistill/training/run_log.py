@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import math
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from splatdistill.config import settings
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import sweep, write_text
+from splatdistill.io.lock import Claim, is_running, refuse_held
 from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SUMMARY, Run, record_of
 from splatdistill.utils.provenance import commit, peak_memory_mb, versions
 
@@ -74,8 +76,9 @@ class RunLog:
     def __init__(self, folder: Path, config: TrainConfig, *, command: str, start_step: int = 0) -> None:
         self.folder = folder
         self._start = time.time()
+        self._claim: Claim | None = None  # of a folder that is there already, the caller has one
         if not folder.exists():
-            _create(folder, settings.to_yaml(config))
+            self._claim = _create(folder, settings.to_yaml(config))
             self._summary: dict[str, Any] = {}
         else:
             sweep(folder)
@@ -114,7 +117,10 @@ class RunLog:
         for side, image in images.items():
             video.write_image(self.folder / "preview" / f"{step:06d}-{side}.jpg", image)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Lets another process write into a folder that this one made."""
+        if self._claim:
+            self._claim.release()
 
     def _append(self, name: str, record: dict[str, Any]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:
@@ -195,23 +201,42 @@ _NOTHING_YET = {
 }  # fmt: skip
 
 
-def _create(folder: Path, config: str) -> None:
+def _create(folder: Path, config: str) -> Claim:
     """Makes the run folder under another name first, so that it is never seen half made: a run whose settings are
-    missing could not be gone on with.
+    missing could not be gone on with. It appears with the claim on it; ValueError where another process was faster.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.[0-9]*.tmp"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.[0-9]*.tmp"):
+        _remove_abandoned(left)
     try:
+        temporary.mkdir()
+        claim = Claim(temporary)
         for name in SUBFOLDERS:
-            (temporary / name).mkdir(parents=True)
+            (temporary / name).mkdir()
         for name in (METRICS, EVENTS):
             (temporary / name).touch()
         write_text(temporary / CONFIG, config)
         temporary.rename(folder)
+        claim.folder = folder
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        refuse_held(folder)
+        raise ValueError(f"{folder} is there already; go on with --resume {folder}, or choose another name.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return claim
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what a process that was killed had begun to make."""
+    try:
+        refuse_held(folder)
+    except ValueError:
+        return
+    if not is_running(int(folder.name.split(".")[-2])):  # one that runs may be about to claim it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _truncate(path: Path, *, step: int) -> None:

@@ -7,7 +7,17 @@ import threading
 from types import FrameType
 from typing import Any
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SIGUSR1: what schedulers send before they end a job
+STOPPING = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,  # the terminal was closed
+    signal.SIGUSR1,  # what schedulers send before they end a job
+)
+
+
+def not_ignored() -> list[signal.Signals]:
+    """Those of STOPPING that are ours to answer: who ignores one, as nohup does, means it."""
+    return [name for name in STOPPING if signal.getsignal(name) not in (signal.SIG_IGN, None)]  # None: not of Python
 
 
 class SignalHandler:
@@ -24,9 +34,7 @@ class SignalHandler:
 
     def __enter__(self) -> SignalHandler:
         if self._enabled and threading.current_thread() is threading.main_thread():
-            for name in STOPPING:
-                if signal.getsignal(name) not in (signal.SIG_IGN, None):  # None: not set from Python, so not ours
-                    self._before[name] = signal.signal(name, self._note)
+            self._before = {name: signal.signal(name, self._note) for name in not_ignored()}
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -159,7 +158,7 @@ class Trainer:
         (step, readback), self._measured = self._measured, None
         numbers = readback.read()
         log.metrics(step, **numbers)
-        log.summary(step=step, seconds_total=self.seconds, seconds_network=self.prior.seconds, **self._facts())
+        log.summary(**{**self.facts(), "step": step})
         return {**numbers, "network_share": self.prior.seconds / max(self.seconds, 1e-9)}
 
     def starvation(self) -> str | None:
@@ -196,9 +195,13 @@ class Trainer:
     def num_splats(self) -> int:
         return sum(len(particle.splats) for particle in self.particles)
 
-    def _facts(self) -> dict[str, object]:
+    def facts(self) -> dict[str, object]:
+        """What the summary says of the run so far, and of how it is computed."""
         share = self.prior.seconds / max(self.seconds, 1e-9)
         return {
+            "step": self.step,
+            "seconds_total": self.seconds,
+            "seconds_network": self.prior.seconds,
             "num_splats": self.num_splats,
             "network_share": round(share, 4),
             **self._usage(),
@@ -240,7 +243,10 @@ class Trainer:
         if self.ranks.is_main:
             checkpoint.save(root, step=self.step, tensors=tensors, meta=meta, keep=self.config.output.keep)
 
-    def restore(self, tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> None:
+    def restore(self, saved: checkpoint.Saved) -> None:
+        """Takes the run up where `save` left it."""
+        tensors, meta = saved.tensors, saved.meta
+
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
 

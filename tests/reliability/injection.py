@@ -30,7 +30,7 @@ def save(root: Path, step: int) -> None:
 
 def saved(root: Path) -> int:
     """The step of the checkpoint that loads, held against its tensors."""
-    tensors, meta = checkpoint.load(root / "checkpoints")
+    tensors, meta, _ = checkpoint.load(root / "checkpoints")
     assert tensors["a"].eq(meta["step"]).all()
     return meta["step"]
 

@@ -38,7 +38,7 @@ def test_a_run_has_the_same_bits_for_any_number_of_threads(tmp_path: Path) -> No
     ends = []
     for threads in (1, 2, 4):
         run(tmp_path / str(threads), replace(config, threads=threads))
-        tensors, meta = checkpoint.load(tmp_path / str(threads) / "checkpoints")
+        tensors, meta, _ = checkpoint.load(tmp_path / str(threads) / "checkpoints")
         assert meta["threads"] == threads
         ends.append({name: value.numpy().tobytes() for name, value in tensors.items()})
     assert len(ends[0]["0.splats.means"]) == 3500 * 3 * 4

@@ -89,7 +89,7 @@ def test_the_hand_over_changes_no_bit_of_the_object_and_stopping_there_none_of_t
         trainer.advance(Log())  # type: ignore[arg-type]
     assert not torch.equal(trainer.splats.means[:10], means[:10])
     again = make(config)
-    again.restore(*checkpoint.load(tmp_path / "part"))
+    again.restore(checkpoint.load(tmp_path / "part"))
     while again.step < STEPS:
         again.advance(Log())  # type: ignore[arg-type]
     whole, parts = trainer.particles[0].state_dict(), again.particles[0].state_dict()

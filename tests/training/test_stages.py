@@ -123,7 +123,7 @@ def test_a_method_may_follow_another_and_stopping_changes_no_bit(tmp_path: Path,
     whole = state(trainer, tmp_path / "whole")
     advance(make(config, kind=LinearPrior), to=at).save(tmp_path / "part")
     again = make(config, kind=LinearPrior)
-    again.restore(*checkpoint.load(tmp_path / "part"))
+    again.restore(checkpoint.load(tmp_path / "part"))
     parts = state(advance(again, to=20), tmp_path / "end")
     assert whole.keys() == parts.keys()
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
@@ -135,7 +135,7 @@ def test_stopping_before_at_or_after_a_switch_changes_no_bit(tmp_path: Path, at:
     whole = state(advance(make(config), to=20), tmp_path / "whole")
     advance(make(config), to=at).save(tmp_path / "part")
     second = make(config)
-    second.restore(*checkpoint.load(tmp_path / "part"))
+    second.restore(checkpoint.load(tmp_path / "part"))
     parts = state(advance(second, to=20), tmp_path / "end")
     assert whole.keys() == parts.keys()
     for name, value in whole.items():

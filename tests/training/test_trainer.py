@@ -167,7 +167,7 @@ def interrupted(config: TrainConfig, *, prior: Any, at: int) -> dict[str, torch.
     for _ in range(at):
         first.advance(NoLog())  # type: ignore[arg-type]
     first.save(Path(folder.name))
-    second.restore(*checkpoint.load(Path(folder.name)))
+    second.restore(checkpoint.load(Path(folder.name)))
     return finished(second)
 
 

@@ -32,7 +32,7 @@ config = replace(SMALL, threads=2, steps=10, splats=replace(SMALL.splats, num_in
                  densify=replace(SMALL.densify, max_splats=3500), output=replace(SMALL.output, save_every=10))
 with tempfile.TemporaryDirectory() as folder:
     run(Path(folder) / "run", config)
-    tensors, _ = checkpoint.load(Path(folder) / "run" / "checkpoints")
+    tensors, _, _ = checkpoint.load(Path(folder) / "run" / "checkpoints")
 made = b"".join(x.numpy().tobytes() for x in tensors.values())
 print(os.environ.get("GOMP_SPINCOUNT"), hashlib.sha256(made).hexdigest())
 """

@@ -1,0 +1,48 @@
+"""The one way to open what lies in a folder that may be a stranger's: files that are files, and no link out of it.
+
+A pipe would wait for ever, a device would never end, and a link could name any file of the user's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def open_inside(folder: Path, name: str, *, flags: int = os.O_RDONLY) -> BinaryIO:
+    """Opens a file of `folder`, to read unless `flags` (of os.open) say otherwise.
+
+    OSError for one that is missing, is no regular file (a pipe, a device, a folder), or lies outside by a link.
+    """
+    path = Path(os.path.realpath(folder / name))
+    if not path.is_relative_to(os.path.realpath(folder)):
+        raise OSError(errno.EPERM, "it is a link that leads out of the folder", str(folder / name))
+    handle = os.open(path, flags | _FLAGS, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EPERM, "it is not a regular file", str(folder / name))
+    return os.fdopen(handle, "ab" if flags & os.O_APPEND else "rb" if flags == os.O_RDONLY else "r+b")
+
+
+def file_inside(folder: Path, name: str) -> Path | None:
+    """The path of a regular file of `folder`; None for anything that `open_inside` would refuse."""
+    try:
+        path = folder / name
+        real = Path(os.path.realpath(path))
+        found = stat.S_ISREG(real.stat().st_mode) and real.is_relative_to(os.path.realpath(folder))
+    except (OSError, ValueError):  # ValueError: a name with a null byte
+        return None
+    return path if found else None
+
+
+def subfolder(folder: Path, name: str) -> Path | None:
+    """The path of a folder of `folder` that is no link; None for anything else."""
+    try:
+        return folder / name if stat.S_ISDIR((folder / name).lstat().st_mode) else None
+    except (OSError, ValueError):
+        return None
