@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from splatdistill.api import notebook
 from splatdistill.api.choices import Config, configure, loader, shown_call, warn_of
 from splatdistill.api.splats import Splats
 from splatdistill.api.steps import Step, step_of
@@ -69,6 +72,7 @@ def distill(
     callback: Callable[[Step], object] | None = None,
     log: str | Sequence[str] = (),
     progress: bool = False,
+    view: bool = False,
     **settings: Any,
 ) -> Result:
     """Makes a 3D object from a prompt, as `splatdistill train` does: the same bits at equal threads, dtype and engine.
@@ -76,7 +80,9 @@ def distill(
     prompt: what to make, or settings of `configure`, which then say everything. method, prior, threads, file, settings:
     as of `configure`. steps: of the optimisation; seed: fixes every random draw. out: a run folder to be made, with
     logs, previews and checkpoints; None keeps all in memory. callback: called with a `Step` after each step. log:
-    tensorboard, wandb or both, into the run folder. progress: print how far it is to stderr.
+    tensorboard, wandb or both, into the run folder. progress: print how far it is to stderr. view: in a notebook, show
+    the page of the viewer while it trains, and the object in it afterwards; it needs `out`, and a browser on this
+    machine to see it live.
 
     Nothing else is printed and no file is written; threads, signal handlers, random numbers and working directory of
     the caller are as before. What the prior does not know of the prompt is a UserWarning.
@@ -103,9 +109,17 @@ def distill(
         config = configure(prompt, prior=prior, **given)
     folder = Path(out) if out is not None else None
     names = _trackers(log, folder)
+    if view and folder is None:
+        raise ValueError("view: the page shows the folder of a run; name one with out=.")
     warn_of(config, stacklevel=2)
+    if view and not notebook.is_here():
+        warnings.warn(
+            f"view: this is no notebook; `splatdistill view {shlex.quote(str(folder))}` shows the run.", stacklevel=2
+        )
+    page = notebook.live_page(folder) if view and folder and notebook.is_here() else nullcontext()
     memory = MemoryLog()
-    with Progress(total=config.steps, log_every=config.output.log_every) if progress else nullcontext() as bar:
+    shown = Progress(total=config.steps, log_every=config.output.log_every) if progress else nullcontext()
+    with page, shown as bar:
         engine = train(
             config,
             folder=folder,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -152,12 +151,10 @@ class Splats(gaussians.Splats):
 
     def _page(self, name: str) -> bytes:
         """The page with these splats, as one file."""
-        export: Any = importlib.import_module("splatdistill.viewer.export_html")
-        runs: Any = importlib.import_module("splatdistill.viewer.rundir")
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.ply"
             formats.write(file, self)
-            return cast(bytes, export.page_of(runs.Item(file)))
+            return cast(bytes, notebook.page_of(file))
 
 
 def orbit(

@@ -117,7 +117,7 @@ def test_a_notebook_gets_a_picture_that_turns_or_the_page(
     (tmp_path / "x.gif").write_bytes(base64.b64decode(found[1]))
     with Image.open(tmp_path / "x.gif") as picture:
         assert (picture.size, picture.n_frames) == ((16, 16), 5)  # type: ignore[attr-defined]
-    frame = re.fullmatch(r'<iframe srcdoc="([^"]+)" style="[^"]+"></iframe>', shown[1])
+    frame = re.fullmatch(r'<div><iframe srcdoc="([^"]+)" style="[^"]+"></iframe></div>', shown[1])
     assert frame and frame[1].isascii()  # the page's policy has hashes of its scripts, in any charset
     assert html.unescape(frame[1]) == splats.save(tmp_path / "splats.html").read_text("utf-8")
 
