@@ -8,18 +8,23 @@ import hashlib
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from splatdistill.io.runs import METRICS, SPLATS, Tail
 
 from .rundir import Item
 
+if TYPE_CHECKING:
+    from splatdistill.scene.gaussians import Splats
+
 STATIC = Path(__file__).parent / "static"
 MAX_RECORDS = 2000  # of the curves
+# What only a server has, and where things lie on the machine that they come from.
+NOT_CARRIED = {"previews": [], "snapshot": None, "film": False, "poster": None, "path": "", "commands": {}}
 
 
-def page_of(item: Item) -> bytes:
-    """The page of an item that has splats. Whatever its texts hold, they are data in it."""
+def page_of(item: Item, cut: Splats | None = None) -> bytes:
+    """The page of an item that has splats, or of a cut of them. Whatever its texts hold, they are data in it."""
     file = item.splats()
     if file is None:
         raise ValueError(f"{item.name} has no splats yet.")
@@ -27,18 +32,21 @@ def page_of(item: Item) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / SPLATS
-        ply.write(whole, formats.read(file, item.taken))
+        ply.write(whole, formats.read(file, item.taken) if cut is None else cut)
         splats = base64.b64encode(gzip.compress(whole.read_bytes(), mtime=0)).decode()
     manifest = item.manifest()
     records = Tail(item.path / METRICS).read()[1] if item.is_run else []
     data = {
-        "manifest": {**manifest, "previews": [], "snapshot": None, "film": False, "poster": None},
+        "manifest": {**manifest, **NOT_CARRIED},
         "metrics": records[:: -(-len(records) // MAX_RECORDS) or 1],
         "poster": _data_url(item.picture("poster")),
     }
-    script, style = (_inline((STATIC / name).read_text("utf-8")) for name in ("viewer.js", "viewer.css"))
+    stage, script, style = (
+        _inline((STATIC / name).read_text("utf-8")) for name in ("stage.js", "viewer.js", "viewer.css")
+    )
     policy = (
-        f"default-src 'none'; script-src '{_hash(script)}' 'wasm-unsafe-eval'; style-src '{_hash(style)}'; "
+        f"default-src 'none'; script-src '{_hash(stage)}' '{_hash(script)}' 'wasm-unsafe-eval'; "
+        f"style-src '{_hash(style)}'; "
         "img-src data: blob:; connect-src data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'"
     )
     carried = (
@@ -49,7 +57,8 @@ def page_of(item: Item) -> bytes:
     for old, new in (
         ("<!-- policy -->", f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
         ('<link rel="stylesheet" href="viewer.css">', f"<style>{style}</style>{carried}"),
-        ('<script src="viewer.js"></script>', f"<script>{script}</script>"),
+        ('<script defer src="viewer.js"></script>', ""),
+        ("</body>", f"<script>{stage}</script><script>{script}</script></body>"),
     ):
         head, found, tail = page.partition(old)
         assert found, f"the page has no {old}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,24 +11,40 @@ from typing import Any
 
 from splatdistill.config.schema import CameraConfig
 from splatdistill.io.kinds import Assumptions
-from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SPLATS, Run
+from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SPLATS, SUMMARY, Run
 from splatdistill.io.signatures import kind_of_file
 from splatdistill.training.run_log import REQUESTS
 
 SIDES = ("front", "side", "back", "top")
 MAX_RUNS = 500
 SILENT = 120.0  # s without a new line before a run that did not end counts as gone
+WATCHED = (CONFIG, SUMMARY, SPLATS, "contact.png", "turntable.mp4")  # whose change is told
 
 
 class Item:
-    """Something to look at, under an id: a run folder or a file of splats. taken: how a file is taken."""
+    """Something to look at, under an id: a run folder or a file of splats. taken: how a file is taken. dropped: what a
+    file is called that came from the page; it lies somewhere for the moment only. notes: what to say of a file.
+    """
 
-    def __init__(self, path: Path, taken: Assumptions | None = None) -> None:
+    def __init__(
+        self, path: Path, taken: Assumptions | None = None, *, dropped: str = "", notes: Sequence[str] = ()
+    ) -> None:
         self.path = path
+        self.dropped = dropped
+        self.notes = list(notes)
         self.run = Run(path)
         self.is_run = path.is_dir()
         self.taken = Assumptions() if taken is None or self.is_run else taken
-        self.name = path.resolve().name
+        self.name = dropped or path.resolve().name
+
+    def commands(self) -> dict[str, str]:
+        """Command lines about this item that work when they are pasted, in whatever folder."""
+        if self.dropped:
+            return {}
+        place = shlex.quote(str(self.path.resolve()))
+        up = f" --up={self.taken.up}" if self.taken.up != "auto" else ""
+        found = {"export": f"splatdistill export {place} --format spz{up}", "view": f"splatdistill view {place}{up}"}
+        return found | ({"resume": f"splatdistill train --resume {place}"} if self.is_run else {})
 
     def splats(self) -> Path | None:
         """The file with the splats, if there is one yet."""
@@ -41,11 +58,17 @@ class Item:
                 "name": self.name,
                 "bytes": self.path.stat().st_size,
                 "camera": _camera(CameraConfig()),
+                "has_splats": True,
+                "notes": self.notes,
+                "path": "" if self.dropped else str(self.path.resolve()),
+                "commands": self.commands(),
             }
         config, notes = self.run.known_settings()
         return {
             "kind": "run",
             "name": self.name,
+            "path": str(self.path.resolve()),
+            "commands": self.commands(),
             "prompt": config.prompt,
             "method": config.method,
             "seed": config.seed,
@@ -61,18 +84,26 @@ class Item:
         }
 
     def state(self) -> dict[str, Any]:
-        """What changes while a run trains. status: running, paused, stopped, done, or silent when nothing is heard."""
-        last = next((event for event in self.run.last_records(EVENTS) if event.get("kind") != "save"), {})
+        """What changes while a run trains. status: running, paused, stopped, done, or silent when nothing is heard.
+        step: the last one that was told of. saved: the step whose splats were last saved on request, and when.
+        changed: another number whenever one of WATCHED is written.
+        """
+        events = list(self.run.last_records(EVENTS))
+        last = next((event for event in events if event.get("kind") != "save"), {})
+        saved = next((event for event in events if event.get("kind") == "save"), None)
         metrics = self.path / METRICS
         age = time.time() - metrics.stat().st_mtime if metrics.is_file() else math.inf
         ended = {"pause": "paused", "stop": "stopped", "done": "done"}.get(last.get("kind", ""))
         newest = self.snapshot(after=-1)
         return {
             "status": ended or ("running" if age < SILENT else "silent"),
+            "step": max(last.get("step", 0), self.run.last_step()),
             "previews": self.previews(),
             "snapshot": newest[0] if newest else None,
             "has_splats": self.splats() is not None,
+            "saved": {"step": saved["step"], "time": saved.get("time", 0)} if saved else None,
             "asked": sorted(set(REQUESTS) & set(self.run.names("control"))),
+            "changed": sum(file.stat().st_mtime_ns for name in WATCHED if (file := self.run.file(name))) % 2**53,
         }
 
     def previews(self) -> list[int]:
@@ -112,23 +143,32 @@ class Item:
 
 
 def collect(paths: Sequence[Path], taken: Assumptions | None = None) -> dict[str, Item]:
-    """The items of `paths` by id: each a run folder, a file of splats, or a folder of run folders, newest first. taken:
-    how files are taken.
+    """The items of `paths` by id: each a run folder, a file of splats, or a folder of run folders, newest first, which
+    may be empty. taken: how files are taken. ValueError, one sentence, for what cannot be shown.
     """
     found: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise ValueError(f"{path} is not there.")
+            raise ValueError(
+                f"There is no run folder or file of splats called {path}; `splatdistill view` shows the folder runs."
+            )
         if path.is_dir() and not Run(path).exists():
             runs = [child for child in path.iterdir() if Run(child).exists()]
-            if not runs:
-                raise ValueError(f"{path} is no run folder and holds none: there is no {CONFIG}.")
             found += sorted(runs, key=lambda run: (-(run / CONFIG).stat().st_mtime, run.name))
         else:
             if path.is_file():
                 kind_of_file(path)
             found.append(path)
     return {str(index): Item(path, taken) for index, path in enumerate(found[:MAX_RUNS])}
+
+
+def home_of(paths: Sequence[Path]) -> Path:
+    """The folder that new runs are made in: the first folder of runs, or the one around the first run, or `runs`."""
+    folders = [path for path in paths if path.is_dir()]
+    if not folders:
+        return Path("runs")
+    runs = [folder for folder in folders if not Run(folder).exists()]
+    return runs[0] if runs else folders[0].resolve().parent
 
 
 def _camera(camera: CameraConfig) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from http.cookies import SimpleCookie
 
@@ -11,6 +12,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY = 64 * 1024  # bytes
+FILES = re.compile(r"/api/(files|runs/[^/]+/cameras)")  # takes any body, bit by bit, and has a limit of its own
 COOKIE = "splatdistill"
 TOKEN_HEADER = "x-splatdistill-token"  # noqa: S105  (a name, not a secret)
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -32,9 +34,9 @@ HEADERS = {
 class Guard:
     """Refuses requests under a foreign name (400), from foreign pages (403) and without the token (403).
 
-    POST needs our own Origin, the token and JSON; bodies end at MAX_BODY. private: reached from other machines, under
-    any name, so that reading needs the token too: `/?token=...` turns it into a cookie. Otherwise only names of this
-    machine are answered, against DNS rebinding.
+    POST needs our own Origin, the token and JSON; bodies end at MAX_BODY, but for FILES. private: reached from other
+    machines, under any name, so that reading needs the token too: `/?token=...` turns it into a cookie. Otherwise only
+    names of this machine are answered, against DNS rebinding.
     """
 
     def __init__(self, app: ASGIApp, *, private: bool) -> None:
@@ -55,7 +57,7 @@ class Guard:
 
         request = Request(scope)
         answer = self._refusal(request) or self._welcome(request)
-        if answer is None and request.method == "POST":
+        if answer is None and request.method == "POST" and not FILES.fullmatch(scope["path"]):
             body, answer = await _body(receive)
             receive = _replay(body)
         await (answer or self.app)(scope, receive, protected)
@@ -74,8 +76,9 @@ class Guard:
                 return _no(403, "The request does not come from this server's page.")
             if not self._same(request.headers.get(TOKEN_HEADER, "")):
                 return _no(403, "The token is missing or wrong.")
-            if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-                return _no(400, "The body must be JSON.")
+            wanted = "application/octet-stream" if FILES.fullmatch(request.url.path) else "application/json"
+            if request.headers.get("content-type", "").partition(";")[0].strip() != wanted:
+                return _no(400, f"The body must be {wanted}.")
         if self.private and request.url.path != "/" and not self._same(_cookie(request)):
             return _no(403, "Open the address with the token that the server printed.")
         return None

@@ -13,11 +13,13 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -25,16 +27,19 @@ from starlette.routing import Route
 
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
-from splatdistill.io.kinds import MEDIA, Assumptions, kinds, ply_up
-from splatdistill.io.runs import METRICS, SPLATS, Tail
+from splatdistill.io.kinds import MEDIA, Assumptions, kinds, ply_up, readable
+from splatdistill.io.runs import METRICS, SPLATS, Run, Tail
 
-from . import rundir
+from . import form, places, rundir
+from .dropped import Dropped
 from .export_html import STATIC, page_of
 from .security import LOOPBACK, Guard
+from .starts import Starts
 
 PAGE = {
     "/": ("index.html", "text/html"),
     "/viewer.js": ("viewer.js", "text/javascript"),
+    "/stage.js": ("stage.js", "text/javascript"),
     "/viewer.css": ("viewer.css", "text/css"),
 }
 MAX_STREAMS = 16
@@ -42,11 +47,14 @@ LOOK_EVERY = 0.5  # s between looks into a run folder
 ALIVE_EVERY = 15.0  # s between signs of life to the browser
 
 
-def make_app(paths: Sequence[Path], *, private: bool = False, taken: Assumptions | None = None) -> Guard:
+def make_app(
+    paths: Sequence[Path], *, private: bool = False, taken: Assumptions | None = None, home: Path | None = None
+) -> Guard:
     """The application behind its guard; `paths` are looked at again whenever the list of runs is asked for. taken: how
-    files of splats are taken.
+    files of splats are taken. home: where trainings that the page begins are made; None, or a private server, begins
+    none.
     """
-    server = _Server(paths, taken)
+    server = _Server(paths, taken, Starts(home) if home is not None and not private else None)
     run = "/api/runs/{id}"
     routes = [
         *(Route(address, _page(*file), methods=["GET"]) for address, file in PAGE.items()),
@@ -58,56 +66,160 @@ def make_app(paths: Sequence[Path], *, private: bool = False, taken: Assumptions
         Route(f"{run}/picture/{{kind}}", server.picture),
         Route(f"{run}/export/{{kind}}", server.export),
         Route(f"{run}/control", server.control, methods=["POST"]),
+        Route("/api/files", server.drop, methods=["POST"]),
+        Route(f"{run}/cameras", server.cameras, methods=["POST"]),
+        Route(f"{run}/transforms", server.transforms, methods=["POST"]),
+        Route("/api/form", server.form),
+        Route("/api/starts", server.queue, methods=["GET"]),
+        Route("/api/starts", server.start, methods=["POST"]),
+        Route("/api/starts/{name}/take-back", server.take_back, methods=["POST"]),
     ]
     handlers: dict[Any, Callable[..., Any]] = {
         HTTPException: lambda _, error: PlainTextResponse(
             f"{error.detail}\n", status_code=404 if error.status_code == 405 else error.status_code
         ),
+        form.Refused: lambda _, error: JSONResponse({"faults": error.faults}, status_code=400),
         ValueError: lambda _, error: PlainTextResponse(f"{error}\n", status_code=400),
     }
-    guard = Guard(Starlette(routes=routes, exception_handlers=handlers), private=private)
+    guard = Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=server.open), private=private)
     server.token = guard.token
     return guard
 
 
 class _Server:
-    def __init__(self, paths: Sequence[Path], taken: Assumptions | None) -> None:
+    def __init__(self, paths: Sequence[Path], taken: Assumptions | None, starts: Starts | None) -> None:
         self.paths = paths
         self.taken = taken
+        self.starts = starts
+        self.dropped = Dropped()
         self.items = rundir.collect(paths, taken)
         self.token = ""
         self.streams = 0
         self.busy = threading.Lock()  # exports take the processor: one at a time
 
+    @asynccontextmanager
+    async def open(self, _: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self.dropped.close()
+            if self.starts is not None:
+                await run_in_threadpool(self.starts.close)
+
     def item(self, request: Request) -> rundir.Item:
         try:
-            return self.items[request.path_params["id"]]
+            item = self.items[request.path_params["id"]]
         except KeyError:
             raise HTTPException(404, "There is no such run.") from None
+        if not item.path.exists():
+            raise HTTPException(404, _gone(item))
+        return item
 
     def runs(self, request: Request) -> Response:
         """The list, and the token that this page needs for its requests."""
-        known = {item.path: id for id, item in self.items.items()}
-        for item in rundir.collect(self.paths, self.taken).values():  # ids stay, new runs get new ones
-            if item.path not in known:
+        known = {item.path.absolute() for item in self.items.values()}
+        there = [path for path in self.paths if path.exists()]
+        there += [start.folder for start in self.starts.all if start.folder.is_dir()] if self.starts else []
+        for item in rundir.collect(there, self.taken).values():  # ids stay, new runs get new ones
+            if item.path.absolute() not in known:
+                known.add(item.path.absolute())
                 self.items[str(len(self.items))] = item
-        listed = [{"id": id, **_card(item)} for id, item in self.items.items() if item.path.exists()]
-        return JSONResponse({"token": self.token, "downloads": [*kinds(), *MEDIA], "runs": listed})
+        listed = [{"id": id, **self._card(item)} for id, item in self.items.items() if item.path.exists()]
+        return JSONResponse(
+            {
+                "token": self.token,
+                "downloads": [*kinds(), *MEDIA],
+                "reads": list(readable()),
+                "home": str(self.starts.home) if self.starts else None,
+                "lone": self._lone(),
+                "runs": listed,
+            }
+        )
+
+    def _lone(self) -> str | None:
+        """The id of what is shown at once, where there is nothing to choose from."""
+        named = len(self.paths) == 1 and (self.paths[0].is_file() or Run(self.paths[0]).exists())
+        return "0" if named or (len(self.items) == 1 and self.starts is None) else None
+
+    def _card(self, item: rundir.Item) -> dict[str, Any]:
+        """What the gallery shows of an item."""
+        full = self._manifest(item)
+        keep = ("kind", "name", "prompt", "method", "seed", "steps", "step", "status", "poster", "film", "has_splats")
+        return {key: full[key] for key in (*keep, "previews", "failure") if key in full}
+
+    def _manifest(self, item: rundir.Item) -> dict[str, Any]:
+        full = item.manifest()
+        why = self.starts.failure(item.path) if self.starts and item.is_run else ""
+        return full | ({"status": "failed", "failure": why} if why else {})
 
     def manifest(self, request: Request) -> Response:
-        return JSONResponse(self.item(request).manifest())
+        return JSONResponse(self._manifest(self.item(request)))
+
+    async def drop(self, request: Request) -> Response:
+        """Takes a file of splats in any format that is read; the answer has the id under which it is shown."""
+        name = Path(request.query_params.get("name", "")).name[:200] or "file"
+        item = await self.dropped.take(name, request.stream())
+        id = str(len(self.items))
+        self.items[id] = item
+        return JSONResponse({"id": id})
+
+    async def cameras(self, request: Request) -> Response:
+        """The cameras of a transforms.json in the world of a run or file, for the page to look through."""
+        item = self.item(request)
+        name = Path(request.query_params.get("name", "")).name[:200] or "transforms.json"
+        path = await self.dropped.keep(name, request.stream())
+        try:
+            return JSONResponse({"cameras": await run_in_threadpool(places.read, path, item)})
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(path), name)) from None
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def transforms(self, request: Request) -> Response:
+        """A transforms.json of places that the page was looked at from."""
+        item, asked = self.item(request), places.asked(await request.body())
+        return await run_in_threadpool(_made, lambda path: places.write(path, item, asked), "transforms.json")
+
+    def form(self, request: Request) -> Response:
+        """The fields of a training by ?method= with ?prior=."""
+        asked = request.query_params
+        method, prior = asked.get("method", TrainConfig.method), asked.get("prior", TrainConfig.prior)
+        return JSONResponse({"fields": form.fields_of(method, prior)})
+
+    def queue(self, request: Request) -> Response:
+        return JSONResponse({"starts": [start.told() for start in self.starts.all] if self.starts else []})
+
+    async def start(self, request: Request) -> Response:
+        """Puts a training into the queue."""
+        starts = self._may_start()
+        try:
+            values = json.loads(await request.body())["values"]
+            values = {str(name): str(value) for name, value in values.items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise ValueError('the body must look like {"values": {"prompt": "a red ball"}}.') from None
+        return JSONResponse((await run_in_threadpool(starts.add, values)).told())
+
+    def take_back(self, request: Request) -> Response:
+        self._may_start().take_back(request.path_params["name"])
+        return self.queue(request)
+
+    def _may_start(self) -> Starts:
+        if self.starts is None:
+            raise HTTPException(403, "Trainings begin only from the page of `splatdistill view` on its own machine.")
+        return self.starts
 
     def splats(self, request: Request) -> Response:
-        """The finished splats as .ply with +y up, whatever the file is."""
-        item = self.item(request)
+        """The finished splats as .ply with +y up, whatever the file is; within ?box=, its lower and upper corner."""
+        item, box = self.item(request), request.query_params.get("box")
         file = item.splats()
         if file is None:
             raise HTTPException(404, "This run has no splats yet.")
-        if item.is_run and ply_up(file) == "+y":
+        if item.is_run and box is None and ply_up(file) == "+y":
             return FileResponse(file, media_type="application/octet-stream")
-        from splatdistill.io import formats, ply  # loads torch, which a server of runs does without
+        from splatdistill.io import ply  # loads torch, which a server of runs does without
 
-        return _made(lambda path: ply.write(path, formats.read(file, item.taken)), SPLATS)
+        splats = places.cut(item, file, box)
+        return _made(lambda path: ply.write(path, splats), SPLATS)
 
     def snapshot(self, request: Request) -> Response:
         """The newest splats of a training, if they are of a step after ?after=STEP: pages pull at their own pace."""
@@ -137,7 +249,7 @@ class _Server:
         return FileResponse(file)
 
     def export(self, request: Request) -> Response:
-        item, kind = self.item(request), request.path_params["kind"]
+        item, kind, box = self.item(request), request.path_params["kind"], request.query_params.get("box")
         if kind not in (*kinds(), *MEDIA):
             raise HTTPException(404, "There is no such format.")
         file = item.splats()
@@ -147,15 +259,16 @@ class _Server:
             raise HTTPException(503, "Another export is being made; try again when it is done.")
         try:
             name = f"{names.slug(item.name)}.{kind}"
-            if kind == "html":
+            if kind == "html" and box is None:
                 return Response(page_of(item), media_type="application/octet-stream", headers=_attached(name))
             from splatdistill.export import writer as exports
-            from splatdistill.io import formats
             from splatdistill.rendering.turntable import Turntable
 
             config = item.run.known_settings()[0] if item.is_run else TrainConfig()
             turntable = Turntable(config.camera, frames=config.output.frames, size=config.output.size)
-            splats = formats.read(file, item.taken)
+            splats = places.cut(item, file, box)
+            if kind == "html":
+                return Response(page_of(item, splats), media_type="application/octet-stream", headers=_attached(name))
             return _made(
                 lambda path: exports.write(path, splats, kind=kind, turntable=turntable, device=config.device), name
             )
@@ -189,6 +302,9 @@ class _Server:
         try:
             tail, before, quiet = Tail(item.path / METRICS), None, 0.0
             while True:
+                if not item.path.exists():
+                    yield _event("gone", {"message": _gone(item)})
+                    return
                 state = item.state()
                 if state["status"] in ("running", "paused"):
                     item.watch()
@@ -202,7 +318,7 @@ class _Server:
                     yield _event("metrics", records, id=after)
                 if state != before:
                     before = state
-                    yield _event("state", {**state, "summary": item.run.summary()})
+                    yield _event("state", self._manifest(item))
                 quiet = 0.0 if records else quiet + LOOK_EVERY
                 if quiet >= ALIVE_EVERY:
                     quiet = 0.0
@@ -219,15 +335,16 @@ def serve(
     port: int = 8017,
     browser: bool = True,
     taken: Assumptions | None = None,
+    home: Path | None = None,
 ) -> None:
     """Serves until Ctrl-C. Prints the address on a line of its own. port: a taken one gives way to the next free one;
-    0 takes any. taken: how files of splats are taken.
+    0 takes any. taken: how files of splats are taken. home: where trainings that the page begins are made.
     """
     open_socket = _listen(host, port)
     port = open_socket.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     private = shown not in LOOPBACK
-    app = make_app(paths, private=private, taken=taken)
+    app = make_app(paths, private=private, taken=taken, home=home)
     address = f"http://{shown}:{port}/" + (f"?token={app.token}" if private else "")
     if private:
         print(f"Note: other machines can reach {host}; who has this address can read and steer.", file=sys.stderr)
@@ -259,11 +376,9 @@ def _page(name: str, kind: str) -> Callable[[Request], Response]:
     return lambda request: FileResponse(STATIC / name, media_type=kind)
 
 
-def _card(item: rundir.Item) -> dict[str, Any]:
-    """What the gallery shows of an item."""
-    full = item.manifest()
-    keep = ("kind", "name", "prompt", "method", "seed", "steps", "status", "poster", "has_splats", "previews")
-    return {key: full[key] for key in keep if key in full} | {"step": full.get("summary", {}).get("step")}
+def _gone(item: rundir.Item) -> str:
+    place = "where it was" if item.dropped else f"at {item.path}"
+    return f"{item.name} is gone: nothing is {place} any more."
 
 
 def _made(write: Callable[[Path], Any], name: str) -> Response:

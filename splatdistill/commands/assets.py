@@ -150,10 +150,10 @@ def compose(flags: Compose) -> int:
 
 @dataclass(frozen=True)
 class View:
-    """Show runs and files of splats in the browser, until Ctrl-C."""
+    """Show runs and files of splats in the browser, and begin new runs there, until Ctrl-C."""
 
-    paths: Positional[tuple[Path, ...]]
-    """Run folders, folders of run folders, or files of splats."""
+    paths: Positional[tuple[Path, ...]] = ()
+    """Run folders, folders of run folders, or files of splats; the folder runs if none is given."""
     host: str = "127.0.0.1"
     """Address to listen on. Any but this machine's own makes the page readable for who has the printed token."""
     port: int = 8017
@@ -165,9 +165,12 @@ class View:
 
 
 def view(flags: View) -> int:
+    from splatdistill.viewer.rundir import home_of  # pyright: ignore[reportMissingImports]
     from splatdistill.viewer.server import serve  # pyright: ignore[reportMissingImports]
 
-    serve(flags.paths, host=flags.host, port=flags.port, browser=not flags.no_browser, taken=flags.taken)
+    paths = flags.paths or tuple(path for path in (Path("runs"),) if path.exists())
+    home = home_of(paths)
+    serve(paths, host=flags.host, port=flags.port, browser=not flags.no_browser, taken=flags.taken, home=home)
     return DONE
 
 

@@ -6,12 +6,13 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Container, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields, make_dataclass, replace
 from io import StringIO
 from itertools import takewhile
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import tyro
@@ -25,6 +26,7 @@ from splatdistill.io.kinds import Assumptions
 from splatdistill.io.lock import refuse_held
 from splatdistill.io.runs import SPLATS, Run
 from splatdistill.training.advice import about_init, about_origins, about_priors
+from splatdistill.training.errors import Stopped
 from splatdistill.training.run_log import check_writable
 from splatdistill.utils.malloc import no_collections
 from splatdistill.utils.progress import Progress
@@ -96,7 +98,7 @@ def train(args: list[str]) -> int:
     warnings.simplefilter("ignore", Advice)  # it was said as a note
     keep_freed_memory()
     ranks = ProcessGroup.join(pick_device(config.device))
-    with beside(folder) if flags.view and first else nullcontext() as viewer:
+    with beside(folder) if flags.view and first else nullcontext() as viewer, _page_stays(viewer):
         bar = Progress(total=config.steps, log_every=config.output.log_every, stream=None if first else StringIO())
         with bar as progress:
             run_training(
@@ -113,11 +115,26 @@ def train(args: list[str]) -> int:
         if first:
             more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
             print_results(folder, SPLATS, "turntable.mp4", "turntable_frames", "contact.png", *more)
-        if viewer is not None:
-            print("The page stays until Ctrl-C.", file=sys.stderr)
-            with suppress(KeyboardInterrupt):
-                viewer.wait()
     return DONE
+
+
+@contextmanager
+def _page_stays(viewer: Popen[bytes] | None) -> Iterator[None]:
+    """Keeps the page until Ctrl-C, after the last step or where the page asked to stop. A signal ends both."""
+    stopped: Stopped | None = None
+    try:
+        yield
+    except Stopped as stop:
+        if viewer is None or not stop.asked:
+            raise
+        stopped = stop
+        print(f"splatdistill: {stop}", file=sys.stderr)
+    if viewer is not None:
+        print("The page stays until Ctrl-C.", file=sys.stderr)
+        with suppress(KeyboardInterrupt):
+            viewer.wait()
+    if stopped is not None:
+        raise SystemExit(stopped.code)
 
 
 def config(args: list[str]) -> int:

@@ -11,8 +11,11 @@ class RunFailure(RuntimeError):
 
 
 class Stopped(KeyboardInterrupt):
-    """Somebody asked the training to stop, through its folder or by a signal; its last step is in a checkpoint."""
+    """Somebody asked the training to stop, through its folder or by a signal; its last step is in a checkpoint.
+    asked: through its folder.
+    """
 
     def __init__(self, folder: Path | None, *, step: int, signal: int) -> None:
         super().__init__(f"stopped after step {step}" + (f"; --resume {folder} goes on." if folder else "."))
+        self.asked = not signal
         self.code = 128 + (signal or SIGINT)  # as shells have it

@@ -99,7 +99,7 @@ def drop(page: Any, data: bytes, name: str) -> None:
     page.evaluate(
         """async ([bytes, name]) => {
             const file = new File([new Uint8Array(bytes)], name);
-            await window.splatdistill.view.open(file);
+            await window.splatdistill.open(file);
         }""",
         [list(data), name],
     )

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.viewer.browser import chromium, open_page, until
 from tests.viewer.serving import serving
 
-TABS = ("Train", "Views", "Compare", "Export", "Info")
+TABS = ("Train", "Views", "Scene", "Compare", "Export", "Info")
 
 
 def take(browser: Any, runs: Path, out: Path, *, run: str = "0", other: str = "1") -> list[Path]:
@@ -35,13 +35,13 @@ def take(browser: Any, runs: Path, out: Path, *, run: str = "0", other: str = "1
             for tab in TABS if name == "light" else TABS[:1]:
                 page.click(f"#tab-{tab}")
                 if tab == "Compare":
-                    page.select_option("select", other)
+                    page.select_option("#panel-Compare select", other)
                     until(page, "window.splatdistill.view.other?.count > 0")
                     page.evaluate("window.splatdistill.view.other.settled()")
                 page.wait_for_timeout(300)
                 made.append(_shot(page, out / (f"{tab.lower()}.webp" if name == "light" else f"{name}.webp")))
                 if tab == "Compare":
-                    page.select_option("select", "")
+                    page.select_option("#panel-Compare select", "")
             page.context.close()
     return made
 

@@ -93,9 +93,9 @@ class Served:
 
 
 @contextmanager
-def serving(*paths: Path, port: int = 0, private: bool = False) -> Iterator[Served]:
+def serving(*paths: Path, port: int = 0, private: bool = False, home: Path | None = None) -> Iterator[Served]:
     listener = socket.create_server(("127.0.0.1", port))
-    app = make_app(paths, private=private)
+    app = make_app(paths, private=private, home=home)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

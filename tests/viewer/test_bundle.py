@@ -10,6 +10,7 @@ from tests.packaging.audit import ROOT, tracked
 
 STATIC, WEB = ROOT / "viewer" / "static", ROOT / "viewer" / "web"
 MAX_BYTES = 3_500_000
+MAX_PAGE = 300_000  # of what comes before the first picture: all but the drawing
 
 
 def digest(web: Path, names: list[str]) -> str:
@@ -35,7 +36,8 @@ def test_a_changed_source_is_found(tmp_path: Path) -> None:
 
 def test_the_bundle_is_small_and_complete() -> None:
     files = {path.name for path in STATIC.iterdir()}
-    assert files == {"index.html", "viewer.js", "viewer.css", "BUILD.json", "LICENSES.txt"}
+    assert files == {"index.html", "viewer.js", "stage.js", "viewer.css", "BUILD.json", "LICENSES.txt"}
+    assert sum((STATIC / name).stat().st_size for name in ("index.html", "viewer.js", "viewer.css")) <= MAX_PAGE
     assert sum(path.stat().st_size for path in STATIC.iterdir()) <= MAX_BYTES
     licences = (STATIC / "LICENSES.txt").read_text()
     assert all(name in licences for name in ("three", "@sparkjsdev/spark", "fflate"))

@@ -116,8 +116,8 @@ def test_two_runs_turn_together(browser: Any, tmp_path: Path) -> None:
     make_run(tmp_path / "b", knot(200), prompt="another knot")
     with serving(tmp_path / "a", tmp_path / "b") as served:
         page = open_page(browser, f"{served.url}#run=0")
-        page.click("text=Compare")
-        page.select_option("select", "1")
+        page.click("#tab-Compare")
+        page.select_option("#panel-Compare select", "1")
         until(page, "window.splatdistill.view.other?.count === 200")
         for moved, other in (("stage", "other"), ("other", "stage")):
             page.evaluate(f"window.splatdistill.view.{moved}.step(3, 1)")
@@ -136,7 +136,7 @@ def test_the_gallery_leads_to_runs(browser: Any, tmp_path: Path) -> None:
         page.wait_for_selector("[role=tablist]")
         assert page.text_content("[role=tabpanel] h2") == "knot b"
         page.click("text=All runs")
-        page.wait_for_selector(".gallery")
+        page.wait_for_selector(".gallery .cards")
         page.context.close()
 
 
@@ -160,7 +160,7 @@ def test_every_tab_shows_something(browser: Any, tmp_path: Path) -> None:
     for name in ("a", "b"):
         make_run(tmp_path / "runs" / name, knot(500), prompt=f"knot {name}")
     made = take(browser, tmp_path / "runs", tmp_path)
-    assert len(made) == 8
+    assert len(made) == 9
 
 
 def test_settings_that_are_not_read_are_named_beside_the_others(browser: Any, tmp_path: Path) -> None:

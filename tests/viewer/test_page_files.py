@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from splatdistill.io import formats
+from splatdistill.io.kinds import FRAMES, READ
 from splatdistill.viewer.export_html import page_of
 from splatdistill.viewer.rundir import Item
 from tests.io.scenes import axes, knot
@@ -44,42 +45,60 @@ def test_v6_an_exported_page_needs_nothing_else(browser: Any, tmp_path: Path) ->
     context.close()
 
 
-def test_v8_good_and_broken_files_are_dropped(browser: Any, tmp_path: Path) -> None:
+def test_v8_every_format_that_view_takes_is_dropped_and_the_page_is_of_it(browser: Any, tmp_path: Path) -> None:
+    make_run(tmp_path / "run", knot(100), prompt="a knot of before")
+    counts = {kind: 200 + 10 * i for i, kind in enumerate(kind for kind in FRAMES if kind in READ)}
+    for kind, count in counts.items():
+        formats.write(tmp_path / f"k.{kind}", knot(count))
+    new = formats.encode(knot(33), "spz", how=formats.Written(spz_version=4))
+    good = {f"k.{kind}": ((tmp_path / f"k.{kind}").read_bytes(), count) for kind, count in counts.items()}
+    with serving(tmp_path / "run") as served:
+        page = open_page(browser, served.url)
+        for name, (data, count) in {**good, "new.spz": (new, 33)}.items():
+            drop(page, data, name)
+            assert page.is_hidden(".message")
+            assert page.evaluate("window.splatdistill.view.stage.count") == count
+            assert page.text_content("h1") == name and page.title().startswith(name)
+            assert page.get_attribute("canvas", "aria-label") == f"{name}: {count} splats"
+            assert "a knot of before" not in page.inner_text("aside")
+            page.click("#tab-Export")
+            links = page.evaluate("[...document.querySelectorAll('.links a')].map(a => a.getAttribute('href'))")
+            status, headers, body = served.ask(next(link for link in links if link.endswith("/export/splat")))
+            assert status == 200 and len(body) == 32 * count and name.split(".")[0] in headers["content-disposition"]
+            assert (seen(page, azimuth=0, elevation=0) < 0.9).any(), "nothing is drawn"
+        page.context.close()
+
+
+def test_v8_a_file_that_is_none_is_told_and_nothing_else_changes(browser: Any, tmp_path: Path) -> None:
     formats.write(tmp_path / "a.ply", axes())
-    good = {}
-    for kind in ("ply", "splat", "spz", "compressed.ply"):
-        formats.write(tmp_path / f"k.{kind}", knot(300))
-        good[kind] = (tmp_path / f"k.{kind}").read_bytes()
+    good = {kind: formats.encode(knot(300), kind) for kind in ("splat", "spz", "compressed.ply")}
+    formats.write(tmp_path / "k.ply", knot(300))
+    good["ply"] = (tmp_path / "k.ply").read_bytes()
     nan = np.float32("nan").tobytes()
     bodies = gzip.decompress(good["spz"])
     broken = {
         "0.ply": b"",
         "cut.ply": good["ply"][:-7],
-        "nan.ply": good["ply"][:-4] + nan,
         "count.ply": good["ply"].replace(b"vertex 300", b"vertex 301"),
         "text.ply": b"hello",
         "cut.splat": good["splat"][:-5],
-        "nan.splat": nan + good["splat"][4:],
         "cut.spz": good["spz"][:-20],
         "count.spz": gzip.compress(bodies[:8] + b"\xff\xff\xff\xff" + bodies[12:]),
-        "new.spz": formats.encode(knot(3), "spz", how=formats.Written(spz_version=4)),  # Spark does not read it
-        "k.sog": formats.encode(knot(3), "sog"),
         "cut.compressed.ply": good["compressed.ply"][:-1],
         "a.obj": b"v 0 0 0",
+        "a.png": b"\x89PNG",
+        "../../<b>x.ply": nan,
     }
     with serving(tmp_path / "a.ply") as served:
         page = open_page(browser, served.url)
+        before = page.evaluate("window.splatdistill.view.stage.count")
         for name, data in broken.items():
-            before = page.evaluate("window.splatdistill.view.stage.count")
             drop(page, data, name)
             said = page.text_content(".message")
-            assert page.is_visible(".message") and name in said and said.count(".") >= 1 and "\n" not in said, name
-            assert (f'"splatdistill view {name}" shows it.' in said) == (name in ("new.spz", "k.sog"))
+            own = name.rpartition("/")[2]
+            assert page.is_visible(".message") and own in said and said.endswith(".") and "\n" not in said, name
+            assert "/splatdistill-dropped-" not in said
             assert page.evaluate("window.splatdistill.view.stage.count") == before
-        for kind, data in good.items():
-            drop(page, data, f"k.{kind}")
-            assert page.is_hidden(".message")
-            assert page.evaluate("window.splatdistill.view.stage.count") == 300
-            assert (seen(page, azimuth=0, elevation=0) < 0.9).any(-1).mean() > 0.05
+            assert page.text_content("h1") == "a.ply"
         assert page.faults == []
         page.context.close()

@@ -11,7 +11,6 @@ import pytest
 
 from splatdistill.io import formats
 from tests.io.scenes import knot
-from tests.patience import wait_for
 from tests.viewer.browser import open_page, until
 from tests.viewer.serving import make_run, serving
 
@@ -140,17 +139,4 @@ def test_v10_an_idle_page_draws_nothing_and_updates_leak_nothing(browser: Any, t
         print(f"V10: {number} updates, heap {heaps[0] / 1e6:.1f} to {heaps[1] / 1e6:.1f} MB, held {held}")
         assert held[0] == held[1]
         assert heaps[1] - heaps[0] < 5e6
-        page.context.close()
-
-
-def test_a_training_is_asked_from_the_page(browser: Any, tmp_path: Path) -> None:
-    make_run(tmp_path / "run", None, done=False)
-    with serving(tmp_path / "run") as served:
-        page = open_page(browser, served.url)
-        page.click("text=Pause")
-        page.wait_for_selector("text=Go on (asked)", state="detached")
-        wait_for((tmp_path / "run" / "control" / "pause").exists, what="the pause that was asked for")
-        page.click("text=Go on")
-        page.wait_for_selector("text=Pause")
-        assert not (tmp_path / "run" / "control" / "pause").exists()
         page.context.close()

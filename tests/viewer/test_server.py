@@ -97,7 +97,7 @@ def test_a_link_out_of_the_run_is_not_followed(served: Served) -> None:
 
 
 def test_every_answer_carries_the_policy(served: Served) -> None:
-    for path in ("/", "/viewer.js", "/api/runs", "/nothing"):
+    for path in ("/", "/viewer.js", "/stage.js", "/api/runs", "/nothing"):
         headers = {name.lower(): value for name, value in served.ask(path)[1].items()}
         assert "default-src 'none'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
@@ -270,8 +270,7 @@ def test_another_machine_needs_the_token_to_read(tmp_path: Path) -> None:
 def test_what_cannot_be_shown_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.obj").write_text("v 0 0 0\n")
     for arguments, sentence in (
-        ([str(tmp_path / "none")], "is not there"),
-        ([str(tmp_path)], "is no run folder and holds none"),
+        ([str(tmp_path / "none")], "There is no run folder or file of splats called"),
         ([str(tmp_path / "a.obj")], "is a mesh, not splats"),
         ([str(tmp_path), "--port", "70000"], "port must be between 0 and 65535; it is 70000."),
     ):
@@ -321,7 +320,7 @@ def test_the_wheel_serves_without_node(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
         address = process.stdout.readline().strip()
         assert b"<title>splatdistill</title>" in urlopen(address).read()
-        assert len(urlopen(f"{address}viewer.js").read()) > 1_000_000
+        assert len(urlopen(f"{address}stage.js").read()) > 1_000_000
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
 
@@ -341,6 +340,7 @@ def test_a_training_with_a_page_shows_itself_and_stops_when_asked(tmp_path: Path
         "run",
     ]
     environment = {**os.environ, "BROWSER": "true"}  # the program that does nothing
+    # Ctrl-C reaches all processes of a terminal: the page's is a child, which ends with its parent.
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment
     ) as process:
@@ -358,6 +358,9 @@ def test_a_training_with_a_page_shows_itself_and_stops_when_asked(tmp_path: Path
             while data["status"] != "stopped":
                 kind, found = next(stream)
                 data = found if kind == "state" else data
+            assert served.json("/api/runs/0")["step"] == data["step"], "the page is gone, or tells another step"
+        process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == cli.INTERRUPTED
-        assert "splatdistill: stopped after step" in process.stderr.read()
+        said = process.stderr.read()
+        assert f"splatdistill: stopped after step {data['step']};" in said and "The page stays until Ctrl-C." in said
     assert (tmp_path / "run" / "checkpoints" / "latest").is_file()

@@ -1,5 +1,6 @@
-// Builds ../static: the page, one script, one style sheet, the licences of what is inside, and a hash of these sources,
-// by which a test finds a stale build where there is no Node.
+// Builds ../static in two passes: `stage`, the drawing with three.js and Spark, and `page`, all the rest, which is small
+// and shows itself before the other has come. Beside them the licences of what is inside, and a hash of these sources, by
+// which a test finds a stale build where there is no Node.
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -32,15 +33,24 @@ function record(): Plugin {
   };
 }
 
-export default defineConfig({
-  define: { "process.env.NODE_ENV": JSON.stringify("production") },
-  plugins: [record()],
-  build: {
-    outDir: "../static",
-    emptyOutDir: true,
-    target: "es2022",
-    chunkSizeWarningLimit: 4000,
-    lib: { entry: "src/main.ts", formats: ["iife"], name: "viewer", fileName: () => "viewer.js", cssFileName: "viewer" },
-  },
-  server: { proxy: { "/api": "http://127.0.0.1:8017" } },
+export default defineConfig(({ mode }) => {
+  const stage = mode === "stage";
+  const file = stage ? "stage" : "viewer";
+  return {
+    define: { "process.env.NODE_ENV": JSON.stringify("production") },
+    plugins: [record()],
+    build: {
+      outDir: "../static",
+      emptyOutDir: stage, // the first pass
+      target: "es2022",
+      chunkSizeWarningLimit: 4000,
+      lib: {
+        entry: stage ? "src/stage.ts" : "src/main.ts",
+        formats: ["iife"],
+        name: stage ? "splatdistillStage" : "splatdistillPage",
+        fileName: () => `${file}.js`,
+        cssFileName: file,
+      },
+    },
+  };
 });

@@ -26,9 +26,22 @@ export function fill(node: Element, ...children: Child[]): void {
   node.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
 }
 
-/** A file's name as a word of a command line. */
-export function quoted(name: string): string {
-  return /^[\w./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+/** A command line, whole, and a button that copies it. */
+export function command(text: string): HTMLElement {
+  const code = el("code", {}, text);
+  const copy = button("Copy", () => void copied(code, copy), { "aria-label": `Copy: ${text}` });
+  return el("div", { class: "command" }, el("pre", { tabindex: 0 }, code), copy);
+}
+
+async function copied(code: HTMLElement, copy: HTMLButtonElement): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(code.textContent ?? "");
+    copy.textContent = "Copied";
+  } catch {
+    getSelection()?.selectAllChildren(code); // then the usual keys copy it
+    copy.textContent = "Selected";
+  }
+  setTimeout(() => (copy.textContent = "Copy"), 2000);
 }
 
 /** A table of names and values. */
@@ -37,7 +50,18 @@ export function facts(rows: [string, unknown][]): HTMLElement {
     "dl",
     {},
     ...rows
-      .filter(([, value]) => value !== undefined && value !== null && value !== "")
+      .filter(([, value]) => value !== undefined && value !== null && value !== "" && value !== false)
       .flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]),
   );
+}
+
+/** A field with the name above it and a place for what is wrong with it. */
+export function labelled(name: string, input: HTMLElement): HTMLElement {
+  return el("label", { class: "field" }, el("span", {}, name), input);
+}
+
+export function save(blob: Blob, name: string): void {
+  const address = URL.createObjectURL(blob);
+  el("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }

@@ -1,6 +1,10 @@
 // What can be done with the view: each act has a key, a button, or both.
 
+import type { Up } from "./api";
+import { el } from "./dom";
 import type { Stage } from "./stage";
+
+export const AXES: Up[] = ["+y", "-y", "+z", "-z"];
 
 export interface Act {
   keys: string[];
@@ -40,8 +44,9 @@ export function acts(page: Page): Act[] {
     { keys: ["e"], text: "fly up", does: (s) => s.fly(0, 1, 0) },
     { keys: ["f"], text: "frame the object", label: "Frame", does: (s) => s.frame() },
     { keys: ["r"], text: "reset the view", label: "Reset", does: (s) => s.reset() },
-    { keys: [" "], text: "turntable on or off", label: "Turn", does: (s) => s.turn(!s.turning) },
+    { keys: [" "], text: "turn on or off", label: "Turn", does: (s) => s.turn(!s.turning) },
     { keys: ["u"], text: "upside down", label: "Flip", does: (s) => s.flip() },
+    { keys: ["y"], text: "another axis up", does: (s) => (s.upAxis = AXES[(AXES.indexOf(s.upAxis) + 1) % AXES.length]) },
     { keys: ["g"], text: "grid on or off", label: "Grid", does: (s) => s.showGrid(!s.gridShown) },
     look("1", "from the front", 0, 0),
     look("2", "from the right", 90, 0),
@@ -69,4 +74,10 @@ export function listen(list: Act[], stage: () => Stage | null): void {
     event.preventDefault();
     act.does(here);
   });
+}
+
+export function keyTable(list: Act[]): HTMLElement {
+  const names = (keys: string[]) => keys.map((key) => (key === " " ? "Space" : key)).join(" or ");
+  const rows = list.map((act) => el("tr", {}, el("th", { scope: "row" }, names(act.keys)), el("td", {}, act.text)));
+  return el("table", { class: "keys" }, el("tbody", {}, ...rows));
 }

@@ -3,10 +3,11 @@
 import * as api from "./api";
 
 export interface Listener {
-  state(state: api.State): void;
+  manifest(now: api.Manifest): void;
   metrics(all: api.Metric[]): void;
   splats(bytes: Uint8Array, kind: api.Kind, step: number | null): Promise<void>;
   connection(well: boolean): void;
+  gone(sentence: string): void;
 }
 
 const RETRY = 3000; // ms
@@ -66,13 +67,17 @@ export class Live {
       for (const record of JSON.parse(event.data) as api.Metric[]) this.records.set(record.step, record);
       this.listener.metrics([...this.records.values()].sort((a, b) => a.step - b.step));
     });
-    source.addEventListener("state", (event) => this.state(JSON.parse(event.data) as api.State));
+    source.addEventListener("state", (event) => this.take(JSON.parse(event.data) as api.Manifest));
+    source.addEventListener("gone", (event) => {
+      this.close();
+      this.listener.gone((JSON.parse(event.data) as { message: string }).message);
+    });
   }
 
-  private state(state: api.State): void {
-    this.listener.state(state);
-    if (state.snapshot !== null) this.newest = state.snapshot;
-    const done = state.status === "done" && state.has_splats;
+  private take(now: api.Manifest): void {
+    this.listener.manifest(now);
+    this.newest = now.snapshot ?? this.newest;
+    const done = now.status === "done" && now.has_splats === true;
     if (done && !this.finished) void this.finish();
     else if (!done && this.newest > this.shown) void this.pull();
     this.finished = done;

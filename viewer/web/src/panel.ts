@@ -1,11 +1,11 @@
-// The panel beside the splats: tabs, and what stands in each.
+// The panel beside the splats: its tabs, and what stands in those that are not about the training or the scene. Each part
+// is drawn anew from the manifest whenever that changes.
 
 import * as api from "./api";
-import { Chart, short } from "./chart";
-import { button, el, facts, fill, quoted } from "./dom";
-import type { Act } from "./keys";
+import { button, command, el, facts, fill } from "./dom";
+import { type Act, keyTable } from "./keys";
 
-const NAMES = ["Train", "Views", "Compare", "Export", "Info"] as const;
+export const NAMES = ["Train", "Views", "Scene", "Compare", "Export", "Info"] as const;
 export type TabName = (typeof NAMES)[number];
 const SIDES = ["front", "side", "back", "top"];
 const FORMATS: Record<string, string> = {
@@ -22,6 +22,7 @@ const FORMATS: Record<string, string> = {
   gif: "turntable, looping",
   png: "front view on a transparent ground",
 };
+const FOR_PEOPLE = ["html", "mp4", "gif", "png"];
 
 /** Tabs by the pattern of the WAI-ARIA practices: arrows move, Home and End jump. */
 export class Tabs {
@@ -29,8 +30,8 @@ export class Tabs {
   private readonly panels = new Map<TabName, HTMLElement>();
   private readonly buttons = new Map<TabName, HTMLButtonElement>();
 
-  constructor(names: readonly TabName[] = NAMES) {
-    const list = el("div", { role: "tablist", "aria-label": "About this run" });
+  constructor(names: readonly TabName[]) {
+    const list = el("div", { role: "tablist", "aria-label": "About this object" });
     this.element = el("div", { class: "tabs" }, list);
     for (const name of names) {
       const tab = button(name, () => this.open(name), { role: "tab", id: `tab-${name}`, "aria-controls": `panel-${name}` });
@@ -68,96 +69,6 @@ export class Tabs {
   }
 }
 
-/** Prompt, progress, curves, and what can be asked of the training. */
-export class TrainTab {
-  private readonly status = el("p", { class: "status" });
-  private readonly bar = el("progress", { "aria-label": "Steps done" });
-  private readonly asks = el("p", { class: "row" });
-  private readonly numbers = el("div");
-  private readonly charts = {
-    grad_norm: new Chart("residual norm", true),
-    num_splats: new Chart("splats", false),
-    share: new Chart("network share", false),
-  };
-  private readonly shares: [number, number][] = [];
-  private metrics: api.Metric[] = [];
-  private state: Partial<api.State> = {};
-
-  constructor(
-    root: HTMLElement,
-    private readonly about: api.Manifest,
-    private readonly ask: ((request: string) => void) | null,
-  ) {
-    const told = facts([["Method", about.method], ["Seed", about.seed]]);
-    const note = el("p", { class: "note" }, "The residual norm says how hard the teacher pulls. It is no measure of quality: look at the pictures.");
-    const charts = Object.values(this.charts).map((chart) => chart.element);
-    root.append(el("h2", {}, about.prompt ?? about.name), told, this.status, this.bar, this.asks, this.numbers, ...charts, note);
-    this.update({ ...about });
-    this.draw([]);
-  }
-
-  update(state: Partial<api.State>): void {
-    this.state = { ...this.state, ...state };
-    const { status, summary, asked = [] } = this.state;
-    const share = summary?.network_share;
-    const step = this.metrics.at(-1)?.step ?? 0;
-    if (typeof share === "number" && step > (this.shares.at(-1)?.[0] ?? 0)) this.shares.push([step, share]);
-    this.say();
-    if (!this.ask || !(status === "running" || status === "paused")) {
-      fill(this.asks);
-      return;
-    }
-    const paused = status === "paused" || asked.includes("pause");
-    const one = (request: string, text: string) => button(asked.includes(request) ? `${text} (asked)` : text, () => this.ask?.(request));
-    const buttons = [paused ? one("resume", "Go on") : one("pause", "Pause"), one("stop", "Stop"), one("save", "Save splats now")];
-    const focused = this.asks.contains(document.activeElement) ? [...this.asks.children].indexOf(document.activeElement as Element) : -1;
-    fill(this.asks, ...buttons);
-    if (focused >= 0) buttons[focused]?.focus();
-  }
-
-  draw(metrics: api.Metric[]): void {
-    this.metrics = metrics;
-    this.charts.grad_norm.draw(metrics.map((m) => [m.step, m.grad_norm ?? Number.NaN]));
-    this.charts.num_splats.draw(metrics.map((m) => [m.step, m.num_splats ?? Number.NaN]));
-    this.charts.share.draw(this.shares);
-    this.say();
-  }
-
-  private say(): void {
-    const { status, summary } = this.state;
-    const last = this.metrics.at(-1);
-    const [step, steps] = [last?.step ?? Number(summary?.step ?? 0), this.about.steps ?? 0];
-    this.bar.max = steps || 1;
-    this.bar.value = status === "done" ? this.bar.max : step;
-    const words: Record<string, string> = {
-      running: `Step ${step} of ${steps}${eta(this.metrics, steps)}`,
-      paused: `Paused at step ${step} of ${steps}`,
-      stopped: `Stopped at step ${step} of ${steps}; "splatdistill train --resume" goes on`,
-      done: `Done, ${steps} steps`,
-      silent: `Nothing was heard since step ${step} of ${steps}`,
-    };
-    this.status.textContent = words[status ?? ""] ?? "";
-    const share = summary?.network_share;
-    const seconds = summary?.seconds_total;
-    fill(
-      this.numbers,
-      facts([
-        ["Splats", last?.num_splats ?? summary?.num_splats],
-        ["Residual norm", last?.grad_norm && short(last.grad_norm)],
-        ["Network share", typeof share === "number" && `${Math.round(100 * share)} %`],
-        ["Training time", typeof seconds === "number" && `${Math.round(seconds)} s`],
-      ].filter(([, value]) => value !== false) as [string, unknown][]),
-    );
-  }
-}
-
-function eta(metrics: api.Metric[], steps: number): string {
-  const [first, last] = [metrics[Math.max(0, metrics.length - 20)], metrics.at(-1)];
-  if (!first || !last || last.step <= first.step) return "";
-  const seconds = (((last.seconds ?? 0) - (first.seconds ?? 0)) / (last.step - first.step)) * (steps - last.step);
-  return `, about ${seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`} left`;
-}
-
 /** Pictures from four sides; a slider goes back in time. */
 export class ViewsTab {
   private steps: number[] = [];
@@ -171,21 +82,23 @@ export class ViewsTab {
   ) {
     this.slider.addEventListener("input", () => this.show());
     root.append(el("h2", {}, "Pictures during training"), el("div", { class: "grid" }, ...this.pictures), this.slider, this.said);
+    this.show();
   }
 
-  update(steps: number[]): void {
+  update(about: api.Manifest): void {
     const newest = Number(this.slider.value) >= this.steps.length - 1;
-    this.steps = steps;
-    this.slider.max = String(Math.max(0, steps.length - 1));
+    this.steps = about.previews ?? [];
+    this.slider.max = String(Math.max(0, this.steps.length - 1));
     if (newest) this.slider.value = this.slider.max;
-    this.slider.disabled = steps.length < 2;
+    this.slider.disabled = this.steps.length < 2;
     this.show();
   }
 
   private show(): void {
     const step = this.steps[Number(this.slider.value)];
-    this.said.textContent = step === undefined ? "There are no pictures yet." : `Step ${step}`;
+    this.said.textContent = step === undefined ? "There are no pictures yet; the training makes some as it goes." : `Step ${step}`;
     this.slider.setAttribute("aria-valuetext", this.said.textContent);
+    this.slider.hidden = this.steps.length < 2;
     this.pictures.forEach((picture, i) => {
       picture.hidden = step === undefined;
       const source = api.picture(this.id, SIDES[i], step);
@@ -194,54 +107,121 @@ export class ViewsTab {
   }
 }
 
-/** Which run stands beside this one. */
-export function compareTab(root: HTMLElement, others: api.Card[], show: (card: api.Card | null) => void): void {
-  root.append(el("h2", {}, "Side by side"));
+export interface Pair {
+  show(card: api.Card | null): void;
+  /** How much of the frame the other takes, 0..1; null stands both beside each other. */
+  divide(part: number | null): void;
+}
+
+/** Which run stands beside this one, or behind a slider. */
+export function compareTab(root: HTMLElement, others: api.Card[], pair: Pair): void {
+  root.append(el("h2", {}, "Compare"));
   if (!others.length) {
-    root.append(el("p", {}, "Open two runs, or a folder of runs, to compare: splatdistill view RUN OTHER"));
+    root.append(el("p", {}, "Compare needs a second object: drop a file on the page, or begin another run."));
     return;
   }
-  const options = others.map((card) => el("option", { value: card.id }, `${card.prompt ?? card.name} (${card.method ?? card.name})`));
-  const choice = el("select", { "aria-label": "Other run" }, el("option", { value: "" }, "None"), ...options);
-  choice.addEventListener("change", () => show(others.find((card) => card.id === choice.value) ?? null));
-  root.append(choice, el("p", { class: "note" }, "Both are seen from the same place; moving one moves the other."));
+  const named = (card: api.Card) => `${card.prompt ?? card.name}${card.method ? ` (${card.method}, seed ${card.seed})` : ""}`;
+  const choice = el("select", { "aria-label": "Other run" }, el("option", { value: "" }, "None"), ...others.map((card) => el("option", { value: card.id }, named(card))));
+  const slider = el("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Where one ends and the other begins" });
+  const over = el("input", { type: "checkbox" });
+  const divide = () => {
+    slider.hidden = !over.checked;
+    pair.divide(over.checked ? 1 - Number(slider.value) / 100 : null);
+  };
+  choice.addEventListener("change", () => {
+    pair.show(others.find((card) => card.id === choice.value) ?? null);
+    divide();
+  });
+  for (const part of [over, slider]) part.addEventListener("input", divide);
+  slider.hidden = true;
+  const note = "Both are seen from the same place; moving one moves the other.";
+  root.append(choice, el("label", { class: "check" }, over, "One behind the other, with a slider"), slider, el("p", { class: "note" }, note));
+}
+
+export interface Outlet {
+  /** What is to be added to the address of a download: the box that the splats are cut to. */
+  query(): string;
+  savePicture(): void;
+  saveWhole(): void;
+  askSave: (() => void) | null;
 }
 
 /** Downloads; the server makes each when it is asked for. */
-export function exportTab(root: HTMLElement, id: string | null, name: string, ready: boolean, save: (() => void)[]): void {
-  root.append(el("h2", {}, "Take it with you"));
-  const [picture, whole] = save;
-  if (id === null) root.append(el("p", { class: "row" }, button("Save .ply", whole)));
-  else {
-    const links = api.downloads.map((kind) =>
-      el("li", {}, el("a", { href: `/api/runs/${id}/export/${kind}`, download: true }, `.${kind}`), ` ${FORMATS[kind] ?? ""}`),
-    );
-    if (!ready) root.append(el("p", {}, "There are no splats yet. A running training saves them when it is asked to, under Train."));
-    root.append(el("ul", { class: "links" }, ...links));
-    root.append(el("p", {}, "The same on the command line:"), el("pre", { tabindex: 0 }, `splatdistill export ${quoted(name)} --format spz`));
+export class ExportTab {
+  private readonly body = el("div");
+
+  constructor(
+    root: HTMLElement,
+    private readonly id: string | null,
+    private readonly downloads: string[],
+    private readonly outlet: Outlet,
+  ) {
+    const picture = button("Save a picture of this view", outlet.savePicture);
+    root.append(el("h2", {}, "Take it with you"), this.body, el("p", { class: "row" }, picture));
   }
-  root.append(el("p", { class: "row" }, button("Save a picture of this view", picture)));
+
+  update(about: api.Manifest): void {
+    const { id, outlet } = this;
+    if (id === null) return fill(this.body, el("p", { class: "row" }, button("Save .ply", outlet.saveWhole)));
+    if (!about.has_splats) {
+      const running = about.status === "running" || about.status === "paused";
+      const ask = running && outlet.askSave ? el("p", { class: "row" }, button("Save splats now", outlet.askSave)) : null;
+      const why = running ? "There are no splats yet. A training saves them at its end, or when it is asked to." : "This run has no splats: it ended before it saved any.";
+      const resume = !running && about.commands?.resume ? command(about.commands.resume) : null;
+      return fill(this.body, el("p", {}, why), ask, resume);
+    }
+    const link = (kind: string) =>
+      el("li", {}, el("a", { href: `/api/runs/${id}/export/${kind}${outlet.query()}`, download: true }, `.${kind}`), el("span", {}, FORMATS[kind] ?? ""));
+    const list = (kinds: string[]) => el("ul", { class: "links" }, ...kinds.map(link));
+    const saved = about.status === "done" || about.kind === "file" || !about.saved ? "" : `These are the splats of step ${about.saved.step}, which were saved on request.`;
+    fill(
+      this.body,
+      saved ? el("p", { class: "note" }, saved) : null,
+      el("h3", {}, "For people"),
+      list(this.downloads.filter((kind) => FOR_PEOPLE.includes(kind))),
+      el("h3", {}, "For programs"),
+      list(this.downloads.filter((kind) => !FOR_PEOPLE.includes(kind))),
+      ...(about.commands?.export ? [el("h3", {}, "The same on the command line"), command(about.commands.export)] : []),
+    );
+  }
 }
 
 /** Settings, versions, keys, and other files. */
-export function infoTab(root: HTMLElement, about: api.Manifest, list: Act[], open: (file: File) => void): void {
-  const file = el("input", { type: "file", accept: ".ply,.splat,.spz", id: "file" });
-  file.addEventListener("change", () => file.files?.[0] && open(file.files[0]));
-  const versions = Object.entries((about.summary?.versions as Record<string, string>) ?? {});
-  root.append(
-    el("h2", {}, about.name),
-    facts([["Command", about.command], ...versions, ["Commit", about.summary?.commit], ["Peak memory, MB", about.summary?.peak_memory_mb]]),
-    el("p", {}, el("label", { for: "file" }, "Look at another file (or drop it on the page)")),
-    file,
-    el("h3", {}, "Keys"),
-    keyTable(list),
-  );
-  for (const note of about.notes ?? []) root.append(el("p", {}, note));
-  if (about.settings) root.append(el("details", {}, el("summary", {}, "Settings"), el("pre", { tabindex: 0 }, about.settings)));
+export class InfoTab {
+  private readonly body = el("div");
+
+  /** open: null in a page that has no server to read files. */
+  constructor(root: HTMLElement, list: Act[], reads: string[], open: ((file: File) => void) | null) {
+    root.append(this.body);
+    if (open) root.append(chooser(reads, open));
+    root.append(el("h3", {}, "Keys"), keyTable(list));
+  }
+
+  update(about: api.Manifest): void {
+    const summary = about.summary ?? {};
+    const versions = Object.entries((summary.versions as Record<string, string>) ?? {});
+    fill(
+      this.body,
+      el("h2", {}, about.name),
+      facts([
+        ["Folder", about.kind === "run" ? about.path : ""],
+        ["File", about.kind === "file" ? about.path : ""],
+        ["Command", about.command],
+        ...versions,
+        ["Commit", summary.commit],
+        ["Peak memory, MB", summary.peak_memory_mb],
+      ]),
+      ...(about.notes ?? []).map((note) => el("p", {}, note)),
+      about.settings ? el("details", {}, el("summary", {}, "Settings"), el("pre", { tabindex: 0 }, about.settings)) : null,
+    );
+  }
 }
 
-export function keyTable(list: Act[]): HTMLElement {
-  const names = (keys: string[]) => keys.map((key) => (key === " " ? "Space" : key)).join(" or ");
-  const rows = list.map((act) => el("tr", {}, el("th", { scope: "row" }, names(act.keys)), el("td", {}, act.text)));
-  return el("table", { class: "keys" }, el("tbody", {}, ...rows));
+/** What asks for a file of splats. */
+export function chooser(reads: string[], open: (file: File) => void): HTMLElement {
+  const kinds = reads.map((kind) => `.${kind}`);
+  const file = el("input", { type: "file", accept: kinds.join(","), id: "file" });
+  file.addEventListener("change", () => file.files?.[0] && open(file.files[0]));
+  const text = el("label", { for: "file" }, "Look at a file: choose it, or drop it on the page");
+  return el("div", { class: "chooser" }, text, file, el("p", { class: "said" }, kinds.join(" ")));
 }

@@ -4,19 +4,23 @@
 import { ExtSplats, SparkRenderer, SplatFileType, SplatMesh } from "@sparkjsdev/spark";
 import * as THREE from "three";
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
-import type { Kind, Placement, Up } from "./api";
+import type { Camera, Kind, Placement, Up } from "./api";
 
-const TYPES = { ply: SplatFileType.PLY, splat: SplatFileType.SPLAT, spz: SplatFileType.SPZ };
+const TYPES = { ply: SplatFileType.PLY, splat: SplatFileType.SPLAT };
 const HALF = Math.sqrt(0.5);
 const TURNS: Record<Up, [number, number, number, number]> = {
   "+y": [0, 0, 0, 1],
   "-y": [0, 0, 1, 0],
-  "-y-z": [1, 0, 0, 0],
   "+z": [-HALF, 0, 0, HALF],
   "-z": [HALF, 0, 0, HALF],
 }; // xyzw, from a world with that axis up to ours
 const FLIP = new THREE.Quaternion(0, 0, 1, 0);
-const MAX_RATIO = 2; // device pixels per CSS pixel
+const MAX_PIXELS = 3840 * 2160; // of the canvas, where the screen has more
+const SLOW = 70; // ms a frame, above which a moving view is drawn as a draft
+const DRAFT_SPLATS = 4000;
+const DRAFT_PIXELS = 160 * 120; // software draws about ten million a second
+const REST = 250; // ms without a move until the view is sharp again
+const NEAR = 8; // CSS pixels from a splat within which a click is on it
 const FILL = 0.87; // of the frame, by the sphere that holds most of a file
 const STEP = (5 * Math.PI) / 180;
 const TURN = 0.0005; // radians per millisecond
@@ -33,26 +37,38 @@ export class Stage {
   frameId = 0;
   count = 0;
   turning = false;
+  drafts = true; // whether a moving view may be drawn as a draft
   last: Shown | null = null;
   onMove: () => void = () => {};
+  onPick: ((length: number | null) => void) | null = null; // hears of a distance while somebody measures
 
   private readonly renderer: THREE.WebGLRenderer;
   private readonly scene = new THREE.Scene();
   private readonly spark: SparkRenderer;
   private readonly grid = new THREE.GridHelper(4, 16, 0x888888, 0xaaaaaa);
   private readonly watcher: ResizeObserver;
+  private readonly box = new THREE.LineSegments(new THREE.EdgesGeometry(new THREE.BoxGeometry()), new THREE.LineBasicMaterial({ color: 0xe0782f }));
+  private readonly ruler = new THREE.Line(new THREE.BufferGeometry(), new THREE.LineBasicMaterial({ color: 0xe0782f, depthTest: false }));
+  private readonly ends: THREE.Vector3[] = [];
   private mesh: SplatMesh | null = null;
+  private source: ExtSplats | null = null;
+  private draft: SplatMesh | null = null; // the largest splats alone
+  private drafting = false;
+  private slow = false;
   private generation = 0;
   private flipped = false;
+  private up: Up = "+y"; // what the splats are taken to have up, beside what their file says
   private scheduled = false;
-  private still = 1; // resolution while nothing moves; lower while it does, where drawing is slow
-  private sharpen = 0;
+  private atRest = 0; // timer
+  private before = 0; // time of the last frame
+  private moved = 0; // time of the last move
   private turned = 0; // time of the last frame of the turntable
   private home: Placement = { fovy: 37.5, radius: 3.6, elevation: 15 };
 
   /** Throws where there is no WebGL2. */
   constructor(readonly canvas: HTMLCanvasElement) {
-    this.renderer = new THREE.WebGLRenderer({ canvas, antialias: false, preserveDrawingBuffer: false });
+    this.renderer = new THREE.WebGLRenderer({ canvas, antialias: false, alpha: true, preserveDrawingBuffer: false });
+    this.renderer.setClearAlpha(0); // the ground is the page's
     this.spark = new SparkRenderer({
       renderer: this.renderer,
       onDirty: () => this.request(),
@@ -65,15 +81,21 @@ export class Stage {
       accumExtSplats: true,
       enableLod: false,
     });
-    this.grid.visible = false;
-    this.scene.add(this.spark, this.grid);
+    this.grid.visible = this.box.visible = this.ruler.visible = false;
+    this.ruler.renderOrder = 1;
+    this.scene.add(this.spark, this.grid, this.box, this.ruler);
     this.controls = new OrbitControls(this.camera, canvas);
     this.controls.enableDamping = false;
     this.controls.enableZoom = false; // a page around the canvas must still scroll: the wheel acts with focus only
     this.controls.addEventListener("change", () => {
-      this.coarsen();
+      this.moves();
       this.request();
       this.onMove();
+    });
+    let down: PointerEvent | null = null;
+    canvas.addEventListener("pointerdown", (event) => (down = event));
+    canvas.addEventListener("pointerup", (event) => {
+      if (down && this.onPick && Math.hypot(event.offsetX - down.offsetX, event.offsetY - down.offsetY) < 4) this.pick(event.offsetX, event.offsetY);
     });
     canvas.addEventListener("focus", () => (this.controls.enableZoom = true));
     canvas.addEventListener("blur", () => (this.controls.enableZoom = false));
@@ -86,16 +108,13 @@ export class Stage {
   dispose(): void {
     this.generation++;
     this.turning = false;
+    clearTimeout(this.atRest);
     this.watcher.disconnect();
     this.controls.dispose();
+    this.dropDraft();
     this.mesh?.dispose();
     this.spark.dispose();
     this.renderer.dispose();
-  }
-
-  set background(color: string) {
-    this.renderer.setClearColor(color);
-    this.request();
   }
 
   /** Puts these splats in the place of those shown; they appear together with their order, so nothing flashes. */
@@ -110,12 +129,14 @@ export class Stage {
     const mesh = new SplatMesh({ extSplats: source, editable: false, raycastable: false });
     this.stand(mesh, up);
     const old = this.mesh;
+    this.dropDraft();
     this.scene.add(mesh);
     if (old) {
       this.scene.remove(old);
       old.dispose();
     }
     this.mesh = mesh;
+    this.source = source;
     this.count = source.numSplats;
     this.last = { bytes, kind, up };
     this.request();
@@ -127,12 +148,28 @@ export class Stage {
   /** Turns the splats by half a turn about z: for a file that was taken for the other way up. */
   flip(): void {
     this.flipped = !this.flipped;
-    if (this.mesh && this.last) this.stand(this.mesh, this.last.up);
+    this.standAgain();
+  }
+
+  /** Takes this axis of the splats for the one that points up. */
+  set upAxis(up: Up) {
+    this.up = up;
+    this.flipped = false;
+    this.standAgain();
+  }
+
+  get upAxis(): Up {
+    return this.up;
+  }
+
+  private standAgain(): void {
+    for (const mesh of [this.mesh, this.draft]) if (mesh && this.last) this.stand(mesh, this.last.up);
+    this.measure(this.onPick);
     this.request();
   }
 
   private stand(mesh: SplatMesh, up: Up): void {
-    mesh.quaternion.set(...TURNS[up]);
+    mesh.quaternion.set(...TURNS[up]).premultiply(new THREE.Quaternion(...TURNS[this.up]));
     if (this.flipped) mesh.quaternion.premultiply(FLIP);
   }
 
@@ -148,7 +185,8 @@ export class Stage {
     while (quiet < 3) {
       await new Promise((resolve) => requestAnimationFrame(resolve));
       const { sorting, sortDirty, dirty } = this.spark;
-      quiet = sorting || sortDirty || dirty || this.scheduled ? 0 : quiet + 1;
+      const drafting = this.drafting && !this.turning;
+      quiet = sorting || sortDirty || dirty || drafting || this.scheduled ? 0 : quiet + 1;
     }
   }
 
@@ -162,6 +200,9 @@ export class Stage {
   }
 
   private draw(now: number): void {
+    const moving = now - this.moved < REST;
+    if (moving && now - this.before > SLOW && now - this.before < 4 * REST + 4000 && !this.drafting) this.slow = true;
+    this.before = now;
     if (this.turning) {
       this.orbit(-TURN * Math.min(100, now - (this.turned || now)), 0);
       this.turned = now;
@@ -173,7 +214,7 @@ export class Stage {
 
   turn(on: boolean): void {
     this.turning = on;
-    this.turned = 0;
+    this.turned = this.before = 0;
     this.request();
   }
 
@@ -232,7 +273,7 @@ export class Stage {
   /** Moves so that nearly all splats fill the frame. */
   frame(): void {
     const centers: THREE.Vector3[] = [];
-    this.mesh?.forEachSplat((_i, center) => centers.push(center.clone()));
+    this.source?.forEachSplat((_i, center) => centers.push(center.clone()));
     if (!centers.length) return;
     const middle = (axis: "x" | "y" | "z") => centers.map((c) => c[axis]).sort((a, b) => a - b)[centers.length >> 1];
     const target = new THREE.Vector3(middle("x"), middle("y"), middle("z"));
@@ -256,10 +297,75 @@ export class Stage {
     this.controls.update();
   }
 
+  /** Looks through a camera; where it stands level, its target is the point of its axis nearest to the middle. */
+  through(camera: Camera): void {
+    const [eye, forward] = [new THREE.Vector3(...camera.eye), new THREE.Vector3(...camera.forward)];
+    const along = Math.max(0.1, -eye.dot(forward));
+    this.view = [...eye.toArray(), ...eye.clone().addScaledVector(forward, along).toArray()];
+  }
+
+  /** The camera as transforms.json has it: camera to world, x right, y up, z backwards, by rows. */
+  get pose(): number[][] {
+    this.camera.updateMatrixWorld();
+    const m = this.camera.matrixWorld.elements;
+    return [0, 1, 2, 3].map((row) => [0, 1, 2, 3].map((column) => m[4 * column + row]));
+  }
+
+  /** Shows the edges of a box, lower corner and upper corner; null hides them. */
+  outline(corners: number[] | null): void {
+    this.box.visible = corners !== null;
+    if (corners) {
+      const [low, high] = [new THREE.Vector3(...corners.slice(0, 3)), new THREE.Vector3(...corners.slice(3))];
+      this.box.position.copy(low).add(high).multiplyScalar(0.5);
+      this.box.scale.copy(high.sub(low)).max(new THREE.Vector3(1e-4, 1e-4, 1e-4));
+    }
+    this.request();
+  }
+
+  /** Lower and upper corner of the box that holds the middles of all splats, as they stand. */
+  get bounds(): number[] {
+    const box = new THREE.Box3();
+    this.source?.forEachSplat((_i, center) => box.expandByPoint(center));
+    if (this.mesh) box.applyMatrix4(new THREE.Matrix4().makeRotationFromQuaternion(this.mesh.quaternion));
+    return [...box.min.toArray(), ...box.max.toArray()];
+  }
+
+  /** Clicks on two splats tell their distance to `hear`, in world units; null ends that. */
+  measure(hear: ((length: number | null) => void) | null): void {
+    this.onPick = hear;
+    this.ends.length = 0;
+    this.ruler.visible = false;
+    this.request();
+  }
+
+  /** Takes the foremost splat that is not clear, and near a place on the canvas, for an end of what is measured. */
+  pick(x: number, y: number): void {
+    const { clientWidth, clientHeight } = this.canvas;
+    const toClip = new THREE.Matrix4().multiplyMatrices(this.camera.projectionMatrix, this.camera.matrixWorldInverse);
+    if (this.mesh) toClip.multiply(new THREE.Matrix4().makeRotationFromQuaternion(this.mesh.quaternion));
+    const [on, seen] = [new THREE.Vector3(), new THREE.Vector3()];
+    let least = Infinity;
+    this.source?.forEachSplat((_i, center, _s, _q, opacity) => {
+      if (opacity < 0.2) return;
+      seen.copy(center).applyMatrix4(toClip);
+      const off = Math.hypot(((seen.x + 1) / 2) * clientWidth - x, ((1 - seen.y) / 2) * clientHeight - y);
+      if (off > NEAR || seen.z > least || seen.z < -1) return;
+      least = seen.z;
+      on.copy(center);
+    });
+    if (least === Infinity || !this.mesh) return;
+    if (this.ends.length === 2) this.ends.length = 0;
+    this.ends.push(on.applyQuaternion(this.mesh.quaternion));
+    this.ruler.geometry.setFromPoints(this.ends.length === 2 ? this.ends : [on, on]);
+    this.ruler.visible = this.ends.length === 2;
+    this.onPick?.(this.ends.length === 2 ? this.ends[0].distanceTo(this.ends[1]) : null);
+    this.request();
+  }
+
   /** A square picture of the view, rows from the top, four bytes a pixel. */
   async capture(size: number, background: string): Promise<Uint8ClampedArray> {
-    const before = this.renderer.getClearColor(new THREE.Color());
-    this.renderer.setClearColor(background);
+    this.rests();
+    this.renderer.setClearColor(background, 1);
     this.size(size, size, 1);
     this.request();
     await this.settled();
@@ -267,7 +373,7 @@ export class Stage {
     const gl = this.renderer.getContext();
     const pixels = new Uint8Array(4 * size * size);
     gl.readPixels(0, 0, size, size, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
-    this.renderer.setClearColor(before);
+    this.renderer.setClearAlpha(0);
     this.fit();
     const rows = new Uint8ClampedArray(pixels.length);
     for (let y = 0; y < size; y++) rows.set(pixels.subarray(4 * size * (size - 1 - y), 4 * size * (size - y)), 4 * size * y);
@@ -285,7 +391,9 @@ export class Stage {
 
   private fit(): void {
     const box = (this.canvas.parentElement ?? this.canvas).getBoundingClientRect();
-    this.size(Math.max(1, box.width), Math.max(1, box.height), this.still * Math.min(MAX_RATIO, devicePixelRatio));
+    const [width, height] = [Math.max(1, box.width), Math.max(1, box.height)];
+    const most = this.drafting ? DRAFT_PIXELS : MAX_PIXELS;
+    this.size(width, height, Math.min(devicePixelRatio, Math.sqrt(most / (width * height))));
     this.request();
   }
 
@@ -298,18 +406,54 @@ export class Stage {
     this.camera.updateProjectionMatrix();
   }
 
-  private coarsen(): void {
-    const began = performance.now();
-    clearTimeout(this.sharpen);
-    this.sharpen = window.setTimeout(() => {
-      if (this.still === 1) return;
-      this.still = 1;
-      this.fit();
-    }, 200);
-    requestAnimationFrame(() => {
-      if (performance.now() - began < 100 || this.still < 1) return;
-      this.still = 0.5;
-      this.fit();
+  /** The view moves: from now on a draft, where whole frames were slow, until it rests. */
+  private moves(): void {
+    this.moved = performance.now();
+    clearTimeout(this.atRest);
+    this.atRest = window.setTimeout(() => this.rests(), REST);
+    if (!this.slow || !this.drafts || this.drafting || !this.mesh) return;
+    this.draft ??= this.makeDraft();
+    this.drafting = true;
+    this.exchange();
+  }
+
+  private rests(): void {
+    clearTimeout(this.atRest);
+    if (!this.drafting) return;
+    this.drafting = false;
+    this.exchange();
+  }
+
+  private exchange(): void {
+    if (this.mesh) this.mesh.visible = !this.drafting || !this.draft;
+    if (this.draft) this.draft.visible = this.drafting;
+    this.fit();
+  }
+
+  /** The splats that cover most, without what depends on the view. */
+  private makeDraft(): SplatMesh | null {
+    const { source, last } = this;
+    if (!source || !last || source.numSplats <= DRAFT_SPLATS) return null;
+    const weights = new Float32Array(source.numSplats);
+    source.forEachSplat((i, _center, scales, _q, opacity) => {
+      const [, middle, large] = scales.toArray().sort((a, b) => a - b);
+      weights[i] = opacity * middle * large;
     });
+    const order = Uint32Array.from(weights.keys()).sort((a, b) => weights[b] - weights[a]);
+    const mesh = new SplatMesh({ extSplats: source.extractSplats(order.subarray(0, DRAFT_SPLATS), false), editable: false, raycastable: false });
+    this.stand(mesh, last.up);
+    mesh.visible = false;
+    this.scene.add(mesh);
+    return mesh;
+  }
+
+  private dropDraft(): void {
+    if (this.drafting) this.rests();
+    const { draft } = this;
+    this.draft = null;
+    if (!draft) return;
+    this.scene.remove(draft);
+    draft.dispose();
+    this.forget(draft);
   }
 }
