@@ -47,6 +47,7 @@ OUT = Path("benchmarks/results/compare")
 PAGE = ROOT / "docs" / "methods" / "comparison.md"
 VIEW = 96  # pixels of a picture in a strip
 SCALE = 7.5  # where all have the same guidance
+COMPARED = ("sds", "vsd", "esd", "csd", "consistency", "multiview")
 GUIDED = ("guidance_scale", "guidance_scale_final")
 WORDS = {"views": {"view_dependent_prompts": "on", "camera_embedding": False}}
 PROMPTS = (
@@ -88,11 +89,11 @@ class Row:
 
 def plan(pool: Sequence[str]) -> list[Row]:
     """Every row. pool: the 40 prompts of R-Precision."""
-    told = {m: {} if m == "multiview" else WORDS for m in GUIDANCE}
-    guided = {m: {f.name for f in fields(kind.Settings)} & set(GUIDED) for m, kind in GUIDANCE.items()}
+    told = {m: {} if m == "multiview" else WORDS for m in COMPARED}
+    guided = {m: {f.name for f in fields(GUIDANCE[m].Settings)} & set(GUIDED) for m in COMPARED}
     same_scale = {m: {m: dict.fromkeys(sorted(names), SCALE)} for m, names in guided.items() if names}
     rows = [Row("methods", m, m, PROMPTS, settings) for m, settings in told.items()]
-    lone = [m for m in GUIDANCE if m != "multiview"]
+    lone = [m for m in COMPARED if m != "multiview"]
     rows += [Row("methods", f"{m} with camera token", m, PROMPTS) for m in lone]
     rows += [Row("scale", m, m, PROMPTS, told[m] | scale) for m, scale in same_scale.items()]
     rows += [Row("janus", m, m, FRONTED, settings, seeds=(0, 1)) for m, settings in told.items()]

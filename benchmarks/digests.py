@@ -35,11 +35,12 @@ def main() -> None:
     before = json.loads(args.against.read_text(encoding="utf-8")) if args.against else None
     if before and any(before[key] != value for key, value in here.items()):
         raise SystemExit(f"{args.against} was made with another machine, torch, prompt or number of steps.")
-    digests = {method: digest_of(method, prompt=args.prompt, steps=args.steps) for method in METHODS}
+    methods = tuple(before["sha256"]) if before else METHODS
+    digests = {method: digest_of(method, prompt=args.prompt, steps=args.steps) for method in methods}
     if args.json:
         record = {"command": "python benchmarks/digests.py", "commit": commit(), **here, "sha256": digests}
         args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    if before and (changed := [name for name in METHODS if digests[name] != before["sha256"][name]]):
+    if before and (changed := [name for name in methods if digests[name] != before["sha256"][name]]):
         raise SystemExit(f"Splats differ from those of {before['commit']}: {', '.join(changed)}.")
 
 

@@ -130,7 +130,7 @@ def distill(
             handle_signals=False,
             load=loader(prior),
         )
-    particles = tuple(Splats.of(particle.splats, config.camera) for particle in engine.particles)
+    particles = tuple(Splats.of(particle.shown, config.camera) for particle in engine.particles)
     facts = {name: memory.facts[name] for name in ("threads", "dtype", "network_engine")}
     return Result(
         particles[0], particles, config, tuple(memory.records), engine.seconds, prior=engine.prior.origin,

@@ -6,6 +6,7 @@ A run is a function of its entry: neither the number of workers nor the other en
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any
 
 from splatdistill.config import settings, validation
 from splatdistill.config import yaml_reader as yamlfile
+from splatdistill.config.base import is_list, is_mapping
 from splatdistill.config.schema import METHODS, TrainConfig
 from splatdistill.io import names
 
@@ -84,17 +86,48 @@ def _read_text(path: Path) -> PromptFile:
 def _read_yaml(path: Path) -> PromptFile:
     values = yamlfile.read_yaml(path, times=32)  # thousands of prompts
     layout = {"prompts": values} if isinstance(values, list) else values or {}
-    shaped = isinstance(layout, dict) and layout.keys() <= {"prompts", "defaults"}
+    shaped = isinstance(layout, dict) and layout.keys() <= {"prompts", "defaults", "grid"}
     entries, defaults = (layout.get("prompts") or [], layout.get("defaults") or {}) if shaped else (None, None)
     if not isinstance(entries, list) or not isinstance(defaults, dict):
-        raise ValueError(f"{path} must be a list of prompts, or hold such a list `prompts` and settings `defaults`.")
+        raise ValueError(
+            f"{path} must be a list of prompts, or hold such a list `prompts`, settings `defaults` and lists of them "
+            "in `grid`."
+        )
     found = []
     for number, entry in enumerate(entries, 1):
         where = f"{path}, entry {number}"
         if not isinstance(entry, str | dict):
             raise ValueError(f"{where} must be a prompt, or settings as 'key: value'; it is {entry!r:.80}.")
         found.append(Entry(where, {"prompt": entry.strip()} if isinstance(entry, str) else entry))
-    return PromptFile(path, found, defaults)
+    return PromptFile(path, swept(path, found, layout.get("grid") or {}), defaults)
+
+
+def swept(path: Path, entries: Sequence[Entry], grid: Any) -> list[Entry]:
+    """Each entry with each combination of the values of `grid`: dotted names of settings to lists of values, the last
+    of which changes fastest.
+    """
+    if not grid:
+        return list(entries)
+    if not is_mapping(grid) or not all(is_list(values) and values for values in grid.values()):
+        raise ValueError(f"{path}, grid must hold names of settings, each with a list of values, such as seed: [0, 1].")
+    found: list[Entry] = []
+    for entry in entries:
+        if own := [name for name in ("name", *grid) if name in settings.keys(entry.values)]:
+            raise ValueError(f"{entry.where}: {own[0]} must not stand in an entry where `grid` makes several of it.")
+        for values in itertools.product(*grid.values()):
+            chosen = dict(zip(grid, values, strict=True))
+            laid = dict(entry.values)
+            for name, value in chosen.items():
+                laid = settings.laid_over(laid, _nested(str(name), value))
+            said = " and ".join(f"{name} {settings.shown(value)}" for name, value in chosen.items())
+            found.append(Entry(f"{entry.where} with {said}", laid))
+    return found
+
+
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    """{"a": {"b": value}} of the dotted name a.b."""
+    first, dot, rest = name.partition(".")
+    return {first: _nested(rest, value) if dot else value}
 
 
 def jobs(file: PromptFile, *, method: str | None, base: Base) -> list[Job]:

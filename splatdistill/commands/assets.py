@@ -16,6 +16,7 @@ from splatdistill.commands.common import (
     File,
     Folder,
     Taken,
+    new_file,
     open_splats,
     placed_cameras,
     print_results,
@@ -78,7 +79,7 @@ def export(flags: Export) -> int:
     if client:
         _check_client(flags, client, kind)
     suffix = "mesh.glb" if kind == "mesh" else kind
-    output = _new_file(flags.output or Path(f"{name}.{suffix}"), force=flags.force)
+    output = new_file(flags.output or Path(f"{name}.{suffix}"), force=flags.force)
     config = _drawn_as(flags.source, frames=flags.frames, size=flags.size)
     seen = config.camera.object_radius if kind in kinds.FILMED else None
     splats = read_splats(flags.source, flags.taken, seen=seen)
@@ -143,7 +144,7 @@ def compose(flags: Compose) -> int:
         rotate=[exports.vector("rotate", text) for text in flags.rotate],
         scale=flags.scale,
     )
-    formats.write(_new_file(flags.output, force=flags.force), scene)
+    formats.write(new_file(flags.output, force=flags.force), scene)
     print(flags.output)
     return DONE
 
@@ -304,14 +305,6 @@ def _check_client(flags: Export, client: Client, kind: str) -> None:
     if kind == "spz" and flags.spz_version not in client.spz_versions:
         known = " and ".join(map(str, client.spz_versions))
         raise ValueError(f"spz_version: {flags.program} reads versions {known}; leave out --spz-version, or --for.")
-
-
-def _new_file(output: Path, *, force: bool) -> Path:
-    if output.exists() and not force:
-        raise ValueError(f"{output} is there already; name another --output, or replace it with --force.")
-    if not output.parent.is_dir():
-        raise ValueError(f"output: there is no folder {output.parent}.")
-    return output
 
 
 def _drawn_as(source: Path, *, frames: int, size: int) -> TrainConfig:

@@ -58,6 +58,15 @@ def open_splats(source: Path, taken: Assumptions, *, seen: float | None = None) 
     return found
 
 
+def new_file(output: Path, *, force: bool) -> Path:
+    """`output` if it can be written. ValueError where it is there, unless `force`d, or its folder is not."""
+    if output.exists() and not force:
+        raise ValueError(f"{output} is there already; name another --output, or replace it with --force.")
+    if not output.parent.is_dir():
+        raise ValueError(f"output: there is no folder {output.parent}.")
+    return output
+
+
 def placed_cameras(given: Cameras | None, turntable: Cameras, *, up: Up) -> tuple[Cameras, Cameras]:
     """Cameras in our world and the same in the file's, in which `up` points up: given ones are in the file's."""
     import torch

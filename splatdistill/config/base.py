@@ -76,7 +76,9 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class AnnealedConfig(MethodConfig):
-    """Timesteps drawn uniformly from a range whose ends move over the run."""
+    """Timesteps drawn uniformly from a range whose ends move over the run. Where the ends are equal, nothing is drawn:
+    t_min_first = t_max and t_min = t_max_final is a timestep that only falls.
+    """
 
     t_min: Fraction = 0.02
     """Lowest timestep, as a fraction of the schedule."""
@@ -93,7 +95,7 @@ class AnnealedConfig(MethodConfig):
 
     def check(self, name: str, *, views: ViewsConfig) -> None:
         super().check(name, views=views)
-        if not self.t_min < min(self.t_max, self.t_max_final):
-            raise ValueError(f"{name}.t_min must be below {name}.t_max and {name}.t_max_final.")
+        if self.t_min > min(self.t_max, self.t_max_final):
+            raise ValueError(f"{name}.t_min must not exceed {name}.t_max and {name}.t_max_final.")
         if self.t_min_first > self.t_max:
             raise ValueError(f"{name}.t_min_first must not exceed {name}.t_max.")

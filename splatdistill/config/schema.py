@@ -70,6 +70,13 @@ class SplatsConfig:
     sh_degree: Degree = "auto"
     """Degree of the spherical harmonics of colour; auto takes that of the file of --init, and 0 without one."""
 
+    box: FileOnly[tuple[float, ...]] = ()
+    """Lowest and highest corner x, y, z, x, y, z of the part of the file of --init that may change, in the world of the
+    file (a run's own has +y up); empty is all of it.
+    """
+    mask: FileOnly[str] = ""
+    """A .npy file with true or false for each splat of the file of --init: which may change; empty is all of them."""
+
     @property
     def own_degree(self) -> int:
         """The degree of splats that come from no file."""

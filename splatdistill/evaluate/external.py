@@ -12,7 +12,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,12 +189,21 @@ def crop(rgb: Tensor, alpha: Tensor, *, size: int) -> Tensor:
     return F.interpolate(picture, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
 
 
-def interval(groups: Sequence[Sequence[float]], *, draws: int = _DRAWS, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap of the median of the groups' means: groups and their members are drawn again."""
+def interval(
+    groups: Sequence[Sequence[float]],
+    *,
+    of: Callable[[Sequence[Sequence[float]]], float] | None = None,
+    draws: int = _DRAWS,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile bootstrap of the median of the groups' means, or what else it is `of`: groups and their members
+    are drawn again.
+    """
     draw = random.Random(seed)  # noqa: S311 (nothing secret here)
+    measure = of or median_of_means
 
     def once() -> float:
-        return median_of_means([draw.choices(group, k=len(group)) for group in draw.choices(groups, k=len(groups))])
+        return measure([draw.choices(group, k=len(group)) for group in draw.choices(groups, k=len(groups))])
 
     return _percentiles([once() for _ in range(draws)])
 
@@ -204,6 +213,11 @@ def median_of_means(groups: Sequence[Sequence[float]]) -> float:
     means = sorted(sum(group) / len(group) for group in groups)
     middle = len(means) // 2
     return means[middle] if len(means) % 2 else (means[middle - 1] + means[middle]) / 2
+
+
+def mean_of_means(groups: Sequence[Sequence[float]]) -> float:
+    """Of the groups, each counted once."""
+    return sum(sum(group) / len(group) for group in groups) / len(groups)
 
 
 def _percentiles(values: list[float]) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypeVar
 
 from splatdistill.config.base import AnnealedConfig, MethodConfig, ViewsConfig
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from splatdistill.priors.base import Condition, Prior
-    from splatdistill.scene.types import Cameras, NoisyBatch, Residual
+    from splatdistill.scene.types import Cameras, NoisyBatch, Residual, Surface
     from splatdistill.utils.distributed import ProcessGroup
 
 C = TypeVar("C", bound=MethodConfig)
@@ -40,6 +41,10 @@ class Guidance(ABC, Generic[C]):
     """Short title and arXiv number, for tables."""
     needs_cameras: ClassVar[bool] = False
     """The prior must be told where a view is seen from."""
+    needs_source: ClassVar[bool] = False
+    """Batches must hold what the run began with, seen from the same cameras."""
+    needs_surface: ClassVar[bool] = False
+    """Noise lies on the object: before it is drawn, `surface` must say where that is."""
     evaluations: ClassVar[int]
     """Network evaluations per view and step, those of its own learning included."""
     single_view: ClassVar[bool] = False
@@ -50,6 +55,7 @@ class Guidance(ABC, Generic[C]):
     """Place in lists of methods, where equal ones stand by name."""
 
     particles = 1  # objects that learn at once
+    surface: Surface | None = None  # of the renders to be noised
     camera_conditioned = True, True  # whether the prior can be told that of a view on its own, and those of a group
 
     def __init__(
@@ -98,17 +104,16 @@ class Guidance(ABC, Generic[C]):
         single, together = self.camera_conditioned
         return not (self.views.camera_embedding and (single if self.group == 1 else together))
 
-    def view_dependent_prompts(self, cameras: Cameras) -> str | list[str]:
-        """The prompt, or the prompt of each view with the word of the side that is seen."""
-        views = self.views
-        if views.view_dependent_prompts == "off" or (
-            views.view_dependent_prompts == "auto" and not self.wants_view_dependent_prompts
-        ):
-            return self.prompt
+    def view_dependent_prompts(self, cameras: Cameras, *, of: str | None = None) -> str | list[str]:
+        """The prompt, or the prompt of each view with the word of the side that is seen. of: another prompt."""
+        views, prompt = self.views, self.prompt if of is None else of
+        untold = views.view_dependent_prompts == "auto" and not self.wants_view_dependent_prompts
+        if views.view_dependent_prompts == "off" or untold or not prompt:
+            return prompt
         from splatdistill.scene.cameras import view_words
 
         words = view_words(cameras, front_deg=views.front_deg, overhead_deg=views.overhead_deg)
-        return [seen_from(self.prompt, word) for word in words]
+        return [seen_from(prompt, word) for word in words]
 
     def encode_prompt(self, prior: Prior, prompt: str | Sequence[str], cameras: Cameras) -> Condition:
         """The condition for a prompt, or one for each view; it holds the cameras unless the settings forbid. Groups of
@@ -147,8 +152,13 @@ class AnnealedGuidance(Guidance[A]):
             seed=seed, step=step, device=x0.device,
         )  # fmt: skip
         t = ranks.shard(t, particles=self.particles)
-        eps = ranks.shard(draw_noise((rows, *x0.shape[1:]), seed=seed, step=step), particles=self.particles)
+        eps = self.draw_eps(x0, cameras, seed=seed, step=step)
         return noisy_batch(x0, cameras, prior, t=t, eps=send(eps, x0.device), ranks=ranks)
+
+    def draw_eps(self, x0: Tensor, cameras: Cameras, *, seed: int, step: int) -> Tensor:
+        """Standard normal noise like x0 [V,C,h,w] for this process's views, on any device."""
+        shape = self.ranks.world * len(x0), *x0.shape[1:]
+        return self.ranks.shard(draw_noise(shape, seed=seed, step=step), particles=self.particles)
 
 
 def noisy_batch(
@@ -163,6 +173,25 @@ def noisy_batch(
     alpha, sigma = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
     xt = ops.noising(x0.detach(), eps=eps, alpha=alpha, sigma=sigma)
     return NoisyBatch(x0, t, eps, xt, alpha, sigma, cameras, ranks or SINGLE_PROCESS)
+
+
+def moved(batch: NoisyBatch, prior: Prior, *, eps: Tensor, t: Tensor) -> NoisyBatch:
+    """`batch` moved to timesteps t [V] along eps [V,C,h,w], a step of DDIM (arXiv 2010.02502) down or up: x_t / alpha
+    changes by eps times the change of sigma / alpha.
+    """
+    there = noisy_batch(batch.x0, batch.cameras, prior, t=t, eps=batch.eps)
+    change = there.sigma / there.alpha - batch.sigma / batch.alpha
+    xt = per_view(there.alpha) * (batch.xt / per_view(batch.alpha) + per_view(change) * eps)
+    return replace(there, xt=xt, ranks=batch.ranks, source=batch.source)
+
+
+def source_of(batch: NoisyBatch) -> NoisyBatch:
+    """What the run began with, under the noise of `batch` at its timesteps."""
+    from splatdistill import ops
+
+    assert batch.source is not None
+    xt = ops.noising(batch.source, eps=batch.eps, alpha=batch.alpha, sigma=batch.sigma)
+    return replace(batch, x0=batch.source, xt=xt)
 
 
 def draw_noise(shape: Sequence[int], *, seed: int, step: int) -> Tensor:

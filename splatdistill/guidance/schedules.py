@@ -40,13 +40,16 @@ def timestep_range(config: AnnealedConfig, *, progress: float) -> tuple[float, f
 def draw_timesteps(
     *, num_views: int, group: int, num_train: int, low: float, high: float, seed: int, step: int, device: torch.device
 ) -> Tensor:
-    """[num_views] int64 uniform in [low, high] x num_train, inclusive; views of a group share one."""
+    """[num_views] int64 uniform in [low, high] x num_train, inclusive, and below num_train; views of a group
+    share one.
+    """
     import torch
 
     from splatdistill.utils import rng
     from splatdistill.utils.device import send
 
-    first, last = int(low * num_train), int(high * num_train)
+    last = min(int(high * num_train), num_train - 1)
+    first = min(int(low * num_train), last)
     g = rng.generator(seed, step, "timestep")
     t = torch.randint(first, last + 1, (num_views // group,), generator=g)
     return send(t[:, None].expand(-1, group).flatten(), device)

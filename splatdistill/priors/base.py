@@ -57,7 +57,8 @@ def padded(rows: Sequence[Tensor]) -> Tensor:
 class Choice:
     """What a run asks of its prior. prompt: what to make. seed: of the run, which picks among the models of a noun.
     instance: number of the model, from 1; 0 leaves it to the seed. mixture: all of them are left open. nearest: an
-    unknown object becomes the nearest known one.
+    unknown object becomes the nearest known one. source: words for what the run begins with, if a method tells them;
+    which model that is, its pictures tell.
     """
 
     prompt: str = ""
@@ -65,6 +66,7 @@ class Choice:
     instance: int = 0
     mixture: bool = False
     nearest: bool = False
+    source: str = ""
 
     def refuse_instances(self, origin: str) -> None:
         """ValueError for a choice among models, by a prior that has no list of them."""

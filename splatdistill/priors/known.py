@@ -6,7 +6,7 @@ import json
 import random
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from splatdistill.priors.mixture import LEAST, choose, coarse, keep_likely, seed
 from splatdistill.priors.network import keep_bf16, pick_dtype, resize
 from splatdistill.priors.oracles import ParticleScore
 from splatdistill.priors.paints import GUESSED, Painted, able, assign
+from splatdistill.priors.prompts import siblings
 from splatdistill.priors.refine import COARSE, Accuracy, Posterior, Refiner, combine, linear_answer
 from splatdistill.priors.schedule import Schedule, alpha_sigma
 from splatdistill.priors.vocabulary import META_FILE, MODELS, Advice, Vocabulary
@@ -269,6 +270,8 @@ class KnownPrior:
 
     def _candidates_of(self, noun: str, prompt: str) -> tuple[Candidates, list[str]]:
         choice, reading = self.choice, self.vocabulary.read(prompt)
+        if choice.source and prompt in siblings(choice.source):
+            choice = replace(choice, instance=0, mixture=True)
         numbers = list(self.instances.of_noun[noun])
         known = [self.instances.known[number] for number in numbers]
         if choice.instance:

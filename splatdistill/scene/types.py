@@ -73,9 +73,18 @@ class RenderOutput:
 
 
 @dataclass(frozen=True)
+class Surface:
+    """Where renders show the object. depth: [V,H,W,1] alpha-weighted sum, world units; alpha: [V,H,W,1] in 0..1."""
+
+    depth: Tensor
+    alpha: Tensor
+
+
+@dataclass(frozen=True)
 class NoisyBatch:
     """Renders in the prior's space, noised. x0: [V,C,h,w] with grad; t: [V] int64; eps, xt: like x0 (detached);
-    alpha, sigma: [V]. ranks: who holds the step's other views.
+    alpha, sigma: [V]. ranks: who holds the step's other views. source: like x0 (detached), what the run began with as
+    the same cameras see it, for methods that ask for it.
     """
 
     x0: Tensor
@@ -86,6 +95,7 @@ class NoisyBatch:
     sigma: Tensor
     cameras: Cameras
     ranks: ProcessGroup = SINGLE_PROCESS
+    source: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ class Densifier:
     def statistics(self, output: RenderOutput) -> Statistics:
         """What the update adds up: the screen-space gradients of a render whose backward has run."""
         assert output.probe.grad is not None
-        return Statistics(self.grad_sum, self.count, output.probe.grad, output.radii)
+        own = slice(len(self.count))  # splats that never change come behind those that do
+        seen = (x[:, own].contiguous() for x in (output.probe.grad, output.radii))
+        return Statistics(self.grad_sum, self.count, *seen)
 
     def all_reduce(self, ranks: ProcessGroup) -> None:
         """Gives the first rank the statistics of all, and the others none."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from splatdistill.config.schema import DensifyConfig, OptimConfig, RegularizeConfig
+from splatdistill.io.frames import concatenate
 from splatdistill.ops.update import Verdict
 from splatdistill.scene.gaussians import Splats
 from splatdistill.scene.types import RenderOutput
@@ -30,7 +31,7 @@ class Learning:
 
 class GaussianModel:
     """One object of a run: its splats with their optimiser and the statistics of densify. seed: of the splits. budget:
-    how many splats there may be, where the settings allow fewer.
+    how many splats there may be, where the settings allow fewer. fixed: splats beside them that never change.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class GaussianModel:
         *,
         seed: int,
         budget: int = 0,
+        fixed: Splats | None = None,
         ranks: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.budget = budget
+        self.budget, self.fixed = budget, fixed
         self.learning = learning
         self.device = splats.device
         self.ranks = ranks
@@ -52,7 +54,13 @@ class GaussianModel:
 
     @property
     def splats(self) -> Splats:
+        """Those that learn."""
         return self.optimizer.splats
+
+    @property
+    def shown(self) -> Splats:
+        """What cameras see: those that learn, then those that never change."""
+        return self.splats if self.fixed is None else concatenate([self.splats, self.fixed])
 
     def enter(self, learning: Learning) -> None:
         """Goes on under other settings; what densify measured under the old ones is dropped."""

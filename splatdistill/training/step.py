@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from splatdistill.rendering.renderer import Renderer
 from splatdistill.rendering.shading import Lights, sample_background, sample_lights, shade
 from splatdistill.scene import cameras as orbits
 from splatdistill.scene.gaussians import Splats
-from splatdistill.scene.types import Cameras, NoisyBatch, RenderOutput
+from splatdistill.scene.types import Cameras, NoisyBatch, RenderOutput, Surface
 from splatdistill.training.gaussian_model import GaussianModel
 from splatdistill.training.splat_optimizer import check
 from splatdistill.utils import rng
@@ -123,18 +123,25 @@ def score(
     seed: int,
     step: int,
     ranks: ProcessGroup = SINGLE_PROCESS,
+    surface: Surface | None = None,
+    source: Tensor | None = None,
 ) -> Scored:
     """Noises the images, asks the prior and takes the residual back to the images.
 
     images: [V,H,W,3] or [V,H,W,4] of each object; all are seen from the same V cameras. The graph is cut at the images:
-    above them lies the prior's encoder, below them the rasteriser.
+    above them lies the prior's encoder, below them the rasteriser. surface: where they show the objects, for noise that
+    lies on these. source: like one of the images, what the run began with.
     """
     count = len(images)
     if count > 1:
         cameras = cameras.select(torch.arange(len(cameras)).repeat(count))
     rgb = joined([image.detach() for image in images]).requires_grad_()
     x0 = prior.encode(rgb)
+    guidance.surface = surface
     batch = guidance.noise(x0, cameras, prior, seed=seed, step=step)
+    if source is not None:
+        with torch.no_grad():
+            batch = replace(batch, source=prior.encode(source.repeat(count, 1, 1, 1)))
     residual = guidance.residual(batch, prior, step=step)
     loss, norms, num_nonfinite = ops.residual(
         x0,

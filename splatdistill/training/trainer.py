@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,23 +11,25 @@ import torch
 from torch import Tensor
 
 from splatdistill.config import settings
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import GUIDANCE, TrainConfig
 from splatdistill.guidance import group_of, make_guidance, retune
 from splatdistill.io import ply
 from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import SPLATS
-from splatdistill.priors.base import Choice, Prior
+from splatdistill.priors.base import Choice, Prior, joined
 from splatdistill.priors.profiled import ProfiledPrior
 from splatdistill.rendering.renderer import make_renderer
 from splatdistill.rendering.turntable import Turntable, render_frames, write_contact_sheet, write_views
 from splatdistill.scene import cameras as orbits
 from splatdistill.scene.gaussians import INITS, Splats
+from splatdistill.scene.types import Surface
 from splatdistill.training import checkpoint
 from splatdistill.training.beginning import initial_splats
 from splatdistill.training.gaussian_model import GaussianModel, Learning
 from splatdistill.training.nonfinite import NonfiniteMonitor
+from splatdistill.training.region import apart
 from splatdistill.training.run_log import Log
-from splatdistill.training.step import Sampling, apply, draw, render, score
+from splatdistill.training.step import Drawn, Rendered, Sampling, apply, draw, render, score
 from splatdistill.utils import rng
 from splatdistill.utils.cpu import Usage
 from splatdistill.utils.device import AsyncScalars, Stopwatch, network_settings
@@ -69,7 +71,7 @@ class Trainer:
         self.priors = {config.prior: prior, **(others or {})}
         choice = Choice(
             config.prompt, seed=config.seed, instance=config.prior_instance, mixture=config.prior_mixture,
-            nearest=config.nearest,
+            nearest=config.nearest, source=getattr(getattr(config, config.method), "source_prompt", ""),
         )  # fmt: skip
         shown = [teacher.begin(choice) for teacher in self.priors.values()]
         self.prior_model = shown[0]
@@ -78,6 +80,7 @@ class Trainer:
         self.ranks = ranks
         self.guidance = make_guidance(config, ranks=self.ranks)
         self.guidance.bind(self.prior)
+        self.source: Splats | None = None  # what the run began with, where a method asks for that
         self.particles = [self._model(index) for index in range(self.guidance.particles)]
         self.nonfinite = NonfiniteMonitor(device)
         self.step = 0
@@ -93,8 +96,13 @@ class Trainer:
         seed = rng.key(config.seed, index, "init") if index else config.seed
         taken = Assumptions(config.up, config.fit)
         splats = initial_splats(config.init, config.splats, seed=seed, taken=taken, camera=config.camera)
+        # Turned harmonics may lie in memory in another order than the operators read.
+        splats = Splats(**{name: x.to(self.device).contiguous() for name, x in splats.tensors.items()})
+        if any(GUIDANCE[stage.method].needs_source for _, stage in self.stages):
+            self.source = Splats(**{name: x.clone() for name, x in splats.tensors.items()})
+        splats, fixed = apart(splats, config.init, config.splats, taken=taken)
         budget = 0 if config.init in INITS else len(splats)  # a file keeps all that it has
-        return GaussianModel(splats.to(self.device), self.learning, seed=seed, budget=budget, ranks=self.ranks)
+        return GaussianModel(splats, self.learning, seed=seed, budget=budget, fixed=fixed, ranks=self.ranks)
 
     @property
     def sampling(self) -> Sampling:
@@ -111,7 +119,7 @@ class Trainer:
     @property
     def splats(self) -> Splats:
         """Those of the first particle: the result, where there is one only."""
-        return self.particles[0].splats
+        return self.particles[0].shown
 
     def advance(self, log: Log) -> dict[str, float]:
         """One optimisation step; returns the numbers that it logged, or nothing. On CUDA those of a log step are
@@ -123,16 +131,17 @@ class Trainer:
         logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
         seed, ranks, alpha = config.seed, self.ranks, self.prior.sees_alpha
         drawn = draw(self.sampling, seed=seed, step=step, device=self.device, on_white=alpha, ranks=ranks)
-        rendered = [render(p.splats, drawn, renderer=self.renderer, with_alpha=alpha) for p in self.particles]
+        rendered = [render(p.shown, drawn, renderer=self.renderer, with_alpha=alpha) for p in self.particles]
         images = [one.image for one in rendered]
         scored = score(
-            images, drawn.cameras, guidance=self.guidance, prior=self.prior, seed=seed, step=step, ranks=ranks
-        )
+            images, drawn.cameras, guidance=self.guidance, prior=self.prior, seed=seed, step=step, ranks=ranks,
+            surface=self._surface(rendered), source=self._source(drawn),
+        )  # fmt: skip
         self.observed = Observed(tuple(image.detach() for image in images), scored.norms)
         verdict, changes = apply(self.particles, rendered, scored, step=step, ranks=ranks)
         for particle, counts in zip(self.particles, changes, strict=True):
             if counts is not None:
-                log.event("densify", step=step + 1, num_splats=len(particle.splats), **counts)
+                log.event("densify", step=step + 1, num_splats=len(particle.shown), **counts)
         learned = self.guidance.update(scored.batch, seed=seed, step=step, measure=logged)
         unlearned = learned.pop("skipped", None)
         self.nonfinite.note(verdict.skip if unlearned is None else verdict.skip | unlearned, step=step)
@@ -160,6 +169,21 @@ class Trainer:
         log.metrics(step, **numbers)
         log.summary(**{**self.facts(), "step": step})
         return {**numbers, "network_share": self.prior.seconds / max(self.seconds, 1e-9)}
+
+    def _surface(self, rendered: Sequence[Rendered]) -> Surface | None:
+        """Where the renders show the objects, if the method asks for that."""
+        if not self.guidance.needs_surface:
+            return None
+        seen = [one.output for one in rendered]
+        return Surface(*(joined([getattr(one, name).detach() for one in seen]) for name in ("depth", "alpha")))
+
+    def _source(self, drawn: Drawn) -> Tensor | None:
+        """What the run began with as this step sees it, [V,H,W,3] or [V,H,W,4], if the method asks for that."""
+        if not self.guidance.needs_source:
+            return None
+        assert self.source is not None
+        with torch.no_grad():
+            return render(self.source, drawn, renderer=self.renderer, with_alpha=self.prior.sees_alpha).image
 
     def starvation(self) -> str | None:
         """One sentence, once, when this process did not get the cores that it was ready to use."""
@@ -193,7 +217,7 @@ class Trainer:
 
     @property
     def num_splats(self) -> int:
-        return sum(len(particle.splats) for particle in self.particles)
+        return sum(len(particle.splats) + len(particle.fixed or ()) for particle in self.particles)
 
     def facts(self) -> dict[str, object]:
         """What the summary says of the run so far, and of how it is computed."""
@@ -274,5 +298,5 @@ class Trainer:
         turntable = Turntable(self.config.camera, frames=out.frames, size=out.size)
         write_views(folder, self.renderer, self.splats, turntable, progress)
         for index, particle in enumerate(self.particles[1:], 1):
-            ply.write(folder / f"splats-{index}.ply", particle.splats.detach())
-            write_contact_sheet(folder / f"contact-{index}.png", self.renderer, particle.splats, turntable)
+            ply.write(folder / f"splats-{index}.ply", particle.shown.detach())
+            write_contact_sheet(folder / f"contact-{index}.png", self.renderer, particle.shown, turntable)

@@ -51,6 +51,37 @@ prompts:
     assert {job.config.threads for job in (plain, own, other)} == {1}  # not a question of how many workers there are
 
 
+def test_a_grid_makes_each_entry_with_each_combination(tmp_path: Path) -> None:
+    text = """
+defaults: {steps: 20}
+grid: {method: [sds, csd], seed: [0, 1, 2], densify.max_splats: [50, 60]}
+prompts: [a red ball, {prompt: a blue ball, size: 16}]
+"""
+    found = jobs(tmp_path / "p.yaml", text)
+    assert len(found) == len({job.run for job in found}) == 2 * 2 * 3 * 2
+    wanted = [(m, s, n) for m in ("sds", "csd") for s in (0, 1, 2) for n in (50, 60)]
+    for half in (found[:12], found[12:]):
+        assert [(job.config.method, job.config.seed, job.config.densify.max_splats) for job in half] == wanted
+    assert {job.config.size for job in found[12:]} == {16} and {job.config.steps for job in found} == {20}
+    assert found[1].where.endswith("entry 1 with method 'sds' and seed 0 and densify.max_splats 60")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("grid: {seed: 3}\nprompts: [x]\n", r"grid must hold names of settings, each with a list of values"),
+        ("grid: {seed: []}\nprompts: [x]\n", r"grid must hold names of settings, each with a list of values"),
+        ("grid: [seed]\nprompts: [x]\n", r"grid must hold names of settings, each with a list of values"),
+        ("grid: {seed: [1]}\nprompts: [{prompt: x, seed: 2}]\n", r"entry 1: seed must not stand in an entry"),
+        ("grid: {seed: [1]}\nprompts: [{prompt: x, name: y}]\n", r"entry 1: name must not stand in an entry"),
+        ("grid: {sds.guidance: [1]}\nprompts: [x]\n", r"entry 1 with sds.guidance 1: unknown key 'sds.guidance'"),
+    ],
+)
+def test_a_faulty_grid_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        jobs(tmp_path / "p.yaml", text)
+
+
 def test_flags_may_belong_to_the_method_that_the_file_names(tmp_path: Path) -> None:
     (job,) = jobs(tmp_path / "p.yaml", "defaults: {method: esd}\nprompts: [x]\n", "--lambda", "0.25")
     assert (job.config.method, job.config.esd.entropy) == ("esd", 0.25)

@@ -172,7 +172,7 @@ def test_the_dump_reads_back() -> None:
         ({"optim.means": -0.1}, "optim.means must not be negative; it is -0.1."),
         ({"densify.stop": 1.5}, "densify.stop must be within 0 and 1; it is 1.5."),
         ({"densify.interval": 0}, "densify.interval must be above 0"),
-        ({"sds.t_min": 0.6}, "sds.t_min must be below sds.t_max and sds.t_max_final."),
+        ({"sds.t_min": 0.6}, "sds.t_min must not exceed sds.t_max and sds.t_max_final."),
         ({"sds.anneal": 2.0}, "sds.anneal must be within 0 and 1; it is 2."),
         ({"sds.t_min_first": 0.99}, "sds.t_min_first must not exceed sds.t_max."),
         ({"sds.clamp": (0.0, 2.0)}, "sds.clamp must be above 0 at both ends, or 0 0 for none."),

@@ -19,6 +19,7 @@ from tests.packaging.audit import ROOT
 from tests.rounding import UNIT, assert_within
 
 PAGES = {name: (ROOT / "docs" / "methods" / f"{name}.md").read_text() for name in METHODS}
+INDEX = (ROOT / "docs" / "methods" / "index.md").read_text()
 S, LAM, SHARE = 3.5, 0.25, 0.75  # guidance scale, lambda of ESD, share of CSD's negative prompt: exact in float32
 
 
@@ -67,15 +68,17 @@ def residual(method: str, **settings: Any) -> tuple[Residual, NoisyBatch]:
     prior = prompt_prior(x=gaussian(1.3, 0.7), empty=gaussian(0.2, 0.9), bad=gaussian(-0.5, 0.8))
     config = replace(GUIDANCE[method].Settings(), **settings)
     guidance: Guidance[Any] = GUIDANCE[method](config, prompt="x", group=1, steps=100)  # type: ignore[call-arg]
-    batch = batch_at(prior, z=scalar(-0.4), eps=scalar(0.8), t=600)
+    batch = replace(batch_at(prior, z=scalar(-0.4), eps=scalar(0.8), t=600), source=scalar(-0.1))
     if method == "consistency":
         guidance.noise(batch.x0, batch.cameras, prior, seed=0, step=50)
     return guidance.residual(batch, prior, step=50), batch
 
 
-@pytest.mark.parametrize("method", ["sds", "consistency"])
+@pytest.mark.parametrize("method", ["sds", "consistency", "dds", "ism", "rfds", "fsd", "cfd", "bridge", "nfsd"])
 def test_coefficients_of_guided_scores(method: str) -> None:
-    scale = {"guidance_scale": S} if method == "sds" else {"guidance_scale": S, "guidance_scale_final": S}
+    scale = {"guidance_scale": S, **({"guidance_scale_final": S} if method == "consistency" else {})}
+    if method in ("bridge", "nfsd"):
+        scale |= {"negative_prompt": "bad"}
     found = residual(method, **scale)[0].coef.flatten().tolist()
     assert found == [value(text, {"s": S}) for text in table(method)]
 
@@ -83,6 +86,24 @@ def test_coefficients_of_guided_scores(method: str) -> None:
 def test_coefficients_of_csd() -> None:
     found, _ = residual("csd", negative_prompt="bad", negative_weight=SHARE, negative_weight_final=SHARE)
     assert found.coef.flatten().tolist() == [value(text, {"a": SHARE}) for text in table("csd")]
+
+
+def test_coefficients_of_ssd() -> None:
+    found = residual("ssd", guidance_scale=S, enhancement=LAM, likeness=SHARE, source_prompt="bad")[0].coef.flatten()
+    names = {"s": S, "e": LAM, "a": SHARE, "p": float(found[-2])}
+    assert found.tolist() == [value(text, names) for text in table("ssd")]
+    # k e^(t/T) alpha in float32: two functions and two products.
+    alpha = residual("ssd")[1].alpha.double()
+    pull = 0.075 * torch.tensor(0.6).double().exp() * alpha
+    assert_within(found[-2:-1], pull, 8 * UNIT * pull)
+
+
+def test_coefficients_of_sdi() -> None:
+    found, _ = residual("sdi", guidance_scale=S)
+    coef = found.coef.flatten().double()
+    names = {"s": S, "sigma": -1 / float(coef[2]), "alpha": -float(coef[3]) / float(coef[2])}
+    expected = torch.tensor([value(text, names) for text in table("sdi")], dtype=torch.float64)
+    assert_within(coef, expected, 4 * UNIT * expected.abs())
 
 
 def test_coefficients_of_multiview() -> None:
@@ -109,7 +130,7 @@ def test_coefficients_of_the_scores_of_renders() -> None:
 def test_costs_are_those_of_the_code() -> None:
     for method, kind in GUIDANCE.items():
         assert re.search(rf"\*\*Cost\.\*\* {kind.evaluations} network evaluations per view and step", PAGES[method])
-        row = re.search(rf"^\| \[`{method}`\].*", README.read_text(), flags=re.M)
+        row = re.search(rf"^\| \[`{method}`\].*", README.read_text() + INDEX, flags=re.M)
         assert row
         assert row[0].split("|")[3].strip() == str(kind.evaluations)
         assert kind.paper.rpartition(" ")[2] in row[0]

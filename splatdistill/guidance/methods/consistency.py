@@ -5,11 +5,11 @@ x_t' lies one DDIM step below x_t = alpha x_0 + sigma eps*, with noise eps* that
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from splatdistill.config.base import Ends, Fraction, MethodConfig, NonNegative, ViewsConfig, Weight
-from splatdistill.guidance.base import Guidance, assemble, draw_noise, evaluate, noisy_batch, per_view, total
+from splatdistill.guidance.base import Guidance, assemble, draw_noise, evaluate, moved, noisy_batch, total
 from splatdistill.guidance.schedules import anneal, weights
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Consistency(Guidance[ConsistencyConfig]):
         uncond = self.encode_prompt(prior, c.negative_prompt, batch.cameras)
         here = evaluate(batch, prior, [(s, cond), (1.0 - s, uncond)])
         t = batch.t.new_full(batch.t.shape, self.target(step, len(prior.alphas_cumprod)))
-        lower = _ddim_step(batch, prior, eps=total(here), t=t)
+        lower = moved(batch, prior, eps=total(here), t=t)
         below = evaluate(lower, prior, [(-s, cond), (s - 1.0, uncond)])
         return assemble([*here, *below], weight=weights(c.weight, batch))
 
@@ -105,13 +105,3 @@ class Consistency(Guidance[ConsistencyConfig]):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.fixed = state.get("fixed_noise")
-
-
-def _ddim_step(batch: NoisyBatch, prior: Prior, *, eps: Tensor, t: Tensor) -> NoisyBatch:
-    """`batch` moved to timesteps t [V] along eps [V,C,h,w]: x_t / alpha changes by eps times the change of sigma /
-    alpha.
-    """
-    moved = noisy_batch(batch.x0, batch.cameras, prior, t=t, eps=batch.eps)
-    change = moved.sigma / moved.alpha - batch.sigma / batch.alpha
-    xt = per_view(moved.alpha) * (batch.xt / per_view(batch.alpha) + per_view(change) * eps)
-    return replace(moved, xt=xt, ranks=batch.ranks)

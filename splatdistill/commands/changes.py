@@ -1,0 +1,263 @@
+"""What changes an object that is there already: `edit` by words, `refine` by a prompt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from splatdistill.commands.common import AS_IT_SAYS, DONE, File, Taken, about_threads, new_file, open_splats
+from splatdistill.config import settings, validation
+from splatdistill.config.schema import MethodName, TrainConfig
+from splatdistill.io import kinds, names
+from splatdistill.io.files import replacing
+from splatdistill.io.runs import SPLATS, Run
+from splatdistill.training.advice import about_priors
+from splatdistill.training.run_log import check_writable
+from splatdistill.utils.malloc import no_collections
+from splatdistill.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from splatdistill.io.formats import Opened
+    from splatdistill.scene.gaussians import Splats
+
+REPORT, SHEET = "change.json", "before-after.png"
+GEOMETRY = ("means", "scales", "quats", "opacities")
+REACH = 14.0
+"""Least rate of colours times the steps: falling to a tenth over the run, it takes a channel from 0 to 1 and half as
+far again.
+"""
+SLOW = 0.1  # of the rates that make an object, for the geometry of one that is made
+
+
+@dataclass(frozen=True)
+class Changing:
+    """What both verbs read. The same command again goes on where it was stopped."""
+
+    source: Positional[Path]
+    """Run folder, or file of splats of any format that is read. It stays as it is."""
+    output: File = None
+    """File to write, whose suffix names its format, in the world of the source; if not given, a .ply in this folder."""
+    force: bool = False
+    """Replace the output if it is there."""
+    box: Annotated[str, arg(metavar="X,Y,Z,X,Y,Z")] = ""
+    """Lowest and highest corner of the part that may change, in the world of the source; all else stays, to the bit."""
+    mask: File = None
+    """A .npy file with true or false for each splat of the source: which may change."""
+    prior: str = "embedded"
+    """The teacher, as --prior of train."""
+    prior_instance: int = 0
+    """Which of its models of the object a prior of known models takes, from 1; 0 is what the source is most like."""
+    steps: int = 0
+    """Optimisation steps; 0 takes what is usual with the prior."""
+    size: int = 0
+    """Side of the renders that the prior sees, pixels; 0 takes what is usual with the prior."""
+    seed: int = 0
+    """Fixes every random draw."""
+    threads: int = 1
+    """CPU threads."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    config: File = None
+    """YAML file of settings, as --config of train."""
+    out: Path = Path("runs")
+    """Parent of the run folder, with logs, checkpoints, change.json and before-after.png."""
+    taken: Taken = AS_IT_SAYS
+    """How a file is taken; a run keeps its frame. What lies elsewhere than cameras look is moved there, and back."""
+
+
+@dataclass(frozen=True)
+class Edit(Changing):
+    """Change an object by words: from what it is to what it shall be."""
+
+    old: Annotated[str, arg(name="from")] = ""
+    """What the object is now, for example "a red armchair"."""
+    new: Annotated[str, arg(name="to")] = ""
+    """What it shall be, for example "a blue armchair"."""
+    method: Literal["dds", "ssd"] = "dds"
+    """dds: the difference of both texts; ssd: with a pull of its own towards the source."""
+    shape: bool = False
+    """Let the shape change as much as the colours: positions, sizes and opacities learn at their usual rates."""
+
+
+@dataclass(frozen=True)
+class Refine(Changing):
+    """Improve an object by a prompt, with little noise: its place, degree and number of splats stay."""
+
+    prompt: str = ""
+    """What the object is, for example "a red armchair"."""
+    method: MethodName = "sds"
+    """The guidance method."""
+
+
+def edit(flags: Edit) -> int:
+    for name, text in (("from", flags.old), ("to", flags.new)):
+        if not text.strip():
+            raise ValueError(f"{name} is empty; say what the object is and shall be: --from TEXT --to TEXT.")
+    if " ".join(flags.old.lower().split()) == " ".join(flags.new.lower().split()):
+        raise ValueError(f"to: it is what --from says, {flags.new!r}, so there is nothing to change.")
+    special: dict[str, Any] = {flags.method: {"source_prompt": flags.old}}
+    return _change(
+        flags, verb="edit", prompts=(flags.old, flags.new), special=special, slow=1.0 if flags.shape else SLOW
+    )
+
+
+def refine(flags: Refine) -> int:
+    low = {"t_min": 0.02, "t_max": 0.5, "t_max_final": 0.1, "t_min_first": 0.0}
+    section = getattr(TrainConfig(), flags.method)
+    special: dict[str, Any] = {flags.method: {key: value for key, value in low.items() if hasattr(section, key)}}
+    return _change(flags, verb="refine", prompts=(flags.prompt, flags.prompt), special=special, slow=SLOW)
+
+
+def _change(
+    flags: Edit | Refine, *, verb: str, prompts: tuple[str, str], special: Mapping[str, Any], slow: float
+) -> int:
+    suffix = {"edit": "edited", "refine": "refined"}[verb]
+    output = new_file(flags.output or Path(f"{_stem(flags.source)}-{suffix}.ply"), force=flags.force)
+    kind = kinds.kind_of(output)
+    if flags.source.exists() and output.exists() and output.samefile(flags.source):
+        raise ValueError(f"output: {output} is the source, which stays as it is; name another file.")
+    found = open_splats(flags.source, replace(flags.taken, fit=False))
+    config = _settings(flags, found, verb=verb, prompt=prompts[1], special=special, slow=slow)
+    folder = flags.out / names.run_name(prompts[1], settings.flatten(config) | {"source": _digest(found.path)})
+    _refuse_region(config)
+    cautions = [*validation.validate(config), *about_threads(config.threads), *about_priors(config)]
+    cautions += about_priors(replace(config, prompt=prompts[0])) if prompts[0] != prompts[1] else []
+    for sentence in dict.fromkeys(cautions):
+        print(f"Note: {sentence}", file=sys.stderr)
+    if not Run(folder).is_done(steps=config.steps):
+        check_writable(flags.out)
+        _train(config, folder)
+    _finish(config, folder, found, prompts=prompts, output=output, kind=kind)
+    print(output, folder / REPORT, folder / SHEET, sep="\n")
+    return DONE
+
+
+def _settings(
+    flags: Edit | Refine, found: Opened, *, verb: str, prompt: str, special: Mapping[str, Any], slow: float
+) -> TrainConfig:
+    """Of the run: the family of the prior, the file of --config, what the verb is, and the flags."""
+    from splatdistill.priors.families import family_of, layered
+    from splatdistill.training.region import placed
+
+    base, _ = layered(flags.config, method=flags.method, prior=flags.prior)
+    camera, knows_models = base.camera.object_radius, family_of(flags.prior) == "embedded"
+    is_run, count = flags.source.is_dir(), len(found.splats)
+    region = {"box": _corners(flags.box), "mask": str(flags.mask or "")}
+    values: dict[str, Any] = {
+        "prompt": prompt, "prior": flags.prior, "prior_instance": flags.prior_instance, "seed": flags.seed,
+        "prior_mixture": knows_models and not flags.prior_instance,  # then its pictures tell which model it is
+        "threads": flags.threads, "device": flags.device, "init": str(flags.source), "up": flags.taken.up,
+        "fit": not is_run and (flags.taken.fit or not placed(found.splats, radius=camera)),
+        "splats": {"sh_degree": flags.taken.sh_degree, "num_init": count, **region},
+        "densify": {"max_splats": count},
+        "optim": {name: slow * getattr(base.optim, name) for name in GEOMETRY},
+        **special,
+    }  # fmt: skip
+    values |= {name: getattr(flags, name) for name in ("steps", "size") if getattr(flags, name)}
+    if base.stages:
+        # A stage would put the method's usual timesteps back: what it shows finely is shown so from the start on.
+        sizes = [stage["size"] for stage in base.stages if "size" in stage]
+        values = {"stages": (), "size": max([base.size, *sizes]), **values}
+    merged = settings.merge(base, values, where=verb)
+    if verb == "edit":  # few steps would not reach another colour at the rate that makes an object of gray splats
+        merged = replace(merged, optim=replace(merged.optim, sh0=max(merged.optim.sh0, REACH / merged.steps)))
+    if merged.fit:
+        print("Note: the object lies elsewhere than cameras look: it is moved there, and back.", file=sys.stderr)
+    return merged
+
+
+def _refuse_region(config: TrainConfig) -> None:
+    """ValueError where the box or the mask leave nothing to change, before anything is written."""
+    from splatdistill.training.region import chosen_of
+
+    chosen_of(config.init, config.splats, taken=kinds.Assumptions(config.up, config.fit))
+
+
+def _train(config: TrainConfig, folder: Path) -> None:
+    with no_collections():
+        from splatdistill.priors.vocabulary import Advice
+        from splatdistill.training.run import train as run_training
+        from splatdistill.utils.malloc import keep_freed_memory
+
+    warnings.simplefilter("ignore", Advice)  # it was said as a note
+    keep_freed_memory()
+    with Progress(total=config.steps, log_every=config.output.log_every) as progress:
+        resume = (folder / "checkpoints" / "latest").is_file()
+        run_training(config, folder=folder, progress=progress, resume=resume)
+
+
+def _finish(
+    config: TrainConfig, folder: Path, found: Opened, *, prompts: tuple[str, str], output: Path, kind: str
+) -> None:
+    """Writes the object in the world of its source, and what has changed."""
+    import torch
+
+    from splatdistill.evaluate.change import compared, looked_at
+    from splatdistill.io import formats, video
+    from splatdistill.io.frames import fitted
+    from splatdistill.rendering.renderer import make_renderer
+    from splatdistill.training.region import chosen_of, restored
+    from splatdistill.utils.device import pick_device
+
+    radius = config.camera.object_radius if config.fit else 0.0
+    chosen = chosen_of(config.init, config.splats, taken=kinds.Assumptions(config.up, config.fit))
+    after = formats.read(folder / SPLATS)
+    result = restored(found.splats, after, chosen, radius=radius)
+    up = found.up if kind == "ply" and found.path.suffix == ".ply" else None
+    formats.write(output, result, kind=kind, how=formats.Written(up))
+    device = pick_device(config.device)
+    renderer = make_renderer(device, config.renderer)
+    before: Splats = fitted(found.splats, radius=radius)[0] if radius else found.splats
+    seen = [looked_at(splats.to(device), config.camera, renderer) for splats in (before, after)]
+    figures = compared(seen[0], seen[1], prompts=prompts, judge=_judge())
+    unchanged = 0 if chosen is None else int((~chosen).sum())
+    record = {"source": str(found.path), "prompts": list(prompts), "num_splats": [len(found.splats), len(result)],
+              "untouched": unchanged, **figures}  # fmt: skip
+    with replacing(folder / REPORT) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    rows = [torch.cat(list(rgb[::2]), 1) for rgb, _ in seen]  # the source above, the result below
+    video.write_image(folder / SHEET, torch.cat(rows))
+    views = figures["psnr_of_views"]
+    print(f"PSNR to the source {figures['psnr']:.1f} dB, from {min(views):.1f} to {max(views):.1f} by view.")
+    print(f"Silhouettes agree by {figures['silhouette_iou']:.1%}.")
+    if "external" in figures:
+        masses = [one["mass"] for one in figures["external"]]
+        if None not in masses:
+            print(f"The outside judge gives the object {masses[0]:.3f} before and {masses[1]:.3f} after.")
+
+
+def _judge() -> Any:
+    """The outside judge, None where it is not installed."""
+    from splatdistill.evaluate.external import ImageNet
+
+    try:
+        return ImageNet()
+    except ValueError as error:
+        print(f"Note: {error}", file=sys.stderr)
+        return None
+
+
+def _corners(text: str) -> list[float]:
+    """X,Y,Z,X,Y,Z as numbers."""
+    try:
+        found = [float(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise ValueError(f"box must be six numbers X,Y,Z,X,Y,Z; it is {text!r}.") from error
+    if found and len(found) != 6:
+        raise ValueError(f"box must be six numbers, its lowest and its highest corner; it has {len(found)}.")
+    return found
+
+
+def _stem(source: Path) -> str:
+    return source.resolve().name.partition(".")[0] if source.is_file() else source.resolve().name
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
