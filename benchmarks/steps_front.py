@@ -79,8 +79,10 @@ class Setting:
         return merge(merge(base, {**mine, **fixed}, where=self.name), self.more, where=self.name)
 
 
-FIRST = (Setting(BASE, 600), Setting("200 x1.5", 200, 1.5), Setting("300 x1.5", 300, 1.5), Setting("400", 400))
+DEFAULT = Setting("400 x2.4, densify every 34", 400, 2.4, more={"densify": {"interval": 34}})
+FIRST = (Setting(BASE, 600), DEFAULT, Setting("300 x1.5", 300, 1.5), Setting("400", 400))
 LATER = (
+    Setting("200 x1.5", 200, 1.5),
     Setting("200 x1.5, densify every 17", 200, 1.5, more={"densify": {"interval": 17}}),
     Setting("250 x1.5, densify every 21", 250, 1.5, more={"densify": {"interval": 21}}),
     Setting("300", 300), Setting("200", 200), Setting("200 x2", 200, 2.0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import steps_front
 import torch
 
+from splatdistill.config import presets
 from splatdistill.config.validation import validate
 from splatdistill.evaluate import external
 from splatdistill.guidance.methods.sds import SDS, SDSConfig
@@ -33,7 +35,7 @@ def test_every_run_has_a_folder_of_its_own_and_the_first_ones_decide_most() -> N
     folders = Counter(steps_front.folder_of(Path(), *run) for run in runs)
     assert max(folders.values()) == 1
     assert len(runs) == len(SETTINGS) * len(steps_front.PROMPTS) * len(steps_front.SEEDS)
-    assert {(setting.name, seed) for setting, _, seed in runs[:24]} == {("600", 0), ("200 x1.5", 0)}
+    assert {(setting.name, seed) for setting, _, seed in runs[:24]} == {("600", 0), (steps_front.DEFAULT.name, 0)}
 
 
 def test_prompts_are_among_the_counted_nouns() -> None:
@@ -92,3 +94,12 @@ def test_guidance_stops_below_a_timestep(above: float, guided: bool) -> None:
     z, eps = toys.draw(2, 1, 1, 1), toys.draw(2, 1, 1, 1, seed=1)
     found, wanted = (toys.gradient(m, prior, z=z, eps=eps, t=500) for m in (method, plain))
     torch.testing.assert_close(found, wanted)
+
+
+def test_one_setting_is_the_default() -> None:
+    default = presets.load("sds")[0]
+    mine = steps_front.DEFAULT.config(default.prompt, default.seed)
+    assert mine.steps == default.steps and mine.stages == default.stages
+    assert asdict(mine.densify) == asdict(default.densify)
+    for name, rate in asdict(default.optim).items():
+        assert getattr(mine.optim, name) == pytest.approx(rate), name
