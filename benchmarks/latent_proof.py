@@ -80,7 +80,7 @@ def two_teachers(pipeline: Path, runs: Path) -> Path:
     """Settings of a run that the shipped prior begins and the latent one ends, closer and at twice the size."""
     stage = {"start": 0.5, "prior": str(pipeline.resolve()), "size": 128, "camera": {"zoom": 1.2}}
     path = runs / "two_teachers.yaml"
-    path.write_text(yaml.safe_dump({"method": "sds", "steps": 500, "stages": [stage]}))
+    path.write_text(yaml.safe_dump({"method": "sds", "steps": 180, "stages": [stage]}))
     return path
 
 

@@ -26,26 +26,23 @@ _BOUNDS = [
     f"{m}_{of}{x}" for of, xs in (("", "xyz"), ("scale_", "xyz"), ("", "rgb")) for m in ("min", "max") for x in xs
 ]
 _NO_COLOURS = 12  # bounds in an old file
+_FIELDS = ("means", "scales", "sh0", "opacities", "quats")
+_BLOCK = 32 * CHUNK  # splats whose numbers stay in the cache of a core
 
 
 def encode(a: Arrays, up: str = "-y") -> bytes:
     n, rest = len(a["means"]), a["shN"][0].size
     order = morton_order(a["means"])
-    sh = np.take(_harmonic_bytes(a["shN"]), order, axis=0)
-    a = {name: np.take(value, order, axis=0) for name, value in a.items() if name != "shN"}
-    rows = np.empty(n, _ROW)
-    rgb = np.float32(0.5) + np.float32(SH_C0) * columns(a["sh0"][:, 0])
-    bounds, units = zip(
-        *map(_within_chunks, (columns(a["means"]), columns(a["scales"]).clip(-20, 20), rgb)), strict=True
-    )
-    rows["position"], rows["scale"] = pack(units[0], (11, 10, 11)), pack(units[1], (11, 10, 11))
-    largest, others = largest_and_others(a["quats"])
-    half = np.float32(0.5**0.5)
-    rows["rotation"] = largest.astype(np.uint32) << np.uint32(30) | pack(others * half + np.float32(0.5), (10, 10, 10))
-    rows["color"] = pack([*units[2], a["opacities"]], (8, 8, 8, 8))
-    tables = [("chunk", np.concatenate(bounds, 1).astype("<f4"), [("float", name) for name in _BOUNDS])]
+    table = np.concatenate([a[name].reshape(n, -1) for name in _FIELDS], 1, dtype=np.float32)  # one read for each splat
+    rows, bounds = np.empty(n, _ROW), np.empty((-(-n // CHUNK), len(_BOUNDS)), "<f4")
+    for at in range(0, n, _BLOCK):
+        end = at + _BLOCK
+        found = _packed(columns(np.take(table, order[at:end], axis=0)))
+        rows[at:end], bounds[at // CHUNK : end // CHUNK] = found
+    tables = [("chunk", bounds, [("float", name) for name in _BOUNDS])]
     tables.append(("vertex", rows, [("uint", f"packed_{name}") for name in rows.dtype.names or ()]))
     if rest:
+        sh = np.take(_harmonic_bytes(a["shN"]), order, axis=0)
         tables.append(("sh", sh, [("uchar", f"f_rest_{i}") for i in range(rest)]))
     lines = ["ply", "format binary_little_endian 1.0", f"comment {stamp(up)}"]
     for name, table, properties in tables:
@@ -53,10 +50,24 @@ def encode(a: Arrays, up: str = "-y") -> bytes:
     return "\n".join([*lines, "end_header\n"]).encode() + b"".join(table.tobytes() for _, table, _ in tables)
 
 
+def _packed(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [N] and bounds [M,18] of the columns [14,N] of `_FIELDS`."""
+    rows = np.empty(table.shape[1], _ROW)
+    rgb = np.float32(0.5) + np.float32(SH_C0) * table[6:9]
+    bounds, units = zip(*map(_within_chunks, (table[:3], table[3:6].clip(-20, 20), rgb)), strict=True)
+    rows["position"], rows["scale"] = pack(units[0], (11, 10, 11)), pack(units[1], (11, 10, 11))
+    largest, others = largest_and_others(table[10:].T)
+    half = np.float32(0.5**0.5)
+    rows["rotation"] = largest.astype(np.uint32) << np.uint32(30) | pack(others * half + np.float32(0.5), (10, 10, 10))
+    rows["color"] = pack([*units[2], table[9]], (8, 8, 8, 8))
+    return rows, np.concatenate(bounds, 1)
+
+
 def _within_chunks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The least and largest of each chunk [M,6] of columns [3,N], and where in 0..1 between them each value lies."""
     n = values.shape[1]
-    whole = np.pad(values, ((0, 0), (0, -n % CHUNK)), mode="edge").reshape(3, -1, CHUNK)
+    whole = np.pad(values, ((0, 0), (0, -n % CHUNK)), mode="edge") if n % CHUNK else values
+    whole = whole.reshape(3, -1, CHUNK)
     low, high = whole.min(2), whole.max(2)
     units = (whole - low[..., None]) / np.maximum(high - low, np.float32(1e-12))[..., None]
     return np.concatenate([low, high]).T, units.reshape(3, -1)[:, :n]
@@ -68,14 +79,27 @@ def decode(data: bytes) -> Arrays:
     assert chunk is not None and vertex is not None
     bounds = _table(header, chunk, data).view("<f4").reshape(chunk.count, -1, 2, 3)
     rows = np.ascontiguousarray(_table(header, vertex, data)).view(_ROW)[:, 0]
-    *rgb, alpha = unpack(rows["color"], (8, 8, 8, 8))
-    means = _from_chunks(bounds[:, 0], unpack(rows["position"], (11, 10, 11)))
-    scales = _from_chunks(bounds[:, 1], unpack(rows["scale"], (11, 10, 11)))
-    rgb = _from_chunks(bounds[:, 2], rgb) if bounds.shape[1] == 3 else np.stack(rgb, 1)
-    others = [(part - np.float32(0.5)) * np.float32(2**0.5) for part in unpack(rows["rotation"], (2, 10, 10, 10))[1:]]
-    quats = from_largest_and_others(rows["rotation"] >> np.uint32(30), others)
+    sizes = {"means": 3, "scales": 3, "quats": 4, "alpha": 1, "rgb": 3}
+    out = {name: np.empty((len(rows), size), np.float32) for name, size in sizes.items()}
+    for at in range(0, len(rows), _BLOCK):
+        end = at + _BLOCK
+        for name, found in _unpacked(rows[at:end], bounds[at // CHUNK : end // CHUNK]).items():
+            out[name][at:end] = found
     shN = None if sh is None else _harmonics(_table(header, sh, data))
-    return from_colours(means, scales, quats, alpha, rgb, shN)
+    return from_colours(out["means"], out["scales"], out["quats"], out["alpha"][:, 0], out["rgb"], shN)
+
+
+def _unpacked(rows: np.ndarray, bounds: np.ndarray) -> dict[str, np.ndarray]:
+    """The inverse of `_packed`, of the bounds [M,2 or 3,2,3]: numbers of N splats each."""
+    *rgb, alpha = unpack(rows["color"], (8, 8, 8, 8))
+    others = [(part - np.float32(0.5)) * np.float32(2**0.5) for part in unpack(rows["rotation"], (2, 10, 10, 10))[1:]]
+    return {
+        "means": _from_chunks(bounds[:, 0], unpack(rows["position"], (11, 10, 11))),
+        "scales": _from_chunks(bounds[:, 1], unpack(rows["scale"], (11, 10, 11))),
+        "quats": from_largest_and_others(rows["rotation"] >> np.uint32(30), others),
+        "alpha": alpha[:, None],
+        "rgb": _from_chunks(bounds[:, 2], rgb) if bounds.shape[1] == 3 else np.stack(rgb, 1),
+    }
 
 
 def _from_chunks(bounds: np.ndarray, units: list[np.ndarray]) -> np.ndarray:
@@ -85,7 +109,8 @@ def _from_chunks(bounds: np.ndarray, units: list[np.ndarray]) -> np.ndarray:
     with np.errstate(invalid="ignore", over="ignore"):  # bounds that are not finite: such splats are dropped
         for axis, unit in enumerate(units):
             low, high = bounds[:, 0, axis, None], bounds[:, 1, axis, None]
-            values[:, axis] = (low + np.resize(unit, (len(bounds), CHUNK)) * (high - low)).ravel()[:n]
+            whole = unit if len(unit) == CHUNK * len(bounds) else np.resize(unit, CHUNK * len(bounds))
+            values[:, axis] = (low + whole.reshape(-1, CHUNK) * (high - low)).ravel()[:n]
     return values
 
 
