@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +15,7 @@ from splatdistill.commands.common import (
     File,
     Folder,
     Taken,
+    note,
     open_splats,
     placed_cameras,
     print_results,
@@ -107,7 +107,7 @@ def export(flags: Export) -> int:
         )
     print(output)
     if client:
-        print(f"Note: {client.stands}.", file=sys.stderr)
+        note(f"{client.stands}.")
     return DONE
 
 
@@ -238,8 +238,8 @@ def _given_cameras(flags: Render) -> Cameras | None:
     from splatdistill.io import camera_files
 
     found = camera_files.read(flags.camera)
-    for note in found.notes:
-        print(f"Note: {flags.camera}: {note}.", file=sys.stderr)
+    for said in found.notes:
+        note(f"{flags.camera}: {said}.")
     return found.cameras
 
 

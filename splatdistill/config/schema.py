@@ -87,7 +87,7 @@ class OptimConfig:
     quats: FileOnly[NonNegative] = 5e-3
     opacities: NonNegative = 5e-2
     """Logits per step."""
-    sh0: NonNegative = 1e-2
+    sh0: FileOnly[NonNegative] = 1e-2
     shN: FileOnly[NonNegative] = 1.5e-3
     final: FileOnly[Fraction] = 0.1
     """Learning rates at the last step, as a fraction of the first."""
