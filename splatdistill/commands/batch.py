@@ -111,7 +111,7 @@ def _plan(args: list[str]) -> tuple[Batch, plan.PromptFile, list[Job]]:
         parse_settings(Batch, args, verb="batch")
     asked = sources(args)
     if asked.prompts is None:
-        parse_settings(Batch, args, verb="batch")  # a wrong flag is told first
+        parse_settings(Batch, args, verb="batch")  # a wrong flag is reported first
         raise ValueError("prompts: name a file with one prompt a line, for example --prompts prompts.txt.")
     file = plan.read(asked.prompts)
     defaults = (f"{file.path}, defaults", file.defaults)
@@ -270,7 +270,7 @@ class Ended(KeyboardInterrupt):
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """A signal that asks to stop raises Ended, so that the workers are told; a second one ends the command at once."""
+    """A signal that asks to stop raises Ended, so that the workers end too; a second one ends the command at once."""
 
     def stop(number: int, _: object) -> None:
         for name in STOPPING:

@@ -94,7 +94,7 @@ def note(sentence: str) -> None:
 
 
 def read_splats(source: Path, taken: Assumptions) -> Splats:
-    """The splats of a run folder or of a file; of a file stderr hears what was assumed."""
+    """The splats of a run folder or of a file; of a file stderr gets what was assumed."""
     return open_splats(source, taken).splats
 
 

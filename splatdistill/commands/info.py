@@ -61,7 +61,7 @@ class PriorFlags:
     action: Positional[Literal["list", "check", "sample"]]
     """list names them and needs no weights; check and sample load one."""
     name: Positional[str] = ""
-    """With check and sample: whatever --prior of train takes."""
+    """With check and sample: what --prior of train takes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the network; auto takes bf16 on a GPU and where the processor is faster with it."""
