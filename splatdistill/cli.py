@@ -48,18 +48,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = [arg for arg in args if arg != "--debug"]
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "true")  # read when diffusers loads: a prior is data
     try:
-        code = _dispatch(args)
-        sys.stdout.flush()
+        code = _exit_code(args)
+        if sys.stdout is not None:  # closed before Python began
+            sys.stdout.flush()
         return code
     except BrokenPipeError as error:
         return UNHEARD if _unheard() else _failed(error, debug=debug)
-    except SystemExit as stop:  # tyro has said what it had to
-        return DONE if stop.code is None else stop.code if isinstance(stop.code, int) else USAGE
     except KeyboardInterrupt as stop:
         say(f"splatdistill: {stop or 'stopped.'}")
         return getattr(stop, "code", INTERRUPTED)
     except Exception as error:
         return _failed(error, debug=debug)
+
+
+def _exit_code(args: list[str]) -> int:
+    try:
+        return _dispatch(args)
+    except SystemExit as stop:  # tyro has said what it had to
+        return DONE if stop.code is None else stop.code if isinstance(stop.code, int) else USAGE
 
 
 def _failed(error: Exception, *, debug: bool) -> int:
@@ -72,7 +78,7 @@ def _failed(error: Exception, *, debug: bool) -> int:
 
 def _unheard() -> bool:
     """Whether the pipe that broke is one that we print to, as after `| head`; Python then need not write the rest."""
-    poll, streams = select.poll(), (sys.stdout, sys.stderr)
+    poll, streams = select.poll(), [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
     for stream in streams:
         poll.register(stream, 0)  # the system adds POLLERR, which a pipe without a reader has
     broken = {number for number, _ in poll.poll(0)}

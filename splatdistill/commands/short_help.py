@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import sys
 import textwrap
 from collections.abc import Iterator
 
 from splatdistill.config.schema import METHODS
+from splatdistill.utils import terminal
 
 GROUPS = {
     "Make": {
@@ -44,7 +45,7 @@ WORDS = 28  # the column at which explanations begin
 
 def text(description: str) -> str:
     """The page, as wide as the terminal. description: what the verb does."""
-    width = shutil.get_terminal_size().columns
+    width = terminal.columns(sys.stdout)
     paragraphs = [
         'usage: splatdistill train --prompt "a red armchair" [flags]',
         " ".join(description.split()),

@@ -23,6 +23,7 @@ from splatdistill.commands.common import (
     File,
     Folder,
     about_threads,
+    colours_as_asked,
     note,
     parse,
     print_next,
@@ -181,7 +182,8 @@ class Sources:
 
 
 def sources(args: list[str]) -> Sources:
-    return tyro.cli(Sources, args=args, return_unknown_args=True, add_help=False)[0]
+    with colours_as_asked():
+        return tyro.cli(Sources, args=args, return_unknown_args=True, add_help=False)[0]
 
 
 def parse_settings(

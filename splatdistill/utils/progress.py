@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -88,7 +89,8 @@ class Progress:
             self._bar.console.print(terminal.half_blocks(images, width=self._bar.console.width))
 
     def _print(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        with suppress(BrokenPipeError):  # a training is worth more than who reads of it
+            print(text, file=self._stream, flush=True)
 
 
 def _make_bar(stream: TextIO, clock: Callable[[], float]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
 
 GAP = ", "
 LARGEST = 32  # columns of one picture
+USUAL = 80  # columns of a terminal that does not say
 
 
 def moves_cursor(stream: TextIO) -> bool:
@@ -34,8 +34,18 @@ def wrapped(text: str, stream: TextIO) -> str:
     """A sentence with line breaks between words where `stream` is a terminal; files and pipes get one line."""
     if not stream.isatty():
         return text
-    width = shutil.get_terminal_size().columns
-    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False, drop_whitespace=True)
+    return textwrap.fill(text, columns(stream), break_long_words=False, break_on_hyphens=False)
+
+
+def columns(stream: TextIO) -> int:
+    """The width of a terminal: what COLUMNS says, or the terminal itself, or 80."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or USUAL
+    except (OSError, ValueError):  # no terminal, or no file at all
+        return USUAL
 
 
 class AsManyAsFit:
