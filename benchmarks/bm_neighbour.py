@@ -145,7 +145,7 @@ def serve(threads: int) -> None:
     """Answers each line, a number of calls, with their seconds and a digest of the last."""
     torch.set_num_threads(threads)
     prior = priors.load("embedded", device=torch.device("cpu"), dtype="fp32")
-    told = prior.embed("a red armchair", None)
+    conditioned = prior.embed("a red armchair", None)
     draw = torch.Generator().manual_seed(0)
     xt, t = torch.randn(4, 48, 16, 16, generator=draw), torch.full((4,), 500)
     variables = {name: x for name, x in os.environ.items() if name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
@@ -153,7 +153,7 @@ def serve(threads: int) -> None:
         seconds, out = [], xt
         for _ in range(int(line)):
             start = time.perf_counter()
-            out = prior.predict(xt, t, [told, told])[0]
+            out = prior.predict(xt, t, [conditioned, conditioned])[0]
             seconds.append(time.perf_counter() - start)
         digest = hashlib.sha256(out.numpy().tobytes()).hexdigest()[:16]
         said = {"seconds": seconds, "digest": digest, "dtype": prior.dtype, "variables": variables}

@@ -93,11 +93,11 @@ def bare_network(prior: priors.Prior, num_views: int) -> float:
     side = prior.image_size // prior.patch  # type: ignore[attr-defined]
     x = torch.randn(rows, unet.config["in_channels"], side, side).contiguous(memory_format=torch.channels_last)
     text = torch.randn(rows, 16, unet.config["cross_attention_dim"])
-    told = unet.config["projection_class_embeddings_input_dim"]
+    width = unet.config["projection_class_embeddings_input_dim"]
     views.num_views, views.joint_rows = prior.num_views, rows
     start = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16, enabled=prior.dtype == "bf16"):
-        unet(x, torch.full((rows,), 500), text, class_labels=torch.randn(rows, told), return_dict=False)
+        unet(x, torch.full((rows,), 500), text, class_labels=torch.randn(rows, width), return_dict=False)
     return time.perf_counter() - start
 
 

@@ -6,8 +6,8 @@ docs/methods/comparison.md. It can be stopped at any time: what is done stays do
 `--suite` takes a part of the plan.
 
 An image evaluation is one picture through a network forwards. The learning of VSD's and ESD's second score counts one
-more per view. Methods that tell the side in words are not told the camera: that is how a text-to-image model is used.
-Rows "with camera token" are the presets as they are: the embedded prior can be told where a view is seen from.
+more per view. Methods that name the side in words do not condition on the camera: so is a text-to-image model used.
+Rows "with camera token" are the presets as they are: the embedded prior can take the camera of a view.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ class Row:
 
 def plan(pool: Sequence[str]) -> list[Row]:
     """Every row. pool: the 40 prompts of R-Precision."""
-    told = {m: {} if m == "multiview" else WORDS for m in COMPARED}
+    words = {m: {} if m == "multiview" else WORDS for m in COMPARED}
     guided = {m: {f.name for f in fields(GUIDANCE[m].Settings)} & set(GUIDED) for m in COMPARED}
     same_scale = {m: {m: dict.fromkeys(sorted(names), SCALE)} for m, names in guided.items() if names}
-    rows = [Row("methods", m, m, PROMPTS, settings) for m, settings in told.items()]
+    rows = [Row("methods", m, m, PROMPTS, settings) for m, settings in words.items()]
     lone = [m for m in COMPARED if m != "multiview"]
     rows += [Row("methods", f"{m} with camera token", m, PROMPTS) for m in lone]
-    rows += [Row("scale", m, m, PROMPTS, told[m] | scale) for m, scale in same_scale.items()]
-    rows += [Row("janus", m, m, FRONTED, settings, seeds=(0, 1)) for m, settings in told.items()]
+    rows += [Row("scale", m, m, PROMPTS, words[m] | scale) for m, scale in same_scale.items()]
+    rows += [Row("janus", m, m, FRONTED, settings, seeds=(0, 1)) for m, settings in words.items()]
     rows.append(Row("janus", "sds with camera token", "sds", FRONTED, seeds=(0, 1)))
     rows.append(Row("precision", "default", TrainConfig().method, pool))
     unseen = [prompt for prompt in pool if held_out_pair(*prompt.split(" ", 2)[1:])]  # by the prior, in training

@@ -2,7 +2,7 @@
 
 `python benchmarks/prior_seeds.py --json FILE --sheet FILE.png`
 
-A model is told by the nearest render: of all models of the noun, the one whose views differ least from those of the
+A model is known by the nearest render: of all models of the noun, the one whose views differ least from those of the
 splats. `of_uniform` divides the mean number of distinct models by what eight draws from all alike would give, a noun of
 K models K (1 - (1 - 1/K)^8). Its interval draws nouns anew. A seed that changed nothing would give one model: that
 share is `of_one`. The seed favours a model from the start, which costs no run to know: `favoured` is the same figure of

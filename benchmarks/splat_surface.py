@@ -1,4 +1,4 @@
-"""Where the surface of splats is, told without the mesher, and how far a mesh lies from it.
+"""Where the surface of splats is, found without the mesher, and how far a mesh lies from it.
 
 A pixel's surface is the splat at which half of the light is gone (the median depth of 2D Gaussian Splatting, Huang et
 al. 2024), at the point of the ray where that Gaussian is densest (as RaDe-GS and GOF have it): exact, from every pair

@@ -139,7 +139,7 @@ TABLES = (
     ("name", "M parameters", "GB at its own size", "GB at 512", "GB at 256", "licence"),
     ("class", "noise level is given as", "prediction", "latents are", "its pipeline's scale w is our s ="),
 )
-TOLD = {"_share": "s", "_share_of_picture": "1 - s", "_one_less": "1 - s", "<lambda>": "1000 s"}
+TIMES = {"_share": "s", "_share_of_picture": "1 - s", "_one_less": "1 - s", "<lambda>": "1000 s"}
 
 
 def row(*cells: object) -> str:
@@ -160,11 +160,11 @@ def memory_rows() -> list[str]:
 def class_rows() -> list[str]:
     rows = []
     for name, kind in DITS.items():
-        told = TOLD[kind.time.__name__] if kind.flow else "the timestep"
+        time = TIMES[kind.time.__name__] if kind.flow else "the timestep"
         sign = "eps - x0" if kind.sign > 0 else "x0 - eps"
         shape = "2 x 2 packed" if kind.packed else "2 x 2 in channels, normalised" if "Flux2" in name else "as they are"
         scale = f"w + {kind.offset:g}" if kind.offset else "w"
-        rows.append(row(f"`{name}` ({kind.what})", told, sign if kind.flow else "eps", shape, scale))
+        rows.append(row(f"`{name}` ({kind.what})", time, sign if kind.flow else "eps", shape, scale))
     return rows
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Union
 
 import tyro
 from tyro.conf import subcommand
 
+from splatdistill import __version__
 from splatdistill.commands import assets, batch, changes, info, train
-from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, parse
+from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, colours_as_asked, parse, say
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import NotWritten
 from splatdistill.training.errors import RunFailure
@@ -33,30 +36,58 @@ VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "vocab": (info.Vocab, info.vocab),
     "prior": (info.PriorFlags, info.prior),
     "info": (info.Info, info.info),
+    "completion": (info.Completion, lambda flags: _complete(flags.shell)),
 }
+UNHEARD = 141  # what a shell says of a program whose reader has gone: 128 and SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (default: that of the process); returns 0 done, 1 failed, 2 bad input, 130 on Ctrl-C and
-    for another signal 128 and its number.
+    for another signal 128 and its number; 141 where nobody reads what is printed any more.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "true")  # read when diffusers loads: a prior is data
     try:
-        return _dispatch(args)
-    except SystemExit as stop:  # tyro has said what it had to
-        return stop.code if isinstance(stop.code, int) else USAGE
+        code = _exit_code(args)
+        if sys.stdout is not None:  # closed before Python began
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError as error:
+        return UNHEARD if _unheard() else _failed(error, debug=debug)
     except KeyboardInterrupt as stop:
-        print(f"splatdistill: {stop or 'stopped.'}", file=sys.stderr)
+        say(f"splatdistill: {stop or 'stopped.'}")
         return getattr(stop, "code", INTERRUPTED)
     except Exception as error:
-        if debug:
-            traceback.print_exc()
-        for sentence in getattr(error, "sentences", None) or [_sentence(error)]:
-            print(f"splatdistill: {sentence}", file=sys.stderr)
-        return USAGE if isinstance(error, ValueError) else FAILED
+        return _failed(error, debug=debug)
+
+
+def _exit_code(args: list[str]) -> int:
+    try:
+        return _dispatch(args)
+    except SystemExit as stop:  # tyro has said what it had to
+        return DONE if stop.code is None else stop.code if isinstance(stop.code, int) else USAGE
+
+
+def _failed(error: Exception, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    for sentence in getattr(error, "sentences", None) or [_sentence(error)]:
+        say(f"splatdistill: {sentence}")
+    return USAGE if isinstance(error, ValueError) else FAILED
+
+
+def _unheard() -> bool:
+    """Whether the pipe that broke is one that we print to, as after `| head`; Python then need not write the rest."""
+    poll, streams = select.poll(), [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+    for stream in streams:
+        poll.register(stream, 0)  # the system adds POLLERR, which a pipe without a reader has
+    broken = {number for number, _ in poll.poll(0)}
+    for stream in streams:
+        if stream.fileno() in broken:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(broken)
 
 
 def _sentence(error: Exception) -> str:
@@ -73,12 +104,34 @@ def _sentence(error: Exception) -> str:
 
 def _dispatch(args: list[str]) -> int:
     verb = args[0] if args else "--help"
+    if verb in ("--version", "-V"):
+        print(f"splatdistill {__version__}")
+        return DONE
+    if verb not in VERBS and not verb.startswith("-"):
+        near = get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "`splatdistill --help` lists the verbs."
+        raise ValueError(f"there is no verb {verb!r}; {hint}")
     if verb not in VERBS:
-        kinds = [Annotated[kind, subcommand(name)] for name, (kind, _) in VERBS.items()]
-        description = "Text to 3D Gaussian objects by score distillation. --debug shows where an error arose."
-        tyro.cli(Union[tuple(kinds)], prog="splatdistill", description=description, args=[verb])  # type: ignore[arg-type]  # noqa: UP007
-        raise AssertionError("tyro exits on help and on an unknown verb")
+        description = (
+            "Text to 3D Gaussian objects by score distillation. --version prints the version; --debug shows where an "
+            "error arose."
+        )
+        with colours_as_asked():
+            tyro.cli(_any_verb(), prog="splatdistill", description=description, args=[verb])
+        raise AssertionError("tyro exits on help and on an unknown flag")
     kind, run = VERBS[verb]
     if issubclass(kind, TrainConfig):
         return run(args[1:])
     return run(parse(kind, args[1:], verb=verb))
+
+
+def _any_verb() -> Any:
+    """What tyro makes the whole command of."""
+    kinds = [Annotated[kind, subcommand(name)] for name, (kind, _) in VERBS.items()]
+    return Union[tuple(kinds)]  # type: ignore[arg-type]  # noqa: UP007
+
+
+def _complete(shell: str) -> int:
+    """Prints tyro's own script for a shell."""
+    tyro.cli(_any_verb(), prog="splatdistill", args=["--tyro-print-completion", shell])
+    raise AssertionError("tyro exits once it is printed")

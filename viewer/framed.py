@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ THIS_MACHINE = b"frame-ancestors http://localhost:* http://127.0.0.1:* http://[:
 
 
 @contextmanager
-def framed(run: Path) -> Iterator[str]:
+def framed(run: Path) -> Generator[str, None, None]:
     """The address at which pages of this machine may frame `run`, until the end of the block. It answers as soon as the
     run folder is there, and nothing is printed.
     """

@@ -57,11 +57,11 @@ def find() -> Toolkit | None:
     if nvcc is None:
         return None
     command = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    top = re.search(r"^#\$ TOP=(.+)$", told.stderr, flags=re.M)
-    if told.returncode != 0 or top is None:
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    top = re.search(r"^#\$ TOP=(.+)$", shown.stderr, flags=re.M)
+    if shown.returncode != 0 or top is None:
         return None
-    named = re.findall(r"-L([^\"\s]+)", "".join(re.findall(r"^#\$ LIBRARIES=(.*)$", told.stderr, flags=re.M)))
+    named = re.findall(r"-L([^\"\s]+)", "".join(re.findall(r"^#\$ LIBRARIES=(.*)$", shown.stderr, flags=re.M)))
     return Toolkit(nvcc, [*named, str(Path(top[1]) / "lib")])
 
 

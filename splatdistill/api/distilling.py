@@ -88,7 +88,7 @@ def distill(
     the caller are as before. What the prior does not know of the prompt is a UserWarning.
 
     Returns: `Result`; its splats hold [N,3] means and the other tensors of `Splats`.
-    Raises: ValueError, one sentence, for bad input; RunFailure where too many numbers are not finite; whatever the
+    Raises: ValueError, one sentence, for bad input; RunFailure where too many numbers are not finite; what the
     callback raises, after a checkpoint where there is a folder; Stopped, a KeyboardInterrupt, where the viewer's page
     asked for it.
     Source: DreamFusion (arXiv 2209.14988) for sds; `list_methods()` has the other papers.

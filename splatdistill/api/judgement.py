@@ -22,10 +22,10 @@ def judge(
     """Is each prompt read in its object, and how does that compare with real renders? As `splatdistill eval`.
 
     objects: results of `distill`, or the splats of a file together with `prompt`. prompts: what the objects' prompts
-    are told from; None takes those of the objects and, where these are few, a pool of 40. clip: a CLIP model, folder or
+    compete with; None takes those of the objects and, where these are few, a pool of 40. clip: a CLIP model, folder or
     id of the hub, that judges in place of the small judge that is shipped. external: an ImageNet classifier judges too.
 
-    Returns: plain data: `overall` means, `objects` one record each, shares in 0..1, `chance` beside them. 8 views of
+    Returns: plain data: `overall` means, `objects` one record each, shares in 0..1, with `chance`. 8 views of
     each object are drawn, [8,64,64,3] in 0..1.
     Raises: ValueError, one sentence, for splats without a prompt and for words that the judge does not know.
     Source: R-precision is DreamFields' (Jain et al., arXiv 2112.01455); `splatdistill/evaluate` has each figure.

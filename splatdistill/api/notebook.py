@@ -7,7 +7,7 @@ import html
 import importlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -37,7 +37,7 @@ def show_page(page: bytes, *, height: int) -> None:
 
 
 @contextmanager
-def live_page(run: Path, *, height: int = 600) -> Iterator[None]:
+def live_page(run: Path, *, height: int = 600) -> Generator[None, None, None]:
     """Shows the page of a run while it trains, in a frame of that height, pixels. The frame then holds the page as one
     file, which needs no server, or one sentence where there are no splats.
     """

@@ -58,7 +58,7 @@ class Splats(gaussians.Splats):
 
     @classmethod
     def load(cls, path: str | Path, *, up: UpAxis = "auto", fit: bool = False, sh_degree: Degree = "auto") -> Splats:
-        """The splats of a file, told by its contents: .ply, .compressed.ply, .splat, .ksplat, .spz, .sog or .glb.
+        """The splats of a file, recognised by its contents: .ply, .compressed.ply, .splat, .ksplat, .spz, .sog or .glb.
 
         up: the axis of the file that points up; auto takes what the file says. fit: move and scale the splats so that
         they fill the ball of radius 1 that cameras look at. sh_degree: to which the colour harmonics are cut or filled.

@@ -139,7 +139,7 @@ def jobs(file: PromptFile, *, method: str | None, base: Base) -> list[Job]:
     usual = method or file.defaults.get("method")
     if not method and usual not in (None, *METHODS):
         raise ValueError(f"{file.path}, defaults: method: {usual!r} is unknown; the methods are {', '.join(METHODS)}.")
-    base(usual, None)  # what is wrong with flags and defaults is told without an entry
+    base(usual, None)  # what is wrong with flags and defaults is reported without an entry
     found: dict[str, Job] = {}
     repeats: Counter[str] = Counter()
     faults = []

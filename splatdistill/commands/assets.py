@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,6 +16,7 @@ from splatdistill.commands.common import (
     Folder,
     Taken,
     new_file,
+    note,
     open_splats,
     placed_cameras,
     print_results,
@@ -42,7 +42,7 @@ else:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a run as a file of its own: splats for other programs, a page, a video or a picture."""
+    """Write a run as one file: splats for other programs, a page, a video or a picture."""
 
     source: Positional[Path]
     """Run folder, or file of splats (.ply, .compressed.ply, .splat, .ksplat, .spz, .sog, .glb)."""
@@ -109,7 +109,7 @@ def export(flags: Export) -> int:
         )
     print(output)
     if client:
-        print(f"Note: {client.stands}.", file=sys.stderr)
+        note(f"{client.stands}.")
     return DONE
 
 
@@ -194,7 +194,7 @@ class Render:
     camera: File = None
     """transforms.json with the cameras to draw from, in the world of the file; if not given, those of the turntable."""
     pictures: bool = False
-    """Write a picture for each frame, and the cameras as transforms.json, in place of the film."""
+    """Write a picture for each frame, and the cameras as transforms.json, in place of the video."""
     renderer: RendererName = "auto"
     """What draws: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
     light: Annotated[str, arg(metavar="AZ,EL")] = ""
@@ -243,8 +243,8 @@ def _given_cameras(flags: Render) -> Cameras | None:
     from splatdistill.io import camera_files
 
     found = camera_files.read(flags.camera)
-    for note in found.notes:
-        print(f"Note: {flags.camera}: {note}.", file=sys.stderr)
+    for said in found.notes:
+        note(f"{flags.camera}: {said}.")
     return found.cameras
 
 
@@ -263,7 +263,7 @@ class Eval:
     clip: Annotated[str, arg(metavar="FOLDER_OR_ID")] = ""
     """Judge by this CLIP model, a local folder or an id of the hub, instead of the small judge that is shipped."""
     external: bool = False
-    """Judge by an ImageNet classifier too, beside real renders of the same things: pip install
+    """Judge by an ImageNet classifier too, along with real renders of the same things: pip install
     'splatdistill[external]'."""
     output: Path = Path("evaluation")
     """Folder for eval.json and report.html."""

@@ -22,7 +22,7 @@ from splatdistill.batch.ledger import WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.batch.progress_board import ProgressBoard
 from splatdistill.batch.rank import Rank
-from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads
+from splatdistill.commands.common import DONE, FAILED, File, Folder, about_threads, note
 from splatdistill.commands.train import parse_settings, sources
 from splatdistill.config import presets, settings, validation
 from splatdistill.config.schema import TrainConfig
@@ -71,7 +71,7 @@ def batch(args: list[str]) -> int:
     _check_folders(jobs, out)
     for sentence in _about(jobs, fetch=flags.engine == "local"):
         if rank.rank == 0:
-            print(f"Note: {sentence}", file=sys.stderr)
+            note(sentence)
     if flags.engine == "local":
         _prepare_renderers(jobs)
     ledger = Ledger(out)
@@ -111,7 +111,7 @@ def _plan(args: list[str]) -> tuple[Batch, plan.PromptFile, list[Job]]:
         parse_settings(Batch, args, verb="batch")
     asked = sources(args)
     if asked.prompts is None:
-        parse_settings(Batch, args, verb="batch")  # a wrong flag is told first
+        parse_settings(Batch, args, verb="batch")  # a wrong flag is reported first
         raise ValueError("prompts: name a file with one prompt a line, for example --prompts prompts.txt.")
     file = plan.read(asked.prompts)
     defaults = (f"{file.path}, defaults", file.defaults)
@@ -232,7 +232,7 @@ def _worker_pool(
         count = min(count, len(todo))
         room = int(min(has.get("CPU", 0) / threads, num_gpus / gpus if gpus else count))
         if room < count:
-            print(f"Note: Ray has room for {room} of {count} workers now; the others wait.", file=sys.stderr)
+            note(f"Ray has room for {room} of {count} workers now; the others wait.")
         return RayPool(count, threads=threads, gpus=gpus, out=out, command=command, precision=precision)
     from splatdistill.batch.local import LocalPool
 
@@ -243,7 +243,7 @@ def _worker_pool(
     count = flags.workers or _how_many(len(gpus), share or 1.0, cores=cores, threads=threads)
     count = min(count, len(todo))
     for sentence in about_threads(threads, runs=count):
-        print(f"Note: {sentence}", file=sys.stderr)
+        note(sentence)
     return LocalPool(count, out=out, command=command, gpus=gpus, label=str(rank.rank), precision=precision)
 
 
@@ -270,7 +270,7 @@ class Ended(KeyboardInterrupt):
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """A signal that asks to stop raises Ended, so that the workers are told; a second one ends the command at once."""
+    """A signal that asks to stop raises Ended, so that the workers end too; a second one ends the command at once."""
 
     def stop(number: int, _: object) -> None:
         for name in before:

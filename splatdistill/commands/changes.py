@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from splatdistill.commands.common import AS_IT_SAYS, DONE, File, Taken, about_threads, new_file, open_splats
+from splatdistill.commands.common import AS_IT_SAYS, DONE, File, Taken, about_threads, new_file, note, open_splats
 from splatdistill.config import settings, validation
 from splatdistill.config.schema import MethodName, TrainConfig
 from splatdistill.io import kinds, names
@@ -130,7 +129,7 @@ def _change(
     cautions = [*validation.validate(config), *about_threads(config.threads), *about_priors(config)]
     cautions += about_priors(replace(config, prompt=prompts[0])) if prompts[0] != prompts[1] else []
     for sentence in dict.fromkeys(cautions):
-        print(f"Note: {sentence}", file=sys.stderr)
+        note(sentence)
     if not Run(folder).is_done(steps=config.steps):
         check_writable(flags.out)
         _train(config, folder)
@@ -169,7 +168,7 @@ def _settings(
     if verb == "edit":  # few steps would not reach another colour at the rate that makes an object of gray splats
         merged = replace(merged, optim=replace(merged.optim, sh0=max(merged.optim.sh0, REACH / merged.steps)))
     if merged.fit:
-        print("Note: the object lies elsewhere than cameras look: it is moved there, and back.", file=sys.stderr)
+        note("the object lies elsewhere than cameras look: it is moved there, and back.")
     return merged
 
 
@@ -240,7 +239,7 @@ def _judge() -> Any:
     try:
         return ImageNet()
     except ValueError as error:
-        print(f"Note: {error}", file=sys.stderr)
+        note(str(error))
         return None
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from splatdistill.io.kinds import Assumptions, Up
 from splatdistill.io.runs import SPLATS
+from splatdistill.utils import terminal
 from splatdistill.utils.cpu import num_cores
 
 if TYPE_CHECKING:
@@ -26,13 +30,71 @@ Taken = Annotated[Assumptions, OmitArgPrefixes]
 Folder = Annotated[Path | None, arg(metavar="FOLDER")]
 
 
+NUMBERS = ConstructorRegistry()
+IN_WORDS: dict[Any, str] = {int: "a whole number", float: "a number"}
+
+
+@NUMBERS.primitive_rule
+def _number(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """As tyro reads numbers, but what is none gets a sentence of ours in place of Python's."""
+    made: Any = kind.type
+    if made not in IN_WORDS:
+        return None
+
+    def read(args: list[str]) -> Any:
+        try:
+            return made(args[0])
+        except ValueError:
+            raise ValueError(f"it takes {IN_WORDS[made]}, and {args[0]!r} is none.") from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=made.__name__.upper(),
+        instance_from_str=read,
+        is_instance=lambda x: type(x) is made,
+        str_from_instance=lambda x: [str(x)],
+    )
+
+
 def parse(kind: type, args: list[str], *, verb: str, default: Any = None) -> Any:
     extra = {} if default is None else {"default": default}
-    return tyro.cli(kind, prog=f"splatdistill {verb}", args=args, config=(FlagCreatePairsOff,), **extra)
+    with colours_as_asked():
+        return tyro.cli(
+            kind, prog=f"splatdistill {verb}", args=args, config=(FlagCreatePairsOff,), registry=NUMBERS, **extra
+        )
+
+
+class _NoTerminal:
+    """A stream that says that it is no terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def colours_as_asked() -> Generator[None, None, None]:
+    """tyro knows nothing of NO_COLOR, but writes none where stdout is no terminal."""
+    with redirect_stdout(sys.stdout if terminal.may_colour() else cast(TextIO, _NoTerminal(sys.stdout))):
+        yield
+
+
+def say(text: str) -> None:
+    """A sentence for the person at the terminal."""
+    print(terminal.wrapped(text, sys.stderr), file=sys.stderr)
+
+
+def note(sentence: str) -> None:
+    say(f"Note: {sentence}")
 
 
 def read_splats(source: Path, taken: Assumptions, *, seen: float | None = None) -> Splats:
-    """The splats of a run folder or of a file; of a file stderr hears what was assumed. seen: radius of the ball about
+    """The splats of a run folder or of a file; of a file stderr gets what was assumed. seen: radius of the ball about
     the origin that cameras will look at, world units; ValueError where most splats of a file lie outside.
     """
     return open_splats(source, taken, seen=seen).splats
@@ -50,7 +112,7 @@ def open_splats(source: Path, taken: Assumptions, *, seen: float | None = None) 
         return formats.open_file(source / SPLATS)
     found = formats.open_file(source, taken)
     if found.assumed:
-        print(f"Note: {found.sentence()}", file=sys.stderr)
+        note(found.sentence())
     if seen is not None:
         from splatdistill.io.frames import refuse_out_of_sight
 
@@ -96,7 +158,16 @@ def print_results(folder: Path, *files: str) -> None:
         if (folder / name).exists():
             print(folder / name)
     if not (folder / "turntable.mp4").exists():
-        print("Note: no ffmpeg was found, so the turntable is a folder of pictures.", file=sys.stderr)
+        note("no ffmpeg was found, so the turntable is a folder of pictures.")
+
+
+def print_next(folder: Path) -> None:
+    """What people do with a run that is done: commands to paste."""
+    run = shlex.quote(str(folder))
+    print(
+        f"Look at it:        splatdistill view {run}\nUse it elsewhere:  splatdistill export {run} --format glb",
+        file=sys.stderr,
+    )
 
 
 def print_table(lines: Mapping[str, object]) -> None:

@@ -14,6 +14,16 @@ from splatdistill.commands.common import DONE, print_table
 
 
 @dataclass(frozen=True)
+class Completion:
+    """Print a script that completes verbs, flags and their values in a shell."""
+
+    shell: Positional[Literal["bash", "zsh", "fish"]]
+    """The line for ~/.bashrc, or ~/.zshrc after compinit, is eval "$(splatdistill completion SHELL)"; that for
+    config.fish is splatdistill completion fish | source.
+    """
+
+
+@dataclass(frozen=True)
 class Vocab:
     """List the objects and colours that a prior knows."""
 
@@ -51,7 +61,7 @@ class PriorFlags:
     action: Positional[Literal["list", "check", "sample"]]
     """list names them and needs no weights; check and sample load one."""
     name: Positional[str] = ""
-    """With check and sample: whatever --prior of train takes."""
+    """With check and sample: what --prior of train takes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the network; auto takes bf16 on a GPU and where the processor is faster with it."""

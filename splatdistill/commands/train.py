@@ -13,12 +13,24 @@ from io import StringIO
 from itertools import takewhile
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from tyro.conf import Fixed, Suppress
 
-from splatdistill.commands.common import DONE, File, Folder, about_threads, parse, print_results
+from splatdistill.commands import short_help
+from splatdistill.commands.common import (
+    DONE,
+    File,
+    Folder,
+    about_threads,
+    colours_as_asked,
+    note,
+    parse,
+    print_next,
+    print_results,
+    say,
+)
 from splatdistill.config import presets, registry, settings, validation, yaml_reader
 from splatdistill.config.schema import GUIDANCE, METHODS, TrainConfig
 from splatdistill.io import names
@@ -27,9 +39,13 @@ from splatdistill.io.lock import refuse_held
 from splatdistill.io.runs import SPLATS, Run
 from splatdistill.training.advice import about_init, about_origins, about_priors
 from splatdistill.training.errors import Stopped
-from splatdistill.training.run_log import check_writable
+from splatdistill.training.run_log import NoLog, check_writable
+from splatdistill.utils import terminal
 from splatdistill.utils.malloc import no_collections
 from splatdistill.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from splatdistill.io.video import Picture
 
 
 @dataclass(frozen=True)
@@ -48,8 +64,10 @@ class Train(TrainConfig):
     """Write trace.json.gz, a torch.profiler trace of a few steps, into the run folder."""
     view: bool = False
     """Show the training in the browser; the page stays after the last step, until Ctrl-C."""
+    preview: bool = False
+    """Draw the pictures of preview/ in the terminal too, if it has colours."""
     log: str = ""
-    """Trackers that hear of the run, in its folder: tensorboard, wandb (offline), or both with a comma."""
+    """Trackers that record the run, in its folder: tensorboard, wandb (offline), or both with a comma."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +78,27 @@ class Config(TrainConfig):
     """YAML file of settings, or the name of a shipped recipe such as smoke."""
 
 
+class TerminalPreview(NoLog):
+    """Draws the pictures of a step above the bar."""
+
+    shows = True
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def images(self, step: int, **images: Picture) -> None:
+        from PIL import Image
+
+        from splatdistill.io import video
+
+        self._progress.show([Image.fromarray(video.to_uint8(image)) for image in images.values()])
+
+
 def train(args: list[str]) -> int:
+    if {"-h", "--help"} & {*args}:
+        print(short_help.text(Train.__doc__ or ""), end="")
+        return DONE
+    args = ["--help" if word == "--help-all" else word for word in args]
     _refuse_loose_words(args)
     flags, config, origins = parse_settings(Train, args, verb="train")
     cautions = validation.validate(config)
@@ -76,7 +114,7 @@ def train(args: list[str]) -> int:
         folder = flags.resume
         _check_resume(flags, settings.flatten(config))
         if Run(folder).is_done(steps=config.steps):
-            print(f"{folder} is done; --steps with more than {config.steps} goes on with it.", file=sys.stderr)
+            say(f"{folder} is done; --steps with more than {config.steps} goes on with it.")
             return DONE
     taken = Assumptions(config.up, config.fit)
     for sentence in [
@@ -86,7 +124,9 @@ def train(args: list[str]) -> int:
         *about_init(config.init, taken, config.camera, budget=config.densify.max_splats),
     ]:
         if first:
-            print(f"Note: {sentence}", file=sys.stderr)
+            note(sentence)
+    if flags.preview and first and not terminal.shows_pictures(sys.stderr):
+        note("preview: this terminal shows no colours, so none is drawn; the files are in preview/ of the run.")
     with no_collections():
         from splatdistill.priors.vocabulary import Advice
         from splatdistill.training.run import train as run_training
@@ -109,12 +149,13 @@ def train(args: list[str]) -> int:
                 profile=flags.profile and first,
                 command=shlex.join(["splatdistill", "train", *args]),
                 ranks=ranks,
-                logs=lambda step: trackers(folder, step),
+                logs=lambda step: [*trackers(folder, step), *([TerminalPreview(progress)] if flags.preview else [])],
             )
         ranks.leave()
         if first:
             more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
             print_results(folder, SPLATS, "turntable.mp4", "turntable_frames", "contact.png", *more)
+            print_next(folder)
     return DONE
 
 
@@ -128,9 +169,9 @@ def _page_stays(viewer: Popen[bytes] | None) -> Iterator[None]:
         if viewer is None or not stop.asked:
             raise
         stopped = stop
-        print(f"splatdistill: {stop}", file=sys.stderr)
+        say(f"splatdistill: {stop}")
     if viewer is not None:
-        print("The page stays until Ctrl-C.", file=sys.stderr)
+        say("The page stays until Ctrl-C.")
         with suppress(KeyboardInterrupt):
             viewer.wait()
     if stopped is not None:
@@ -155,7 +196,8 @@ class Sources:
 
 
 def sources(args: list[str]) -> Sources:
-    return tyro.cli(Sources, args=args, return_unknown_args=True, add_help=False)[0]
+    with colours_as_asked():
+        return tyro.cli(Sources, args=args, return_unknown_args=True, add_help=False)[0]
 
 
 def parse_settings(

@@ -41,12 +41,13 @@ class ViewsConfig:
     """View-dependent prompts: the side that a camera sees, added as in "a red armchair, back view"."""
 
     view_dependent_prompts: Literal["auto", "on", "off"] = "auto"
-    """Whether prompts name the side; auto does where the prior cannot be told the camera. A method that scores every
-    view on its own, as vsd and esd, can tell it only to a prior that has learned cameras of those.
+    """Whether prompts name the side; auto does where the prior cannot be conditioned on the camera. A method that
+    scores every view on its own, as vsd and esd, can do that only with a prior that has learned cameras of those.
     """
     camera_embedding: FileOnly[bool] = True
-    """Tell the prior every camera, if it knows any, so that views of a group see each other; without, words alone tell
-    the side. VSD and ESD score single views, so they tell it only to a prior that has learned cameras of those.
+    """Condition the prior on every camera, if it knows any, so that views of a group see each other; without, words
+    alone name the side. VSD and ESD score single views, so they do it only with a prior that has learned cameras of
+    those.
     """
     front_deg: FileOnly[NonNegative] = 45.0
     """Views closer than this to the front or the back have that word, the others are side views; degrees."""

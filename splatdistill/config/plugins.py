@@ -1,4 +1,4 @@
-"""What other packages add: objects that they offer as entry points. Whatever is wrong with one, the others work."""
+"""What other packages add: objects that they offer as entry points. Where one fails, the others work."""
 
 from __future__ import annotations
 

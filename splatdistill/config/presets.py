@@ -14,7 +14,7 @@ from splatdistill.config.settings import Origins, flatten, keys, laid_over, merg
 from splatdistill.config.yaml_reader import read
 
 OF_A_STAGE = ("size", "views")
-"""What a stage takes from the family of its own prior, beside the settings of the method."""
+"""What a stage takes from the family of its prior, with the settings of the method."""
 
 
 def load(method: str, *, file: Path | None = None, family: str = "embedded") -> tuple[TrainConfig, Origins]:

@@ -37,8 +37,8 @@ class CameraConfig:
     """Cameras of training."""
 
     kind: FileOnly[Literal["orbit", "outward"]] = "orbit"
-    """orbit looks at an object from around it; outward stands in a scene and looks around, which only a prior trained
-    on scenes knows.
+    """orbit puts cameras around an object; outward puts them inside a scene, turned outwards, which only a prior
+    trained on scenes knows.
     """
     position_jitter: FileOnly[NonNegative] = 0.3
     """How far from the middle of the scene outward cameras stand, world units."""
@@ -94,7 +94,7 @@ class OptimConfig:
     quats: FileOnly[NonNegative] = 5e-3
     opacities: NonNegative = 5e-2
     """Logits per step."""
-    sh0: NonNegative = 1e-2
+    sh0: FileOnly[NonNegative] = 1e-2
     shN: FileOnly[NonNegative] = 1.5e-3
     final: FileOnly[Fraction] = 0.1
     """Learning rates at the last step, as a fraction of the first."""
@@ -255,7 +255,7 @@ class CommonConfig:
     """What draws the Gaussians: cpu (ours), gsplat (CUDA only), or auto, which is gsplat on CUDA."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the prior's network; auto takes bf16 on a GPU and where the processor is faster with it. On a GPU,
-    what stays in fp32 beside bf16 may round its factors to TF32; with fp32 nothing does.
+    what stays in fp32 where the rest is bf16 may round its factors to TF32; with fp32 nothing does.
     """
     network_engine: Literal["auto", "torch", "onnx", "cuda-graph", "compile"] = "auto"
     """What computes the predictions of the embedded prior: torch; onnx (onnxruntime), in fp32 on a CPU; cuda-graph, on
@@ -279,7 +279,7 @@ class CommonConfig:
 
 GUIDANCE: dict[str, type[Method]] = load(taken=[*(field.name for field in fields(CommonConfig)), "output"])
 METHODS: tuple[str, ...] = tuple(GUIDANCE)
-"""Each has a section of its own in TrainConfig; a run reads the section of its method only."""
+"""Each has a section in TrainConfig; a run reads the section of its method only."""
 if TYPE_CHECKING:
     MethodName = str
     WithMethods = CommonConfig  # sections of methods are read by name

@@ -38,20 +38,20 @@ class TeacherFamily:
         """ValueError, one sentence, where these teachers cannot teach by a method. needs_cameras: of the method."""
         if needs_cameras and not self.camera_conditioned:
             raise ValueError(
-                f"method: {method} tells views apart by their cameras, and {self.about} cannot be told them; take "
+                f"method: {method} tells views apart by their cameras, and {self.about} cannot take them; use "
                 "another method, or --prior embedded or mvdream."
             )
 
 
 def load(path: Path, *, method: str) -> TeacherFamily:
-    """The family of a file, with its settings for a method; the file it builds on lies beside it."""
+    """The family of a file, with its settings for a method; the file it builds on is in the same folder."""
     values = yaml_reader.read(path)
     about = values.pop(ABOUT)
     below = load(path.with_name(f"{about['base']}.yaml"), method=method) if "base" in about else None
     made = below or TeacherFamily("", "", camera_conditioned=False, layers=())
     layers = [*made.layers, *_layers(values, yaml_reader.comments(path), method)]
-    told = about.get("camera_conditioned", made.camera_conditioned)
-    return replace(made, name=path.stem, about=about["about"], camera_conditioned=told, layers=tuple(layers))
+    conditioned = about.get("camera_conditioned", made.camera_conditioned)
+    return replace(made, name=path.stem, about=about["about"], camera_conditioned=conditioned, layers=tuple(layers))
 
 
 def _layers(values: dict[str, Any], sources: Mapping[str, str], method: str) -> Iterator[Layer]:

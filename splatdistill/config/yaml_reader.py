@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path, *, times: int = 1) -> Any:
-    """Whatever a file holds, which may be `times` as large as one of settings. ValueError, one sentence, when it cannot
+    """What a file holds, which may be `times` as large as one of settings. ValueError, one sentence, when it cannot
     be read, is not YAML, or is more than that.
     """
     try:

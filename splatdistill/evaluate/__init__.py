@@ -203,9 +203,9 @@ def evaluate(
 ) -> tuple[dict[str, Any], list[Views]]:
     """The results as plain data, and the views of each subject for a report.
 
-    prompts: what each picture is to be told from; None stands for the subjects' own and, where these are few, the pool.
-    external: judges beside the judge. A prompt that the judge cannot read is left out of what it is asked; figures of
-    its own are None for such an object.
+    prompts: what the prompt of each picture competes with; None stands for the subjects' own and, where these are few,
+    the pool. external: further judges. A prompt that the judge cannot read is left out of what it is asked; its figures
+    are None for such an object.
     ValueError, one sentence, for a prompt that `prompts` lacks.
     """
     own = [subject.prompt for subject in subjects]

@@ -1,6 +1,6 @@
 """What every guidance method shares: its contract, noising, and rows of coefficients over scores.
 
-A method's file holds its settings too, and these must be known without torch: whatever needs torch imports it when it
+A method's file holds its settings too, and these must be known without torch: what needs torch imports it when it
 runs, here and in the files of the methods.
 """
 
@@ -40,15 +40,15 @@ class Guidance(ABC, Generic[C]):
     paper: ClassVar[str] = ""
     """Short title and arXiv number, for tables."""
     needs_cameras: ClassVar[bool] = False
-    """The prior must be told where a view is seen from."""
+    """The prior must be conditioned on the camera."""
     needs_source: ClassVar[bool] = False
     """Batches must hold what the run began with, seen from the same cameras."""
     needs_surface: ClassVar[bool] = False
     """Noise lies on the object: before it is drawn, `surface` must say where that is."""
     evaluations: ClassVar[int]
-    """Network evaluations per view and step, those of its own learning included."""
+    """Network evaluations per view and step, those of what it learns included."""
     single_view: ClassVar[bool] = False
-    """Every view is scored on its own, whatever the prior can see at once."""
+    """Every view is scored on its own, even where the prior can see several at once."""
     learned: ClassVar[frozenset[str]] = frozenset()
     """Settings of what the method learns on the prior. A stage can change neither these nor the prior."""
     order: ClassVar[int] = 100
@@ -56,7 +56,7 @@ class Guidance(ABC, Generic[C]):
 
     particles = 1  # objects that learn at once
     surface: Surface | None = None  # of the renders to be noised
-    camera_conditioned = True, True  # whether the prior can be told that of a view on its own, and those of a group
+    camera_conditioned = True, True  # whether the prior can take that of a view on its own, and those of a group
 
     def __init__(
         self,
@@ -98,8 +98,8 @@ class Guidance(ABC, Generic[C]):
 
     @property
     def wants_view_dependent_prompts(self) -> bool:
-        """Whether prompts name the side of a view where the settings leave that open: where the prior cannot be told
-        the camera.
+        """Whether prompts name the side of a view where the settings leave that open: where the prior cannot be
+        conditioned on the camera.
         """
         single, together = self.camera_conditioned
         return not (self.views.camera_embedding and (single if self.group == 1 else together))
@@ -127,7 +127,7 @@ class Guidance(ABC, Generic[C]):
         return step / max(1, self.steps)
 
     def update(self, batch: NoisyBatch, *, seed: int, step: int, measure: bool) -> dict[str, Tensor]:
-        """Train whatever the method itself learns, after the splats' own step; returns numbers for the log, if asked
+        """Train what the method itself learns, after the splats' own step; returns numbers for the log, if asked
         to `measure`, each [], and where it learns `skipped` [] bool, whether it could not.
         """
         return {}

@@ -26,10 +26,10 @@ def view_weights(cameras: Cameras, *, overhead_deg: float = 60.0) -> Tensor:
     """
     import torch
 
-    away, r, told = _places(cameras, overhead_deg)
+    away, r, sided = _places(cameras, overhead_deg)
     front = torch.where(away < 1, _strength(_FRONT, r), _strength(_FRONT_BEHIND, r))
     side = torch.where(away < 1, _strength(_SIDE, 1 - r), _strength(_SIDE_BEHIND, r))
-    return -torch.stack([front, side]) * told
+    return -torch.stack([front, side]) * sided
 
 
 def view_shares(cameras: Cameras, *, overhead_deg: float = 60.0) -> Tensor:
@@ -38,10 +38,10 @@ def view_shares(cameras: Cameras, *, overhead_deg: float = 60.0) -> Tensor:
     """
     import torch
 
-    away, r, told = _places(cameras, overhead_deg)
+    away, r, sided = _places(cameras, overhead_deg)
     nothing = torch.zeros_like(r)
     front, side, back = (torch.where(away < 1, *x) for x in ((r, nothing), (1 - r, r), (nothing, 1 - r)))
-    return torch.stack([front * told, side * told, back * told, 1.0 - told])
+    return torch.stack([front * sided, side * sided, back * sided, 1.0 - sided])
 
 
 def _places(cameras: Cameras, overhead_deg: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,8 +51,8 @@ def _places(cameras: Cameras, overhead_deg: float) -> tuple[Tensor, Tensor, Tens
     import torch
 
     away = torch.rad2deg(cameras.azimuth.abs()) / 90
-    told = (cameras.elevation <= math.radians(overhead_deg)).to(away)
-    return away, torch.where(away < 1, 1 - away, 2 - away), told
+    sided = (cameras.elevation <= math.radians(overhead_deg)).to(away)
+    return away, torch.where(away < 1, 1 - away, 2 - away), sided
 
 
 def perp_neg_coefficients(scores: Sequence[Tensor], *, scale: float, weights: Tensor) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """The formats that splats are read and written in, ours and those of other packages, and what their codecs exchange.
 
-Without torch, for who only looks at names.
+Without torch, for who only reads names.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Hint:
-    """What the bytes of a file say beside the splats. up: None where they do not say. note: what is not read."""
+    """What the bytes of a file say apart from the splats. up: None where they do not say. note: what is not read."""
 
     up: Up | None = None
     note: str = ""
@@ -75,7 +75,7 @@ class Format:
 
     up: which axis points up in its files. encode: the bytes of N splats; FormatError for those it cannot hold. decode:
     the splats of some bytes, `shN` [N,0,3] where it has no harmonics; FormatError for bytes that are no such file.
-    hint: what the bytes say beside that.
+    hint: what else the bytes say.
     """
 
     up: Up

@@ -1,6 +1,6 @@
 """The diffusion transformers that are read: one row for each class of diffusers, and what those are that are not.
 
-A row says how the network is told the noise level, what the sign of its answer is, how it gets latents and texts, and
+A row says how the network takes the noise level, what the sign of its answer is, how it gets latents and texts, and
 how the guidance scale of its own pipeline compares with ours. Texts are read by diffusers' own pipelines.
 """
 
@@ -45,7 +45,7 @@ class DiT:
     """what: its name for people. pipeline: of diffusers, which makes pictures from texts with it. ask: one call of the
     network, to its answer [R,C,h,w]. read: prompts to texts. embedding: path of the part that embeds the time.
 
-    flow: it predicts the velocity of a straight path, else the noise. time: what it is told, from a thousand times the
+    flow: it predicts the velocity of a straight path, else the noise. time: what it is given, from a thousand times the
     share of noise in a flow, or the timestep. sign: -1 where it answers x0 - eps. ragged: texts are as long as they
     are. packed: channels are 2 x 2 latents. side: of the latents it was made for, where its configuration does not
     say. offset: what is added to the guidance scale of its pipeline to get ours. encoders: parts that read prompts.

@@ -1,4 +1,4 @@
-"""Which family of configs/priors a teacher belongs to, told by its small files before any weight is read. No torch."""
+"""Which family of configs/priors a teacher belongs to, by its small files, before any weight is read. No torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGEST_512 = 64  # side of the latents of a model of 512 pixels
 
 
 def family_of(prior: str) -> str:
-    """The family of what --prior takes, "" where it cannot be told: a prior of another package, or nothing that is
+    """The family of what --prior takes, "" where it has none: a prior of another package, or nothing that is
     here or on the hub.
     """
     from splatdistill.priors import SHIPPED

@@ -63,7 +63,7 @@ class NetworkPrior(ABC):
     """In bf16: convolutions and linear layers alone, under autocast, in place of the whole network."""
     sees_alpha = False
     ragged = False
-    """Texts are as long as they are, and told apart from what pads them."""
+    """Texts are as long as they are, and distinguished from what pads them."""
     engine: Engine | None = None
     """What computes `infer` in place of the network."""
     graphs: graph.Graphs | None = None

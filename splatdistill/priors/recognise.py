@@ -1,4 +1,4 @@
-"""What a file or a folder is that is no diffusers model, told from names of files and of weights; no weight is read."""
+"""What a file or a folder is that is no diffusers model, by the names of files and weights; no weight is read."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from splatdistill.priors.schedule import alpha_sigma
 from splatdistill.scene.cameras import orbit
 from splatdistill.scene.types import Cameras
 
-FIRST = 0.98  # of the schedule: where its end is nothing but noise, a picture cannot be told from it
+FIRST = 0.98  # of the schedule: where its end is nothing but noise, no picture differs from it
 
 
 def ring(prior: Prior) -> Cameras:

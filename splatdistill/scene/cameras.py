@@ -1,5 +1,5 @@
-"""Cameras around an object or inside a scene: sampling, the turntable, view words and the camera token of multi-view
-priors.
+"""Cameras around an object or inside a scene: sampling, the turntable, words for the side, and the camera token of
+multi-view priors.
 """
 
 from __future__ import annotations

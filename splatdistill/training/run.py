@@ -129,7 +129,7 @@ def prepare(
     """
     meta = meta or {}
     device, stages = pick_device(config.device), [stage for _, stage in settings.stages(config)]
-    names = dict.fromkeys(stage.prior for stage in stages)  # all now: a missing one is told at once
+    names = dict.fromkeys(stage.prior for stage in stages)  # all now: a missing one is reported at once
     engine = meta.get("network_engine", "torch") if meta else config.network_engine
     dtype, settled = meta.get("dtype", config.dtype), None
     if dtype == "auto" and device.type == "cpu" and set(names) != {"analytic"}:

@@ -86,18 +86,18 @@ class ProcessGroup:
         """Whether a rank says so. Through the CPU: no GPU is waited for."""
         if self.world == 1:
             return flag
-        told = torch.tensor([flag], dtype=torch.int64)
-        dist.all_reduce(told, op=dist.ReduceOp.MAX)  # pyright: ignore[reportUnknownMemberType]
-        return bool(told.item())
+        sent = torch.tensor([flag], dtype=torch.int64)
+        dist.all_reduce(sent, op=dist.ReduceOp.MAX)  # pyright: ignore[reportUnknownMemberType]
+        return bool(sent.item())
 
     def broadcast(self, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
         """The first rank's tensors, whatever their shapes, on every rank."""
         if self.world == 1:
             return dict(tensors)
-        told = [{name: (x.shape, x.dtype) for name, x in tensors.items()}]
-        dist.broadcast_object_list(told, device=torch.device("cpu"))
+        sent = [{name: (x.shape, x.dtype) for name, x in tensors.items()}]
+        dist.broadcast_object_list(sent, device=torch.device("cpu"))
         out: dict[str, Tensor] = {}
-        for name, (shape, dtype) in told[0].items():
+        for name, (shape, dtype) in sent[0].items():
             mine = tensors[name].detach().contiguous() if self.is_main else None
             out[name] = torch.empty(shape, dtype=dtype, device=device) if mine is None else mine
             dist.broadcast(out[name], 0)

@@ -1,4 +1,4 @@
-"""One worker: weights are loaded once, done runs stay as they are, and what goes wrong is told and not raised."""
+"""One worker: weights are loaded once, done runs stay as they are, and what goes wrong is reported and not raised."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 
 
 class Clock:
-    """Time that passes only when told."""
+    """Time that passes only when asked."""
 
     def __init__(self):
         self.now = 0.0

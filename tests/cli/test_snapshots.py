@@ -1,7 +1,7 @@
 """What the command line says to the likeliest mistakes, word for word, and which flags it has.
 
-Both are an interface: a change shows here first. `python -m tests.cli.test_snapshots` writes mistakes.txt and flags.txt
-anew; read what changed before you commit it.
+What a terminal shows is here too, at three widths. All are an interface: a change shows here first. `python -m
+tests.cli.test_snapshots` writes mistakes.txt, flags.txt and screens.txt anew; read what changed before you commit it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ import torch
 from splatdistill import cli
 from splatdistill.config.schema import METHODS
 from splatdistill.io import ply
+from tests.cli import screens
 from tests.io.scenes import asymmetric
 
 HERE = Path(__file__).parent
-MISTAKES, FLAGS = HERE / "mistakes.txt", HERE / "flags.txt"
+MISTAKES, FLAGS, SCREENS = HERE / "mistakes.txt", HERE / "flags.txt", HERE / "screens.txt"
 FLAG = r"^[^\w-]*(--[a-z][\w.-]*)"  # at the beginning of a line of help
 COMMANDS = [
     "trian --prompt 'a red chair'",
+    "frobnicate",
     "train",
     "train --prompt ''",
     "train --promt 'a red chair'",
@@ -35,6 +37,7 @@ COMMANDS = [
     "train 'a red chair'",
     "train --prompt 'a red chair' --method sdx",
     "train --prompt 'a red chair' --steps many",
+    "train --prompt 'a red chair' --densify.start half",
     "train --prompt 'a red chair' --steps 0",
     "train --prompt 'a red chair' --guidance-scale 100",
     "train --prompt 'a red chair' --lr 0.01",
@@ -66,6 +69,7 @@ COMMANDS = [
     "compose good.ply good.ply --output scene.obj",
     "eval good.ply",
     "prior check",
+    "completion tcsh",
 ]
 
 
@@ -100,7 +104,8 @@ def flags() -> str:
     """A line for each verb; those of `train` for each method."""
     verbs = [verb for verb in cli.VERBS if verb not in ("train", "config")]
     commands = [*(f"{verb} --method {method}" for verb in ("train", "config") for method in METHODS), *verbs]
-    shown = {command: re.findall(FLAG, said(f"{command} --help")[1], flags=re.M) for command in commands}
+    whole = {command: "--help-all" if command.startswith("train") else "--help" for command in commands}
+    shown = {command: re.findall(FLAG, said(f"{command} {whole[command]}")[1], flags=re.M) for command in commands}
     return "".join(f"{command}: {' '.join(found)}\n" for command, found in shown.items())
 
 
@@ -125,6 +130,15 @@ def test_no_flag_comes_or_goes_unseen(terminal: None) -> None:
     assert flags() == FLAGS.read_text(encoding="utf-8")
 
 
+def test_a_terminal_of_any_width_shows_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    assert screens.transcript() == SCREENS.read_text(encoding="utf-8")
+    for shown in screens.SCREENS:
+        *_, last = screens.training(shown).splitlines()
+        assert "1:21:20" in last or "4880 s left" in last, shown
+
+
 if __name__ == "__main__":
     os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     work = Path(tempfile.mkdtemp())
@@ -132,4 +146,6 @@ if __name__ == "__main__":
     os.chdir(work)
     MISTAKES.write_text(mistakes(), encoding="utf-8")
     FLAGS.write_text(flags(), encoding="utf-8")
+    del os.environ["NO_COLOR"]
+    SCREENS.write_text(screens.transcript(), encoding="utf-8")
     shutil.rmtree(work)

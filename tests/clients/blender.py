@@ -22,16 +22,16 @@ def main(path: str, picture: str, size: str, fovy: str, matrix: str) -> None:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     IMPORT[path.rpartition(".")[2]](path)
     (thing,) = (found for found in bpy.data.objects if found.type == "MESH")
-    told = {"version": bpy.app.version_string, "materials": [_material(slot.material) for slot in thing.material_slots]}
-    told["vertices"] = [list(thing.matrix_world @ vertex.co) for vertex in thing.data.vertices]
-    told["faces"] = [list(face.vertices) for face in thing.data.polygons]
-    told["attributes"] = {found.name: found.data_type for found in thing.data.attributes}
-    told["colours"] = [
+    seen = {"version": bpy.app.version_string, "materials": [_material(slot.material) for slot in thing.material_slots]}
+    seen["vertices"] = [list(thing.matrix_world @ vertex.co) for vertex in thing.data.vertices]
+    seen["faces"] = [list(face.vertices) for face in thing.data.polygons]
+    seen["attributes"] = {found.name: found.data_type for found in thing.data.attributes}
+    seen["colours"] = [
         [list(value.color) for value in found.data] for found in thing.data.color_attributes
     ]  # linear  # fmt: skip
-    if told["faces"]:
+    if seen["faces"]:
         _draw(picture, int(size), float(fovy), json.loads(matrix))
-    print("\n" + json.dumps(told))
+    print("\n" + json.dumps(seen))
 
 
 def _material(material) -> dict:

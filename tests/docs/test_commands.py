@@ -20,7 +20,7 @@ from tests.docs.pages import PAGES, README, blocks, name_of
 from tests.packaging.audit import ROOT
 
 FLAGS = (ROOT / "tests" / "cli" / "flags.txt").read_text()
-OF_EVERY_VERB = {"--help", "--debug"}
+OF_EVERY_VERB = {"--help", "--help-all", "--debug", "--version"}
 OTHERS = ("pip ", "python ", "ray ", "torchrun ", "pytest ", "ssh ", "make ", "benchmarks/", ".[")
 """What code in a line begins with where its flags are not ours."""
 OF_OTHERS = {"--no-build-isolation", "--latency-us", "--gb-per-s", "--carry", "--only"}

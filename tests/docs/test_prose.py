@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docs import prose
 from tests.docs.pages import PAGES, README, name_of
+from tests.packaging.audit import ROOT
 
 LINES, WORDS = 180, 1400  # of README, as `wc` counts
 MEAN, LONGEST = 16, 25  # words of a sentence
@@ -30,6 +34,35 @@ def test_sentences_are_short(page: Path) -> None:
 @pytest.mark.parametrize("page", [README, *PAGES], ids=name_of)
 def test_no_page_has_words_of_our_own_making(page: Path) -> None:
     assert prose.banned(page.read_text()) == []
+
+
+def public_modules() -> Iterator[Path]:
+    """Those of the public API, those whose docstrings the site prints, and those whose docstrings are help."""
+    yield from (ROOT / "splatdistill").glob("__init__.py")
+    for folder in ("api", "commands", "guidance/methods"):
+        yield from (ROOT / "splatdistill" / folder).glob("*.py")
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        for name in re.findall(r"^\.\. auto(?:module|class):: splatdistill\.([a-z_.]+)", page.read_text(), flags=re.M):
+            path = ROOT / "splatdistill" / name.rstrip(".").replace(".", "/")
+            yield from [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else path.glob("*.py")
+
+
+def test_no_docstring_of_the_public_api_has_words_of_our_own_making() -> None:
+    paths = sorted(set(public_modules()))
+    assert {"distilling.py", "train.py", "sds.py", "schema.py", "kinds.py", "residual.py"} <= {
+        path.name for path in paths
+    }
+    found: list[tuple[str, int, list[str]]] = []
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Expr)
+                and isinstance(node.value, ast.Constant)
+                and isinstance(node.value.value, str)
+            ):
+                if words := prose.banned(node.value.value):
+                    found.append((path.name, node.lineno, words))
+    assert found == []
 
 
 def test_what_is_counted() -> None:

@@ -186,12 +186,12 @@ def test_each_part_has_the_colour_that_the_prompt_says(prior, whole, roof, door)
 def test_nothing_asked_for_is_any_object_and_a_lone_view_is_weighed_by_itself(prior):
     prior.begin(Choice("a red cube"))
     cameras = ring()
-    anything, told = prior.embed("", cameras), prior.embed("a red cube", cameras, cross_view_attention=False)
-    assert anything.candidates is None and not told.cross_view_attention
+    anything, given = prior.embed("", cameras), prior.embed("a red cube", cameras, cross_view_attention=False)
+    assert anything.candidates is None and not given.cross_view_attention
     xt, rows, _, _ = noisy(prior, torch.zeros(4, 4, SIZE, SIZE), 900)
-    both = prior.predict(xt, rows, [anything, told])
-    lone = dataclasses.replace(told, camera=told.camera[:1], cameras=cameras)
-    assert_same(lambda: (prior.predict(xt, rows, [anything, told])[1][:1], prior.predict(xt[:1], rows[:1], [lone])[0]))
+    both = prior.predict(xt, rows, [anything, given])
+    lone = dataclasses.replace(given, camera=given.camera[:1], cameras=cameras)
+    assert_same(lambda: (prior.predict(xt, rows, [anything, given])[1][:1], prior.predict(xt[:1], rows[:1], [lone])[0]))
     assert all(x.isfinite().all() for x in both)
     with pytest.raises(ValueError, match="multiple of 4"):
         prior.predict(xt[:3], rows[:3], [prior.embed("a red cube", cameras)])

@@ -99,8 +99,8 @@ def test_rescale_is_mvdreams_reconstruction_loss(prior: AnalyticPrior) -> None:
     batch = batch_at(prior, z=z, eps=draw(4, 3, 2, 2, seed=3), t=t)
     eps_c, eps_u = prior.predict(batch.xt, batch.t, [prior.embed("x", cameras(4)), prior.embed("", cameras(4))])
     alpha, sigma, _ = levels(prior, t)
-    told, guided = ((batch.xt - sigma * e) / alpha for e in (eps_c, eps_u + scale * (eps_c - eps_u)))
-    factor = phi * told.std(correction=0) / guided.std(correction=0) + 1 - phi
+    conditional, guided = ((batch.xt - sigma * e) / alpha for e in (eps_c, eps_u + scale * (eps_c - eps_u)))
+    factor = phi * conditional.std(correction=0) / guided.std(correction=0) + 1 - phi
 
     def push(group: int) -> Tensor:
         return gradient(mv(group, guidance_scale=scale, rescale=phi), prior, z=z, eps=batch.eps, t=t)

@@ -37,7 +37,7 @@ from tests.priors.oracles import GaussianScore
 from tests.rounding import assert_rounded, assert_within, bound
 
 
-class Told:
+class Known:
     """A second score that answers with given functions of the batch, with and without the camera."""
 
     def __init__(self, with_camera: Any, without: Any = None) -> None:
@@ -86,16 +86,16 @@ def test_with_the_sampled_noise_they_are_sds_bit_for_bit(prior: AnalyticPrior) -
     sds = SDS(SDSConfig(guidance_scale=7.5), prompt="x", group=1, steps=10)
     expected = gradient(sds, **batch_of(prior))
     common = {"guidance_scale": 7.5, "weight": "sigma2"}
-    assert torch.equal(gradient(vsd(Told(sampled), **common), **batch_of(prior)), expected)
+    assert torch.equal(gradient(vsd(Known(sampled), **common), **batch_of(prior)), expected)
     for entropy in (0.0, 1.0):
-        assert torch.equal(gradient(esd(Told(sampled), entropy, **common), **batch_of(prior)), expected)
+        assert torch.equal(gradient(esd(Known(sampled), entropy, **common), **batch_of(prior)), expected)
     for entropy in (0.3, 1.4):  # the two coefficients are rounded
-        method = esd(Told(sampled), entropy, **common)
+        method = esd(Known(sampled), entropy, **common)
         assert_rounded(partial(gradient, method, **batch_of(prior)), expected)
 
 
 def test_esd_without_entropy_is_vsd_bit_for_bit_and_it_is_linear_in_lambda(prior: AnalyticPrior) -> None:
-    score = Told(density(gaussian(0.1, 0.3)), density(gaussian(-0.2, 0.8)))
+    score = Known(density(gaussian(0.1, 0.3)), density(gaussian(-0.2, 0.8)))
     ends = [gradient(esd(score, entropy), **batch_of(prior)) for entropy in (0.0, 1.0)]
     assert torch.equal(ends[0], gradient(vsd(score), **batch_of(prior)))
     for entropy in (0.25, 0.9, 1.5):
@@ -109,8 +109,8 @@ def test_golden_draws() -> None:
     prior = AnalyticPrior(lambda prompt, cameras: cond, image_size=1)
     one = {"prior": prior, "z": scalar(-0.4), "eps": scalar(0.8), "t": 500}
     q = density(gaussian(0.1, 0.9))
-    assert_rounded(lambda: gradient(vsd(Told(q)), **one), -0.586049, off=5e-7)
-    assert_rounded(lambda: gradient(esd(Told(sampled, q), 0.5), **one), -0.798533, off=5e-7)
+    assert_rounded(lambda: gradient(vsd(Known(q)), **one), -0.586049, off=5e-7)
+    assert_rounded(lambda: gradient(esd(Known(sampled, q), 0.5), **one), -0.798533, off=5e-7)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_scores_with_coefficient_zero_are_never_evaluated(
     prior: AnalyticPrior, entropy: float | None, calls: list[int], with_camera: list[list[bool]]
 ) -> None:
     """Two scores of the prior per view in one call; one (VSD, ESD at 0 or 1) or two of the renders in another."""
-    counting, score = Counting(prior), Told(sampled)
+    counting, score = Counting(prior), Known(sampled)
     method = vsd(score, guidance_scale=7.5) if entropy is None else esd(score, entropy, guidance_scale=7.5)
     batch = batch_at(prior, z=draw(4, 3, 2, 2), eps=draw(4, 3, 2, 2, seed=1), t=300)
     residual = method.residual(batch, prior, step=0)
@@ -147,7 +147,7 @@ def test_the_prior_is_told_the_view_in_words_or_by_its_camera(
     monkeypatch.setattr(prior, "embed", embed)
     ring = cameras(4, azimuth=[0.1, 1.5, 3.0, -1.5])
     batch = noisy_batch(draw(4, 1, 1, 1), ring, prior, t=torch.full((4,), 300), eps=draw(4, 1, 1, 1, seed=1))
-    method = vsd(Told(sampled), guidance_scale=3.0)
+    method = vsd(Known(sampled), guidance_scale=3.0)
     method.camera_conditioned = supports_single_view_cameras, True
     method.residual(batch, prior, step=0)
     words = [f"x, {word} view" for word in ("front", "side", "back", "side")]
@@ -218,7 +218,7 @@ def test_lambda_sets_the_spread(t: int, entropy: float, spread: float) -> None:
     xi, eps = nodes.repeat_interleave(16, 0), nodes.repeat(16, 1, 1, 1)
 
     def push(tau: float) -> float:
-        method = esd(Told(sampled, density(gaussian(1.3, tau))), entropy)
+        method = esd(Known(sampled, density(gaussian(1.3, tau))), entropy)
         g = gradient(method, prior, z=1.3 + tau * xi, eps=eps, t=t).flatten()
         return (mass.repeat_interleave(16) * mass.repeat(16) * g * xi.flatten()).sum().item()
 
@@ -278,7 +278,7 @@ def test_regression_reaches_its_optimum(kind: type[GaussianScore]) -> None:
 
 
 def test_with_and_without_camera_it_learns_each_and_the_marginal_score() -> None:
-    """Two cameras see -0.5 and 0.5: told which, the mean is theirs and narrow; untold it is 0 with deviation 0.5."""
+    """Two cameras see -0.5 and 0.5: given which, the mean is theirs and narrow; without, it is 0 with deviation 0.5."""
     prior = AnalyticPrior(lambda prompt, cameras: gaussian(0.0, 1.0), image_size=1)
     learned = GaussianScore((3, 1, 1), alphas_cumprod=prior.alphas_cumprod, lr=0.02, dropout=0.5, particles=1)
     one = torch.ones(64)

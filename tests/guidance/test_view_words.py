@@ -19,8 +19,8 @@ from tests.guidance.toys import cameras, draw, gaussian
 RING = cameras(4, azimuth=[0.1, 0.7, 1.5, 3.1])
 
 
-def asked(method: Any, *, told: tuple[bool, bool] = (False, True), **settings: Any) -> list[str]:
-    """Every prompt that the prior is asked about in one step, in order of appearance. told: whether it can be told the
+def asked(method: Any, *, takes: tuple[bool, bool] = (False, True), **settings: Any) -> list[str]:
+    """Every prompt that the prior is asked about in one step, in order of appearance. takes: whether it can take the
     camera of a view on its own, and those of a group.
     """
     seen: list[str] = []
@@ -30,7 +30,7 @@ def asked(method: Any, *, told: tuple[bool, bool] = (False, True), **settings: A
         return gaussian(0.0, 0.5)
 
     prior = AnalyticPrior(scene, image_size=2)
-    prior.supports_single_view_cameras, prior.knows_cameras = told
+    prior.supports_single_view_cameras, prior.knows_cameras = takes
     config = merge(TrainConfig(prompt="x", method=method), settings, where="test")
     guidance = make_guidance(config)
     guidance.bind(prior)
@@ -49,29 +49,29 @@ def test_sides_are_named_where_the_prior_cannot_be_told_the_camera_or_the_user_a
         if method == "multiview" and not together:
             continue
         worded = not (single if alone else together)
-        assert (asked(method, told=(single, together))[:3] == WORDED) is worded
-        untold = {"camera": {"views_per_group": 1}}
-        assert method == "multiview" or (asked(method, told=(single, together), **untold)[:3] == WORDED) is not single
+        assert (asked(method, takes=(single, together))[:3] == WORDED) is worded
+        others = {"camera": {"views_per_group": 1}}
+        assert method == "multiview" or (asked(method, takes=(single, together), **others)[:3] == WORDED) is not single
     if method != "multiview":
-        assert asked(method, told=(True, True), views={"camera_embedding": False})[:3] == WORDED
+        assert asked(method, takes=(True, True), views={"camera_embedding": False})[:3] == WORDED
     assert asked(method, views={"view_dependent_prompts": "on"})[:3] == WORDED
-    assert asked(method, told=(False, True), views={"view_dependent_prompts": "off"})[0] == "x"
+    assert asked(method, takes=(False, True), views={"view_dependent_prompts": "off"})[0] == "x"
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "multiview"])
 @pytest.mark.parametrize("token", [True, False])
 def test_cameras_are_told_unless_the_settings_forbid(method: str, token: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: set[bool] = set()
+    takes: set[bool] = set()
     embed = AnalyticPrior.embed
 
     def listening(self: AnalyticPrior, *args: Any, use_camera_embedding: bool, cross_view_attention: bool) -> Any:
         assert cross_view_attention is (method not in ("vsd", "esd"))
-        told.add(use_camera_embedding)
+        takes.add(use_camera_embedding)
         return embed(self, *args)
 
     monkeypatch.setattr(AnalyticPrior, "embed", listening)
     asked(method, views={"camera_embedding": token})
-    assert told == {token}
+    assert takes == {token}
 
 
 def test_multiview_insists_on_cameras() -> None:
@@ -80,7 +80,7 @@ def test_multiview_insists_on_cameras() -> None:
 
 
 def test_perp_neg_asks_for_every_side_and_knows_which_views_are_from_overhead() -> None:
-    asks = asked("sds", told=(True, True), sds={"perp_neg": True})
+    asks = asked("sds", takes=(True, True), sds={"perp_neg": True})
     assert set(asks) == {"", *(f"x, {side} view" for side in ("front", "side", "back", "overhead"))}
     high = cameras(2, azimuth=[0.1, 1.0], elevation=math.radians(50))
     assert view_weights(high).abs().max() > 0.1

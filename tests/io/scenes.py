@@ -43,7 +43,7 @@ def axes() -> Splats:
 
 
 def knot(count: int, *, degree: int = 0) -> Splats:
-    """A (2,3) torus knot of flat splats with a ramp of hues and a checker, upright, its ends told apart by colour."""
+    """A (2,3) torus knot of flat splats with a ramp of hues and a checker, upright, its ends of two colours."""
     g = torch.Generator().manual_seed(7)
     t = torch.linspace(0, 2 * math.pi, count + 1)[:-1]
     ring = 0.55 + 0.2 * torch.cos(3 * t)

@@ -22,8 +22,8 @@ CPU = torch.device("cpu")
 
 
 def ask(prior: MultiViewPrior, num: int = 4) -> Tensor:
-    told = [prior.embed(PROMPT, ring(num)), prior.embed("", ring(num)), prior.embed("a car", None)]
-    return torch.cat(prior.predict(noise(num), steps(num), told))
+    conditions = [prior.embed(PROMPT, ring(num)), prior.embed("", ring(num)), prior.embed("a car", None)]
+    return torch.cat(prior.predict(noise(num), steps(num), conditions))
 
 
 class Backend:
@@ -131,8 +131,8 @@ def test_models_of_diffusers_folders_are_compiled_too(folders: dict[str, Path], 
             assert prior.compiled._backend == "inductor"
             prior.compiled = Compiled(prior.network, backend=(backend := Backend()))
         x0 = prior.encode(torch.rand(2, 16, 16, 3, generator=torch.Generator().manual_seed(0)))
-        told = [prior.embed("ab", None), prior.embed("", None)]
-        answers.append(torch.cat(prior.predict(x0, steps(2), told)))
+        conditions = [prior.embed("ab", None), prior.embed("", None)]
+        answers.append(torch.cat(prior.predict(x0, steps(2), conditions)))
     assert torch.equal(*answers) and backend.runs > 0
 
 

@@ -128,15 +128,15 @@ def exact_network(prior: LatentPrior, cond: Tensor) -> Callable[..., Any]:
         text = kwargs.get("encoder_hidden_states", text)
         assert text is not None
         x = x.double()
-        if prior.prediction == "flow":  # x = (1 - s) x0 + s eps, and it is told 1000 s
+        if prior.prediction == "flow":  # x = (1 - s) x0 + s eps, and it is given 1000 s
             s = (kwargs["timestep"].double() / 1000).view(-1, 1, 1, 1)
             alpha, sigma = 1 - s, s
         else:
             assert t is not None
             signal = prior.alphas_cumprod[t].double().view(-1, 1, 1, 1)
             alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
-        told = torch.tensor([torch.equal(row, cond[0]) for row in text]).view(-1, 1, 1, 1)
-        eps = torch.where(told, gaussian(0.4, 0.5)(x, alpha, sigma), gaussian(-0.2, 0.8)(x, alpha, sigma))
+        is_prompt = torch.tensor([torch.equal(row, cond[0]) for row in text]).view(-1, 1, 1, 1)
+        eps = torch.where(is_prompt, gaussian(0.4, 0.5)(x, alpha, sigma), gaussian(-0.2, 0.8)(x, alpha, sigma))
         x0 = (x - sigma * eps) / alpha
         v = alpha * eps - sigma * x0
         return ({"epsilon": eps, "v_prediction": v, "flow": eps - x0}[prior.prediction].float(),)

@@ -106,8 +106,8 @@ def test_a_zero_camera_row_is_no_camera_whatever_the_projection_learned():
         prior.unet.class_embedding.linear_1.weight[:, :16].add_(1.0)  # type: ignore[union-attr]
     (after,) = prior.predict(noise(), steps(), [condition])
     torch.testing.assert_close(before, after)
-    (told,) = prior.predict(noise(), steps(), [prior.embed("a dog", ring())])
-    assert (told - before).abs().amax() > 1e-4
+    (conditioned,) = prior.predict(noise(), steps(), [prior.embed("a dog", ring())])
+    assert (conditioned - before).abs().amax() > 1e-4
 
 
 def test_one_call_answers_all_conditions_in_their_order(prior, monkeypatch):
@@ -155,9 +155,9 @@ def test_the_sum_of_words_knows_no_order_and_leaves_the_marks_out(prior):
 
 
 def test_the_sum_of_words_counts_where_nothing_attends_to_text(prior):
-    told = prior.embed("a red car", ring())
-    silent = Condition(text=told.text, camera=told.camera, pooled=torch.zeros_like(told.pooled))
-    (a,), (b,) = prior.predict(noise(), steps(), [told]), prior.predict(noise(), steps(), [silent])
+    conditioned = prior.embed("a red car", ring())
+    silent = Condition(text=conditioned.text, camera=conditioned.camera, pooled=torch.zeros_like(conditioned.pooled))
+    (a,), (b,) = prior.predict(noise(), steps(), [conditioned]), prior.predict(noise(), steps(), [silent])
     assert (a - b).abs().max() > 1e-3
 
 
@@ -191,8 +191,8 @@ def test_messages(prior, tmp_path):
 def test_every_view_may_have_words_of_its_own(prior):
     words = ["a car, front view", "a car, side view", "a car, back view", "a car, side view"]
     for token in (True, False):
-        told = prior.embed(words, ring(), use_camera_embedding=token)
-        (together,) = prior.predict(noise(), steps(), [told])
+        conditioned = prior.embed(words, ring(), use_camera_embedding=token)
+        (together,) = prior.predict(noise(), steps(), [conditioned])
         swapped = prior.embed([words[1], *words[1:]], ring(), use_camera_embedding=token)
         (other,) = prior.predict(noise(), steps(), [swapped])
         assert (together[0] - other[0]).abs().amax() > 1e-5

@@ -48,13 +48,13 @@ def engine_of(prior: MultiViewPrior, name: str) -> Any:
 
 def question(prior: MultiViewPrior, rows: int, joint_rows: int, side: int = 8) -> UNetInput:
     draw = torch.Generator().manual_seed(rows)
-    told = torch.randn(rows, prior.unet.config["projection_class_embeddings_input_dim"], generator=draw)
-    told[rows // 2 :] *= torch.arange(rows - rows // 2)[:, None] > 0  # one row is told nothing
+    tokens = torch.randn(rows, prior.unet.config["projection_class_embeddings_input_dim"], generator=draw)
+    tokens[rows // 2 :] *= torch.arange(rows - rows // 2)[:, None] > 0  # one row has none
     return UNetInput(
         torch.randn(rows, prior.unet.config["in_channels"], side, side, generator=draw),
         torch.randint(0, 1000, (rows,), generator=draw),
         torch.randn(rows, network.MAX_WORDS, 16, generator=draw),
-        told,
+        tokens,
         num_views=4,
         joint_rows=joint_rows,
     )
@@ -95,16 +95,16 @@ def test_a_prior_with_an_engine_predicts_as_one_without(folder: Path, name: str)
     assert (with_engine.network_engine, without.network_engine) == (name, "torch")
     answers = []
     for prior in (with_engine, without):
-        told = [prior.embed("a red car", ring()), prior.embed("", ring()), prior.embed("a car", None)]
-        answers.append(torch.cat(prior.predict(noise(), steps(), told)))
+        conditions = [prior.embed("a red car", ring()), prior.embed("", ring()), prior.embed("a car", None)]
+        answers.append(torch.cat(prior.predict(noise(), steps(), conditions)))
     assert float((answers[0] - answers[1]).norm() / answers[1].norm()) < CLOSE
 
 
 def test_adapters_do_not_reach_the_engine(folder: Path) -> None:
     """The prior stays the prior while the second score learns on the same network."""
     prior = prior_of(folder)
-    told = [prior.embed("a red car", ring())]
-    before = prior.predict(noise(), steps(), told)[0]
+    conditions = [prior.embed("a red car", ring())]
+    before = prior.predict(noise(), steps(), conditions)[0]
     score: Any = make_score(prior, "a red car", particles=1, rank=2, lr=1e-2, dropout=0.5, seed=3)
     with torch.no_grad():
         for parameter in score.parameters.values():
@@ -112,7 +112,7 @@ def test_adapters_do_not_reach_the_engine(folder: Path) -> None:
     prior.engine = (
         pick("torch", prior.unet, dtype="fp32", trial=prior._trial()) if prior.engine is None else prior.engine
     )
-    assert torch.equal(prior.predict(noise(), steps(), told)[0], before)
+    assert torch.equal(prior.predict(noise(), steps(), conditions)[0], before)
 
 
 def test_what_is_asked_for_is_taken_or_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,9 +129,9 @@ def test_a_prior_predicts_with_graphs_what_it_predicts_without() -> None:
             xt, t = noise(num) + turn, steps(num, 100 + 300 * turn)
             found = []
             for prior in (plain, recorded):
-                told = [prior.embed(PROMPT if turn < 2 else "a dog", ring(num)), prior.embed("", ring(num))]
-                told += [prior.embed("a car", None)]
-                found.append([*prior.predict(xt, t, told[:2]), *prior.predict(xt, t, told[::-1])])
+                conditions = [prior.embed(PROMPT if turn < 2 else "a dog", ring(num)), prior.embed("", ring(num))]
+                conditions += [prior.embed("a car", None)]
+                found.append([*prior.predict(xt, t, conditions[:2]), *prior.predict(xt, t, conditions[::-1])])
             assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert [made.replays for made in recorder.made] == [3] * 4
 
@@ -161,11 +161,11 @@ def test_a_second_score_learns_with_graphs_what_it_learns_without() -> None:
 def test_a_new_second_score_drops_what_was_recorded_with_the_last() -> None:
     prior, recorder = tiny(), Recorder()
     prior.graphs = Graphs(record=recorder)
-    told = [prior.embed(PROMPT, ring())]
-    before = prior.predict(noise(), steps(), told)[0]
+    conditions = [prior.embed(PROMPT, ring())]
+    before = prior.predict(noise(), steps(), conditions)[0]
     for _ in range(2):
         score_of(prior)
-        assert torch.equal(prior.predict(noise(), steps(), told)[0], before)
+        assert torch.equal(prior.predict(noise(), steps(), conditions)[0], before)
     assert [made.replays for made in recorder.made] == [1, 1, 1]
 
 
@@ -202,8 +202,8 @@ def test_on_cuda_replays_answer_and_learn_as_torch_does() -> None:
         found = answers[name] = []
         for turn in range(2):
             xt = torch.randn(4, 48, 16, 16, generator=torch.Generator().manual_seed(turn)).to(device)
-            told = [prior.embed(PROMPT, ring()), prior.embed("", ring())]
-            found += prior.predict(xt, steps(t=300 + 300 * turn).to(device), told)
+            conditions = [prior.embed(PROMPT, ring()), prior.embed("", ring())]
+            found += prior.predict(xt, steps(t=300 + 300 * turn).to(device), conditions)
         score: Any = score_of(prior, lr=1e-3)
         for step in range(2):
             x0 = torch.rand(4, 48, 16, 16, generator=torch.Generator().manual_seed(7 + step)).to(device)

@@ -162,9 +162,9 @@ def test_candidates_say_together_what_each_of_them_says_alone():
     draw = torch.Generator().manual_seed(0)
     known = torch.rand(2, VIEWS, 4, 32, 32, generator=draw) * 2 - 1
     accuracy = Accuracy(plain=0.01, inside=0.02, edge=0.5, coarse=0.1)
-    told = {"alpha": torch.tensor([0.5]), "sigma": torch.tensor([0.75**0.5]), "temperature": 1.0}
+    noised = {"alpha": torch.tensor([0.5]), "sigma": torch.tensor([0.75**0.5]), "temperature": 1.0}
     xt = 0.5 * known[0] + 0.75**0.5 * torch.randn(known[0].shape, generator=draw)
-    sure = infer_posterior(xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **told)
+    sure = infer_posterior(xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **noised)
     assert sure.weight[0, 0] > 0.99
     torch.testing.assert_close(sure.features[0], known[0])
     torch.testing.assert_close(sure.spread[0], accuracy.variance(known[0]))
@@ -172,7 +172,7 @@ def test_candidates_say_together_what_each_of_them_says_alone():
 
     def unsure() -> Posterior:
         return infer_posterior(
-            xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **{**told, "temperature": torch.inf}
+            xt[None], known, accuracy=accuracy, logits=torch.zeros(2), **{**noised, "temperature": torch.inf}
         )
 
     assert_rounded(lambda: unsure().features[0], known.double().mean(0))

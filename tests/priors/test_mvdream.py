@@ -195,6 +195,6 @@ def test_a_file_that_holds_code_is_not_opened(tmp_path: Path, capsys: pytest.Cap
 
 def test_views_are_told_their_cameras(prior: DiffusionPrior) -> None:
     xt, t = torch.randn(4, 4, 32, 32), torch.full((4,), 500)
-    told, untold = prior.embed("a chair", ring()), prior.embed("a chair", None)
-    a, b = prior.predict(xt, t, [told, untold])
+    conditioned, bare = prior.embed("a chair", ring()), prior.embed("a chair", None)
+    a, b = prior.predict(xt, t, [conditioned, bare])
     assert (a - b).abs().max() > 1e-4

@@ -58,9 +58,9 @@ def answers(unet: Any, dtype: torch.dtype, side: int, *, memory_format: torch.me
         return torch.randn(shape, generator=draw).to(dtype)
 
     x = drawn(3, unet.config["in_channels"], side, side).contiguous(memory_format=memory_format).requires_grad_()
-    text, told = drawn(3, network.MAX_WORDS, 16).requires_grad_(), drawn(3, 32).requires_grad_()
-    out = unet(x, torch.tensor([0, 400, 999]), text, class_labels=told, return_dict=False)[0]
-    return [out, *torch.autograd.grad((out * drawn(*out.shape)).sum(), [x, text, told, *unet.parameters()])]
+    text, classes = drawn(3, network.MAX_WORDS, 16).requires_grad_(), drawn(3, 32).requires_grad_()
+    out = unet(x, torch.tensor([0, 400, 999]), text, class_labels=classes, return_dict=False)[0]
+    return [out, *torch.autograd.grad((out * drawn(*out.shape)).sum(), [x, text, classes, *unet.parameters()])]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -104,8 +104,8 @@ def test_only_plain_safetensors_and_small_files_are_asked_for(monkeypatch: pytes
 
 def test_families_are_well_formed() -> None:
     for name, facts in model_families().items():
-        told = {"what", "predicts", "image_size", "parameters_m", "network", "encoder", "vae", "licence", "gated"}
-        assert set(facts) == {*told, "sources"}, name
+        named = {"what", "predicts", "image_size", "parameters_m", "network", "encoder", "vae", "licence", "gated"}
+        assert set(facts) == {*named, "sources"}, name
         assert facts["licence"] and (facts["vae"] in offload.ENCODER_BYTES) == bool(facts["encoder"])
         assert facts["network"] in offload.NETWORK_VALUES
         assert facts["sources"] and all(resolve_module._ID.fullmatch(source) for source in facts["sources"])
@@ -130,8 +130,8 @@ def test_prior_check(tmp_path: Path, capsys: pytest.CaptureFixture[str], family:
     assert lines["predicts"] == predicts and lines["image"] == "16 x 16 pixels"
     assert lines["views"] == ("4 at once" if family == "mvdream" else "one by one")
     assert "estimated, not measured" in lines["memory"] and "gradient norm" in lines["step"]
-    told = {"sd21": "latent-512", "mvdream": "mvdream", "sd3": "flow"}[family]
-    assert lines["family"].startswith(f"{told}: ") and lines["sds.guidance_scale"].startswith("100.0  # ")
+    layer = {"sd21": "latent-512", "mvdream": "mvdream", "sd3": "flow"}[family]
+    assert lines["family"].startswith(f"{layer}: ") and lines["sds.guidance_scale"].startswith("100.0  # ")
     assert "not listed here" in lines["licence"] and "camera.fovy_deg" in lines
 
 

@@ -106,8 +106,8 @@ def test_it_takes_the_place_of_a_vae_whose_weights_are_not_read(
     (grad,) = torch.autograd.grad(x0, rgb, torch.ones_like(x0))
     assert x0.shape == (4, 4, 8, 8) and grad.abs().sum() > 0
     assert prior.decode(x0.detach()).shape == (4, 16, 16, 3)
-    told = describe(str(copy), device=CPU, dtype="fp32", max_memory=0.0, encoder=str(folder))
-    assert told["origin"] == prior.origin and "gradient norm" in told["step"]
+    described = describe(str(copy), device=CPU, dtype="fp32", max_memory=0.0, encoder=str(folder))
+    assert described["origin"] == prior.origin and "gradient norm" in described["step"]
 
 
 def test_with_bf16_the_whole_of_it_is_in_bf16(folders: dict[str, Path], folder: Path) -> None:

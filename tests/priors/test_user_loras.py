@@ -1,4 +1,4 @@
-"""LoRAs of the user: what they change is what diffusers' own pipelines change, and what does not fit is told."""
+"""LoRAs of the user: what they change is what diffusers' own pipelines change, and what does not fit is reported."""
 
 from __future__ import annotations
 

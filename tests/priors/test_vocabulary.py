@@ -1,4 +1,4 @@
-"""What the user is told about words that a prior does not know."""
+"""What the user hears about words that a prior does not know."""
 
 from __future__ import annotations
 

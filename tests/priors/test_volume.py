@@ -145,11 +145,11 @@ def test_a_prior_hears_the_camera_by_its_volume_alone():
     assert (first - second).abs().max() > 1e-3 and first.shape == xt.shape
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_two_conditions_of_the_same_views_are_sampled_as_each_alone(told):
+@pytest.mark.parametrize("conditioned", [True, False])
+def test_two_conditions_of_the_same_views_are_sampled_as_each_alone(conditioned):
     torch.manual_seed(0)
     it, words = volume().double(), torch.randn(8, WIDTH, dtype=torch.float64)
-    tokens = camera_token(ring())[:4].double().repeat(2, 1) * told
+    tokens = camera_token(ring())[:4].double().repeat(2, 1) * conditioned
 
     def alone() -> torch.Tensor:
         return torch.cat([it(w[None], t[None]) for w, t in zip(words, tokens, strict=True)])

@@ -60,13 +60,13 @@ def assert_as_close_as_autocast(whole: Tensor, mixed: Tensor, exact: Tensor) -> 
 def test_a_network_in_bf16_answers_as_under_autocast(folders: dict[str, Path], family: str) -> None:
     exact, whole = (load(folders[family], dtype) for dtype in ("fp32", "bf16"))
     assert {p.dtype for p in whole.network.parameters()} == {torch.bfloat16}
-    told = exact.embed("a red chair", ring())
+    conditioned = exact.embed("a red chair", ring())
     x = torch.randn(4, *exact.encode(torch.rand(1, 16, 16, 3)).shape[1:])
     t = torch.tensor([60, 300, 600, 900])
 
     def answer(prior: LatentPrior) -> Tensor:
         with torch.no_grad():
-            return prior.denoise(DenoiserInput(x, t, told.text, told.camera, told.pooled))
+            return prior.denoise(DenoiserInput(x, t, conditioned.text, conditioned.camera, conditioned.pooled))
 
     fp32, bf16 = answer(exact), answer(whole)
     assert bf16.dtype == torch.float32

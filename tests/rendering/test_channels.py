@@ -97,7 +97,7 @@ def test_cameras_survive_their_file(tmp_path: Path) -> None:
 
 
 def test_a_scene_of_nerf_is_read(tmp_path: Path) -> None:
-    """One angle of view, the size beside it, 3 x 4 matrices, and lens distortion, which is told."""
+    """One angle of view, the size beside it, 3 x 4 matrices, and lens distortion, which is reported."""
     frames = [{"file_path": "./train/r_0", "transform_matrix": np.eye(4)[:3].tolist()}]
     document = {"camera_angle_x": 0.7, "w": 80, "h": 60, "k1": 0.1, "frames": frames}
     (tmp_path / "a.json").write_text(json.dumps(document))

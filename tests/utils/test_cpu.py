@@ -1,4 +1,4 @@
-"""How threads wait is the user's to say and changes no bit; who waits for a core is counted, and told once."""
+"""How threads wait is the user's to say and changes no bit; who waits for a core is counted, and reported once."""
 
 from __future__ import annotations
 
@@ -128,9 +128,9 @@ def test_a_starved_run_says_so_once_and_counts_on_after_a_resume(
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert summary["seconds_waiting"] == pytest.approx(3 * summary["seconds_cpu"])
         events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
-        told = [event["message"] for event in events if event["kind"] == "warning"]
-        assert len(told) == steps // 20 and "75% of the time" in told[0]  # once in each process
-        assert capsys.readouterr().err.count(f"Note: {told[0]}\n") == 1
+        warned = [event["message"] for event in events if event["kind"] == "warning"]
+        assert len(warned) == steps // 20 and "75% of the time" in warned[0]  # once in each process
+        assert capsys.readouterr().err.count(f"Note: {warned[0]}\n") == 1
 
 
 def test_more_threads_than_cores_is_a_note(capsys: pytest.CaptureFixture[str]) -> None:

@@ -168,7 +168,7 @@ class EmbeddedJudge:
         return self.front(rgb) >= self.config["measured"]["probe"]["threshold"]
 
     def has_front(self, prompt: str) -> bool:
-        """Whether the object of a prompt is among those whose front the probe told from their other sides."""
+        """Whether the object of a prompt is among those whose front the probe distinguished from their other sides."""
         return self.noun(prompt) in self.config.get("measured", {}).get("probe", {}).get("nouns", ())
 
     def noun(self, prompt: str) -> str | None:
