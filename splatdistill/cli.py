@@ -12,7 +12,7 @@ import tyro
 from tyro.conf import subcommand
 
 from splatdistill.commands import assets, batch, info, train
-from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, parse
+from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, parse, printable
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import NotWritten
 from splatdistill.training.errors import RunFailure
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         for sentence in getattr(error, "sentences", None) or [_sentence(error)]:
-            print(f"splatdistill: {sentence}", file=sys.stderr)
+            print(f"splatdistill: {printable(sentence)}", file=sys.stderr)
         return USAGE if isinstance(error, ValueError) else FAILED
 
 

@@ -31,6 +31,11 @@ def parse(kind: type, args: list[str], *, verb: str, default: Any = None) -> Any
     return tyro.cli(kind, prog=f"splatdistill {verb}", args=args, config=(FlagCreatePairsOff,), **extra)
 
 
+def printable(text: str) -> str:
+    """A text that may hold words of a stranger's file, without what a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def read_splats(source: Path, taken: Assumptions) -> Splats:
     """The splats of a run folder or of a file; of a file stderr hears what was assumed."""
     return open_splats(source, taken).splats
@@ -48,7 +53,7 @@ def open_splats(source: Path, taken: Assumptions) -> Opened:
         return formats.open_file(source / SPLATS)
     found = formats.open_file(source, taken)
     if found.assumed:
-        print(f"Note: {found.sentence()}", file=sys.stderr)
+        print(f"Note: {printable(found.sentence())}", file=sys.stderr)
     return found
 
 
