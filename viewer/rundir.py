@@ -91,9 +91,9 @@ class Item:
         events = list(self.run.last_records(EVENTS))
         last = next((event for event in events if event.get("kind") != "save"), {})
         saved = next((event for event in events if event.get("kind") == "save"), None)
-        metrics = self.path / METRICS
-        age = time.time() - metrics.stat().st_mtime if metrics.is_file() else math.inf
-        ended = {"pause": "paused", "stop": "stopped", "done": "done"}.get(last.get("kind", ""))
+        metrics = self.run.file(METRICS)
+        age = time.time() - metrics.stat().st_mtime if metrics else math.inf
+        ended = {"pause": "paused", "stop": "stopped", "done": "done"}.get(str(last.get("kind")))
         newest = self.snapshot(after=-1)
         return {
             "status": ended or ("running" if age < SILENT else "silent"),
@@ -127,15 +127,15 @@ class Item:
 
     def watch(self) -> None:
         """Tells the trainer that somebody looks, if there is a folder for it."""
-        if (self.path / "control").is_dir():
-            (self.path / "control" / "watch").touch()
+        self.run.touch("control/watch")
 
     def ask(self, request: str) -> None:
         """Files one of REQUESTS, or takes back the pause for "resume"."""
         if request == "resume":
-            (self.path / "control" / "pause").unlink(missing_ok=True)
-        elif request in REQUESTS and (self.path / "control").is_dir():
-            (self.path / "control" / request).touch()
+            if "pause" in self.run.names("control"):
+                (self.path / "control" / "pause").unlink(missing_ok=True)
+        elif request in REQUESTS:
+            self.run.touch(f"control/{request}")
         else:
             raise ValueError(
                 f"ask: {request!r} is unknown; a training can be asked to {', '.join(REQUESTS)} or resume."
@@ -174,5 +174,8 @@ def home_of(paths: Sequence[Path]) -> Path:
 def _camera(camera: CameraConfig) -> dict[str, float]:
     """Where the turntable stands; degrees and world units."""
     fovy = sum(camera.fovy_deg) / 2
-    radius = camera.object_radius / (math.sin(math.radians(fovy) / 2) * sum(camera.fill) / 2)
+    seen = math.sin(math.radians(fovy) / 2) * sum(camera.fill) / 2
+    radius = camera.object_radius / seen if seen else math.inf
+    if not math.isfinite(fovy) or not math.isfinite(radius):  # the settings of a stranger's run
+        return _camera(CameraConfig())
     return {"fovy": fovy, "radius": radius, "elevation": 15.0}

@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
@@ -31,6 +32,7 @@ from splatdistill.io.kinds import MEDIA, Assumptions, kinds, ply_up, readable
 from splatdistill.io.runs import METRICS, SPLATS, Run, Tail
 
 from . import form, places, rundir
+from .connections import BACKLOG, BoundedProtocol
 from .dropped import Dropped
 from .export_html import STATIC, page_of
 from .security import LOOPBACK, Guard
@@ -294,38 +296,52 @@ class _Server:
             raise HTTPException(503, f"There are {MAX_STREAMS} open pages already.")
         last = request.headers.get("last-event-id", "")
         stream = self._stream(item, after=int(last) if last.isdecimal() else -1)
-        return StreamingResponse(stream, media_type="text/event-stream")
+        self.streams += 1  # now: a thousand may be let in before the first one begins
+        return _Counted(stream, media_type="text/event-stream", left=self._left)
+
+    def _left(self) -> None:
+        self.streams -= 1
 
     async def _stream(self, item: rundir.Item, *, after: int) -> AsyncIterator[bytes]:
         """State when it changes and metrics as they come; a browser that slept goes on after its last event's id."""
-        self.streams += 1
+        tail, before, quiet = Tail(item.path / METRICS), None, 0.0
+        while True:
+            if not item.path.exists():
+                yield _event("gone", {"message": _gone(item)})
+                return
+            state = item.state()
+            if state["status"] in ("running", "paused"):
+                item.watch()
+            anew, records = tail.read()
+            if anew:
+                after = -1
+                yield _event("reset", {})
+            records = [record for record in records if record["step"] > after]
+            if records:
+                after = records[-1]["step"]
+                yield _event("metrics", records, id=after)
+            if state != before:
+                before = state
+                yield _event("state", self._manifest(item))
+            quiet = 0.0 if records else quiet + LOOK_EVERY
+            if quiet >= ALIVE_EVERY:
+                quiet = 0.0
+                yield b": alive\n\n"
+            await asyncio.sleep(LOOK_EVERY)
+
+
+class _Counted(StreamingResponse):
+    """left: called when the stream is over, whether it was ever begun or not."""
+
+    def __init__(self, *args: Any, left: Callable[[], None], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._left = left
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            tail, before, quiet = Tail(item.path / METRICS), None, 0.0
-            while True:
-                if not item.path.exists():
-                    yield _event("gone", {"message": _gone(item)})
-                    return
-                state = item.state()
-                if state["status"] in ("running", "paused"):
-                    item.watch()
-                anew, records = tail.read()
-                if anew:
-                    after = -1
-                    yield _event("reset", {})
-                records = [record for record in records if record["step"] > after]
-                if records:
-                    after = records[-1]["step"]
-                    yield _event("metrics", records, id=after)
-                if state != before:
-                    before = state
-                    yield _event("state", self._manifest(item))
-                quiet = 0.0 if records else quiet + LOOK_EVERY
-                if quiet >= ALIVE_EVERY:
-                    quiet = 0.0
-                    yield b": alive\n\n"
-                await asyncio.sleep(LOOK_EVERY)
+            await super().__call__(scope, receive, send)
         finally:
-            self.streams -= 1
+            self._left()
 
 
 def serve(
@@ -352,8 +368,9 @@ def serve(
     if browser:
         webbrowser.open(address)
     settings = uvicorn.Config(
-        app, log_level="critical", access_log=False, server_header=False, timeout_graceful_shutdown=1
-    )
+        app, http=BoundedProtocol, log_level="critical", access_log=False, server_header=False,
+        timeout_graceful_shutdown=1, backlog=BACKLOG,
+    )  # fmt: skip
     try:
         uvicorn.Server(settings).run(sockets=[open_socket])
     except KeyboardInterrupt:  # uvicorn has closed everything and passes it on

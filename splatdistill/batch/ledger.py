@@ -14,8 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from splatdistill.io.files import write_text
+from splatdistill.io.inside import open_inside
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+MAX_RECORD = 1 << 20  # bytes
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "prompt": str, "state": str, "tries": int, "error": str, "traceback": list, "seconds": (int, float), "sha256": str,
+}  # fmt: skip
 
 
 class Ledger:
@@ -29,11 +34,19 @@ class Ledger:
         self.folder = out / "ledger"
 
     def read(self, run: str) -> dict[str, Any]:
-        """The record of a run; empty where there is none."""
+        """The record of a run; empty where there is none, or it is damaged: then the run itself is looked at again.
+        Fields of another kind than they should be are left out.
+        """
+        found = self._json(f"{run}.json") or {}
+        return {name: value for name, value in found.items() if isinstance(value, _KINDS.get(name, object))}
+
+    def _json(self, name: str) -> dict[str, Any] | None:
         try:
-            return json.loads((self.folder / f"{run}.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
+            with open_inside(self.folder, name) as file:
+                found = json.loads(file.read(MAX_RECORD))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
 
     def update(self, run: str, **fields: Any) -> dict[str, Any]:
         """Sets fields of a record, drops those that are None, and returns it."""
@@ -46,12 +59,11 @@ class Ledger:
         """What the first command or rank to ask has made: the same for all runs in the folder. name: of no run."""
         path = self.folder / f".{name}.json"  # no run's name begins with a dot
         with self.claim(f".{name}"):
-            try:
-                return json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                made = make()
-                write_text(path, json.dumps(made, indent=1) + "\n")
-                return made
+            found = self._json(path.name)
+            if found is None:
+                found = make()
+                write_text(path, json.dumps(found, indent=1) + "\n")
+            return found
 
     @contextmanager
     def claim(self, run: str) -> Iterator[None]:

@@ -68,7 +68,10 @@ class Teachers:
             return {"prior": name, "dtype": dtype, "network_engine": mine[0].network_engine}
 
         digest = hashlib.sha256(f"{name} {dtype}".encode()).hexdigest()[:8]
-        engine = self._ledger.settle(f"engine-{digest}", settle)["network_engine"]
+        name_of_it = f"engine-{digest}"
+        engine = self._ledger.settle(name_of_it, settle).get("network_engine")
+        if engine not in engines.NAMES:
+            raise ValueError(f"{self._ledger.folder / f'.{name_of_it}.json'} is damaged; take it away.")
         if engine == "onnx" and not engines.installed():
             raise ValueError(
                 f"network_engine: onnxruntime is not installed on {platform.node()}, and other runs of this batch are "
@@ -131,7 +134,8 @@ class Worker:
 def finished(folder: Path) -> dict[str, Any]:
     """What the ledger says of a run that is done."""
     digest = hashlib.sha256((folder / SPLATS).read_bytes()).hexdigest()
-    seconds = Run(folder).summary().get("seconds_total", 0.0)
+    told = Run(folder).summary().get("seconds_total")
+    seconds = float(told) if isinstance(told, int | float) else 0.0
     return {"state": DONE, "sha256": digest, "seconds": round(seconds, 3), "error": None, "traceback": None}
 
 

@@ -211,7 +211,10 @@ def _precision(todo: Sequence[Job], ledger: Ledger) -> Precision | None:
     if all(job.config.dtype != "auto" or job.config.prior == "analytic" for job in todo):
         return None
     kept = ledger.settle("precision", lambda: asdict(measured()))
-    return Precision(**kept)
+    try:
+        return Precision(**kept)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{ledger.folder / '.precision.json'} is damaged; take it away.") from error
 
 
 def _worker_pool(

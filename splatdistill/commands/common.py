@@ -64,6 +64,11 @@ def parse(kind: type, args: list[str], *, verb: str, default: Any = None) -> Any
         )
 
 
+def printable(text: str) -> str:
+    """A text that may hold words of a stranger's file, without what a terminal would obey."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+
+
 class _NoTerminal:
     """A stream that says that it is no terminal."""
 
@@ -86,7 +91,7 @@ def colours_as_asked() -> Generator[None, None, None]:
 
 def say(text: str) -> None:
     """A sentence for the person at the terminal."""
-    print(terminal.wrapped(text, sys.stderr), file=sys.stderr)
+    print(terminal.wrapped(printable(text), sys.stderr), file=sys.stderr)
 
 
 def note(sentence: str) -> None:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
+from splatdistill.io.foreign import refuse_code, refuse_gaps
+
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of every CLIP of OpenAI's
 
 
@@ -22,12 +24,19 @@ class Clip:
             _check(Path(source))
         try:
             config = CLIPConfig.from_pretrained(source)
-            # No code from a model folder, and no format that can hold any.
-            self.model = CLIPModel.from_pretrained(source, use_safetensors=True).eval()
+            refuse_code(config.to_dict(), where=f"{source}'s config.json")
+            # No code from a model folder or by its wish, and no format that can hold any.
+            model, info = CLIPModel.from_pretrained(
+                source, use_safetensors=True, output_loading_info=True, attn_implementation="sdpa"
+            )
+            refuse_gaps(info, model.state_dict())
+            self.model = model.eval()
             self.tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         except Exception as error:  # a dozen kinds, from the hub's to the file system's
+            plain = type(error) is ValueError and "\n" not in str(error)
+            why = str(error).rstrip(".") if plain else type(error).__name__
             raise ValueError(
-                f"clip: {source!r} does not load as a CLIP model ({type(error).__name__}); name a folder with its "
+                f"clip: {source!r} does not load as a CLIP model ({why}); name a folder with its "
                 "config, tokenizer and safetensors, or an id that can be downloaded."
             ) from error
         self.name = f"CLIP {source}"
@@ -61,8 +70,10 @@ class Clip:
 
 def _check(folder: Path) -> None:
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = config.get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"clip: {folder} is not a model folder: it has no config.json that can be read.") from error
     if kind != "clip":
         raise ValueError(f"clip: {folder} is not a CLIP: its config.json says model_type {kind!r}.")
+    refuse_code(config, where=f"clip: {folder / 'config.json'}")

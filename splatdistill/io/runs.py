@@ -10,17 +10,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 from splatdistill.config import settings, yaml_reader
 from splatdistill.config.old_names import renamed
 from splatdistill.config.schema import TrainConfig
+from splatdistill.io.inside import file_inside, open_inside, subfolder
 
 CONFIG, SUMMARY, COMMAND = "config.yaml", "summary.json", "command.txt"
 METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
 SPLATS = "splats.ply"
 MAX_TEXT = 1 << 20  # bytes of a summary or a settings file that are read
+MAX_LOG = 1 << 26  # bytes of a log that are read at once
+SUBFOLDERS = ("checkpoints", "control", "preview", "snapshots")
 TAIL = 1 << 16  # bytes at the end of a log in which its last records are looked for
 
 
@@ -32,7 +36,7 @@ class Run:
 
     def exists(self) -> bool:
         """Whether the folder is one of a run: it has settings."""
-        return (self.folder / CONFIG).is_file()
+        return self.file(CONFIG) is not None
 
     def settings(self) -> TrainConfig:
         """All settings. ValueError, one sentence, where one is unknown or the file is missing or not YAML."""
@@ -77,20 +81,30 @@ class Run:
 
     def file(self, name: str) -> Path | None:
         """The file of that name, unless it is a link that leads out of the run."""
-        path = self.folder / name
-        return path if path.is_file() and path.resolve().is_relative_to(self.folder.resolve()) else None
+        return file_inside(self.folder, name)
+
+    def refuse_strange(self) -> None:
+        """ValueError, one sentence, where something that a training writes to is no file or folder of the run: a link
+        out of it, a pipe, a file in the place of a folder. A run that goes on deletes and appends.
+        """
+        for name in SUBFOLDERS:
+            if os.path.lexists(self.folder / name) and subfolder(self.folder, name) is None:
+                raise ValueError(f"{self.folder / name} is a link or no folder; put a folder of the run there.")
+        for name in (CONFIG, SUMMARY, COMMAND, METRICS, EVENTS):
+            if os.path.lexists(self.folder / name) and self.file(name) is None:
+                raise ValueError(f"{self.folder / name} is a link out of the run, or no file; take it away.")
 
     def text(self, name: str) -> str:
         """The beginning of a file, empty where there is none."""
-        file = self.file(name)
-        if file is None:
+        try:
+            with open_inside(self.folder, name) as file:
+                return file.read(MAX_TEXT).decode("utf-8", "replace")
+        except OSError:
             return ""
-        with file.open("rb") as opened:
-            return opened.read(MAX_TEXT).decode("utf-8", "replace")
 
     def _last_lines(self, name: str) -> list[bytes]:
         try:
-            with (self.folder / name).open("rb") as file:
+            with open_inside(self.folder, name) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
                 return file.read().splitlines()
         except OSError:
@@ -99,9 +113,20 @@ class Run:
     def names(self, folder: str) -> list[str]:
         """The names in one of its folders."""
         try:
-            return os.listdir(self.folder / folder)
+            return os.listdir(self.folder / folder) if subfolder(self.folder, folder) else []
         except OSError:
             return []
+
+    def touch(self, name: str) -> None:
+        """Makes an empty file in one of its folders, or sets its time. Does nothing where the folder is not there, or
+        something strange has the name.
+        """
+        folder, _, _ = name.rpartition("/")
+        if subfolder(self.folder, folder) is None:
+            return
+        with suppress(OSError):
+            open_inside(self.folder, name, flags=os.O_WRONLY | os.O_CREAT | os.O_APPEND).close()
+            os.utime(self.folder / name)
 
 
 class Tail:
@@ -114,14 +139,14 @@ class Tail:
     def read(self) -> tuple[bool, list[dict[str, Any]]]:
         """Whether the file began anew since the last call, and the records that came."""
         try:
-            with self._path.open("rb") as file:
+            with open_inside(self._path.parent, self._path.name) as file:
                 stat = os.fstat(file.fileno())
                 inode, offset = self._place
                 anew = offset > 0 and (stat.st_ino != inode or stat.st_size < offset)
                 file.seek(0 if anew else offset)
-                whole = file.read().rpartition(b"\n")[0]  # the last line may still be growing
+                whole = file.read(MAX_LOG).rpartition(b"\n")[0]  # the last line may still be growing
                 self._place = stat.st_ino, (0 if anew else offset) + len(whole) + bool(whole)
-        except FileNotFoundError:
+        except OSError:
             return False, []
         return anew, [record for line in whole.splitlines() if (record := record_of(line))]
 

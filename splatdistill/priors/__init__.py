@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,13 +106,32 @@ def _load_found(name: str, *, engine: str, device: torch.device, dtype: str, **s
 
     source = resolve(name)
     if (source.path / META_FILE).is_file():
-        return _load_own(name, source, engine=engine, device=device, dtype=dtype, **settings)
+        with _in_a_sentence(source):
+            return _load_own(name, source, engine=engine, device=device, dtype=dtype, **settings)
     _refuse(engine, name, "onnx")
-    prior = _load_diffusion(source, device=device, dtype=dtype, **settings)
+    with _in_a_sentence(source):
+        prior = _load_diffusion(source, device=device, dtype=dtype, **settings)
     from splatdistill.priors import engine as engines
 
     prior.compiled = engines.compiled(engine, prior)
     return prior
+
+
+@contextmanager
+def _in_a_sentence(source: ModelSource) -> Iterator[None]:
+    """Makes a ValueError of one sentence of whatever the libraries raise for a damaged folder."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        said = str(error).strip()
+        if type(error) is ValueError and said and "\n" not in said:
+            raise
+        first = re.split(r"\.\s|\n", said)[0].rstrip(".")[:200]
+        raise ValueError(f"prior: {source.path} cannot be loaded: {type(error).__name__}: {first}.") from error
 
 
 def _load_own(

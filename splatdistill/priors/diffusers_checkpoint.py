@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from splatdistill.io.foreign import refuse_code, refuse_gaps
 from splatdistill.priors.resolve import INDEX
 from splatdistill.priors.text_encoders import TextEncoder, fingerprint
 
@@ -28,7 +29,6 @@ _ENCODERS = (
     "Qwen2_5_VLForConditionalGeneration",
 )
 _SHARD = re.compile(r"(?P<name>[^.]+(?P<variant>\.\w+)?)-\d{5}-of-(?P<count>\d{5})\.safetensors")
-_BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
 class DiffusersCheckpoint:
@@ -62,7 +62,7 @@ class DiffusersCheckpoint:
 
     def check(self, part: str) -> list[Path]:
         """The files of a part's weights: the plain ones, or where those are missing their fp16 twins."""
-        self.config(part)
+        refuse_code(self.config(part), where=f"prior: {self.root / part / 'config.json'}")
         files = sorted((self.root / part).glob("*.safetensors"))
         plain = [path for path in files if ".fp16" not in path.name and "non_ema" not in path.name]
         chosen = plain or [path for path in files if ".fp16" in path.name]
@@ -118,10 +118,9 @@ class DiffusersCheckpoint:
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except _BROKEN as error:
+            refuse_gaps(info, model.state_dict())
+        except Exception as error:  # a stranger's configuration can make the library raise anything
             raise self._broken(part, error) from error
-        if info["missing_keys"]:
-            raise self._broken(part, f"its weights lack {sorted(info['missing_keys'])[0]}")
         return model.eval().requires_grad_(False)
 
     def load_text_encoder(self, part: str, *, device: torch.device, dtype: str) -> TextEncoder:
@@ -134,14 +133,16 @@ class DiffusersCheckpoint:
         kind = torch.bfloat16 if name not in _CLIP and dtype == "bf16" else torch.float32
         tokenizer_folder = self.root / part.replace("text_encoder", "tokenizer")
         try:
-            model = getattr(transformers, name).from_pretrained(
+            model, info = getattr(transformers, name).from_pretrained(
                 self.root,
                 subfolder=part,
                 dtype=kind,
                 variant="fp16" if twin else None,
                 local_files_only=True,
                 use_safetensors=True,
+                output_loading_info=True,
             )
+            refuse_gaps(info, model.state_dict())
             reader: Any = CLIPTokenizer if name in _CLIP else AutoTokenizer
             if not tokenizer_folder.is_dir():
                 raise ValueError(f"it has no folder {tokenizer_folder.name}")
@@ -150,7 +151,7 @@ class DiffusersCheckpoint:
             raise ValueError(
                 f"prior: the tokenizer in {tokenizer_folder} needs two packages: pip install sentencepiece protobuf."
             ) from error
-        except _BROKEN as error:
+        except Exception as error:
             raise self._broken(part, error) from error
         model = model.eval().requires_grad_(False)
         try:
@@ -171,7 +172,7 @@ class DiffusersCheckpoint:
             found = json.loads((self.root / name).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ValueError(f"prior: {self.root} is not whole: it has no {name}; download it again.") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(f"prior: {self.root / name} cannot be read as JSON.") from error
         if not isinstance(found, dict):
             raise ValueError(f"prior: {self.root / name} must hold settings.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from splatdistill.priors.base import Choice
 from splatdistill.priors.network import DenoiserInput, Text, UNetPrior, keep_bf16, pick_dtype, resize
 from splatdistill.priors.packed import UNetInput
 from splatdistill.priors.schedule import Schedule
-from splatdistill.priors.vocabulary import META_FILE, Advice, Vocabulary
+from splatdistill.priors.vocabulary import META_FILE, Advice, Vocabulary, read_meta
 from splatdistill.priors.volume import FeatureVolume, concat_features
 
 NUM_MARKS = 4
@@ -108,7 +107,7 @@ class MultiViewPrior(UNetPrior):
             volume=volume.to(device).eval().requires_grad_(False),
             tokenizer=tokenizer,
             schedule=schedule,
-            meta=json.loads((folder / META_FILE).read_text()),
+            meta=read_meta(folder),
             dtype=dtype,
             origin=origin or str(folder),
         )

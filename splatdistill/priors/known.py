@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import warnings
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from splatdistill.priors.paints import GUESSED, Painted, able, assign
 from splatdistill.priors.prompts import siblings
 from splatdistill.priors.refine import COARSE, Accuracy, Posterior, Refiner, combine, linear_answer
 from splatdistill.priors.schedule import Schedule, alpha_sigma
-from splatdistill.priors.vocabulary import META_FILE, MODELS, Advice, Vocabulary
+from splatdistill.priors.vocabulary import MODELS, Advice, Vocabulary, read_meta
 from splatdistill.priors.zbuffer import MeshSet, draw_all
 from splatdistill.scene.cameras import camera_token
 from splatdistill.scene.types import Cameras
@@ -124,7 +123,7 @@ class KnownPrior:
         ValueError, one sentence, where the folder is not whole or the engine is not there.
         """
         folder = Path(folder)
-        meta = json.loads((folder / META_FILE).read_text())
+        meta = read_meta(folder)
         dtype = pick_dtype(dtype, device=device)
         try:
             unet: Any = parts.load_unet(folder)

@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from splatdistill.config.base import is_mapping
+from splatdistill.io.foreign import refuse_code, refuse_gaps
 from splatdistill.priors.clip_text import CLIPText, WordTokenizer
 from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.unet import UNet, supports
@@ -98,14 +100,28 @@ class _Undrawn(TorchFunctionMode):
 
 
 def _foreign(kind: Any, folder: Path, part: str, **settings: Any) -> nn.Module:
+    refuse_code(_json(folder / part / "config.json"), where=f"{part}/config.json")
     try:
-        return kind.from_pretrained(folder, subfolder=part, local_files_only=True, use_safetensors=True, **settings)
-    except OSError as error:
-        raise ValueError(str(error).splitlines()[0].rstrip(".")) from error
+        model, info = kind.from_pretrained(
+            folder,
+            subfolder=part,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **settings,
+        )
+        refuse_gaps(info, model.state_dict())
+    except Exception as error:  # a stranger's configuration can make the library raise anything
+        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ValueError(f"{part}: {first}") from error
+    return model
 
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
+    if not is_mapping(found):
+        raise ValueError(f"{path.parent.name}/{path.name} must hold settings")
+    return found

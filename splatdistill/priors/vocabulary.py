@@ -29,6 +29,20 @@ class Advice(UserWarning):
     """What a prior says of a prompt that it does not wholly understand."""
 
 
+def read_meta(folder: str | Path) -> dict[str, Any]:
+    """The contents of splatdistill.json of a prior. ValueError, one sentence, where it is missing or damaged."""
+    path = Path(folder) / META_FILE
+    if not path.exists():
+        raise ValueError(f"No prior in {Path(folder)}: it has no {META_FILE}.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"The prior in {folder} is damaged: {META_FILE} cannot be read as JSON.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"The prior in {folder} is damaged: {META_FILE} must hold settings.")
+    return found
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The words of one prior. nouns and colours map each name to its synonyms; words are all that its encoder knows;
@@ -48,12 +62,12 @@ class Vocabulary:
     @classmethod
     def load(cls, folder: str | Path) -> Vocabulary:
         """Reads splatdistill.json of a prior's folder. ValueError, one sentence, when there is none."""
-        path = Path(folder) / META_FILE
-        if not path.exists():
-            raise ValueError(f"No prior in {Path(folder)}: it has no {META_FILE}.")
-        known = Path(folder) / MODELS
-        models = [model["noun"] for model in json.loads(known.read_text())["known"]] if known.exists() else None
-        return cls.from_meta(json.loads(path.read_text()), models=models)
+        meta, known = read_meta(folder), Path(folder) / MODELS
+        try:
+            models = [model["noun"] for model in json.loads(known.read_text())["known"]] if known.exists() else None
+            return cls.from_meta(meta, models=models)
+        except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+            raise ValueError(f"The prior in {folder} is damaged: its words cannot be read ({error!r:.80}).") from error
 
     @classmethod
     def from_meta(cls, meta: dict[str, Any], *, models: Iterable[str] | None = None) -> Vocabulary:

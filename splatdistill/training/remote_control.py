@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from splatdistill.io import formats, ply
@@ -36,7 +37,8 @@ class RemoteControl:
         for name in ("control", "snapshots"):
             (folder / name).mkdir(exist_ok=True)
         for path in [*(folder / "control").iterdir(), *(folder / "snapshots").glob("*.splat")]:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder of somebody else's making
+                path.unlink(missing_ok=True)
 
     def obey(self, splats: Splats, *, step: int) -> bool:
         """Does what was asked for since the last step; returns whether to stop. Unasked, it looks into one folder."""
@@ -65,7 +67,7 @@ class RemoteControl:
         return self._signals.number > 0 or self._asked("stop")
 
     def _asked(self, request: str) -> bool:
-        return (self.folder / "control" / request).exists()
+        return (self.folder / "control" / request).is_file()
 
     def _done(self, request: str, *, step: int) -> None:
         (self.folder / "control" / request).unlink(missing_ok=True)

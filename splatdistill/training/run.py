@@ -17,6 +17,7 @@ from splatdistill.config import settings
 from splatdistill.config.schema import GUIDANCE, TrainConfig
 from splatdistill.guidance import group_of
 from splatdistill.io.lock import Claim
+from splatdistill.io.runs import Run
 from splatdistill.priors.base import Prior
 from splatdistill.priors.metadata import check_group
 from splatdistill.priors.precision import Precision, measured
@@ -67,6 +68,7 @@ def train(
     progress = progress or Progress(total=config.steps, stream=StringIO())
     with ExitStack() as held:
         if folder and folder.exists() and ranks.is_main:
+            Run(folder).refuse_strange()
             held.enter_context(Claim(folder))
         saved = _saved(config, folder, progress) if resume and folder else NOTHING_SAVED
         meta = saved.meta

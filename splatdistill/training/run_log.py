@@ -18,13 +18,12 @@ from splatdistill.config import settings
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import sweep, write_text
 from splatdistill.io.lock import Claim, is_running, refuse_held
-from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SUMMARY, Run, record_of
+from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SUBFOLDERS, SUMMARY, Run, record_of
 from splatdistill.utils.provenance import commit, peak_memory_mb, versions
 
 if TYPE_CHECKING:  # the page reads this module, and starts without torch
     from splatdistill.io.video import Picture
 
-SUBFOLDERS = ("checkpoints", "control", "preview", "snapshots")
 REQUESTS = ("pause", "stop", "save")  # what the files in control/ ask of the training
 
 
@@ -241,7 +240,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 def _truncate(path: Path, *, step: int) -> None:
     """Drops the lines of steps after `step`, and a last line that was cut short."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     kept = [line for line in lines if (record := record_of(line)) and record["step"] <= step]
     write_text(path, "".join(f"{line}\n" for line in kept))
 
