@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import subcommand
 
-from splatdistill.commands import assets, batch, changes, info, train
+from splatdistill.commands import assets, batch, bench, changes, info, train
 from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, parse
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import NotWritten
@@ -22,6 +22,7 @@ __all__ = ["DONE", "FAILED", "INTERRUPTED", "USAGE", "main"]
 VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (train.Train, train.train),
     "batch": (batch.Batch, batch.batch),
+    "bench": (bench.Bench, bench.bench),
     "edit": (changes.Edit, changes.edit),
     "refine": (changes.Refine, changes.refine),
     "render": (assets.Render, assets.render),
