@@ -9,7 +9,7 @@ should come to is known. Three parts, each of which `--parts` can name alone:
           colour of what changes and that of the same model painted so. `silhouette_iou`, and whether every splat
           outside of the box has the bits that it had.
   shape   five objects become another model of their noun. `nearer`: by how many dB the result is nearer to that one.
-  refine  ten objects with noise, blur, or half of their splats: PSNR to the clean object and the outside judge's mass,
+  refine  ten objects with noise, blur, or half of their splats: PSNR to the model itself and the outside judge's mass,
           before and after.
 """
 
@@ -30,7 +30,8 @@ from torch import Tensor
 
 from splatdistill import cli, priors
 from splatdistill.config.presets import load
-from splatdistill.evaluate.change import looked_at, psnr_of_views
+from splatdistill.evaluate import NUM_VIEWS
+from splatdistill.evaluate.change import SIDE, looked_at, psnr_of_views
 from splatdistill.evaluate.external import ImageNet
 from splatdistill.io import formats
 from splatdistill.ops.geometry import SH_C0
@@ -38,6 +39,7 @@ from splatdistill.priors.base import Choice
 from splatdistill.priors.gbuffer import paint
 from splatdistill.priors.sampling import ring
 from splatdistill.rendering.renderer import make_renderer
+from splatdistill.scene.cameras import turntable
 from splatdistill.scene.gaussians import FIELDS, Splats
 
 CPU = torch.device("cpu")
@@ -47,9 +49,6 @@ COLOURS = (
     ("chair", "green", "red"), ("table", "red", "blue"),
 )  # fmt: skip
 SHAPES = ("armchair", "car", "lamp", "chair", "table")
-DAMAGED = (
-    "armchair", "car", "table lamp", "teapot", "piano", "bicycle", "sofa", "bus", "vase", "teddy bear",
-)  # fmt: skip
 KINDS = ("noise", "blur", "half")
 NEAR = 30.0  # degrees of hue: half of the way from one of six colours to the next
 
@@ -87,6 +86,14 @@ class Studio:
             means=means, quats=quats, scales=wide, opacities=torch.full((self.count,), 3.0),
             sh0=(rgb[0, face, 0][:, None] - 0.5) / SH_C0, shN=torch.zeros(self.count, 0, 3),
         )  # fmt: skip
+
+    def model(self, prompt: str, instance: int) -> tuple[Tensor, Tensor]:
+        """Pictures of the model itself, as `look` has them of splats."""
+        self.prior.begin(Choice(prompt, instance=instance))
+        cameras = turntable(self.camera, num_frames=NUM_VIEWS, size=SIDE)
+        candidates = self.prior.embed(prompt, cameras).candidates
+        rgba = 0.5 + 0.5 * self.prior.pictures(candidates, 0, cameras, size=SIDE).movedim(1, -1)
+        return rgba[..., :3], rgba[..., 3:]
 
     def look(self, splats: Splats) -> tuple[Tensor, Tensor]:
         return looked_at(splats, self.camera, self.renderer)
@@ -187,14 +194,14 @@ def shapes(studio: Studio, args: argparse.Namespace, strips: list[Tensor]) -> li
 
 def damaged(studio: Studio, args: argparse.Namespace, strips: list[Tensor]) -> list[dict[str, Any]]:
     judge, rows = ImageNet(), []
-    for number, noun in enumerate(noun for noun in DAMAGED[: args.objects] if studio.models(noun)):
-        kind, prompt = KINDS[number % len(KINDS)], f"a {noun}"
+    for number, (noun, colour, _) in enumerate(COLOURS[: args.objects]):
+        kind, prompt = KINDS[number % len(KINDS)], f"a {colour} {noun}"
         clean = studio.source(prompt, 1)
         name = f"damaged-{noun.replace(' ', '-')}"
         formats.write(args.runs / f"{name}.ply", damage(clean, kind))
         result = command(args, "refine", name, "--prompt", prompt)
         source = formats.read(args.runs / f"{name}.ply")
-        before, after, target = (studio.look(one) for one in (source, result, clean))
+        before, after, target = studio.look(source), studio.look(result), studio.model(prompt, 1)
         psnr = [round(sum(psnr_of_views(one[0], target[0])) / len(target[0]), 2) for one in (before, after)]
         mass = [judge.score(prompt, *one)["mass"] for one in (before, after, target)]
         rose = psnr[1] > psnr[0], None if None in mass else mass[1] > mass[0]

@@ -14,7 +14,7 @@ import tyro
 from tyro.conf import subcommand
 
 from splatdistill import __version__
-from splatdistill.commands import assets, batch, changes, info, train
+from splatdistill.commands import assets, batch, bench, changes, info, train
 from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, colours_as_asked, parse, say
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import NotWritten
@@ -25,6 +25,7 @@ __all__ = ["DONE", "FAILED", "INTERRUPTED", "USAGE", "main"]
 VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (train.Train, train.train),
     "batch": (batch.Batch, batch.batch),
+    "bench": (bench.Bench, bench.bench),
     "edit": (changes.Edit, changes.edit),
     "refine": (changes.Refine, changes.refine),
     "render": (assets.Render, assets.render),

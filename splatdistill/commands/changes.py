@@ -123,9 +123,8 @@ def _change(
     if flags.source.exists() and output.exists() and output.samefile(flags.source):
         raise ValueError(f"output: {output} is the source, which stays as it is; name another file.")
     found = open_splats(flags.source, replace(flags.taken, fit=False))
-    config = _settings(flags, found, verb=verb, prompt=prompts[1], special=special, slow=slow)
+    config = _settings(flags, found, verb=verb, prompts=prompts, special=special, slow=slow)
     folder = flags.out / names.run_name(prompts[1], settings.flatten(config) | {"source": _digest(found.path)})
-    _refuse_region(config)
     cautions = [*validation.validate(config), *about_threads(config.threads), *about_priors(config)]
     cautions += about_priors(replace(config, prompt=prompts[0])) if prompts[0] != prompts[1] else []
     for sentence in dict.fromkeys(cautions):
@@ -139,23 +138,21 @@ def _change(
 
 
 def _settings(
-    flags: Edit | Refine, found: Opened, *, verb: str, prompt: str, special: Mapping[str, Any], slow: float
+    flags: Edit | Refine, found: Opened, *, verb: str, prompts: tuple[str, str], special: Mapping[str, Any], slow: float
 ) -> TrainConfig:
     """Of the run: the family of the prior, the file of --config, what the verb is, and the flags."""
     from splatdistill.priors.families import family_of, layered
     from splatdistill.training.region import placed
 
     base, _ = layered(flags.config, method=flags.method, prior=flags.prior)
-    camera, knows_models = base.camera.object_radius, family_of(flags.prior) == "embedded"
+    camera = base.camera.object_radius
     is_run, count = flags.source.is_dir(), len(found.splats)
     region = {"box": _corners(flags.box), "mask": str(flags.mask or "")}
     values: dict[str, Any] = {
-        "prompt": prompt, "prior": flags.prior, "prior_instance": flags.prior_instance, "seed": flags.seed,
-        "prior_mixture": knows_models and not flags.prior_instance,  # then its pictures tell which model it is
+        "prompt": prompts[1], "prior": flags.prior, "prior_instance": flags.prior_instance, "seed": flags.seed,
         "threads": flags.threads, "device": flags.device, "init": str(flags.source), "up": flags.taken.up,
         "fit": not is_run and (flags.taken.fit or not placed(found.splats, radius=camera)),
-        "splats": {"sh_degree": flags.taken.sh_degree, "num_init": count, **region},
-        "densify": {"max_splats": count},
+        "splats": {"sh_degree": flags.taken.sh_degree, **region},
         "optim": {name: slow * getattr(base.optim, name) for name in GEOMETRY},
         **special,
     }  # fmt: skip
@@ -167,16 +164,50 @@ def _settings(
     merged = settings.merge(base, values, where=verb)
     if verb == "edit":  # few steps would not reach another colour at the rate that makes an object of gray splats
         merged = replace(merged, optim=replace(merged.optim, sh0=max(merged.optim.sh0, REACH / merged.steps)))
+    chosen = _count_chosen(merged, count)
+    merged = replace(
+        merged, densify=replace(merged.densify, max_splats=chosen), splats=replace(merged.splats, num_init=chosen)
+    )
+    if family_of(flags.prior) == "embedded":
+        number, alike = _most_like(merged, found, prompts)
+        if verb == "edit":
+            merged = settings.merge(merged, {flags.method: {"source_instance": number}}, where=verb)
+        if alike and not merged.prior_instance:
+            merged = replace(merged, prior_instance=number)
     if merged.fit:
         note("the object lies elsewhere than cameras look: it is moved there, and back.")
     return merged
 
 
-def _refuse_region(config: TrainConfig) -> None:
-    """ValueError where the box or the mask leave nothing to change, before anything is written."""
+def _most_like(config: TrainConfig, found: Opened, prompts: tuple[str, str]) -> tuple[int, bool]:
+    """Which of the prior's models the object is most like, in the paint of the words for it, and whether the words for
+    the result mean the same kind of object. In the run pictures would not tell that: their colours are wrong.
+    """
+    import torch
+
+    from splatdistill import priors
+    from splatdistill.io.frames import fitted
+    from splatdistill.priors.sampling import ring
+    from splatdistill.rendering.renderer import make_renderer
+
+    prior: Any = priors.load(config.prior, device=torch.device("cpu"), dtype="fp32")
+    cameras, radius = ring(prior), config.camera.object_radius
+    splats = fitted(found.splats, radius=radius)[0] if config.fit else found.splats
+    seen = make_renderer(torch.device("cpu")).render(splats, cameras, background=torch.ones(len(cameras), 3))
+    x0 = prior.encode(torch.cat([seen.rgb, seen.alpha], -1).detach())
+    number = prior.most_like(prompts[0], x0, cameras)
+    nouns = [prior.vocabulary.read(prompt).nouns for prompt in prompts]
+    if number:
+        print(f"Note: of the prior's models, the source is most like number {number} of its kind.", file=sys.stderr)
+    return number, bool(number) and nouns[0] == nouns[1]
+
+
+def _count_chosen(config: TrainConfig, count: int) -> int:
+    """How many of the splats of a source may change. ValueError where the box or the mask leave none."""
     from splatdistill.training.region import chosen_of
 
-    chosen_of(config.init, config.splats, taken=kinds.Assumptions(config.up, config.fit))
+    chosen = chosen_of(config.init, config.splats, taken=kinds.Assumptions(config.up, config.fit))
+    return count if chosen is None else int(chosen.sum())
 
 
 def _train(config: TrainConfig, folder: Path) -> None:

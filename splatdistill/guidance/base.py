@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from splatdistill.priors.base import Condition, Prior
-    from splatdistill.scene.types import Cameras, NoisyBatch, Residual, Surface
+    from splatdistill.scene.types import Cameras, NoisyBatch, Residual, SurfaceViews
     from splatdistill.utils.distributed import ProcessGroup
 
 C = TypeVar("C", bound=MethodConfig)
@@ -55,7 +55,7 @@ class Guidance(ABC, Generic[C]):
     """Place in lists of methods, where equal ones stand by name."""
 
     particles = 1  # objects that learn at once
-    surface: Surface | None = None  # of the renders to be noised
+    surface: SurfaceViews | None = None  # of the renders to be noised
     camera_conditioned = True, True  # whether the prior can take that of a view on its own, and those of a group
 
     def __init__(

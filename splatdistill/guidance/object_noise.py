@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from splatdistill.guidance.base import draw_noise
-from splatdistill.scene.types import Cameras, Surface
+from splatdistill.scene.types import Cameras, SurfaceViews
 from splatdistill.utils import rng
+from splatdistill.utils.device import send
 
 SAMPLES = 3
 """Places along each side of a pixel whose noise it adds up: views that see most of the same places nearly agree."""
@@ -43,7 +44,7 @@ def on_surface(
     cameras: Cameras,
     shape: Sequence[int],
     *,
-    surface: Surface | None,
+    surface: SurfaceViews | None,
     cell: float,
     seed: int,
     step: int,
@@ -67,9 +68,9 @@ def on_surface(
     return torch.stack(found, 1) / same[:, None].sqrt()
 
 
-def _seen(cameras: Cameras, surface: Surface | None, *, height: int, width: int) -> Tensor:
+def _seen(cameras: Cameras, surface: SurfaceViews | None, *, height: int, width: int) -> Tensor:
     """[V,height,width,3] the places that the middles of so many pixels show, world units."""
-    depth = cameras.radius.float().view(-1, 1, 1).expand(-1, height, width)
+    depth = send(cameras.radius.float(), cameras.viewmats.device).view(-1, 1, 1).expand(-1, height, width)
     if surface is not None:
         alpha, along = (
             F.interpolate(x.detach().permute(0, 3, 1, 2).float(), (height, width), mode="bilinear")[:, 0]

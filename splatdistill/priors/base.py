@@ -58,7 +58,7 @@ class Choice:
     """What a run asks of its prior. prompt: what to make. seed: of the run, which picks among the models of a noun.
     instance: number of the model, from 1; 0 leaves it to the seed. mixture: all of them are left open. nearest: an
     unknown object becomes the nearest known one. source: words for what the run begins with, if a method tells them;
-    which model that is, its pictures tell.
+    source_instance: number of its model, from 1; 0 leaves that to its pictures.
     """
 
     prompt: str = ""
@@ -67,6 +67,7 @@ class Choice:
     mixture: bool = False
     nearest: bool = False
     source: str = ""
+    source_instance: int = 0
 
     def refuse_instances(self, origin: str) -> None:
         """ValueError for a choice among models, by a prior that has no list of them."""

@@ -211,6 +211,22 @@ class KnownPrior:
         answers = [self._x0(xt, t, condition, alpha=alpha, sigma=sigma) for condition in conditions]
         return [(xt - alpha * x0) / sigma for x0 in answers]
 
+    @torch.no_grad()
+    def most_like(self, prompt: str, x0: Tensor, cameras: Cameras) -> int:
+        """The number, from 1, of the model that a picture x0 [V,4,H,W] by V cameras shows, among those of the noun of
+        `prompt` in its paint; 0 where the prompt names none that is known. It begins anew.
+        """
+        noun = self._noun(prompt, nearest=False)
+        if noun is None:
+            return 0
+        wanted, away = coarse(x0[None], x0.shape[-1] // COARSE), list[float]()
+        for number in range(1, len(self.instances.of_noun[noun]) + 1):  # all of them: a run would weigh a few
+            self.begin(Choice(prompt, instance=number))
+            candidates, _ = self._candidates_of(noun, prompt)
+            seen = RenderedCandidates(self, candidates, cameras.to(self.device)).small()
+            away.append(float((seen - wanted).square().sum()))
+        return 1 + away.index(min(away))
+
     def particle_score(self, *, particles: int, lr: float, dropout: float) -> VariationalScore:
         """The exact score of the renders, as smooth as that of the models: with a sharper one VSD would be SDS."""
         return ParticleScore(particles=particles, temperature=self.temperature / self.num_views)
@@ -270,7 +286,7 @@ class KnownPrior:
     def _candidates_of(self, noun: str, prompt: str) -> tuple[Candidates, list[str]]:
         choice, reading = self.choice, self.vocabulary.read(prompt)
         if choice.source and prompt in siblings(choice.source):
-            choice = replace(choice, instance=0, mixture=True)
+            choice = replace(choice, instance=choice.source_instance, mixture=not choice.source_instance)
         numbers = list(self.instances.of_noun[noun])
         known = [self.instances.known[number] for number in numbers]
         if choice.instance:

@@ -73,7 +73,7 @@ class RenderOutput:
 
 
 @dataclass(frozen=True)
-class Surface:
+class SurfaceViews:
     """Where renders show the object. depth: [V,H,W,1] alpha-weighted sum, world units; alpha: [V,H,W,1] in 0..1."""
 
     depth: Tensor

@@ -19,7 +19,7 @@ from splatdistill.rendering.renderer import Renderer
 from splatdistill.rendering.shading import Lights, sample_background, sample_lights, shade
 from splatdistill.scene import cameras as orbits
 from splatdistill.scene.gaussians import Splats
-from splatdistill.scene.types import Cameras, NoisyBatch, RenderOutput, Surface
+from splatdistill.scene.types import Cameras, NoisyBatch, RenderOutput, SurfaceViews
 from splatdistill.training.gaussian_model import GaussianModel
 from splatdistill.training.splat_optimizer import check
 from splatdistill.utils import rng
@@ -123,7 +123,7 @@ def score(
     seed: int,
     step: int,
     ranks: ProcessGroup = SINGLE_PROCESS,
-    surface: Surface | None = None,
+    surface: SurfaceViews | None = None,
     source: Tensor | None = None,
 ) -> Scored:
     """Noises the images, asks the prior and takes the residual back to the images.

@@ -22,7 +22,7 @@ from splatdistill.rendering.renderer import make_renderer
 from splatdistill.rendering.turntable import Turntable, render_frames, write_contact_sheet, write_views
 from splatdistill.scene import cameras as orbits
 from splatdistill.scene.gaussians import INITS, Splats
-from splatdistill.scene.types import Surface
+from splatdistill.scene.types import SurfaceViews
 from splatdistill.training import checkpoint
 from splatdistill.training.beginning import initial_splats
 from splatdistill.training.gaussian_model import GaussianModel, Learning
@@ -69,9 +69,11 @@ class Trainer:
         self.stages = settings.stages(config)
         self.stage: TrainConfig = config
         self.priors = {config.prior: prior, **(others or {})}
+        section = getattr(config, config.method)
         choice = Choice(
             config.prompt, seed=config.seed, instance=config.prior_instance, mixture=config.prior_mixture,
-            nearest=config.nearest, source=getattr(getattr(config, config.method), "source_prompt", ""),
+            nearest=config.nearest, source=getattr(section, "source_prompt", ""),
+            source_instance=getattr(section, "source_instance", 0),
         )  # fmt: skip
         shown = [teacher.begin(choice) for teacher in self.priors.values()]
         self.prior_model = shown[0]
@@ -170,12 +172,12 @@ class Trainer:
         log.summary(**{**self.facts(), "step": step})
         return {**numbers, "network_share": self.prior.seconds / max(self.seconds, 1e-9)}
 
-    def _surface(self, rendered: Sequence[Rendered]) -> Surface | None:
+    def _surface(self, rendered: Sequence[Rendered]) -> SurfaceViews | None:
         """Where the renders show the objects, if the method asks for that."""
         if not self.guidance.needs_surface:
             return None
         seen = [one.output for one in rendered]
-        return Surface(*(joined([getattr(one, name).detach() for one in seen]) for name in ("depth", "alpha")))
+        return SurfaceViews(*(joined([getattr(one, name).detach() for one in seen]) for name in ("depth", "alpha")))
 
     def _source(self, drawn: Drawn) -> Tensor | None:
         """What the run began with as this step sees it, [V,H,W,3] or [V,H,W,4], if the method asks for that."""

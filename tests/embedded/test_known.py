@@ -155,6 +155,22 @@ def test_a_run_says_which_model_it_shows(prior, monkeypatch):
     assert facts["prior_model"] == prior.instances.known[number_of(prior, 2)].key
 
 
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
+def test_a_picture_tells_which_model_it_shows_and_its_words_leave_that_open(prior):
+    for number in (1, 2, 3):
+        prior.begin(Choice("a red house", instance=number))
+        seen = prior.pictures(prior.embed("a red house", ring()).candidates, 0, ring(), size=SIZE)
+        assert prior.most_like("a red house", seen, ring()) == number
+    assert prior.most_like("a", seen, ring()) == 0
+    # A run that ends in model 3 may begin with any: what the words for its beginning mean, pictures tell.
+    prior.begin(Choice("a blue house", instance=3, source="a red house"))
+    assert len(prior.embed("a blue house", ring()).candidates.numbers) == 1
+    assert len(prior.embed("a red house", ring()).candidates.numbers) == 3
+    prior.begin(Choice("a blue house", instance=3, source="a red house", source_instance=2))
+    pinned = [prior.embed(text, ring()).candidates.numbers for text in ("a blue house", "a red house")]
+    assert pinned == [[prior.instances.of_noun["house"][2]], [prior.instances.of_noun["house"][1]]]
+
+
 def test_a_model_that_is_not_there_is_refused(prior):
     with pytest.raises(ValueError, match="prior_instance: this prior knows 3 of 'cube'; it is 4"):
         prior.begin(Choice("a red cube", instance=4))

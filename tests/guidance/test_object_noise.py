@@ -14,7 +14,7 @@ from splatdistill.guidance.methods.fsd import FSD, FSDConfig
 from splatdistill.guidance.methods.sds import SDS, SDSConfig
 from splatdistill.guidance.object_noise import SAMPLES, on_camera_sphere, on_surface
 from splatdistill.scene.cameras import orbit
-from splatdistill.scene.types import Cameras, Surface
+from splatdistill.scene.types import Cameras, SurfaceViews
 from tests.guidance.toys import Counting, draw, gaussian, gradient, prompt_prior
 from tests.rounding import assert_rounded
 
@@ -29,7 +29,7 @@ def pair(turn: float, *, size: int = 64) -> Cameras:
                  size=size)  # fmt: skip
 
 
-def ball(cameras: Cameras, radius: float = 0.8) -> Surface:
+def ball(cameras: Cameras, radius: float = 0.8) -> SurfaceViews:
     """Depth of a ball about the origin, in closed form."""
     c2w, n = torch.linalg.inv(cameras.viewmats), cameras.height
     grid = torch.arange(n) + 0.5
@@ -40,7 +40,7 @@ def ball(cameras: Cameras, radius: float = 0.8) -> Surface:
     a, b, c = rays.square().sum(-1), (rays * origin).sum(-1), origin.square().sum(-1) - radius**2
     inside = b**2 - a * c
     depth = torch.where(inside > 0, (-b - inside.clamp(min=0).sqrt()) / a, torch.zeros(()))
-    return Surface(depth[..., None], (inside > 0).float()[..., None])
+    return SurfaceViews(depth[..., None], (inside > 0).float()[..., None])
 
 
 def surface_noise(cameras: Cameras, *, step: int = 0, renewal: float = 0.0, seed: int = 0) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from splatdistill.config.base import AnnealedConfig, NonNegative, Weight
+from splatdistill.config.base import AnnealedConfig, FileOnly, NonNegative, Weight, Whole
 from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate, source_of
 from splatdistill.guidance.schedules import weights
 
@@ -25,6 +25,8 @@ class DDSConfig(AnnealedConfig):
     """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13), alpha sigma^2 (fantasia) or flow."""
     source_prompt: str = ""
     """What the run begins with, in words; empty is anything."""
+    source_instance: FileOnly[Whole] = 0
+    """Which of its models a prior of known models takes that for, from 1; 0 leaves it to the pictures."""
     guidance_scale: NonNegative = 7.5
     """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from splatdistill.config.base import AnnealedConfig, NonNegative, Weight
+from splatdistill.config.base import AnnealedConfig, FileOnly, NonNegative, Weight, Whole
 from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate, source_of
 from splatdistill.guidance.schedules import weights
 
@@ -26,6 +26,8 @@ class SSDConfig(AnnealedConfig):
     """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13), alpha sigma^2 (fantasia) or flow."""
     source_prompt: str = ""
     """What the run begins with, in words; empty is anything."""
+    source_instance: FileOnly[Whole] = 0
+    """Which of its models a prior of known models takes that for, from 1; 0 leaves it to the pictures."""
     guidance_scale: NonNegative = 7.5
     """s: how much the way from the old words to the new ones counts."""
     enhancement: NonNegative = 5.5

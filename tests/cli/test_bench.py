@@ -1,0 +1,120 @@
+"""`bench`: one command to one table, the same after any number of stops; what cannot be judged is refused first."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from splatdistill import cli
+from splatdistill.evaluate import bench_table
+from splatdistill.evaluate.external import interval, mean_of_means
+from splatdistill.training.trainer import Trainer
+
+SUITE = """
+defaults: {steps: 4, size: 16, output: {frames: 2, size: 16, save_every: 1}, splats: {num_init: 60}}
+prompts: [a red ball, a blue ball]
+"""
+ARGS = ("suite.yaml", "--methods", "sds,ism", "--seeds", "2", "--prior", "analytic", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("suite.yaml").write_text(SUITE)
+
+
+def run(*args: str, out: str = "out") -> int:
+    return cli.main(["bench", *args, "--out", out])
+
+
+def figures(out: str) -> Any:
+    """The table and its objects, but for what a clock and the memory say."""
+    found = json.loads((Path(out) / "bench.json").read_text())
+    for row in (*found["table"], *found["objects"]):
+        del row["seconds"], row["peak_memory_mb"]
+    return found
+
+
+def test_killed_twice_and_resumed_it_is_the_table_of_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(*ARGS) == cli.DONE
+    advance, steps = Trainer.advance, [0]
+
+    def cut(self: Trainer, log: Any) -> dict[str, float]:
+        steps[0] += 1
+        if steps[0] in (6, 19):  # in the second run, and in the fifth after that
+            raise KeyboardInterrupt
+        return advance(self, log)
+
+    monkeypatch.setattr(Trainer, "advance", cut)
+    assert run(*ARGS, out="again") == cli.INTERRUPTED
+    assert run(*ARGS, out="again") == cli.INTERRUPTED
+    assert not Path("again/bench.json").exists()
+    assert run(*ARGS, out="again") == cli.DONE
+    assert steps[0] >= 2 * 2 * 2 * 4 + 2
+    assert figures("again") == figures("out")
+    found = figures("out")
+    assert [line["method"] for line in found["table"]] == ["sds", "ism"]
+    assert all(line["objects"] == 4 for line in found["table"])
+    # Four views and steps: by sds two evaluations each with guidance; by ism at scale 1 one less than its four.
+    assert [line["image_evaluations"] for line in found["table"]] == [2 * 4 * 4, 3 * 4 * 4]
+    assert {(row["prompt"], row["seed"]) for row in found["objects"]} == {
+        (prompt, seed) for prompt in ("a red ball", "a blue ball") for seed in (0, 1)
+    }
+    for name in ("bench.md", "bench.tex", "contact.png"):
+        assert (Path("out") / name).stat().st_size > 0
+    assert Path("out/bench.md").read_text().count("\n") == 2 + 2
+    assert Path("out/bench.tex").read_text().startswith("\\begin{tabular}{l")
+
+
+FAULTS = {
+    "a judge": (("--judges", "own,nobody"), "judges: 'nobody' is unknown; the judges are own, external and clip:"),
+    "a method": (("--methods", "sds,none"), "methods: 'none' is unknown; the methods are sds,"),
+    "no seeds": (("--seeds", "0"), "seeds must be at least 1; it is 0."),
+    "two CLIPs": (("--judges", "clip:a,clip:b"), "judges: a table has one CLIP model"),
+    "no suite": (("none.yaml",), "none.yaml"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_input_is_one_sentence_and_nothing_is_written(fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    args, said = FAULTS[fault]
+    first = args if args[0].endswith(".yaml") else ("suite.yaml", *args)
+    assert run(*first, "--prior", "analytic") == cli.USAGE
+    err = capsys.readouterr().err
+    assert said in err and err.count("splatdistill: ") == 1
+    assert not Path("out").exists()
+
+
+def test_a_suite_that_names_methods_or_seeds_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("suite.yaml").write_text("prompts: [{prompt: x, seed: 3}]\n")
+    assert run(*ARGS) == cli.USAGE
+    assert "methods and seeds are those of --methods and --seeds" in capsys.readouterr().err
+
+
+def test_cells_are_means_over_prompts_with_intervals_that_hold_them() -> None:
+    draw = random.Random(0)
+    rows: list[dict[str, Any]] = [
+        {"method": "sds", "prompt": prompt, "r_precision_object": draw.random(), "seconds": 2.0}
+        for prompt in "abcdef"
+        for _ in range(3)
+    ]
+    rows += [{"method": "csd", "prompt": "a", "r_precision_object": None, "seconds": None}]
+    sds, csd = bench_table.cells(rows, judges=["own"])
+    groups = [
+        [row["r_precision_object"] for row in rows if row["prompt"] == p and row["method"] == "sds"] for p in "abcdef"
+    ]
+    cell = sds["r_precision_object"]
+    assert cell["mean"] == mean_of_means(groups) and cell["objects"] == 18
+    assert cell["low"] < cell["mean"] < cell["high"]
+    assert (cell["low"], cell["high"]) == interval(groups, of=mean_of_means)
+    assert csd["r_precision_object"] is None and csd["seconds"] is None and sds["seconds"] == 2.0
+    text = bench_table.markdown([sds, csd], judges=["own"])
+    assert f"{cell['mean']:.3f} ({cell['low']:.3f}..{cell['high']:.3f})" in text and "n/a" in text
+    columns = len(bench_table.heads(["own"])) + 1
+    assert all(line.count("|") == columns + 1 for line in text.splitlines())
+    tex = bench_table.latex([sds, csd], judges=["own"]).splitlines()
+    assert all(line.count("&") == columns - 1 for line in tex if line.endswith("\\\\"))
