@@ -92,7 +92,7 @@ class Studio:
         self.prior.begin(Choice(prompt, instance=instance))
         cameras = turntable(self.camera, num_frames=NUM_VIEWS, size=SIDE)
         candidates = self.prior.embed(prompt, cameras).candidates
-        rgba = 0.5 + 0.5 * self.prior.pictures(candidates, 0, cameras, size=SIDE).movedim(1, -1)
+        rgba = 0.5 + 0.5 * self.prior.pictures(candidates, [0], cameras, size=SIDE)[0].movedim(1, -1)
         return rgba[..., :3], rgba[..., 3:]
 
     def look(self, splats: Splats) -> tuple[Tensor, Tensor]:

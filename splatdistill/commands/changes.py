@@ -198,7 +198,7 @@ def _most_like(config: TrainConfig, found: Opened, prompts: tuple[str, str]) -> 
     number = prior.most_like(prompts[0], x0, cameras)
     nouns = [prior.vocabulary.read(prompt).nouns for prompt in prompts]
     if number:
-        print(f"Note: of the prior's models, the source is most like number {number} of its kind.", file=sys.stderr)
+        note(f"of the prior's models, the source is most like number {number} of its kind.")
     return number, bool(number) and nouns[0] == nouns[1]
 
 
