@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from splatdistill import cli, priors
-from splatdistill.config.schema import METHODS, DensifyConfig, SplatsConfig, TrainConfig
+from splatdistill.config.schema import GUIDANCE, METHODS, DensifyConfig, SplatsConfig, TrainConfig
 from splatdistill.embedded.corpus.__main__ import main as corpus_main
 from splatdistill.embedded.corpus.captions import dominant_colour
 from splatdistill.embedded.corpus.fit import pack, run
@@ -236,8 +236,8 @@ def test_advice_is_a_warning_of_the_run_s_own_prompt(prior):
 def test_every_method_takes_it(prior, folder, method):
     config = TrainConfig(
         prompt="a red house", method=method, prior=str(folder), steps=4, size=SIZE, splats=SplatsConfig(num_init=100),
-        densify=DensifyConfig(start=0.6),
-        prior_mixture=True,
+        densify=DensifyConfig(start=0.6), prior_mixture=True,
+        bridge=GUIDANCE["bridge"].Settings(negative_prompt=""),  # the prior does not read words for faults
     )  # fmt: skip
     trainer = Trainer(config, prior=prior, device=CPU)
     trainer.advance(NoLog())

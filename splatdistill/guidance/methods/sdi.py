@@ -6,7 +6,9 @@ kappa = (x_t - alpha x_0) / sigma is the noise that DDIM, run upwards with the g
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Interval
 
 from splatdistill.config.base import AnnealedConfig, FileOnly, Fraction, NonNegative, Weight
 from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate, moved, noisy_batch, total
@@ -28,7 +30,7 @@ class SDIConfig(AnnealedConfig):
     """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13), alpha sigma^2 (fantasia) or flow."""
     guidance_scale: NonNegative = 7.5
     """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
-    inversion_scale: float = -7.5
+    inversion_scale: Annotated[float, Interval(ge=-100, le=100)] = -7.5
     """The same on the way up; below 0 it leads away from the prompt."""
     t_min: Fraction = 0.25
     """Lowest timestep, as a fraction of the schedule."""
