@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +14,13 @@ from tyro.conf import Positional, arg
 
 from splatdistill.batch import plan
 from splatdistill.batch.plan import Job
-from splatdistill.commands.common import DONE, File, about_threads
+from splatdistill.commands.common import DONE, File, about_threads, make, note
 from splatdistill.config import settings
 from splatdistill.config.schema import METHODS, TrainConfig
 from splatdistill.io.files import replacing
 from splatdistill.io.runs import SPLATS, Run
 from splatdistill.training.advice import about_priors
 from splatdistill.training.run_log import check_writable
-from splatdistill.utils.malloc import no_collections
-from splatdistill.utils.progress import Progress
 
 JUDGES = ("own", "external")
 RUNS, SHEET = "runs", "contact.png"
@@ -63,7 +60,7 @@ def bench(flags: Bench) -> int:
     check_writable(flags.out)
     notes = [note for job in jobs for note in about_priors(job.config)]
     for sentence in dict.fromkeys([*notes, *about_threads(flags.threads)]):
-        print(f"Note: {sentence}", file=sys.stderr)
+        note(sentence)
     for number, job in enumerate(jobs, 1):
         folder = flags.out / RUNS / job.run
         if not Run(folder).is_done(steps=job.config.steps):
@@ -71,7 +68,7 @@ def bench(flags: Bench) -> int:
                 f"{number}/{len(jobs)} {job.config.method}: {job.config.prompt}, seed {job.config.seed}",
                 file=sys.stderr,
             )
-            _train(job.config, folder)
+            make(job, folder)
     return _report(flags, jobs, judges)
 
 
@@ -114,19 +111,6 @@ def _jobs(flags: Bench, methods: Sequence[str]) -> list[Job]:
     swept = plan.swept(flags.suite, file.entries, {"method": list(methods), "seed": list(range(flags.seeds))})
     jobs = plan.jobs(replace(file, entries=swept), method=methods[0], base=base)
     return sorted(jobs, key=lambda job: methods.index(job.config.method))
-
-
-def _train(config: TrainConfig, folder: Path) -> None:
-    with no_collections():
-        from splatdistill.priors.vocabulary import Advice
-        from splatdistill.training.run import train as run_training
-        from splatdistill.utils.malloc import keep_freed_memory
-
-    warnings.simplefilter("ignore", Advice)  # it was said as a note
-    keep_freed_memory()
-    with Progress(total=config.steps, log_every=config.output.log_every) as progress:
-        resume = (folder / "checkpoints" / "latest").is_file()
-        run_training(config, folder=folder, progress=progress, resume=resume)
 
 
 def _report(flags: Bench, jobs: Sequence[Job], judges: Sequence[str]) -> int:

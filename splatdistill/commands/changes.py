@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from splatdistill.commands.common import AS_IT_SAYS, DONE, File, Taken, about_threads, new_file, note, open_splats
+from splatdistill.batch.plan import Job
+from splatdistill.commands.common import AS_IT_SAYS, DONE, File, Taken, about_threads, make, new_file, note, open_splats
 from splatdistill.config import settings, validation
 from splatdistill.config.schema import MethodName, TrainConfig
 from splatdistill.io import kinds, names
@@ -20,8 +20,6 @@ from splatdistill.io.files import replacing
 from splatdistill.io.runs import SPLATS, Run
 from splatdistill.training.advice import about_priors
 from splatdistill.training.run_log import check_writable
-from splatdistill.utils.malloc import no_collections
-from splatdistill.utils.progress import Progress
 
 if TYPE_CHECKING:
     from splatdistill.io.formats import Opened
@@ -129,10 +127,11 @@ def _change(
     cautions += about_priors(replace(config, prompt=prompts[0])) if prompts[0] != prompts[1] else []
     for sentence in dict.fromkeys(cautions):
         note(sentence)
+    job = Job(folder.name, config, str(flags.source))
     if not Run(folder).is_done(steps=config.steps):
         check_writable(flags.out)
-        _train(config, folder)
-    _finish(config, folder, found, prompts=prompts, output=output, kind=kind)
+        make(job, folder)
+    _finish(job, folder, found, prompts=prompts, output=output, kind=kind)
     print(output, folder / REPORT, folder / SHEET, sep="\n")
     return DONE
 
@@ -141,8 +140,9 @@ def _settings(
     flags: Edit | Refine, found: Opened, *, verb: str, prompts: tuple[str, str], special: Mapping[str, Any], slow: float
 ) -> TrainConfig:
     """Of the run: the family of the prior, the file of --config, what the verb is, and the flags."""
+    from splatdistill.io.frames import fitted
     from splatdistill.priors.families import family_of, layered
-    from splatdistill.training.region import placed
+    from splatdistill.training.region import chosen_of, placed
 
     base, _ = layered(flags.config, method=flags.method, prior=flags.prior)
     camera = base.camera.object_radius
@@ -164,12 +164,14 @@ def _settings(
     merged = settings.merge(base, values, where=verb)
     if verb == "edit":  # few steps would not reach another colour at the rate that makes an object of gray splats
         merged = replace(merged, optim=replace(merged.optim, sh0=max(merged.optim.sh0, REACH / merged.steps)))
-    chosen = _count_chosen(merged, count)
+    chosen = chosen_of(merged.init, merged.splats, taken=kinds.Assumptions(merged.up, merged.fit))
+    count = count if chosen is None else int(chosen.sum())
     merged = replace(
-        merged, densify=replace(merged.densify, max_splats=chosen), splats=replace(merged.splats, num_init=chosen)
+        merged, densify=replace(merged.densify, max_splats=count), splats=replace(merged.splats, num_init=count)
     )
     if family_of(flags.prior) == "embedded":
-        number, alike = _most_like(merged, found, prompts)
+        splats = fitted(found.splats, radius=camera)[0] if merged.fit else found.splats
+        number, alike = _most_like(merged.prior, splats, prompts)
         if verb == "edit":
             merged = settings.merge(merged, {flags.method: {"source_instance": number}}, where=verb)
         if alike and not merged.prior_instance:
@@ -179,20 +181,18 @@ def _settings(
     return merged
 
 
-def _most_like(config: TrainConfig, found: Opened, prompts: tuple[str, str]) -> tuple[int, bool]:
+def _most_like(teacher: str, splats: Splats, prompts: tuple[str, str]) -> tuple[int, bool]:
     """Which of the prior's models the object is most like, in the paint of the words for it, and whether the words for
     the result mean the same kind of object. In the run pictures would not tell that: their colours are wrong.
     """
     import torch
 
     from splatdistill import priors
-    from splatdistill.io.frames import fitted
     from splatdistill.priors.sampling import ring
     from splatdistill.rendering.renderer import make_renderer
 
-    prior: Any = priors.load(config.prior, device=torch.device("cpu"), dtype="fp32")
-    cameras, radius = ring(prior), config.camera.object_radius
-    splats = fitted(found.splats, radius=radius)[0] if config.fit else found.splats
+    prior: Any = priors.load(teacher, device=torch.device("cpu"), dtype="fp32")
+    cameras = ring(prior)
     seen = make_renderer(torch.device("cpu")).render(splats, cameras, background=torch.ones(len(cameras), 3))
     x0 = prior.encode(torch.cat([seen.rgb, seen.alpha], -1).detach())
     number = prior.most_like(prompts[0], x0, cameras)
@@ -202,30 +202,7 @@ def _most_like(config: TrainConfig, found: Opened, prompts: tuple[str, str]) -> 
     return number, bool(number) and nouns[0] == nouns[1]
 
 
-def _count_chosen(config: TrainConfig, count: int) -> int:
-    """How many of the splats of a source may change. ValueError where the box or the mask leave none."""
-    from splatdistill.training.region import chosen_of
-
-    chosen = chosen_of(config.init, config.splats, taken=kinds.Assumptions(config.up, config.fit))
-    return count if chosen is None else int(chosen.sum())
-
-
-def _train(config: TrainConfig, folder: Path) -> None:
-    with no_collections():
-        from splatdistill.priors.vocabulary import Advice
-        from splatdistill.training.run import train as run_training
-        from splatdistill.utils.malloc import keep_freed_memory
-
-    warnings.simplefilter("ignore", Advice)  # it was said as a note
-    keep_freed_memory()
-    with Progress(total=config.steps, log_every=config.output.log_every) as progress:
-        resume = (folder / "checkpoints" / "latest").is_file()
-        run_training(config, folder=folder, progress=progress, resume=resume)
-
-
-def _finish(
-    config: TrainConfig, folder: Path, found: Opened, *, prompts: tuple[str, str], output: Path, kind: str
-) -> None:
+def _finish(job: Job, folder: Path, found: Opened, *, prompts: tuple[str, str], output: Path, kind: str) -> None:
     """Writes the object in the world of its source, and what has changed."""
     import torch
 
@@ -236,6 +213,7 @@ def _finish(
     from splatdistill.training.region import chosen_of, restored
     from splatdistill.utils.device import pick_device
 
+    config = job.config
     radius = config.camera.object_radius if config.fit else 0.0
     chosen = chosen_of(config.init, config.splats, taken=kinds.Assumptions(config.up, config.fit))
     after = formats.read(folder / SPLATS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -17,8 +18,11 @@ from splatdistill.io.kinds import Assumptions, Up
 from splatdistill.io.runs import SPLATS
 from splatdistill.utils import terminal
 from splatdistill.utils.cpu import num_cores
+from splatdistill.utils.malloc import no_collections
+from splatdistill.utils.progress import Progress
 
 if TYPE_CHECKING:
+    from splatdistill.batch.plan import Job
     from splatdistill.io.formats import Opened
     from splatdistill.scene.gaussians import Splats
     from splatdistill.scene.types import Cameras
@@ -132,6 +136,20 @@ def new_file(output: Path, *, force: bool) -> Path:
     if not output.parent.is_dir():
         raise ValueError(f"output: there is no folder {output.parent}.")
     return output
+
+
+def make(job: Job, folder: Path) -> None:
+    """A run in its folder, from its last checkpoint on where there is one, with its progress on stderr."""
+    with no_collections():
+        from splatdistill.priors.vocabulary import Advice
+        from splatdistill.training.run import train
+        from splatdistill.utils.malloc import keep_freed_memory
+
+    warnings.simplefilter("ignore", Advice)  # it was said as a note
+    keep_freed_memory()
+    with Progress(total=job.config.steps, log_every=job.config.output.log_every) as progress:
+        resume = (folder / "checkpoints" / "latest").is_file()
+        train(job.config, folder=folder, progress=progress, resume=resume)
 
 
 def placed_cameras(given: Cameras | None, turntable: Cameras, *, up: Up) -> tuple[Cameras, Cameras]:

@@ -219,12 +219,12 @@ class KnownPrior:
         noun = self._noun(prompt, nearest=False)
         if noun is None:
             return 0
-        wanted, away = coarse(x0[None], x0.shape[-1] // COARSE), list[float]()
+        away: list[float] = []
         for number in range(1, len(self.instances.of_noun[noun]) + 1):  # all of them: a run would weigh a few
             self.begin(Choice(prompt, instance=number))
             candidates, _ = self._candidates_of(noun, prompt)
-            seen = RenderedCandidates(self, candidates, cameras.to(self.device)).small()
-            away.append(float((seen - wanted).square().sum()))
+            seen = self.pictures(candidates, 0, cameras.to(self.device), size=x0.shape[-1])
+            away.append(float((seen - x0).square().sum()))
         return 1 + away.index(min(away))
 
     def particle_score(self, *, particles: int, lr: float, dropout: float) -> VariationalScore:

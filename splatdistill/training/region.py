@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,15 +67,17 @@ def _inside(means: Tensor, box: tuple[float, ...]) -> Tensor:
 
 def _read_mask(path: Path, *, count: int) -> Tensor:
     """[count] bool of a .npy file."""
+    found: Any
     try:
         found = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"splats.mask: {path} cannot be read as a .npy file of true and false.") from error
-    if not isinstance(found, np.ndarray) or found.dtype != np.bool_ or found.ndim != 1:
+    if getattr(found, "dtype", None) != np.bool_ or found.ndim != 1:  # an archive of several has none
         raise ValueError(f"splats.mask: {path} must hold true or false for each splat, a list of type bool.")
-    if len(found) != count:
-        raise ValueError(f"splats.mask: {path} is of {len(found)} splats, and the file of --init has {count}.")
-    return torch.from_numpy(found)
+    chosen = torch.from_numpy(found)  # pyright: ignore[reportUnknownMemberType]
+    if len(chosen) != count:
+        raise ValueError(f"splats.mask: {path} is of {len(chosen)} splats, and the file of --init has {count}.")
+    return chosen
 
 
 def placed(splats: Splats, *, radius: float) -> bool:

@@ -19,7 +19,9 @@ NUMBERS = {
     name: (hint, value)
     for config in CONFIGS
     for name, hint, value in settings.walk(config)
-    if name not in ("stages", "lora", "splats.box") and isinstance(value, int | float | tuple) and not isinstance(value, bool)
+    if name not in ("stages", "lora", "splats.box")
+    and isinstance(value, int | float | tuple)
+    and not isinstance(value, bool)
 }
 
 
