@@ -5,7 +5,7 @@
 Trains each of PROMPTS by SDS at guidance 100 and by VSD at 7.5 with the model of `latent_teacher.py`, through the
 command line, and one object by two teachers, the shipped one and then this one, with the hand-over of Magic3D. Two
 judges name the objects among all nouns that they know: ours, and an ImageNet classifier. Runs that are done are
-kept. Writes benchmarks/results/latent_proof.json and latent_proof.jpg.
+kept. Writes benchmarks/results/latent_proof.json and latent_proof.jpg after each.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def summed(rows: Sequence[dict[str, Any]], pipeline: Path) -> dict[str, Any]:
         for method in METHODS
         for judge in ("own", "external")
     }
-    worst = max(row["adapters"] for row in rows if "adapters" in row)
+    worst = max((row["adapters"] for row in rows if "adapters" in row), default=1.0)
     training = json.loads((pipeline.parent / "training.json").read_text())
     return {
         "command": command(), "commit": commit(), "machine": machine(), "right": right, "of": len(PROMPTS), "bar": BAR,
@@ -153,10 +153,15 @@ def main() -> None:
         print(json.dumps(row), flush=True)
         rows.append(row)
         strips.append(strip(made, judges.renderer))
-    Image.fromarray(to_uint8(torch.cat(strips).clamp(0, 1))).save(OUT / "latent_proof.jpg", quality=85)
-    record = summed(rows, args.pipeline)
+        keep(rows, strips, args.pipeline)
+
+
+def keep(rows: Sequence[dict[str, Any]], strips: Sequence[Tensor], pipeline: Path) -> None:
+    """Writes the record and the sheet of the runs so far."""
+    Image.fromarray(to_uint8(torch.cat(list(strips)).clamp(0, 1))).save(OUT / "latent_proof.jpg", quality=85)
+    record = summed(rows, pipeline)
     write_json(record, OUT / "latent_proof.json")
-    print({key: value for key, value in record.items() if key not in ("runs", "training")})
+    print({key: value for key, value in record.items() if key not in ("runs", "training")}, flush=True)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,13 @@ from tests.io.scenes import knot
 trimesh = pytest.importorskip("trimesh")
 pytestmark = [pytest.mark.browser, pytest.mark.clients, pytest.mark.xdist_group("browser")]
 VIEWS = [camera(azimuth=30, elevation=20, radius=3.6), camera(azimuth=200, elevation=35, radius=3.6)]
+AWAY = 0.01
+"""How far a mesh may lie from its splats, of the radius; a claim about quality."""
 BEYOND = {
-    "trained": "after 60 steps splats are soft, and views differ in where they see a surface: 0.015 of the radius",
-    "knot": "its splats lean every way, and its surface is rough: 0.0100 of the radius, on the bar itself",
+    "trained": 0.0155,  # after 60 steps splats are soft, and views differ in where they see a surface
+    "knot": 0.0101,  # its splats lean every way, and its surface is rough
 }
-"""Objects further from their splats than the bar of 0.01."""
+"""Objects that miss that bar, and what they keep to: 0.0150 and 0.01002 rounded up, so that a worse mesh fails."""
 BAR = 12 / 255  # a claim about quality, of the mean over what both pictures cover
 
 
@@ -104,14 +106,12 @@ def test_it_is_closed_and_not_large(made: tuple[str, Splats, mesh.Mesh]) -> None
     assert 0.9 * most < len(shape.faces) <= most  # less were a coarser grid, taken in silence
 
 
-def test_it_lies_where_the_splats_do(request: Any, made: tuple[str, Splats, mesh.Mesh]) -> None:
+def test_it_lies_where_the_splats_do(made: tuple[str, Splats, mesh.Mesh]) -> None:
     name, splats, shape = made
-    if name in BEYOND:
-        request.applymarker(pytest.mark.xfail(strict=name == "trained", reason=BEYOND[name]))
     surface = splat_surface.see(splats)
     away = splat_surface.away(surface, trimesh.Trimesh(shape.vertices, shape.faces, process=False))
     print(f"{name}: {away}")
-    assert away["chamfer"] <= 0.01  # of the radius; a claim about quality
+    assert away["chamfer"] <= BEYOND.get(name, AWAY)
 
 
 @pytest.mark.parametrize("kind", ["", "-texture"])
