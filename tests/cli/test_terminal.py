@@ -82,10 +82,11 @@ def test_the_commands_to_do_next_work_when_they_are_pasted(
     assert cli.main(["train", *TINY, "--prompt", "a red ball", "--out", "it's mine", "--name", "ball"]) == cli.DONE
     lines = re.findall(r"^[A-Z][\w ]+: +(splatdistill .*)$", capsys.readouterr().err, flags=re.M)
     assert [shlex.split(line)[1] for line in lines] == ["view", "export"]
-    look = f"{lines[0]} --port 0 & read -t 1 || true; for i in $(seq 600); do kill -0 $! || exit 9; "
-    look += "grep -q http seen && break; sleep 0.1; done; kill -INT $!; wait"
-    shown = shell(f"exec > seen; {look}", tmp_path)
-    assert "http://127.0.0.1:" in (tmp_path / "seen").read_text(), shown.stderr
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {lines[0]} --port 0"], env=environment(BROWSER="true"), stdout=subprocess.PIPE, text=True
+    ) as page:
+        assert page.stdout and re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", page.stdout.readline())
+        page.terminate()
     exported = shell(lines[1], tmp_path)
     assert exported.returncode == 0 and (tmp_path / exported.stdout.strip()).is_file(), exported.stderr
 
