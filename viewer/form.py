@@ -159,8 +159,9 @@ def _text(value: Any) -> str:
 def _flag(name: str, value: Any) -> list[str]:
     """Words of a command line. A value that begins with a dash is tied to its flag, or it would be taken for one."""
     flag = f"--{name.replace('_', '-')}"
-    if isinstance(value, bool):
-        return [flag, str(value)]
+    if isinstance(value, bool):  # one that differs from its default, of which the command line has the opposite alone
+        section, _, key = flag[2:].rpartition(".")
+        return [flag] if value else [f"--{section + '.' if section else ''}no-{key}"]
     if settings.is_list(value):
         return [flag, *map(str, value)]
     return [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]

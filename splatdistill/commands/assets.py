@@ -53,7 +53,7 @@ class Export:
     program: Annotated[Program, arg(name="for")] = "any"
     """The program that the file is for: chooses its format, axes and harmonics, and says how it will stand there."""
     spz_version: Literal[2, 3, 4] = kinds.SPZ_VERSION
-    """Version of a .spz: Spark and the page read 2 and 3, Niantic's library 4 too."""
+    """Version of a .spz: Spark reads 2 and 3, the page and Niantic's library 4 too."""
     output: File = None
     """File to write; the name of the run in the current folder if not given. A mesh is .obj where this ends so."""
     force: bool = False

@@ -44,7 +44,7 @@ MEDIA = ("html", *FILMED)
 MESH = "mesh"
 GROUP = "splatdistill.formats"
 SPZ_VERSION: Literal[2, 3, 4] = 3
-"""The version of a .spz where none is asked for: Spark 2.2, and so our page, reads 2 and 3 alone."""
+"""The version of a .spz where none is asked for: Spark 2.2 reads 2 and 3 alone."""
 MAX_HEADER = 64 * 1024  # bytes of a .ply
 MAX_SPLATS = 20_000_000
 

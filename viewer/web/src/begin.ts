@@ -26,7 +26,7 @@ export class Begin {
     home: string,
     private readonly begun: () => void,
   ) {
-    const form = el("form", { novalidate: true, "aria-label": "New run" }, this.body, this.general, this.rest, el("p", { class: "row" }, this.go, el("span", { class: "said" }, `It lies in ${home}`)));
+    const form = el("form", { novalidate: true, "aria-label": "New run" }, this.body, this.general, this.rest, el("p", { class: "row" }, this.go, el("span", { class: "said" }, `Runs are saved in ${home}`)));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       void this.submit();
@@ -91,7 +91,7 @@ export class Begin {
     const id = `set-${field.name}`;
     const input = this.input(field, id);
     const fault = el("span", { class: "fault", id: `${id}-fault`, role: "alert" });
-    const help = el("span", { class: "said", id: `${id}-help` }, field.main && field.name !== "prompt" ? "" : field.help);
+    const help = el("span", { class: "said", id: `${id}-help` }, field.main ? "" : field.help);
     input.title = field.help;
     this.inputs.set(field.name, input);
     this.faults.set(field.name, fault);
