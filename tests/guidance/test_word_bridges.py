@@ -53,9 +53,11 @@ def test_bridge_is_the_constant_between_two_texts() -> None:
 
 
 def test_the_bridge_begins_at_the_prompt_with_its_faults() -> None:
-    from splatdistill.config.schema import TrainConfig
+    from dataclasses import replace
 
-    method = make_guidance(TrainConfig(prompt="a red cup", method="bridge"))
+    from splatdistill.config.presets import load
+
+    method = make_guidance(replace(load("bridge", family="latent-512")[0], prompt="a red cup"))
     assert method.config.negative_prompt.startswith("a red cup, oversaturated, smooth, ")
 
 

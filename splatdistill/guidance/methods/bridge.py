@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 class BridgeConfig(AnnealedConfig):
     """The second stage of SDS-Bridge, for the last fifth of a run that SDS began."""
 
-    negative_prompt: str = (
-        "{prompt}, oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad structure, noisy, malformed"
-    )
-    """What the object looks like now. In it, {prompt} stands for the prompt."""
+    negative_prompt: str = ""
+    """What the object looks like now, {prompt} for the prompt; families of teachers that read words have ten faults."""
     guidance_scale: NonNegative = 1.0
     """s: size of the step from one text to the other."""
 
