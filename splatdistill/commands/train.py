@@ -116,17 +116,9 @@ def train(args: list[str]) -> int:
         if Run(folder).is_done(steps=config.steps):
             say(f"{folder} is done; --steps with more than {config.steps} goes on with it.")
             return DONE
-    taken = Assumptions(config.up, config.fit)
-    for sentence in [
-        *cautions,
-        *about_threads(config.threads),
-        *about_priors(config),
-        *about_init(config.init, taken, config.camera, budget=config.densify.max_splats),
-    ]:
+    for sentence in [*cautions, *_notes(config, preview=flags.preview)]:
         if first:
             note(sentence)
-    if flags.preview and first and not terminal.shows_pictures(sys.stderr):
-        note("preview: this terminal shows no colours, so none is drawn; the files are in preview/ of the run.")
     with no_collections():
         from splatdistill.priors.vocabulary import Advice
         from splatdistill.training.run import train as run_training
@@ -153,9 +145,7 @@ def train(args: list[str]) -> int:
             )
         ranks.leave()
         if first:
-            more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
-            print_results(folder, SPLATS, "turntable.mp4", "turntable_frames", "contact.png", *more)
-            print_next(folder)
+            _print_end(folder)
     return DONE
 
 
@@ -176,6 +166,25 @@ def _page_stays(viewer: Popen[bytes] | None) -> Iterator[None]:
             viewer.wait()
     if stopped is not None:
         raise SystemExit(stopped.code)
+
+
+def _notes(config: TrainConfig, *, preview: bool) -> list[str]:
+    """What a user may not expect of these settings, on this machine and in this terminal."""
+    taken = Assumptions(config.up, config.fit)
+    found = [
+        *about_threads(config.threads),
+        *about_priors(config),
+        *about_init(config.init, taken, config.camera, budget=config.densify.max_splats),
+    ]
+    if preview and not terminal.shows_pictures(sys.stderr):
+        found.append("preview: this terminal shows no colours, so none is drawn; the files are in preview/ of the run.")
+    return found
+
+
+def _print_end(folder: Path) -> None:
+    more = sorted(path.name for pattern in ("splats-*.ply", "contact-*.png") for path in folder.glob(pattern))
+    print_results(folder, SPLATS, "turntable.mp4", "turntable_frames", "contact.png", *more)
+    print_next(folder)
 
 
 def config(args: list[str]) -> int:
