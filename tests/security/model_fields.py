@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from splatdistill import priors
+from splatdistill.config.schema import CameraConfig
 from splatdistill.priors.base import Choice
 from splatdistill.scene.cameras import turntable
-from splatdistill.config.schema import CameraConfig
 from tests.priors import families
 
 VALUES: tuple[Any, ...] = (None, "x", -1, 0, 3, 0.5, [], {}, True)
@@ -61,7 +61,7 @@ def without_tensors(path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def drawn(folder: Path) -> str:
-    """What became of loading it, reading a prompt and one call of its networks: a refusal, "draws", or what it raised."""
+    """What became of loading it, reading a prompt and a call of its networks: "refused", "draws", or what it raised."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
