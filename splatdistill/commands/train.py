@@ -306,8 +306,10 @@ def _check_resume(flags: Train, after: Mapping[str, Any]) -> None:
     """ValueError where a run that goes on would become another one. after: all settings by their dotted names."""
     if flags.name:
         raise ValueError("name: a run that goes on keeps its name; leave out --name or --resume.")
-    before = settings.flatten(Run(flags.resume or Path()).settings())
-    refuse_held(flags.resume or Path())
+    run = Run(flags.resume or Path())
+    before = settings.flatten(run.settings())
+    run.refuse_strange()
+    refuse_held(run.folder)
     for name in before:
         if before[name] != after[name] and not name.startswith(settings.MAY_CHANGE_ON_RESUME):
             raise ValueError(

@@ -8,13 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedRandom
 from pathlib import Path
-from typing import BinaryIO
+from typing import cast
 
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def open_inside(folder: Path, name: str, *, flags: int = os.O_RDONLY) -> BinaryIO:
+def open_inside(folder: Path, name: str, *, flags: int = os.O_RDONLY) -> BufferedRandom:
     """Opens a file of `folder`, to read unless `flags` (of os.open) say otherwise.
 
     OSError for one that is missing, is no regular file (a pipe, a device, a folder), or lies outside by a link.
@@ -26,7 +27,8 @@ def open_inside(folder: Path, name: str, *, flags: int = os.O_RDONLY) -> BinaryI
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EPERM, "it is not a regular file", str(folder / name))
-    return os.fdopen(handle, "ab" if flags & os.O_APPEND else "rb" if flags == os.O_RDONLY else "r+b")
+    mode = "ab" if flags & os.O_APPEND else "rb" if flags == os.O_RDONLY else "r+b"
+    return cast("BufferedRandom", os.fdopen(handle, mode))  # which has all that the others have
 
 
 def file_inside(folder: Path, name: str) -> Path | None:

@@ -14,8 +14,9 @@ import platform
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from io import BufferedRandom
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from splatdistill.io.inside import open_inside
 
@@ -46,7 +47,7 @@ class Claim:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file: BinaryIO | None = None
+        self._file: BufferedRandom | None = None
         self._by_name = False  # without the system's lock
         self.folder = folder
         me = json.dumps(asdict(_this_process())).encode()
@@ -107,7 +108,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def _locked(folder: Path) -> BinaryIO:
+def _locked(folder: Path) -> BufferedRandom:
     """The lock's file, locked for this process. OSError of `_NO_LOCKS` where the disk knows no locks."""
     for _ in range(_TRIES):
         file = open_inside(folder, LOCK, flags=os.O_RDWR | os.O_CREAT)

@@ -74,10 +74,10 @@ def write_turntable(path: Path, frames: Iterable[Picture], *, fps: int = 30) -> 
 
 def _frames_of(film: Path) -> int:
     """The frames that can be decoded; 0 where it is no film."""
-    from imageio_ffmpeg import count_frames_and_secs  # pyright: ignore[reportMissingTypeStubs]
+    import imageio_ffmpeg  # pyright: ignore[reportMissingTypeStubs]
 
     try:
-        return count_frames_and_secs(str(film))[0]
+        return cast(Any, imageio_ffmpeg).count_frames_and_secs(str(film))[0] or 0
     except (RuntimeError, ValueError, OSError):
         return 0
 

@@ -107,6 +107,7 @@ class DiffusersCheckpoint:
     def load(self, part: str, kind: Any) -> Any:
         """A frozen model of diffusers, fp32 on the CPU. kind: its class."""
         diffusers_logging.disable_progress_bar()
+        diffusers_logging.set_verbosity_error()  # what it would warn of is read from its report here
         twin = all(".fp16" in path.name for path in self.check(part))
         try:
             model, info = kind.from_pretrained(
@@ -126,6 +127,7 @@ class DiffusersCheckpoint:
     def load_text_encoder(self, part: str, *, device: torch.device, dtype: str) -> TextEncoder:
         """A text encoder with its tokenizer. CLIP is small and runs in fp32, the others in `dtype`."""
         transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()
         name = self.parts[part]
         if name not in _ENCODERS:
             raise ValueError(f"prior: {self.root / part} is a {name}; {', '.join(_ENCODERS)} are known.")

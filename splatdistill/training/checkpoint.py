@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
+from splatdistill.config.base import is_mapping
 from splatdistill.io.files import sync, write_text
 from splatdistill.io.inside import file_inside, open_inside, subfolder
 from splatdistill.training.errors import RunFailure
@@ -107,7 +108,7 @@ def refuse_others(meta: Mapping[str, Any], values: Mapping[str, Any], *, may_cha
     for name, value in values.items():
         before: Any = meta.get("config")
         for part in name.split("."):
-            before = before.get(part, ABSENT) if isinstance(before, dict) else ABSENT
+            before = before.get(part, ABSENT) if is_mapping(before) else ABSENT
         if before is not ABSENT and json.dumps(value) != json.dumps(before) and not name.startswith(may_change):
             raise ValueError(
                 f"resume: {name} was {before!r} when step {meta['step']} was saved, and is {value!r} now; put it back "
