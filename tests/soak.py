@@ -1,7 +1,8 @@
 """The long forms of the reliability and security tests: `python -m tests.soak [--json FILE]`, or `make soak`.
 
-Kills, faults at every place of a save, what the costliest bad files take, and the fuzzer for every reader; .ply gets
-most of the time. Ends with exit code 1 when anything was lost, or any error was foreign.
+Kills, faults at every place of a save, flipped bits, two processes in one folder, what the costliest bad files take,
+and the fuzzer for every reader; .ply gets most of the time. Ends with exit code 1 when anything was lost, or any error
+was foreign.
 """
 
 from __future__ import annotations
@@ -43,6 +44,13 @@ def injected(folder: Path) -> dict[str, Any]:
     return json.loads(done.stdout) if done.returncode == 0 else {"bad": [done.stderr[-500:]]}
 
 
+def printed(module: str, folder: Path, *arguments: object) -> dict[str, Any]:
+    """The JSON on the last line of what a program prints."""
+    folder.mkdir()
+    done = run(module, folder, *arguments)
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"bad": [done.stderr[-500:]]}
+
+
 def refused() -> dict[str, Any]:
     times = {f"{target}: {name}": hostile.refusal(target, data) for target, name, data in hostile.files()}
     slowest = max(times, key=times.__getitem__)
@@ -63,6 +71,8 @@ def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--flips", type=int, default=500, help="bits of a checkpoint, with a resume after each")
+    parser.add_argument("--tries", type=int, default=100, help="of two processes in one run folder")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=int, default=1_000_000, help="of the fuzzer on .ply (default %(default)s)")
     parser.add_argument("--seconds", type=int, default=600, help="at most, on .ply; a twentieth for each of the others")
@@ -75,6 +85,10 @@ def main(args: list[str]) -> int:
         progress(f"injection: {found['injection']}")
         found["ends"] = ended(folder / "ends", kills=flags.kills, seed=flags.seed)
         progress(f"ends: {found['ends']}")
+        found["flips"] = printed("tests.reliability.flips", folder / "flips", "--flips", flags.flips)
+        progress(f"flips: {found['flips']}")
+        found["writers"] = printed("tests.reliability.writers", folder / "writers", "--tries", flags.tries)
+        progress(f"writers: {found['writers']}")
         found["refusals"] = refused()
         progress(f"refusals: {found['refusals']}")
         for target in TARGETS:

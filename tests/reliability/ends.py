@@ -30,7 +30,7 @@ SETTINGS = [
     "--densify.interval", "10", "--output.size", "32", "--output.frames", "2", "--output.save-every", "1",
     "--output.log-every", "5",
 ]  # fmt: skip
-POLITE = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+POLITE = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 def child(folder: Path) -> int:

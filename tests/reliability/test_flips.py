@@ -11,6 +11,7 @@ import torch
 
 from splatdistill import cli
 from splatdistill.config import yaml_reader
+from splatdistill.io.runs import Run
 from splatdistill.training import checkpoint
 from tests.reliability import flips
 
@@ -153,3 +154,23 @@ def test_sha256sum_reads_the_sums(run: Path) -> None:
     assert subprocess.run(words, cwd=folder, capture_output=True, check=False).returncode == 0
     flips.flip(folder / checkpoint.TENSORS, 4000)
     assert subprocess.run(words, cwd=folder, capture_output=True, check=False).returncode == 1
+
+
+def test_what_a_kill_in_the_final_export_cut_off_is_made_again(run: Path, half: tuple[Path, bytes]) -> None:
+    """The files, the pictures of the last step, and what the summary says of how it was computed."""
+    whole = half[0].with_name("whole")
+    shutil.rmtree(run)
+    shutil.copytree(whole, run)
+    before = Run(run).summary()
+    lines = (run / "events.jsonl").read_text().splitlines(keepends=True)
+    (run / "events.jsonl").write_text("".join(line for line in lines if '"done"' not in line))
+    (run / "splats.ply").unlink()
+    (run / "summary.json").unlink()
+    assert resume(run, "--output.preview-every", "3") == cli.DONE
+    assert (run / "splats.ply").read_bytes() == half[1]
+    assert sorted(path.name for path in (run / "preview").iterdir()) == [
+        f"000006-{side}.jpg" for side in ("back", "front", "side", "top")
+    ]
+    after = Run(run).summary()
+    for name in ("step", "threads", "dtype", "network_engine", "num_splats", "image_evaluations", "seconds_total"):
+        assert after[name] == before[name], name
