@@ -34,7 +34,8 @@ def encode(a: Arrays, up: str = "-y") -> bytes:
     n, rest = len(a["means"]), a["shN"][0].size
     order = morton_order(a["means"])
     table = np.concatenate([a[name].reshape(n, -1) for name in _FIELDS], 1, dtype=np.float32)  # one read for each splat
-    rows, bounds = np.empty(n, _ROW), np.empty((-(-n // CHUNK), len(_BOUNDS)), "<f4")
+    rows: np.ndarray = np.empty(n, _ROW)
+    bounds: np.ndarray = np.empty((-(-n // CHUNK), len(_BOUNDS)), "<f4")
     for at in range(0, n, _BLOCK):
         end = at + _BLOCK
         found = _packed(columns(np.take(table, order[at:end], axis=0)))
