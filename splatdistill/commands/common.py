@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast, get_args, get_origin
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
@@ -40,24 +40,32 @@ IN_WORDS: dict[Any, str] = {int: "a whole number", float: "a number"}
 
 @NUMBERS.primitive_rule
 def _number(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """As tyro reads numbers, but what is none gets a sentence of ours in place of Python's."""
-    made: Any = kind.type
-    if made not in IN_WORDS:
+    """As tyro reads numbers, and tuples of so many, but what is none gets a sentence of ours in place of Python's."""
+    is_tuple = get_origin(kind.type) is tuple
+    parts = [get_args(part)[0] if get_origin(part) is Annotated else part for part in get_args(kind.type)]
+    parts = parts if is_tuple else [kind.type]
+    if not all(part in IN_WORDS for part in parts):
         return None
 
-    def read(args: list[str]) -> Any:
-        try:
-            return made(args[0])
-        except ValueError:
-            raise ValueError(f"it takes {IN_WORDS[made]}, and {args[0]!r} is none.") from None
+    def fits(x: Any) -> bool:
+        return (
+            isinstance(x, tuple) and len(cast("tuple[Any, ...]", x)) == len(parts) if is_tuple else type(x) is parts[0]
+        )
 
     return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=made.__name__.upper(),
-        instance_from_str=read,
-        is_instance=lambda x: type(x) is made,
-        str_from_instance=lambda x: [str(x)],
+        nargs=len(parts),
+        metavar=" ".join(part.__name__.upper() for part in parts),
+        instance_from_str=lambda args: tuple(map(_read, parts, args)) if is_tuple else _read(parts[0], args[0]),
+        is_instance=fits,
+        str_from_instance=lambda x: [*map(str, x)] if is_tuple else [str(x)],
     )
+
+
+def _read(kind: Any, word: str) -> Any:
+    try:
+        return kind(word)
+    except ValueError:
+        raise ValueError(f"it takes {IN_WORDS[kind]}, and {word!r} is none.") from None
 
 
 def parse(kind: type, args: list[str], *, verb: str, default: Any = None) -> Any:
