@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,8 @@ class Clip:
             config = CLIPConfig.from_pretrained(source)
             refuse_code(config.to_dict(), where=f"{source}'s config.json")
             # No code from a model folder or by its wish, and no format that can hold any.
-            model, info = CLIPModel.from_pretrained(
+            kind: Any = CLIPModel  # whose hints know one answer, without the report
+            model, info = kind.from_pretrained(
                 source, use_safetensors=True, output_loading_info=True, attn_implementation="sdpa"
             )
             refuse_gaps(info, model.state_dict())

@@ -223,7 +223,7 @@ class KnownPrior:
         for number in range(1, len(self.instances.of_noun[noun]) + 1):  # all of them: a run would weigh a few
             self.begin(Choice(prompt, instance=number))
             candidates, _ = self._candidates_of(noun, prompt)
-            seen = self.pictures(candidates, 0, cameras.to(self.device), size=x0.shape[-1])
+            (seen,) = self.pictures(candidates, [0], cameras.to(self.device), size=x0.shape[-1])
             away.append(float((seen - x0).square().sum()))
         return 1 + away.index(min(away))
 
