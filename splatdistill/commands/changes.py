@@ -78,7 +78,7 @@ class Edit(Changing):
     new: Annotated[str, arg(name="to")] = ""
     """What it shall be, for example "a blue armchair"."""
     method: Literal["dds", "ssd"] = "dds"
-    """dds: the difference of both texts; ssd: with a pull of its own towards the source."""
+    """dds: the difference of both texts; ssd: with a further pull towards the source."""
     shape: bool = False
     """Let the shape change as much as the colours: positions, sizes and opacities learn at their usual rates."""
 

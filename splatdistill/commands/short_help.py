@@ -17,7 +17,7 @@ GROUPS = {
         "--nearest": "make the nearest known object, where yours is not",
     },
     "How": {
-        "--method NAME": ", ".join(METHODS),
+        "--method NAME": f"{', '.join(METHODS[:4])} or one of {len(METHODS) - 4} others",
         "--prior TEACHER": "`splatdistill prior list` has their names",
         "--steps N": "optimisation steps",
         "--size PIXELS": "side of the training renders",

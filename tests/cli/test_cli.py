@@ -135,7 +135,7 @@ def test_resume_goes_on_with_more_steps(run: Path, tmp_path: Path) -> None:
     [
         (["--seed", "1"], "resume: seed is 0 in"),
         (["--prompt", "x"], "resume: prompt is 'a red ball' in"),
-        (["--optim.means", "1"], "resume: optim.means is 0.012 in"),
+        (["--optim.means", "1"], "resume: optim.means is 0.0192 in"),
         (["--config", "my.yaml"], "resume: num_views is 4 in"),
         (["--name", "x"], "name: a run that goes on keeps its name"),
     ],

@@ -1,6 +1,6 @@
 """SDS-Bridge: a bridge between image distributions (McAllister et al., arXiv 2406.09417): g = w(t) s (eps_y - eps_y').
 
-y' says in words what the object looks like now: the prompt, and the faults of an object that SDS made.
+y' describes in words the appearance of the object now: the prompt, and the faults of an object that SDS made.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class BridgeConfig(AnnealedConfig):
     """The second stage of SDS-Bridge, for the last fifth of a run that SDS began."""
 
     negative_prompt: str = ""
-    """What the object looks like now, {prompt} for the prompt; families of teachers that read words have ten faults."""
+    """The appearance of the object now, {prompt} for the prompt; families of teachers that read words have ten faults."""
     guidance_scale: NonNegative = 1.0
     """s: size of the step from one text to the other."""
 
 
 class Bridge(AnnealedGuidance[BridgeConfig]):
-    """From how the object looks to how it should, both in words."""
+    """From the present appearance of the object to the wanted one, both in words."""
 
     Settings = BridgeConfig
     paper = "Rethinking Score Distillation as a Bridge Between Image Distributions, arXiv 2406.09417"

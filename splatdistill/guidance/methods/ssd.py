@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SSDConfig(AnnealedConfig):
-    """Stable Score Distillation: an edit with a pull of its own towards what the run begins with."""
+    """Stable Score Distillation: an edit with a further pull towards what the run begins with."""
 
     weight: Weight = "one"
     """Weight over timesteps: sigma^2, 1, sigma/alpha (capped at 13), alpha sigma^2 (fantasia) or flow."""
