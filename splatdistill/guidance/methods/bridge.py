@@ -22,7 +22,7 @@ class BridgeConfig(AnnealedConfig):
     """The second stage of SDS-Bridge, for the last fifth of a run that SDS began."""
 
     negative_prompt: str = ""
-    """The appearance of the object now, {prompt} for the prompt; families of teachers that read words have ten faults."""
+    """Appearance of the object now, {prompt} for the prompt; families of teachers that read words have ten faults."""
     guidance_scale: NonNegative = 1.0
     """s: size of the step from one text to the other."""
 
