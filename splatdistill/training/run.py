@@ -67,7 +67,8 @@ def train(
     """
     progress = progress or Progress(total=config.steps, stream=StringIO())
     with ExitStack() as held:
-        if folder and folder.exists() and ranks.is_main:
+        new = folder is not None and not folder.exists()  # looked at once: another process may be about to make it
+        if folder and not new and ranks.is_main:
             Run(folder).refuse_strange()
             held.enter_context(Claim(folder))
         saved = _saved(config, folder, progress) if resume and folder else NOTHING_SAVED
@@ -78,7 +79,7 @@ def train(
             trainer.restore(saved)
         heard: list[Log] = []
         if ranks.is_main:
-            heard += [RunLog(folder, config, command=command, start_step=trainer.step)] if folder else []
+            heard += [RunLog(folder, config, command=command, start_step=trainer.step, new=new)] if folder else []
             heard += logs(trainer.step)
         with closing(Logs(heard)) as log:
             timed = {"precision": asdict(settled)} if settled else {}

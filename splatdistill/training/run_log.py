@@ -69,14 +69,17 @@ class RunLog:
     """Writes the record of a run into its folder: config.yaml, command.txt, summary.json and both logs.
 
     The folder appears whole. In one that is there already the run goes on from `start_step`: lines of later steps are
-    dropped from the logs, the command is added to command.txt, and config.yaml and summary.json follow `config`.
+    dropped from the logs, the command is added to command.txt, and config.yaml and summary.json follow `config`. new:
+    whether it must not be there yet; None looks. ValueError where it is: another process may have made it just now.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, *, command: str, start_step: int = 0) -> None:
+    def __init__(
+        self, folder: Path, config: TrainConfig, *, command: str, start_step: int = 0, new: bool | None = None
+    ) -> None:
         self.folder = folder
         self._start = time.time()
         self._claim: Claim | None = None  # of a folder that is there already, the caller has one
-        if not folder.exists():
+        if new if new is not None else not folder.exists():
             self._claim = _create(folder, settings.to_yaml(config))
             self._summary: dict[str, Any] = {}
         else:
