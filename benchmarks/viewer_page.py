@@ -4,6 +4,8 @@
 pages, one of them with a tenth of the processor; seconds from the last one until each page has drawn it, snapshots
 drawn, and growth of the server's memory. idle: processor time of the browser while nothing changes, in percent of one
 core. updates: growth of the page's heap over them, and what three.js holds on the graphics card before and after.
+first_paint: seconds until the first contentful paint with a sixth of the processor, of the page of a run. turning:
+frames in a second of 100,000 splats that turn on a canvas of 640 x 480, whole and as drafts.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from common import commit, machine
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from splatdistill.io import formats
 from tests.io.scenes import knot
+from tests.patience import PATIENCE
 from tests.viewer.browser import CHROMIUM, chromium, open_page, until
 from tests.viewer.serving import make_run, serving
 
@@ -48,6 +51,8 @@ def main() -> None:
             "machine": machine(),
             "browser": browser.version,
             "burst": burst(browser, Path(folder) / "run", num_splats=args.splats),
+            "first_paint": first_paint(browser, Path(folder) / "run"),
+            "turning": turning(browser, Path(folder) / "many.ply"),
             **still(browser, Path(folder) / "knot.ply", updates=args.updates, seconds=args.idle),
         }
     print(json.dumps(result, indent=1))
@@ -82,6 +87,40 @@ def burst(browser: Any, folder: Path, *, num_splats: int) -> dict[str, Any]:
             out[f"{name}_drawn"] = page.evaluate("window.splatdistill.shown.length") - 1
             page.context.close()
         return {"num_splats": num_splats, **out, "server_growth_mb": round(resident_mb() - memory, 1)}
+
+
+def first_paint(browser: Any, folder: Path) -> dict[str, Any]:
+    with serving(folder) as served:
+        page = browser.new_context(viewport={"width": 900, "height": 600}).new_page()
+        page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
+        page.goto(served.url, wait_until="commit")
+        entry = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+        until(page, entry)
+        seconds = round(page.evaluate(entry) / 1e3, 3)
+        page.context.close()
+    return {"slower_by": 6, "seconds": seconds}
+
+
+def turning(browser: Any, path: Path, *, num_splats: int = 100_000, seconds: float = 40.0) -> dict[str, Any]:
+    """Both rates in one page: first without drafts, as every frame was drawn before, then with them."""
+    formats.write(path, knot(num_splats))
+    with serving(path) as served:
+        page = browser.new_context(viewport={"width": 640 + 390, "height": 480 + 57}).new_page()  # panel and tools
+        page.set_default_timeout(1e3 * PATIENCE)
+        page.goto(served.url)
+        until(page, "window.splatdistill?.ready")
+        rates = {}
+        for name, drafts in (("whole", "false"), ("drafts", "true")):
+            page.evaluate(f"{{ const s = window.splatdistill.view.stage; s.drafts = {drafts}; s.turn(true); }}")
+            page.wait_for_timeout(5000)
+            first, began = page.evaluate("window.splatdistill.frameId"), time.monotonic()
+            page.wait_for_timeout(1e3 * seconds)
+            frames = page.evaluate("window.splatdistill.frameId") - first
+            rates[name] = round(frames / (time.monotonic() - began), 3)
+            page.evaluate("window.splatdistill.view.stage.turn(false)")
+            page.wait_for_timeout(3000)
+        page.context.close()
+    return {"num_splats": num_splats, "frames_per_second": rates}
 
 
 def still(browser: Any, path: Path, *, updates: int, seconds: float) -> dict[str, Any]:

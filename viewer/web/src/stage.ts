@@ -275,9 +275,13 @@ export class Stage {
     const centers: THREE.Vector3[] = [];
     this.source?.forEachSplat((_i, center) => centers.push(center.clone()));
     if (!centers.length) return;
-    const middle = (axis: "x" | "y" | "z") => centers.map((c) => c[axis]).sort((a, b) => a - b)[centers.length >> 1];
+    const middle = (axis: "x" | "y" | "z") => {
+      const sorted = centers.map((c) => c[axis]).sort((a, b) => a - b);
+      const few = Math.floor(0.01 * (sorted.length - 1)); // floaters on either side
+      return (sorted[few] + sorted[sorted.length - 1 - few]) / 2;
+    };
     const target = new THREE.Vector3(middle("x"), middle("y"), middle("z"));
-    const far = centers.map((c) => c.distanceTo(target)).sort((a, b) => a - b)[Math.floor(0.98 * (centers.length - 1))];
+    const far = centers.map((c) => c.distanceTo(target)).sort((a, b) => a - b)[Math.floor(0.99 * (centers.length - 1))];
     if (this.mesh) target.applyQuaternion(this.mesh.quaternion);
     const s = this.spherical();
     this.controls.target.copy(target);
