@@ -52,12 +52,12 @@ def fields_of(method: str, prior: str) -> list[dict[str, Any]]:
         {
             "name": name,
             "main": name in MAIN,
-            "help": _help(config, name),
+            "help": _help(getattr(config, name.rpartition(".")[0], config), name.rpartition(".")[2]),
             "value": _text(value),
             "choices": choices.get(name, []),
             **_kind(hint),
         }
-        for name, (hint, value) in _settings(config).items()
+        for name, (hint, value) in settings.with_flags(config).items()
     ]
 
 
@@ -67,14 +67,14 @@ def command_of(values: Mapping[str, Any], out: Path) -> tuple[Path, list[str]]:
     """
     texts = {name: str(value) for name, value in values.items()}
     base = _base(texts.get("method", TrainConfig.method), texts.get("prior", TrainConfig.prior))
-    known, config, faults = _settings(base), base, dict[str, str]()
+    known, config, faults = settings.with_flags(base), base, dict[str, str]()
     for name, text in texts.items():
         try:
             if name not in known:
                 raise ValueError(f"{name[:80]} is no setting of {base.method} that has a flag.")
             value = _typed(known[name][0], text)
             config = settings.merge(config, _nested(name, value), where=WHERE)
-            check(name, known[name][0], _settings(config)[name][1])
+            check(name, known[name][0], settings.with_flags(config)[name][1])
         except ValueError as error:
             faults[name] = str(error).removeprefix(f"{WHERE}: ")
     if faults:
@@ -93,7 +93,7 @@ def command_of(values: Mapping[str, Any], out: Path) -> tuple[Path, list[str]]:
     if folder.exists():
         raise Refused({"seed": f"seed: {folder} has been made with these settings; another seed makes another object."})
     changed = [name for name in settings.differences(config, base) if name not in MAIN]
-    flags = [word for name in (*MAIN, *changed) for word in _flag(name, _settings(config)[name][1])]
+    flags = [word for name in (*MAIN, *changed) for word in _flag(name, settings.with_flags(config)[name][1])]
     return folder, ["train", *flags, "--out", str(out), "--name", folder.name]
 
 
@@ -104,12 +104,6 @@ def _base(method: str, prior: str) -> TrainConfig:
         )
     except ValueError as error:
         raise Refused({"method" if method not in METHODS else "prior": str(error)}) from None
-
-
-def _settings(config: TrainConfig) -> dict[str, tuple[Any, Any]]:
-    """Type and value of the settings that have a flag."""
-    hidden = {*settings.file_only(config), "stages"}
-    return {name: (hint, value) for name, hint, value in settings.walk(config) if name not in hidden}
 
 
 def _kind(hint: Any) -> dict[str, Any]:
@@ -177,9 +171,8 @@ def _place(sentence: str, known: Mapping[str, Any]) -> str:
     return next((word for word in re.findall(r"[a-z_0-9.]+[a-z_0-9]", sentence) if word in known), "prompt")
 
 
-def _help(config: TrainConfig, name: str) -> str:
-    section, _, key = name.rpartition(".")
-    return _docs(type(getattr(config, section) if section else config)).get(key, "")
+def _help(owner: object, key: str) -> str:
+    return _docs(type(owner)).get(key, "")
 
 
 @cache

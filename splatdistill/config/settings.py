@@ -217,6 +217,12 @@ def file_only(config: TrainConfig) -> set[str]:
     return {name for name, hint, _ in walk(config) if "." in name and _FILE_ONLY in typing.get_args(hint)[1:]}
 
 
+def with_flags(config: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """Type and value of the settings that have a flag, by their dotted names."""
+    hidden = {*file_only(config), "stages"}
+    return {name: (hint, value) for name, hint, value in walk(config) if name not in hidden}
+
+
 def keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     out: list[str] = []
     for key, value in values.items():

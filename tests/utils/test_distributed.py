@@ -70,10 +70,11 @@ def test_two_processes_make_the_object_of_one(made_by_two: Path, case: str) -> N
     of it. In the second step of "consistency" one coordinate of 600 has a gradient a thousand times smaller than the
     others. The objects are 2e-8 apart before that step, 2e-5 after it and 1e-4 in the end, whether the order of sums
     changed or the last bits of the splats. The distance jumps and does not grow with the steps: that is no chaos. So
-    the same run is made with its splats moved to a neighbouring number before each step, and that is the measure.
+    the same run is made with its splats moved to a neighbouring number before each step, and that is the measure. In
+    "vsd" half of such runs jump by 6e-5: of eight, all stay on one side once in 128.
     """
     alone = make(case, SINGLE_PROCESS)
-    shaken = [make(case, SINGLE_PROCESS, shaken=seed) for seed in range(3)]
+    shaken = [make(case, SINGLE_PROCESS, shaken=seed) for seed in range(8)]
     first, second = (load_file(made_by_two / f"{case}-{rank}.safetensors") for rank in range(2))
     assert first.keys() == alone.keys()
     for name, want in alone.items():
