@@ -1,7 +1,6 @@
-"""A playground in two dimensions: where each method moves 64 points under the exact score of three Gaussians.
+"""A playground in two dimensions: where methods move 64 points under the exact score of three Gaussians.
 
-python examples/09_playground_2d.py
-"""
+python examples/09_playground_2d.py"""
 
 import os
 
@@ -9,6 +8,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import splatdistill
+from splatdistill.config.schema import GUIDANCE
 from splatdistill.guidance import make_guidance
 from splatdistill.priors.analytic import AnalyticPrior, Gaussian
 
@@ -25,8 +25,9 @@ class Mixture:
 
 wide, cameras = Gaussian(torch.zeros(2, 1, 1), 1.2), splatdistill.orbit([0.0] * 64)
 prior = AnalyticPrior(lambda prompt, _: Mixture() if prompt else wide, image_size=1)
-figure, axes = plt.subplots(1, len(splatdistill.list_methods()), figsize=(18, 3))
-for axis, method in zip(axes, splatdistill.list_methods(), strict=True):
+methods = [m for m, kind in GUIDANCE.items() if not (kind.needs_source or kind.needs_surface)]  # points have neither
+figure, axes = plt.subplots(-(-len(methods) // 6), 6, figsize=(18, 6))
+for axis, method in zip(axes.flat, methods, strict=False):
     several = {method: {"particles": 64}} if method in ("vsd", "esd") else {}
     guidance = make_guidance(splatdistill.configure("x", method=method, prior="analytic", steps=STEPS, **several))
     guidance.bind(prior)
