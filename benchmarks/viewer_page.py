@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -101,26 +102,32 @@ def first_paint(browser: Any, folder: Path) -> dict[str, Any]:
     return {"slower_by": 6, "seconds": seconds}
 
 
-def turning(browser: Any, path: Path, *, num_splats: int = 100_000, seconds: float = 40.0) -> dict[str, Any]:
+def turning(browser: Any, path: Path, *, num_splats: int = 100_000) -> dict[str, Any]:
     """Both rates in one page: first without drafts, as every frame was drawn before, then with them."""
-    formats.write(path, knot(num_splats))
+    splats = knot(num_splats)
+    splats.scales.sub_(0.5 * math.log(num_splats / 3000))  # as much paint as 3,000 splats of that scene
+    formats.write(path, splats)
     with serving(path) as served:
         page = browser.new_context(viewport={"width": 640 + 390, "height": 480 + 57}).new_page()  # panel and tools
         page.set_default_timeout(1e3 * PATIENCE)
         page.goto(served.url)
         until(page, "window.splatdistill?.ready")
         rates = {}
-        for name, drafts in (("whole", "false"), ("drafts", "true")):
+        for name, drafts, first, counted in (("whole", "false", 1, 3), ("drafts", "true", 8, 60)):
             page.evaluate(f"{{ const s = window.splatdistill.view.stage; s.drafts = {drafts}; s.turn(true); }}")
-            page.wait_for_timeout(5000)
-            first, began = page.evaluate("window.splatdistill.frameId"), time.monotonic()
-            page.wait_for_timeout(1e3 * seconds)
-            frames = page.evaluate("window.splatdistill.frameId") - first
+            start = page.evaluate("window.splatdistill.frameId")
+            until(page, f"window.splatdistill.frameId >= {start + first}")  # the exchange of both is over
+            began, before = time.monotonic(), page.evaluate("window.splatdistill.frameId")
+            until(page, f"window.splatdistill.frameId >= {before + counted}")
+            frames = page.evaluate("window.splatdistill.frameId") - before
             rates[name] = round(frames / (time.monotonic() - began), 3)
             page.evaluate("window.splatdistill.view.stage.turn(false)")
-            page.wait_for_timeout(3000)
+            print(name, rates[name], flush=True)
+        page.evaluate("window.splatdistill.view.stage.settled()")
+        sharp = page.evaluate("window.splatdistill.view.stage.canvas.width") == 640
         page.context.close()
-    return {"num_splats": num_splats, "frames_per_second": rates}
+    ratio = round(rates["drafts"] / rates["whole"], 1)
+    return {"num_splats": num_splats, "frames_per_second": rates, "ratio": ratio, "sharp_at_rest": sharp}
 
 
 def still(browser: Any, path: Path, *, updates: int, seconds: float) -> dict[str, Any]:

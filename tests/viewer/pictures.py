@@ -21,8 +21,8 @@ TABS = ("Train", "Views", "Scene", "Compare", "Export", "Info")
 
 def take(browser: Any, runs: Path, out: Path, *, run: str = "0", other: str = "1") -> list[Path]:
     """Writes OUT/<what>.webp; RUNS holds at least two runs."""
-    with serving(runs) as served:
-        page = open_page(browser, served.url, width=1000, height=640)
+    with serving(runs, home=runs) as served:
+        page = open_page(browser, served.url, width=1000, height=900)
         until(page, "[...document.images].every(image => image.complete && image.naturalWidth)")
         made = [_shot(page, out / "gallery.webp")]
         page.context.close()

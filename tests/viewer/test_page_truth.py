@@ -93,7 +93,7 @@ def test_a_command_of_the_page_is_whole_and_works_when_it_is_pasted(browser: Any
         page.context.close()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path}
-    subprocess.run(["bash", "-c", copied], check=True, cwd=tmp_path / "elsewhere", env=environment, timeout=PATIENCE)
+    subprocess.run(["sh", "-c", copied], check=True, cwd=tmp_path / "elsewhere", env=environment, timeout=PATIENCE)
     assert [path.suffix for path in (tmp_path / "elsewhere").iterdir()] == [".spz"]
 
 

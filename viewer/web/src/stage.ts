@@ -16,7 +16,7 @@ const TURNS: Record<Up, [number, number, number, number]> = {
 }; // xyzw, from a world with that axis up to ours
 const FLIP = new THREE.Quaternion(0, 0, 1, 0);
 const MAX_PIXELS = 3840 * 2160; // of the canvas, where the screen has more
-const SLOW = 70; // ms a frame, above which a moving view is drawn as a draft
+const SLOW = 70; // ms that a frame is waited for, above which a moving view is drawn as a draft
 const DRAFT_SPLATS = 4000;
 const DRAFT_PIXELS = 160 * 120; // software draws about ten million a second
 const REST = 250; // ms without a move until the view is sharp again
@@ -54,14 +54,13 @@ export class Stage {
   private source: ExtSplats | null = null;
   private draft: SplatMesh | null = null; // the largest splats alone
   private drafting = false;
-  private slow = false;
+  private asked = 0; // when the next frame was asked for
+  private late = 0; // whole frames in a row that came late
   private generation = 0;
   private flipped = false;
   private up: Up = "+y"; // what the splats are taken to have up, beside what their file says
   private scheduled = false;
   private atRest = 0; // timer
-  private before = 0; // time of the last frame
-  private moved = 0; // time of the last move
   private turned = 0; // time of the last frame of the turntable
   private home: Placement = { fovy: 37.5, radius: 3.6, elevation: 15 };
 
@@ -193,6 +192,7 @@ export class Stage {
   request(): void {
     if (this.scheduled) return;
     this.scheduled = true;
+    this.asked = performance.now();
     requestAnimationFrame((now) => {
       this.scheduled = false;
       this.draw(now);
@@ -200,9 +200,7 @@ export class Stage {
   }
 
   private draw(now: number): void {
-    const moving = now - this.moved < REST;
-    if (moving && now - this.before > SLOW && now - this.before < 4 * REST + 4000 && !this.drafting) this.slow = true;
-    this.before = now;
+    if (!this.drafting) this.late = performance.now() - this.asked > SLOW ? this.late + 1 : 0;
     if (this.turning) {
       this.orbit(-TURN * Math.min(100, now - (this.turned || now)), 0);
       this.turned = now;
@@ -214,7 +212,8 @@ export class Stage {
 
   turn(on: boolean): void {
     this.turning = on;
-    this.turned = this.before = 0;
+    this.turned = 0;
+    if (!on) this.rests();
     this.request();
   }
 
@@ -412,10 +411,9 @@ export class Stage {
 
   /** The view moves: from now on a draft, where whole frames were slow, until it rests. */
   private moves(): void {
-    this.moved = performance.now();
     clearTimeout(this.atRest);
-    this.atRest = window.setTimeout(() => this.rests(), REST);
-    if (!this.slow || !this.drafts || this.drafting || !this.mesh) return;
+    this.atRest = window.setTimeout(() => !this.turning && this.rests(), REST);
+    if (this.late < 2 || !this.drafts || this.drafting || !this.mesh) return;
     this.draft ??= this.makeDraft();
     this.drafting = true;
     this.exchange();
