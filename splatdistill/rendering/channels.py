@@ -42,6 +42,7 @@ class Channel:
 
     @torch.no_grad()
     def _some(self, renderer: Renderer, splats: Splats, cameras: Cameras) -> Tensor:
+        """[V,H,W,C] of the channel from V cameras, on the CPU."""
         ground = torch.zeros(len(cameras), 3, device=splats.device)
         drawn = renderer.render(splats, cameras, background=ground, normals=self.name == "normal")
         if self.name == "alpha":
