@@ -77,9 +77,16 @@ test-slow: venv
 test-browser: venv
 	SPLATDISTILL_REQUIRE_BROWSER=1 $(PYTEST) -n 0 -m "browser and not clients"
 
-# The whole table of formats and programs; `make test-browser` has each program once. npm installs the programs.
-test-clients: venv
-	SPLATDISTILL_REQUIRE_BROWSER=1 $(PYTEST) -n 0 -m clients
+# The whole table of formats and programs; `make test-browser` has each program once. npm installs the programs. Blender's
+# module is for this alone: it is large, and each release is for one Python. Where there is none, its tests say so and skip.
+BLENDER := build/blender
+test-clients: venv $(BLENDER)
+	PYTHONPATH=$(abspath $(BLENDER)) SPLATDISTILL_REQUIRE_BROWSER=1 $(PYTEST) -n 0 -m clients
+
+$(BLENDER): | venv
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part bpy==5.0.1 || mkdir -p $@.part
+	mv $@.part $@
 
 # The long forms: 50 kills, and the fuzzer for about 15 minutes; SOAK="--json benchmarks/results/soak.json" keeps the
 # figures. atheris is for this alone, and there is none for every Python.
