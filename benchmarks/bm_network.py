@@ -1,4 +1,6 @@
-"""One call of the embedded prior's UNet, 4 rows in fp32, over the time of its arithmetic at the processor's peak.
+"""One call of the embedded prior's UNet in fp32, over the time of its arithmetic at the processor's peak.
+
+A step of four views at guidance scale 1 asks for 4 rows, at any other scale for 8.
 
 The peak is that of a loop of fused multiply-adds in registers, compiled by the C++ compiler that is found ($CXX or c++)
 for the processor at hand, and measured in the same rounds as the calls. Arithmetic counted: convolutions and linear
@@ -18,6 +20,7 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,39 +62,50 @@ def main() -> None:
     args = parser(__doc__, threads=1).parse_args()
     torch.set_num_threads(args.threads)
     prior = KnownPrior.load(EMBEDDED, dtype="fp32", engine="torch")
-    unet, question = prior.refiner.unet, prior.refiner.trial(prior.image_size)
-    work = arithmetic(unet, question)
+    unet, once = prior.refiner.unet, prior.refiner.trial(prior.image_size)
     spin, flops = compiled_loop()
-    packed = PackedUNet(unet)
-    calls: dict[str, Callable[[], object]] = {
-        "peak": spin, "unet": lambda: ask(unet, question), "torch": lambda: packed(question),
-    }  # fmt: skip
+    cells, facts = [], {"threads": args.threads, "clock": "CPU seconds of the process"}
+    for question in (once, twice(once)):
+        rows = len(question.sample)
+        work = arithmetic(unet, question)
+        calls = {"peak": spin, **engines(unet, question)}
+        with torch.no_grad():
+            samples = alternate(calls, rounds=10 if args.quick else 30)
+        peaks = [args.threads * flops / seconds for seconds in samples["peak"]]
+        for name in list(calls)[1:]:
+            over = [peak * seconds / work for peak, seconds in zip(peaks, samples[name], strict=True)]
+            best = max(peaks) * min(samples[name]) / work
+            more = {"over_floor": statistics.median(over), "best_over_floor": best, "best_ms": 1e3 * min(samples[name])}
+            more = {key: significant(value) for key, value in more.items()}
+            cells.append(cell(name, samples[name], samples["unet"], rows=rows, **more))
+            progress(f"{rows} rows, {shown(cells[-1])}   over the floor: {more['over_floor']:.3g}, best {best:.3g}")
+        figures = {"gflop": work / 1e9, "peak_gflops": statistics.median(peaks) / 1e9}
+        figures |= {"best_peak_gflops": max(peaks) / 1e9, "floor_ms": 1e3 * work / max(peaks)}
+        facts[f"rows_{rows}"] = {key: significant(value) for key, value in figures.items()}
+    progress(str(facts))
+    write(record("network", cells, quick=args.quick, **facts), args.json)
+
+
+def twice(question: UNetInput) -> UNetInput:
+    """The same rows again: those of the other condition."""
+    more = {name: torch.cat([x, x]) for name, x in vars(question).items() if isinstance(x, torch.Tensor)}
+    return replace(question, **more, joint_rows=2 * question.joint_rows)
+
+
+def engines(unet: UNet, question: UNetInput) -> dict[str, Callable[[], object]]:
+    """A call by each engine that is here, ready for this question."""
+    packed, code = PackedUNet(unet), Compiled(unet)
+    calls: dict[str, Callable[[], object]] = {"unet": lambda: ask(unet, question), "torch": lambda: packed(question)}
     if installed():
         from splatdistill.priors.onnx_engine import OnnxUNet
 
         other = OnnxUNet(unet)
         calls["onnx"] = lambda: other(question)
-    code = Compiled(unet)
     with torch.no_grad():
         ask(unet, question)  # which also says how many views see each other
         calls["compile"] = lambda: code(question.sample, question.t, question.text, question.class_labels)
         calls["compile"]()
-        samples = alternate(calls, rounds=10 if args.quick else 30)
-    peaks = [args.threads * flops / seconds for seconds in samples["peak"]]
-    cells = []
-    for name in list(calls)[1:]:
-        over = [peak * seconds / work for peak, seconds in zip(peaks, samples[name], strict=True)]
-        best = max(peaks) * min(samples[name]) / work
-        more = {"over_floor": significant(statistics.median(over)), "best_over_floor": significant(best)}
-        cells.append(cell(name, samples[name], samples["unet"], best_ms=significant(1e3 * min(samples[name])), **more))
-        progress(f"{shown(cells[-1])}   over the floor: {more['over_floor']:.3g}, best {best:.3g}")
-    facts = {
-        "rows": len(question.sample), "threads": args.threads, "gflop": significant(work / 1e9),
-        "peak_gflops": significant(statistics.median(peaks) / 1e9), "best_peak_gflops": significant(max(peaks) / 1e9),
-        "floor_ms": significant(1e3 * work / max(peaks)), "clock": "CPU seconds of the process",
-    }  # fmt: skip
-    progress(str(facts))
-    write(record("network", cells, quick=args.quick, **facts), args.json)
+    return calls
 
 
 def arithmetic(unet: UNet, question: UNetInput) -> float:
