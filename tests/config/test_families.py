@@ -46,8 +46,18 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
         "optim.scales": (5e-3, 5e-3), "optim.quats": (5e-3, 5e-3), "optim.opacities": (5e-2, 5e-2),
         "optim.sh0": (1e-2, 1e-2), "splats.num_init": (4096, 5000), "splats.radius": (0.5, 0.8),
         "splats.opacity": (0.05, 0.2),
+        # Of newer methods: the authors' own configurations, which the presets name.
+        "ism.guidance_scale": (7.5, 7.5), "ism.interval": (0.025, 0.08), "ism.t_max_final": (0.5, 0.5),
+        "sdi.guidance_scale": (7.5, 7.5), "sdi.inversion_scale": (-7.5, -7.5), "sdi.t_min": (0.25, 0.25),
+        "rfds.guidance_scale": (100, 100), "rfds.t_min": (0.3, 0.3), "rfds.t_max_final": (0.98, 0.98),
+        "cfd.guidance_scale": (71, 76), "cfd.renewal": (1e-4, 1e-2), "cfd.t_max_final": (0.212, 0.212),
+        "bridge.guidance_scale": (1, 1), "bridge.t_max": (0.5, 0.5), "nfsd.guidance_scale": (7.5, 7.5),
+        "nfsd.boundary": (0.2, 0.2), "dds.guidance_scale": (7.5, 7.5), "dds.t_min": (0.05, 0.05),
+        "dds.t_max": (0.95, 0.95), "ssd.guidance_scale": (7.5, 7.5), "ssd.enhancement": (5.5, 7.5),
+        "ssd.likeness": (2, 2), "ssd.pull": (0.075, 0.075),
     },
-    "mvdream": {"multiview.guidance_scale": (50, 50), "size": (256, 256), "steps": (10000, 10000)},
+    "mvdream": {"multiview.guidance_scale": (50, 50), "cfd.guidance_scale": (50, 50), "size": (256, 256),
+                "steps": (10000, 10000)},
     "if": {"sds.guidance_scale": (20, 21), "size": (64, 64)},
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ class NFSDConfig(AnnealedConfig):
     """Noise-Free Score Distillation: words for bad pictures take the place of the noise that was added."""
 
     negative_prompt: str = (
-        "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution"
+        "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, gloomy"
     )
     """Words for pictures that nobody wants."""
     guidance_scale: NonNegative = 7.5

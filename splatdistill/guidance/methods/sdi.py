@@ -1,6 +1,7 @@
 """SDI: inversion by DDIM (Lukoianov et al., arXiv 2405.15891): g = w(t) (eps_cfg(x_t) - kappa), t falls.
 
 kappa = (x_t - alpha x_0) / sigma is the noise that DDIM, run upwards with the guidance turned round, finds for x_0.
+Nothing is drawn on the way: eta is 0 here, and 0.3 in the authors' configuration.
 """
 
 from __future__ import annotations
