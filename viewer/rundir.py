@@ -46,6 +46,11 @@ class Item:
         found = {"export": f"splatdistill export {place} --format spz{up}", "view": f"splatdistill view {place}{up}"}
         return found | ({"resume": f"splatdistill train --resume {place}"} if self.is_run else {})
 
+    def gone(self) -> str:
+        """The sentence for a page that still shows this item after its folder or file was removed."""
+        place = "where it was" if self.dropped else f"at {self.path}"
+        return f"{self.name} is gone: nothing is {place} any more."
+
     def splats(self) -> Path | None:
         """The file with the splats, if there is one yet."""
         return self.run.file(SPLATS) if self.is_run else self.path

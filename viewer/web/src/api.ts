@@ -49,14 +49,14 @@ export interface Embedded {
   metrics: Metric[];
   poster: string | null;
 }
-/** What the server knows. home: where new runs are made; null where none is begun from the page. lone: the id
- * of what is shown at once, where there is nothing to choose from. */
+/** What the server knows. home: the folder of new runs; null where the page starts none. landing: the id of the run or
+ * file that the page opens with; null for the gallery. */
 export interface Known {
   runs: Card[];
   downloads: string[];
   reads: string[];
   home: string | null;
-  lone: string | null;
+  landing: string | null;
 }
 export interface Field {
   name: string;
