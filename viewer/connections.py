@@ -1,4 +1,4 @@
-"""Connections that cannot keep others out: few at once, and none that waits long to say what it wants."""
+"""Connections that cannot keep others out: few at once, and none that waits long before its request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 128  # a browser opens six, and streams end at streams.MAX_STREAMS
-BACKLOG = 32  # that asyncio takes from the system in one go, before it asks anybody here
+BACKLOG = 32  # that asyncio takes from the system in one go, before this process sees them
 REQUEST_WITHIN = 10.0  # s from the connection, or from its last answer, to a whole head
 
 
@@ -49,7 +49,7 @@ class BoundedProtocol(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def drop(self) -> None:
-        """Ends the connection without a word."""
+        """Closes the connection without an answer."""
         self.connections.discard(self)
         self.transport.abort()
 
@@ -81,4 +81,4 @@ def listen(host: str, port: int) -> socket.socket:
             return socket.create_server((host, candidate), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
             last = error
-    raise ValueError(f"host and port: nothing can listen on {host}:{port}: {last}.")
+    raise ValueError(f"host and port: cannot listen on {host}:{port}: {last}.")

@@ -47,9 +47,8 @@ PAGE = {
 def make_app(
     paths: Sequence[Path], *, private: bool = False, taken: Assumptions | None = None, home: Path | None = None
 ) -> Guard:
-    """The application behind its guard; `paths` are looked at again whenever the list of runs is asked for. taken: how
-    files of splats are taken. home: where trainings that the page begins are made; None, or a private server, begins
-    none.
+    """The application behind its guard; `paths` are read again for every list of runs. taken: how
+    files of splats are taken. home: the folder of runs that the page starts; None, or a private server, starts none.
     """
     server = _Server(paths, taken, Starts(home) if home is not None and not private else None)
     run = "/api/runs/{id}"
@@ -69,7 +68,7 @@ def make_app(
         Route("/api/form", server.form),
         Route("/api/starts", server.queue, methods=["GET"]),
         Route("/api/starts", server.start, methods=["POST"]),
-        Route("/api/starts/{name}/take-back", server.take_back, methods=["POST"]),
+        Route("/api/starts/{name}/cancel", server.cancel, methods=["POST"]),
     ]
     handlers: dict[Any, Callable[..., Any]] = {
         HTTPException: lambda _, error: PlainTextResponse(
@@ -184,7 +183,7 @@ class _Server:
         return JSONResponse({"fields": form.fields_of(method, prior)})
 
     def queue(self, request: Request) -> Response:
-        return JSONResponse({"starts": [start.told() for start in self.starts.all] if self.starts else []})
+        return JSONResponse({"starts": [start.as_json() for start in self.starts.all] if self.starts else []})
 
     async def start(self, request: Request) -> Response:
         """Puts a training into the queue."""
@@ -194,15 +193,15 @@ class _Server:
             values = {str(name): str(value) for name, value in values.items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ValueError('the body must look like {"values": {"prompt": "a red ball"}}.') from None
-        return JSONResponse((await run_in_threadpool(starts.add, values)).told())
+        return JSONResponse((await run_in_threadpool(starts.add, values)).as_json())
 
-    def take_back(self, request: Request) -> Response:
-        self._may_start().take_back(request.path_params["name"])
+    def cancel(self, request: Request) -> Response:
+        self._may_start().cancel(request.path_params["name"])
         return self.queue(request)
 
     def _may_start(self) -> Starts:
         if self.starts is None:
-            raise HTTPException(403, "Trainings begin only from the page of `splatdistill view` on its own machine.")
+            raise HTTPException(403, "Runs start only from the page of `splatdistill view` on the same machine.")
         return self.starts
 
     def splats(self, request: Request) -> Response:
@@ -242,7 +241,7 @@ class _Server:
             raise ValueError("step must be a number.")
         file = self.item(request).picture(request.path_params["kind"], step=int(step))
         if file is None:
-            raise HTTPException(404, "There is no such picture.")
+            raise HTTPException(404, "There is no such image.")
         return FileResponse(file)
 
     def export(self, request: Request) -> Response:
@@ -253,7 +252,7 @@ class _Server:
         if file is None:
             raise HTTPException(404, "This run has no splats yet.")
         if not self.busy.acquire(blocking=False):
-            raise HTTPException(503, "Another export is being made; try again when it is done.")
+            raise HTTPException(503, "Another export is running; try again when it is done.")
         try:
             name = f"{names.slug(item.name)}.{kind}"
             if kind == "html" and box is None:
@@ -279,7 +278,7 @@ class _Server:
         except (ValueError, KeyError, TypeError):
             raise ValueError('the body must look like {"ask": "pause"}.') from None
         if not item.is_run:
-            raise ValueError("a file cannot be asked for anything.")
+            raise ValueError("a file cannot be paused or stopped; only a run can.")
         item.ask(asked)
         return JSONResponse({"asked": item.state()["asked"]})
 
@@ -297,7 +296,7 @@ def serve(
     home: Path | None = None,
 ) -> None:
     """Serves until Ctrl-C. Prints the address on a line of its own. port: a taken one gives way to the next free one;
-    0 takes any. taken: how files of splats are taken. home: where trainings that the page begins are made.
+    0 takes any. taken: how files of splats are taken. home: the folder of runs that the page starts.
     """
     open_socket = listen(host, port)
     port = open_socket.getsockname()[1]
@@ -306,7 +305,10 @@ def serve(
     app = make_app(paths, private=private, taken=taken, home=home)
     address = f"http://{shown}:{port}/" + (f"?token={app.token}" if private else "")
     if private:
-        print(f"Note: other machines can reach {host}; who has this address can read and steer.", file=sys.stderr)
+        print(
+            f"Note: other machines can reach {host}; anyone with this address can read and control runs.",
+            file=sys.stderr,
+        )
     print(address, flush=True)
     if browser:
         webbrowser.open(address)
@@ -328,7 +330,7 @@ def _made(write: Callable[[Path], Any], name: str) -> Response:
     with tempfile.TemporaryDirectory() as folder:
         made = write(Path(folder) / name) or Path(folder) / name
         if not made.is_file():
-            raise HTTPException(503, "There is no ffmpeg here to make a film with.")
+            raise HTTPException(503, "This machine has no ffmpeg; install it to export a video.")
         return Response(made.read_bytes(), media_type="application/octet-stream", headers=_attached(name))
 
 

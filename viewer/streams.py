@@ -35,7 +35,7 @@ class Streams:
         if not item.is_run:
             raise HTTPException(404, "A file has no events.")
         if self._open >= MAX_STREAMS:
-            raise HTTPException(503, f"There are {MAX_STREAMS} open pages already.")
+            raise HTTPException(503, f"{MAX_STREAMS} pages are open already; close one.")
         last = request.headers.get("last-event-id", "")
         events = _events(item, self._manifest, after=int(last) if last.isdecimal() else -1)
         self._open += 1  # now: a thousand may be let in before the first one begins

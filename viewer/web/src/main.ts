@@ -63,7 +63,7 @@ async function open(file: File): Promise<void> {
     history.pushState(null, "", `#run=${id}`);
     await route();
   } catch (error) {
-    shown?.tell((error as Error).message);
+    shown?.notify((error as Error).message);
   }
 }
 
