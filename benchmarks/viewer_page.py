@@ -114,7 +114,7 @@ def turning(browser: Any, path: Path, *, num_splats: int = 100_000) -> dict[str,
         until(page, "window.splatdistill?.ready")
         rates = {}
         for name, drafts, first, counted in (("whole", "false", 1, 3), ("drafts", "true", 8, 60)):
-            page.evaluate(f"{{ const s = window.splatdistill.view.stage; s.drafts = {drafts}; s.turn(true); }}")
+            page.evaluate(f"{{ const s = window.splatdistill.view.stage; s.drafts.enabled = {drafts}; s.turn(true); }}")
             start = page.evaluate("window.splatdistill.frameId")
             until(page, f"window.splatdistill.frameId >= {start + first}")  # the exchange of both is over
             began, before = time.monotonic(), page.evaluate("window.splatdistill.frameId")

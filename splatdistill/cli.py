@@ -14,7 +14,7 @@ import tyro
 from tyro.conf import subcommand
 
 from splatdistill import __version__
-from splatdistill.commands import assets, batch, bench, changes, info, train
+from splatdistill.commands import assets, batch, bench, changes, completion, info, train
 from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, colours_as_asked, parse, say
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import NotWritten
@@ -37,7 +37,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "vocab": (info.Vocab, info.vocab),
     "prior": (info.PriorFlags, info.prior),
     "info": (info.Info, info.info),
-    "completion": (info.Completion, lambda flags: _complete(flags.shell)),
+    "completion": (completion.Completion, lambda flags: completion.completion(flags, _any_verb())),
 }
 UNHEARD = 141  # what a shell says of a program whose reader has gone: 128 and SIGPIPE
 
@@ -130,9 +130,3 @@ def _any_verb() -> Any:
     """What tyro makes the whole command of."""
     kinds = [Annotated[kind, subcommand(name)] for name, (kind, _) in VERBS.items()]
     return Union[tuple(kinds)]  # type: ignore[arg-type]  # noqa: UP007
-
-
-def _complete(shell: str) -> int:
-    """Prints tyro's own script for a shell."""
-    tyro.cli(_any_verb(), prog="splatdistill", args=["--tyro-print-completion", shell])
-    raise AssertionError("tyro exits once it is printed")

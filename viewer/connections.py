@@ -1,15 +1,16 @@
-"""Connections that cannot keep others out: few at once, and none that waits long to say what it wants."""
+"""Connections that cannot keep others out: few at once, and none that waits long before its request."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MAX_CONNECTIONS = 128  # a browser opens six, and streams end at server.MAX_STREAMS
-BACKLOG = 32  # that asyncio takes from the system in one go, before it asks anybody here
+MAX_CONNECTIONS = 128  # a browser opens six, and streams end at streams.MAX_STREAMS
+BACKLOG = 32  # that asyncio takes from the system in one go, before this process sees them
 REQUEST_WITHIN = 10.0  # s from the connection, or from its last answer, to a whole head
 
 
@@ -48,7 +49,7 @@ class BoundedProtocol(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def drop(self) -> None:
-        """Ends the connection without a word."""
+        """Closes the connection without an answer."""
         self.connections.discard(self)
         self.transport.abort()
 
@@ -68,3 +69,16 @@ class BoundedProtocol(H11Protocol):
 def most_connections() -> int:
     """At once: a quarter of the files that this process may open, which exports and pictures need too."""
     return max(8, min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listens on `port`, or on the next free one within 20; on any for 0. ValueError where there is none."""
+    if not 0 <= port < 65536:
+        raise ValueError(f"port must be between 0 and 65535; it is {port}.")
+    last: OSError | None = None
+    for candidate in range(port, min(port + 20, 65536)) if port else [0]:
+        try:
+            return socket.create_server((host, candidate), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            last = error
+    raise ValueError(f"host and port: cannot listen on {host}:{port}: {last}.")

@@ -20,7 +20,7 @@ MAX_FILES = 50
 
 
 class Dropped:
-    """A folder for the moment, with each file in one of its own under a tame name. FormatError, one sentence that
+    """A temporary folder, with each file in a folder under a safe name. FormatError, one sentence that
     names the file as its owner does, for what cannot be shown.
     """
 
@@ -44,7 +44,7 @@ class Dropped:
     async def keep(self, name: str, body: AsyncIterator[bytes]) -> Path:
         """Where the bytes lie until the end, or until they are removed."""
         if self._count >= MAX_FILES:
-            raise FormatError(f"{MAX_FILES} files were dropped already; begin `splatdistill view` anew for more.")
+            raise FormatError(f"{MAX_FILES} files were dropped already; start `splatdistill view` again to drop more.")
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="splatdistill-dropped-"))
         self._count += 1
         path = self._folder / str(self._count) / (re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-100:].lstrip(".") or "file")
@@ -55,7 +55,7 @@ class Dropped:
                 size += len(chunk)
                 if size > MAX_BYTES:
                     path.unlink()
-                    raise FormatError(f"{name} is larger than {MAX_BYTES >> 30} GiB, the most that can be dropped.")
+                    raise FormatError(f"{name} is larger than {MAX_BYTES >> 30} GiB; open it with `splatdistill view`.")
                 file.write(chunk)
         return path
 

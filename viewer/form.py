@@ -71,7 +71,7 @@ def command_of(values: Mapping[str, Any], out: Path) -> tuple[Path, list[str]]:
     for name, text in texts.items():
         try:
             if name not in known:
-                raise ValueError(f"{name[:80]} is no setting of {base.method} that has a flag.")
+                raise ValueError(f"{name[:80]} is not a setting of {base.method} with a flag.")
             value = _typed(known[name][0], text)
             config = settings.merge(config, _nested(name, value), where=WHERE)
             check(name, known[name][0], settings.with_flags(config)[name][1])
@@ -91,7 +91,7 @@ def command_of(values: Mapping[str, Any], out: Path) -> tuple[Path, list[str]]:
         raise Refused({"init": str(error)}) from None
     folder = out / names.run_name(config.prompt, settings.flatten(config))
     if folder.exists():
-        raise Refused({"seed": f"seed: {folder} has been made with these settings; another seed makes another object."})
+        raise Refused({"seed": f"seed: {folder} already has these settings; choose another seed."})
     changed = [name for name in settings.differences(config, base) if name not in MAIN]
     flags = [word for name in (*MAIN, *changed) for word in _flag(name, settings.with_flags(config)[name][1])]
     return folder, ["train", *flags, "--out", str(out), "--name", folder.name]

@@ -39,7 +39,7 @@ def asked(body: bytes) -> Asked:
     except (ValueError, TypeError, RecursionError):
         raise ValueError('the body must look like {"places": [...], "fovy": 40, "width": 1, "height": 1}.') from None
     if not fair or len(found.places) > MAX_PLACES:
-        raise ValueError(f"cameras: keep 1 to {MAX_PLACES} views of the page first.")
+        raise ValueError(f"cameras: add 1 to {MAX_PLACES} views first.")
     return found
 
 
@@ -97,7 +97,7 @@ def cut(item: Item, file: Path, box: str | None) -> Splats:
     try:
         corners = torch.tensor([float(x) for x in box.split(",")]).reshape(2, 3)
     except (ValueError, RuntimeError):
-        raise ValueError("box: it must be six numbers, the lowest x, y, z and the highest.") from None
+        raise ValueError("box must be six numbers: minimum x, y, z, then maximum x, y, z.") from None
     inside = ((splats.means >= corners[0]) & (splats.means <= corners[1])).all(-1)
     if not inside.any():
         raise ValueError("box: no splat lies in it; make it larger.")

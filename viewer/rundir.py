@@ -18,12 +18,12 @@ from splatdistill.training.run_log import REQUESTS
 SIDES = ("front", "side", "back", "top")
 MAX_RUNS = 500
 SILENT = 120.0  # s without a new line before a run that did not end counts as gone
-WATCHED = (CONFIG, SUMMARY, SPLATS, "contact.png", "turntable.mp4")  # whose change is told
+WATCHED = (CONFIG, SUMMARY, SPLATS, "contact.png", "turntable.mp4")  # whose changes the page is sent
 
 
 class Item:
     """Something to look at, under an id: a run folder or a file of splats. taken: how a file is taken. dropped: what a
-    file is called that came from the page; it lies somewhere for the moment only. notes: what to say of a file.
+    file is called that came from the page; it lies in a temporary folder. notes: sentences about a file.
     """
 
     def __init__(
@@ -45,6 +45,11 @@ class Item:
         up = f" --up={self.taken.up}" if self.taken.up != "auto" else ""
         found = {"export": f"splatdistill export {place} --format spz{up}", "view": f"splatdistill view {place}{up}"}
         return found | ({"resume": f"splatdistill train --resume {place}"} if self.is_run else {})
+
+    def gone(self) -> str:
+        """The sentence for a page that still shows this item after its folder or file was removed."""
+        place = "where it was" if self.dropped else f"at {self.path}"
+        return f"{self.name} is gone: nothing is {place} any more."
 
     def splats(self) -> Path | None:
         """The file with the splats, if there is one yet."""
@@ -84,8 +89,8 @@ class Item:
         }
 
     def state(self) -> dict[str, Any]:
-        """What changes while a run trains. status: running, paused, stopped, done, or silent when nothing is heard.
-        step: the last one that was told of. saved: the step whose splats were last saved on request, and when.
+        """What changes while a run trains. status: running, paused, stopped, done, or silent without new lines.
+        step: the last one in the logs. saved: the step whose splats were last saved on request, and when.
         changed: another number whenever one of WATCHED is written.
         """
         events = list(self.run.last_records(EVENTS))
@@ -126,7 +131,7 @@ class Item:
         return (newest, file) if file else None
 
     def watch(self) -> None:
-        """Tells the trainer that somebody looks, if there is a folder for it."""
+        """Notes for the trainer that a page is open, if there is a folder for it."""
         self.run.touch("control/watch")
 
     def ask(self, request: str) -> None:
@@ -137,9 +142,7 @@ class Item:
         elif request in REQUESTS:
             self.run.touch(f"control/{request}")
         else:
-            raise ValueError(
-                f"ask: {request!r} is unknown; a training can be asked to {', '.join(REQUESTS)} or resume."
-            )
+            raise ValueError(f"ask: {request!r} is unknown; choose {', '.join(REQUESTS)} or resume.")
 
 
 def collect(paths: Sequence[Path], taken: Assumptions | None = None) -> dict[str, Item]:

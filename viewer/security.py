@@ -1,4 +1,4 @@
-"""Who may ask the server for what: this machine's own page, and nobody else's."""
+"""Which requests the server accepts: those of its page on this machine."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class Guard:
         host = request.headers.get("host", "")
         # Not starlette's TrustedHostMiddleware: that of 0.40, which we allow, cuts [::1]:8017 at its first colon.
         if not self.private and host not in LOOPBACK and host.rpartition(":")[0] not in LOOPBACK:
-            return _no(400, "This server does not answer to that name.")
+            return _no(400, "This server does not answer under that host name.")
         if request.method not in ("GET", "HEAD", "POST"):
             return _no(403, "Only GET, HEAD and POST are answered.")
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            return _no(403, "Other pages may not ask here.")
+            return _no(403, "Requests from other pages are refused.")
         if request.method == "POST":
             if request.headers.get("origin") != f"http://{host}":
                 return _no(403, "The request does not come from this server's page.")

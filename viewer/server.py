@@ -5,9 +5,7 @@ Nothing is found by joining a path from an address: ids and kinds are looked up 
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
 import sys
 import tempfile
 import threading
@@ -22,21 +20,21 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
 from splatdistill.io.kinds import MEDIA, Assumptions, kinds, ply_up, readable
-from splatdistill.io.runs import METRICS, SPLATS, Run, Tail
+from splatdistill.io.runs import SPLATS, Run
 
 from . import form, places, rundir
-from .connections import BACKLOG, BoundedProtocol
+from .connections import BACKLOG, BoundedProtocol, listen
 from .dropped import Dropped
 from .export_html import STATIC, page_of
 from .security import LOOPBACK, Guard
 from .starts import Starts
+from .streams import Streams
 
 PAGE = {
     "/": ("index.html", "text/html"),
@@ -44,17 +42,13 @@ PAGE = {
     "/stage.js": ("stage.js", "text/javascript"),
     "/viewer.css": ("viewer.css", "text/css"),
 }
-MAX_STREAMS = 16
-LOOK_EVERY = 0.5  # s between looks into a run folder
-ALIVE_EVERY = 15.0  # s between signs of life to the browser
 
 
 def make_app(
     paths: Sequence[Path], *, private: bool = False, taken: Assumptions | None = None, home: Path | None = None
 ) -> Guard:
-    """The application behind its guard; `paths` are looked at again whenever the list of runs is asked for. taken: how
-    files of splats are taken. home: where trainings that the page begins are made; None, or a private server, begins
-    none.
+    """The application behind its guard; `paths` are read again for every list of runs. taken: how
+    files of splats are taken. home: the folder of runs that the page starts; None, or a private server, starts none.
     """
     server = _Server(paths, taken, Starts(home) if home is not None and not private else None)
     run = "/api/runs/{id}"
@@ -74,7 +68,7 @@ def make_app(
         Route("/api/form", server.form),
         Route("/api/starts", server.queue, methods=["GET"]),
         Route("/api/starts", server.start, methods=["POST"]),
-        Route("/api/starts/{name}/take-back", server.take_back, methods=["POST"]),
+        Route("/api/starts/{name}/cancel", server.cancel, methods=["POST"]),
     ]
     handlers: dict[Any, Callable[..., Any]] = {
         HTTPException: lambda _, error: PlainTextResponse(
@@ -96,7 +90,7 @@ class _Server:
         self.dropped = Dropped()
         self.items = rundir.collect(paths, taken)
         self.token = ""
-        self.streams = 0
+        self.streams = Streams(self._manifest)
         self.busy = threading.Lock()  # exports take the processor: one at a time
 
     @asynccontextmanager
@@ -114,7 +108,7 @@ class _Server:
         except KeyError:
             raise HTTPException(404, "There is no such run.") from None
         if not item.path.exists():
-            raise HTTPException(404, _gone(item))
+            raise HTTPException(404, item.gone())
         return item
 
     def runs(self, request: Request) -> Response:
@@ -133,13 +127,13 @@ class _Server:
                 "downloads": [*kinds(), *MEDIA],
                 "reads": list(readable()),
                 "home": str(self.starts.home) if self.starts else None,
-                "lone": self._lone(),
+                "landing": self._landing(),
                 "runs": listed,
             }
         )
 
-    def _lone(self) -> str | None:
-        """The id of what is shown at once, where there is nothing to choose from."""
+    def _landing(self) -> str | None:
+        """The id of the run or file that the page opens with, or None for the gallery."""
         named = len(self.paths) == 1 and (self.paths[0].is_file() or Run(self.paths[0]).exists())
         return "0" if named or (len(self.items) == 1 and self.starts is None) else None
 
@@ -189,7 +183,7 @@ class _Server:
         return JSONResponse({"fields": form.fields_of(method, prior)})
 
     def queue(self, request: Request) -> Response:
-        return JSONResponse({"starts": [start.told() for start in self.starts.all] if self.starts else []})
+        return JSONResponse({"starts": [start.as_json() for start in self.starts.all] if self.starts else []})
 
     async def start(self, request: Request) -> Response:
         """Puts a training into the queue."""
@@ -199,15 +193,15 @@ class _Server:
             values = {str(name): str(value) for name, value in values.items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ValueError('the body must look like {"values": {"prompt": "a red ball"}}.') from None
-        return JSONResponse((await run_in_threadpool(starts.add, values)).told())
+        return JSONResponse((await run_in_threadpool(starts.add, values)).as_json())
 
-    def take_back(self, request: Request) -> Response:
-        self._may_start().take_back(request.path_params["name"])
+    def cancel(self, request: Request) -> Response:
+        self._may_start().cancel(request.path_params["name"])
         return self.queue(request)
 
     def _may_start(self) -> Starts:
         if self.starts is None:
-            raise HTTPException(403, "Trainings begin only from the page of `splatdistill view` on its own machine.")
+            raise HTTPException(403, "Runs start only from the page of `splatdistill view` on the same machine.")
         return self.starts
 
     def splats(self, request: Request) -> Response:
@@ -247,7 +241,7 @@ class _Server:
             raise ValueError("step must be a number.")
         file = self.item(request).picture(request.path_params["kind"], step=int(step))
         if file is None:
-            raise HTTPException(404, "There is no such picture.")
+            raise HTTPException(404, "There is no such image.")
         return FileResponse(file)
 
     def export(self, request: Request) -> Response:
@@ -258,7 +252,7 @@ class _Server:
         if file is None:
             raise HTTPException(404, "This run has no splats yet.")
         if not self.busy.acquire(blocking=False):
-            raise HTTPException(503, "Another export is being made; try again when it is done.")
+            raise HTTPException(503, "Another export is running; try again when it is done.")
         try:
             name = f"{names.slug(item.name)}.{kind}"
             if kind == "html" and box is None:
@@ -284,64 +278,12 @@ class _Server:
         except (ValueError, KeyError, TypeError):
             raise ValueError('the body must look like {"ask": "pause"}.') from None
         if not item.is_run:
-            raise ValueError("a file cannot be asked for anything.")
+            raise ValueError("a file cannot be paused or stopped; only a run can.")
         item.ask(asked)
         return JSONResponse({"asked": item.state()["asked"]})
 
     async def events(self, request: Request) -> Response:
-        item = self.item(request)
-        if not item.is_run:
-            raise HTTPException(404, "A file has no events.")
-        if self.streams >= MAX_STREAMS:
-            raise HTTPException(503, f"There are {MAX_STREAMS} open pages already.")
-        last = request.headers.get("last-event-id", "")
-        stream = self._stream(item, after=int(last) if last.isdecimal() else -1)
-        self.streams += 1  # now: a thousand may be let in before the first one begins
-        return _Counted(stream, media_type="text/event-stream", left=self._left)
-
-    def _left(self) -> None:
-        self.streams -= 1
-
-    async def _stream(self, item: rundir.Item, *, after: int) -> AsyncIterator[bytes]:
-        """State when it changes and metrics as they come; a browser that slept goes on after its last event's id."""
-        tail, before, quiet = Tail(item.path / METRICS), None, 0.0
-        while True:
-            if not item.path.exists():
-                yield _event("gone", {"message": _gone(item)})
-                return
-            state = item.state()
-            if state["status"] in ("running", "paused"):
-                item.watch()
-            anew, records = tail.read()
-            if anew:
-                after = -1
-                yield _event("reset", {})
-            records = [record for record in records if record["step"] > after]
-            if records:
-                after = records[-1]["step"]
-                yield _event("metrics", records, id=after)
-            if state != before:
-                before = state
-                yield _event("state", self._manifest(item))
-            quiet = 0.0 if records else quiet + LOOK_EVERY
-            if quiet >= ALIVE_EVERY:
-                quiet = 0.0
-                yield b": alive\n\n"
-            await asyncio.sleep(LOOK_EVERY)
-
-
-class _Counted(StreamingResponse):
-    """left: called when the stream is over, whether it was ever begun or not."""
-
-    def __init__(self, *args: Any, left: Callable[[], None], **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self._left = left
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._left()
+        return self.streams.answer(self.item(request), request)
 
 
 def serve(
@@ -354,16 +296,19 @@ def serve(
     home: Path | None = None,
 ) -> None:
     """Serves until Ctrl-C. Prints the address on a line of its own. port: a taken one gives way to the next free one;
-    0 takes any. taken: how files of splats are taken. home: where trainings that the page begins are made.
+    0 takes any. taken: how files of splats are taken. home: the folder of runs that the page starts.
     """
-    open_socket = _listen(host, port)
+    open_socket = listen(host, port)
     port = open_socket.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     private = shown not in LOOPBACK
     app = make_app(paths, private=private, taken=taken, home=home)
     address = f"http://{shown}:{port}/" + (f"?token={app.token}" if private else "")
     if private:
-        print(f"Note: other machines can reach {host}; who has this address can read and steer.", file=sys.stderr)
+        print(
+            f"Note: other machines can reach {host}; anyone with this address can read and control runs.",
+            file=sys.stderr,
+        )
     print(address, flush=True)
     if browser:
         webbrowser.open(address)
@@ -377,39 +322,17 @@ def serve(
         pass
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    if not 0 <= port < 65536:
-        raise ValueError(f"port must be between 0 and 65535; it is {port}.")
-    last: OSError | None = None
-    for candidate in range(port, min(port + 20, 65536)) if port else [0]:
-        try:
-            return socket.create_server((host, candidate), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        except OSError as error:
-            last = error
-    raise ValueError(f"host and port: nothing can listen on {host}:{port}: {last}.")
-
-
 def _page(name: str, kind: str) -> Callable[[Request], Response]:
     return lambda request: FileResponse(STATIC / name, media_type=kind)
-
-
-def _gone(item: rundir.Item) -> str:
-    place = "where it was" if item.dropped else f"at {item.path}"
-    return f"{item.name} is gone: nothing is {place} any more."
 
 
 def _made(write: Callable[[Path], Any], name: str) -> Response:
     with tempfile.TemporaryDirectory() as folder:
         made = write(Path(folder) / name) or Path(folder) / name
         if not made.is_file():
-            raise HTTPException(503, "There is no ffmpeg here to make a film with.")
+            raise HTTPException(503, "This machine has no ffmpeg; install it to export a video.")
         return Response(made.read_bytes(), media_type="application/octet-stream", headers=_attached(name))
 
 
 def _attached(name: str) -> dict[str, str]:
     return {"content-disposition": f'attachment; filename="{name}"'}
-
-
-def _event(kind: str, data: Any, *, id: int | None = None) -> bytes:
-    head = f"event: {kind}\n" + (f"id: {id}\n" if id is not None else "")
-    return f"{head}data: {json.dumps(data)}\n\n".encode()

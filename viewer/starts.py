@@ -1,4 +1,4 @@
-"""Trainings that are begun from the page: one after the other, each in a process of its own."""
+"""Runs that the page starts: one after the other, each in a separate process."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ ENDS = {0: "done", 130: "stopped"}  # by exit code; 143 and others are failures
 
 @dataclass
 class Start:
-    """One training. status: waiting, running, done, stopped, failed or taken back. said: the last thing it told."""
+    """One training. status: waiting, running, done, stopped, failed or cancelled. message: its last error."""
 
     folder: Path
     words: list[str]
     prompt: str
     status: str = "waiting"
-    said: str = ""
+    message: str = ""
     notes: list[str] = field(default_factory=list)
 
-    def told(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         command = shlex.join(["splatdistill", *self.words])
         return {
             "name": self.folder.name,
             "prompt": self.prompt,
             "status": self.status,
-            "said": self.said,
+            "message": self.message,
             "notes": self.notes,
             "command": command,
         }
@@ -59,30 +59,32 @@ class Starts:
         with self._changed:
             waiting = [start for start in self.all if start.status in ("waiting", "running")]
             if folder in [start.folder for start in waiting]:
-                raise form.Refused({"seed": "seed: this very training waits already; take another seed."})
+                raise form.Refused({"seed": "seed: this run is in the queue already; choose another seed."})
             if len(waiting) >= MAX_WAITING:
-                raise form.Refused({"prompt": f"prompt: {MAX_WAITING} trainings wait already; come back later."})
+                raise form.Refused(
+                    {"prompt": f"prompt: the queue holds {MAX_WAITING} runs already; wait until one is done."}
+                )
             start = Start(folder, words, str(values.get("prompt", "")))
             self.all.append(start)
             self._changed.notify_all()
         return start
 
-    def take_back(self, name: str) -> None:
-        """Drops one that has not begun. ValueError where there is none of that name."""
+    def cancel(self, name: str) -> None:
+        """Drops one that has not started. ValueError where there is none of that name."""
         with self._changed:
             for start in self.all:
                 if start.folder.name == name and start.status == "waiting":
-                    start.status = "taken back"
+                    start.status = "cancelled"
                     return
-        raise ValueError(f"{name[:80]} does not wait: it has begun, or was never asked for.")
+        raise ValueError(f"{name[:80]} is not waiting in the queue.")
 
     def failure(self, folder: Path) -> str:
-        """Why the training in a folder ended before its time, if it was begun here and did."""
+        """Why the training in a folder failed, if it was started here and did."""
         last = [start for start in self.all if start.folder == folder.absolute()][-1:]
-        return last[0].said if last and last[0].status == "failed" else ""
+        return last[0].message if last and last[0].status == "failed" else ""
 
     def close(self) -> None:
-        """Stops the training that runs, which saves its last step first, and begins no other."""
+        """Stops the training that runs, which saves its last step first, and starts no other."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -119,13 +121,13 @@ class Starts:
                         process.send_signal(signal.SIGTERM)
                 assert process.stderr is not None
                 for line in process.stderr:
-                    self._hear(start, line.strip())
+                    self._read(start, line.strip())
             start.status = ENDS.get(process.returncode, "failed")
-            if start.status == "failed" and not start.said:
-                start.said = f"The training ended with exit code {process.returncode}."
+            if start.status == "failed" and not start.message:
+                start.message = f"The training ended with exit code {process.returncode}."
 
-    def _hear(self, start: Start, line: str) -> None:
+    def _read(self, start: Start, line: str) -> None:
         if line.startswith("splatdistill: "):
-            start.said = line.removeprefix("splatdistill: ")
+            start.message = line.removeprefix("splatdistill: ")
         elif line.startswith("Note: ") and len(start.notes) < 20:
             start.notes.append(line.removeprefix("Note: "))

@@ -14,16 +14,6 @@ from splatdistill.commands.common import DONE, print_table
 
 
 @dataclass(frozen=True)
-class Completion:
-    """Print a script that completes verbs, flags and their values in a shell."""
-
-    shell: Positional[Literal["bash", "zsh", "fish"]]
-    """The line for ~/.bashrc, or ~/.zshrc after compinit, is eval "$(splatdistill completion SHELL)"; that for
-    config.fish is splatdistill completion fish | source.
-    """
-
-
-@dataclass(frozen=True)
 class Vocab:
     """List the objects and colours that a prior knows."""
 

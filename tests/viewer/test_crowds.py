@@ -17,7 +17,7 @@ import pytest
 
 from splatdistill.viewer import connections
 from splatdistill.viewer.security import COOKIE
-from splatdistill.viewer.server import MAX_STREAMS
+from splatdistill.viewer.streams import MAX_STREAMS
 from tests.packaging.audit import ROOT
 from tests.patience import PATIENCE
 from tests.viewer.serving import make_run

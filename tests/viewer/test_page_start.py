@@ -53,7 +53,7 @@ def test_what_was_filled_in_is_the_command_that_was_meant(tmp_path: Path) -> Non
         ({"method": "magic"}, "method", "is unknown; the methods are"),
         ({"camera.fovy_deg": "40 30"}, "camera.fovy_deg", "the lower value, then the higher"),
         ({"camera.fovy_deg": "'"}, "camera.fovy_deg", "must be a list of 2 values"),
-        ({"stages": "[]"}, "stages", "is no setting of sds that has a flag."),
+        ({"stages": "[]"}, "stages", "is not a setting of sds with a flag."),
         ({"init": "nowhere.ply"}, "init", "nowhere.ply is not a file."),
     ],
 )
@@ -80,7 +80,7 @@ def test_a_wrong_value_is_told_beside_its_field_and_nothing_begins(
         {"content-type": "text/plain"},
     ],
 )
-@pytest.mark.parametrize("path", ["/api/starts", "/api/files?name=a.ply", "/api/starts/x/take-back"])
+@pytest.mark.parametrize("path", ["/api/starts", "/api/files?name=a.ply", "/api/starts/x/cancel"])
 def test_nobody_else_begins_a_training_or_hands_in_a_file(tmp_path: Path, headers: dict[str, str], path: str) -> None:
     with serving(home=tmp_path / "runs") as served:
         status, _ = served.post(path, {"values": VALUES}, **headers)
@@ -116,8 +116,8 @@ def test_two_runs_are_begun_watched_and_exported(browser: Any, tmp_path: Path) -
         page.fill("#set-seed", "1")
         page.click("button.primary")
         queued(page, 2)
-        page.click("role=button[name='Take back: a red ball']")
-        until(page, "document.querySelector('.queue li').dataset.status === 'taken back'")
+        page.click("role=button[name='Cancel: a red ball']")
+        until(page, "document.querySelector('.queue li').dataset.status === 'cancelled'")
         page.click(".cards a")
         until(page, "/^(Step|Done)/.test(document.querySelector('.status')?.textContent ?? '')")
         until(page, "document.querySelector('.status').textContent === 'Done, 20 steps'")
@@ -137,7 +137,7 @@ def queued(page: Any, count: int) -> None:
 
 def check_queue(served: Served, tmp_path: Path) -> None:
     starts = served.json("/api/starts")["starts"]
-    assert [start["status"] for start in starts] == ["done", "taken back"]
+    assert [start["status"] for start in starts] == ["done", "cancelled"]
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name == starts[0]["name"] and Run(folder).settings().seed == 0
     assert starts[0]["command"].startswith("splatdistill train --prompt 'a red ball' --method sds")

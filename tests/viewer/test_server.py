@@ -20,7 +20,7 @@ from splatdistill.io.kinds import FRAMES, READ
 from splatdistill.io.runs import Tail
 from splatdistill.training.run_log import RunLog
 from splatdistill.viewer.security import MAX_BODY
-from splatdistill.viewer.server import MAX_STREAMS
+from splatdistill.viewer.streams import MAX_STREAMS
 from tests.io.scenes import knot
 from tests.packaging.audit import ROOT
 from tests.patience import PATIENCE, wait_for

@@ -1,4 +1,4 @@
-// What the server tells, and what an exported page carries instead.
+// What the server sends, and what an exported page carries instead.
 
 /** The axis of a file that points up; of -y the front is +z. */
 export type Up = "+y" | "-y" | "+z" | "-z";
@@ -49,14 +49,14 @@ export interface Embedded {
   metrics: Metric[];
   poster: string | null;
 }
-/** What the server knows. home: where new runs are made; null where none is begun from the page. lone: the id
- * of what is shown at once, where there is nothing to choose from. */
+/** What the server knows. home: the folder of new runs; null where the page starts none. landing: the id of the run or
+ * file that the page opens with; null for the gallery. */
 export interface Known {
   runs: Card[];
   downloads: string[];
   reads: string[];
   home: string | null;
-  lone: string | null;
+  landing: string | null;
 }
 export interface Field {
   name: string;
@@ -71,7 +71,7 @@ export interface Start {
   name: string;
   prompt: string;
   status: string;
-  said: string;
+  message: string;
   notes: string[];
   command: string;
 }
@@ -155,12 +155,12 @@ export async function starts(): Promise<Start[]> {
   return ((await (await ask("/api/starts")).json()) as { starts: Start[] }).starts;
 }
 
-export async function begin(values: Record<string, string>): Promise<Start> {
+export async function startRun(values: Record<string, string>): Promise<Start> {
   return (await post("/api/starts", { values })) as Start;
 }
 
-export async function takeBack(name: string): Promise<void> {
-  await post(`/api/starts/${encodeURIComponent(name)}/take-back`, {});
+export async function cancel(name: string): Promise<void> {
+  await post(`/api/starts/${encodeURIComponent(name)}/cancel`, {});
 }
 
 export function picture(id: string, kind: string, step = 0): string {
@@ -184,7 +184,7 @@ async function ask(address: string, options?: RequestInit): Promise<Response> {
   try {
     answer = await fetch(address, options);
   } catch {
-    throw new Error('The server does not answer; begin "splatdistill view" again and load the page.');
+    throw new Error('The server does not answer. Start "splatdistill view" again and reload the page.');
   }
   if (answer.ok) return answer;
   const said = await answer.text();

@@ -1,10 +1,10 @@
-// The form that begins a training, and the queue of those that were begun. Its fields come from the server, which makes
-// them of the settings of the command line.
+// The form that starts a run, and the queue of runs that were started here. Its fields come from the server, which makes
+// them from the settings of the command line.
 
 import * as api from "./api";
 import { button, command, el, fill } from "./dom";
 
-const LABELS: Record<string, string> = { prompt: "What to make", method: "Method", prior: "Teacher", seed: "Seed", steps: "Steps" };
+const LABELS: Record<string, string> = { prompt: "Prompt", method: "Method", prior: "Teacher", seed: "Seed", steps: "Steps" };
 const SECTION: Record<string, string> = { "": "Training" };
 
 type Input = HTMLInputElement | HTMLSelectElement;
@@ -13,20 +13,20 @@ export class Begin {
   readonly element: HTMLElement;
   private readonly body = el("div", { class: "fields" });
   private readonly rest = el("details", {}, el("summary", {}, "All settings"));
-  private readonly queue = el("ul", { class: "queue", "aria-label": "Trainings that were begun here" });
+  private readonly queue = el("ul", { class: "queue", "aria-label": "Runs that were started here" });
   private readonly general = el("p", { class: "fault", role: "alert" });
   private readonly go = el("button", { type: "submit", class: "primary" }, "Start");
   private fields: api.Field[] = [];
   private readonly inputs = new Map<string, Input>();
   private readonly faults = new Map<string, HTMLElement>();
-  private heard = "";
+  private shown = "";
 
-  /** begun: hears that there is something new to show. */
+  /** changed: called when the queue has changed. */
   constructor(
     home: string,
-    private readonly begun: () => void,
+    private readonly changed: () => void,
   ) {
-    const form = el("form", { novalidate: true, "aria-label": "New run" }, this.body, this.general, this.rest, el("p", { class: "row" }, this.go, el("span", { class: "said" }, `Runs are saved in ${home}`)));
+    const form = el("form", { novalidate: true, "aria-label": "New run" }, this.body, this.general, this.rest, el("p", { class: "row" }, this.go, el("span", { class: "hint" }, `Runs are saved in ${home}`)));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       void this.submit();
@@ -35,9 +35,9 @@ export class Begin {
     this.queue.hidden = true;
   }
 
-  /** The fields for a method and a teacher; what was changed stays. */
+  /** The fields for a method and a teacher; edited values stay. */
   async load(method = "sds", prior = "embedded"): Promise<void> {
-    const changed = this.changed();
+    const edited = this.edited();
     try {
       this.fields = await api.form(method, prior);
     } catch (error) {
@@ -56,7 +56,7 @@ export class Begin {
         return el("fieldset", {}, el("legend", {}, SECTION[name] ?? name), el("div", { class: "fields" }, ...some.map((field) => this.field(field))));
       }),
     );
-    for (const [name, value] of Object.entries({ ...changed, method, prior })) {
+    for (const [name, value] of Object.entries({ ...edited, method, prior })) {
       const input = this.inputs.get(name);
       if (input) set(input, value);
     }
@@ -65,24 +65,22 @@ export class Begin {
     }
   }
 
-  /** What the queue is now; returns whether something is under way. */
-  async look(): Promise<boolean> {
+  /** Shows the queue as it is now. */
+  async refresh(): Promise<void> {
     const starts = await api.starts();
-    const said = JSON.stringify(starts);
-    if (said !== this.heard) {
-      this.heard = said;
-      this.queue.hidden = !starts.length;
-      fill(this.queue, ...starts.toReversed().map((start) => this.entry(start)));
-      this.begun();
-    }
-    return starts.some((start) => start.status === "waiting" || start.status === "running");
+    const now = JSON.stringify(starts);
+    if (now === this.shown) return;
+    this.shown = now;
+    this.queue.hidden = !starts.length;
+    fill(this.queue, ...starts.toReversed().map((start) => this.entry(start)));
+    this.changed();
   }
 
   private entry(start: api.Start): HTMLElement {
-    const words: Record<string, string> = { waiting: "waits", running: "trains now", done: "done", stopped: "stopped", failed: "failed", "taken back": "taken back" };
-    const back = start.status === "waiting" ? button("Take back", () => void this.takeBack(start.name), { "aria-label": `Take back: ${start.prompt}` }) : null;
-    const fault = start.status === "failed" ? el("p", { class: "fault" }, start.said) : null;
-    const notes = start.status === "running" || start.status === "failed" ? start.notes.map((note) => el("p", { class: "said" }, note)) : [];
+    const words: Record<string, string> = { running: "training" };
+    const back = start.status === "waiting" ? button("Cancel", () => void this.cancel(start.name), { "aria-label": `Cancel: ${start.prompt}` }) : null;
+    const fault = start.status === "failed" ? el("p", { class: "fault" }, start.message) : null;
+    const notes = start.status === "running" || start.status === "failed" ? start.notes.map((note) => el("p", { class: "hint" }, note)) : [];
     const shown = el("details", {}, el("summary", {}, "Command"), command(start.command));
     return el("li", { "data-status": start.status }, el("strong", {}, start.prompt), el("span", { class: "chip" }, words[start.status] ?? start.status), back, fault, ...notes, shown);
   }
@@ -91,7 +89,7 @@ export class Begin {
     const id = `set-${field.name}`;
     const input = this.input(field, id);
     const fault = el("span", { class: "fault", id: `${id}-fault`, role: "alert" });
-    const help = el("span", { class: "said", id: `${id}-help` }, field.main ? "" : field.help);
+    const help = el("span", { class: "hint", id: `${id}-help` }, field.main ? "" : field.help);
     input.title = field.help;
     this.inputs.set(field.name, input);
     this.faults.set(field.name, fault);
@@ -110,7 +108,7 @@ export class Begin {
   }
 
   /** What differs from the values that the fields came with. */
-  private changed(): Record<string, string> {
+  private edited(): Record<string, string> {
     const found: Record<string, string> = {};
     for (const { name, value } of this.fields) {
       const input = this.inputs.get(name);
@@ -124,15 +122,15 @@ export class Begin {
     this.go.disabled = true;
     const always = Object.fromEntries(["prompt", "method", "prior"].map((name) => [name, read(this.inputs.get(name))]));
     try {
-      await api.begin({ ...this.changed(), ...always });
-      await this.look();
+      await api.startRun({ ...this.edited(), ...always });
+      await this.refresh();
     } catch (error) {
       this.refuse(error);
     }
     this.go.disabled = false;
   }
 
-  /** Says beside each field what is wrong with it; null says that nothing is. */
+  /** Writes under each field what is wrong with it; null clears all. */
   private refuse(error: unknown): void {
     for (const [name, fault] of this.faults) {
       fault.textContent = "";
@@ -152,10 +150,10 @@ export class Begin {
     first?.focus();
   }
 
-  private async takeBack(name: string): Promise<void> {
+  private async cancel(name: string): Promise<void> {
     try {
-      await api.takeBack(name);
-      await this.look();
+      await api.cancel(name);
+      await this.refresh();
     } catch (error) {
       this.refuse(error);
     }

@@ -16,7 +16,7 @@ export type Scale = "log" | "share" | "zero";
 export class Chart {
   readonly element: HTMLElement;
   private readonly svg = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true" });
-  private readonly said = el("p", { class: "said" });
+  private readonly summary = el("p", { class: "hint" });
   private readonly body = el("tbody");
 
   constructor(
@@ -26,7 +26,7 @@ export class Chart {
     const head = el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "step"), el("th", { scope: "col" }, title)));
     const table = el("details", {}, el("summary", {}, `Numbers of ${title}`), el("table", {}, head, this.body));
     const name = title[0].toUpperCase() + title.slice(1);
-    this.element = el("section", { class: "chart" }, el("h3", {}, name + (scale === "log" ? " (log)" : "")), this.svg, this.said, table);
+    this.element = el("section", { class: "chart" }, el("h3", {}, name + (scale === "log" ? " (log)" : "")), this.svg, this.summary, table);
   }
 
   draw(all: Point[]): void {
@@ -52,7 +52,7 @@ export class Chart {
     );
     const [start, end] = [values[0], values[values.length - 1]];
     const range = `between ${short(Math.min(...values))} and ${short(Math.max(...values))}`;
-    this.said.textContent = `From ${short(start)} to ${short(end)}, ${range}.`;
+    this.summary.textContent = `From ${short(start)} to ${short(end)}, ${range}.`;
     this.body.replaceChildren(
       ...thin(points, ROWS).map(([step, value]) => el("tr", {}, el("td", {}, String(step)), el("td", {}, short(value)))),
     );

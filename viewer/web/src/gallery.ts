@@ -1,11 +1,12 @@
-// All runs: a card for each, the form for a new one, and a place to drop files. It looks again every few seconds.
+// All runs: a card for each, the form for a new one, and a place to drop files. It polls the server every few seconds.
 
 import * as api from "./api";
 import { Begin } from "./begin";
 import { command, el, fill } from "./dom";
 import { chooser } from "./panel";
 
-const LOOK_EVERY = 3000; // ms
+const POLL_EVERY = 3000; // ms
+const STATUS: Record<string, string> = { silent: "no progress" };
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Gallery {
@@ -13,7 +14,7 @@ export class Gallery {
   private readonly list = el("ul", { class: "cards" });
   private readonly empty = el("div", { class: "empty" });
   private readonly message = el("p", { class: "message", role: "alert", hidden: true });
-  private readonly cards = new Map<string, { said: string; node: HTMLElement }>();
+  private readonly cards = new Map<string, { shown: string; node: HTMLElement }>();
   private readonly begin: Begin | null;
   private timer = 0;
   private closed = false;
@@ -22,12 +23,12 @@ export class Gallery {
     known: api.Known,
     open: (file: File) => void,
   ) {
-    this.begin = known.home === null ? null : new Begin(known.home, () => void this.look());
+    this.begin = known.home === null ? null : new Begin(known.home, () => void this.refresh());
     const kinds = known.reads.map((kind) => `.${kind}`).join(" ");
     fill(
       this.empty,
       el("h2", {}, "No runs yet"),
-      el("p", {}, this.begin ? "Say above what to make, or train on the command line:" : "Train one on the command line:"),
+      el("p", {}, this.begin ? "Start one with the form above, or on the command line:" : "Start one on the command line:"),
       command('splatdistill train --prompt "a red armchair"'),
       el("p", {}, `Or drop a file of splats anywhere on this page (${kinds}).`),
     );
@@ -46,7 +47,7 @@ export class Gallery {
 
   async start(): Promise<void> {
     await this.begin?.load();
-    await this.begin?.look();
+    await this.begin?.refresh();
     this.again();
   }
 
@@ -55,24 +56,24 @@ export class Gallery {
     clearTimeout(this.timer);
   }
 
-  tell(sentence: string): void {
+  notify(sentence: string): void {
     this.message.hidden = sentence === "";
     this.message.textContent = sentence;
   }
 
   private again(): void {
     clearTimeout(this.timer);
-    if (!this.closed) this.timer = window.setTimeout(() => void this.look().then(() => this.again()), LOOK_EVERY);
+    if (!this.closed) this.timer = window.setTimeout(() => void this.refresh().then(() => this.again()), POLL_EVERY);
   }
 
-  private async look(): Promise<void> {
+  private async refresh(): Promise<void> {
     if (document.hidden || this.closed) return;
     try {
       this.show((await api.known()).runs);
-      await this.begin?.look();
-      this.tell("");
+      await this.begin?.refresh();
+      this.notify("");
     } catch (error) {
-      this.tell((error as Error).message);
+      this.notify((error as Error).message);
     }
   }
 
@@ -87,23 +88,23 @@ export class Gallery {
       this.cards.delete(id);
     }
     runs.forEach((card) => {
-      const said = JSON.stringify(card);
+      const now = JSON.stringify(card);
       const old = this.cards.get(card.id);
-      if (old?.said === said) return;
+      if (old?.shown === now) return;
       const node = item(card);
       const focused = old?.node.contains(document.activeElement);
       if (old) old.node.replaceWith(node);
       else this.list.append(node);
       if (focused) node.querySelector("a")?.focus();
-      this.cards.set(card.id, { said, node });
+      this.cards.set(card.id, { shown: now, node });
     });
   }
 }
 
 function item(card: api.Card): HTMLElement {
   const running = card.status === "running" || card.status === "paused";
-  const status = running ? `${card.status}, step ${card.step ?? 0} of ${card.steps}` : (card.status ?? "");
-  const about = card.kind === "run" ? [el("span", { class: "chip" }, card.method), el("span", { class: "said" }, `seed ${card.seed} · ${status}`)] : [el("span", { class: "said" }, "file")];
+  const status = running ? `${card.status}, step ${card.step ?? 0} of ${card.steps}` : STATUS[card.status ?? ""] ?? card.status ?? "";
+  const about = card.kind === "run" ? [el("span", { class: "chip" }, card.method), el("span", { class: "hint" }, `seed ${card.seed} · ${status}`)] : [el("span", { class: "hint" }, "file")];
   const link = el("a", { href: `#run=${card.id}` }, picture(card), el("strong", {}, card.prompt || card.name), el("span", { class: "facts" }, ...about));
   const film = link.querySelector("video");
   if (film) {

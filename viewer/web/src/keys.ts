@@ -1,4 +1,4 @@
-// What can be done with the view: each act has a key, a button, or both.
+// Actions on the view: each has a key, a button, or both.
 
 import type { Up } from "./api";
 import { el } from "./dom";
@@ -26,16 +26,16 @@ export function acts(page: Page): Act[] {
     does: (stage) => stage.look(azimuth, elevation),
   });
   return [
-    { keys: ["ArrowLeft"], text: "turn left", label: "←", does: (s) => s.step(-1, 0) },
-    { keys: ["ArrowRight"], text: "turn right", label: "→", does: (s) => s.step(1, 0) },
-    { keys: ["ArrowUp"], text: "turn up", label: "↑", does: (s) => s.step(0, 1) },
-    { keys: ["ArrowDown"], text: "turn down", label: "↓", does: (s) => s.step(0, -1) },
-    { keys: ["+", "="], text: "nearer", label: "+", does: (s) => s.zoom(0.9) },
-    { keys: ["-"], text: "further", label: "−", does: (s) => s.zoom(1 / 0.9) },
-    { keys: ["Shift+ArrowLeft"], text: "move left", does: (s) => s.fly(-1, 0, 0) },
-    { keys: ["Shift+ArrowRight"], text: "move right", does: (s) => s.fly(1, 0, 0) },
-    { keys: ["Shift+ArrowUp"], text: "move up", does: (s) => s.fly(0, 1, 0) },
-    { keys: ["Shift+ArrowDown"], text: "move down", does: (s) => s.fly(0, -1, 0) },
+    { keys: ["ArrowLeft"], text: "orbit left", label: "←", does: (s) => s.step(-1, 0) },
+    { keys: ["ArrowRight"], text: "orbit right", label: "→", does: (s) => s.step(1, 0) },
+    { keys: ["ArrowUp"], text: "orbit up", label: "↑", does: (s) => s.step(0, 1) },
+    { keys: ["ArrowDown"], text: "orbit down", label: "↓", does: (s) => s.step(0, -1) },
+    { keys: ["+", "="], text: "zoom in", label: "+", does: (s) => s.zoom(0.9) },
+    { keys: ["-"], text: "zoom out", label: "−", does: (s) => s.zoom(1 / 0.9) },
+    { keys: ["Shift+ArrowLeft"], text: "pan left", does: (s) => s.fly(-1, 0, 0) },
+    { keys: ["Shift+ArrowRight"], text: "pan right", does: (s) => s.fly(1, 0, 0) },
+    { keys: ["Shift+ArrowUp"], text: "pan up", does: (s) => s.fly(0, 1, 0) },
+    { keys: ["Shift+ArrowDown"], text: "pan down", does: (s) => s.fly(0, -1, 0) },
     { keys: ["w"], text: "fly forward", does: (s) => s.fly(0, 0, -1) },
     { keys: ["s"], text: "fly back", does: (s) => s.fly(0, 0, 1) },
     { keys: ["a"], text: "fly left", does: (s) => s.fly(-1, 0, 0) },
@@ -44,19 +44,19 @@ export function acts(page: Page): Act[] {
     { keys: ["e"], text: "fly up", does: (s) => s.fly(0, 1, 0) },
     { keys: ["f"], text: "frame the object", label: "Frame", does: (s) => s.frame() },
     { keys: ["r"], text: "reset the view", label: "Reset", does: (s) => s.reset() },
-    { keys: [" "], text: "turn on or off", label: "Turn", does: (s) => s.turn(!s.turning) },
-    { keys: ["u"], text: "upside down", label: "Flip", does: (s) => s.flip() },
-    { keys: ["y"], text: "another axis up", does: (s) => (s.upAxis = AXES[(AXES.indexOf(s.upAxis) + 1) % AXES.length]) },
-    { keys: ["g"], text: "grid on or off", label: "Grid", does: (s) => s.showGrid(!s.gridShown) },
+    { keys: [" "], text: "start or stop the turntable", label: "Turntable", does: (s) => s.turn(!s.turning) },
+    { keys: ["u"], text: "turn upside down", label: "Flip", does: (s) => s.flip() },
+    { keys: ["y"], text: "next up axis", does: (s) => (s.upAxis = AXES[(AXES.indexOf(s.upAxis) + 1) % AXES.length]) },
+    { keys: ["g"], text: "show or hide the grid", label: "Grid", does: (s) => s.showGrid(!s.gridShown) },
     look("1", "from the front", 0, 0),
     look("2", "from the right", 90, 0),
     look("3", "from the back", 180, 0),
     look("4", "from the left", -90, 0),
     look("5", "from above", 0, 90),
     look("6", "from below", 0, -90),
-    { keys: ["h"], text: "panel on or off", label: "Panel", does: () => page.togglePanel() },
-    { keys: ["v"], text: "put the view into the address", does: () => page.remember() },
-    { keys: ["?"], text: "keys", label: "Keys", does: () => page.help() },
+    { keys: ["h"], text: "show or hide the panel", label: "Panel", does: () => page.togglePanel() },
+    { keys: ["v"], text: "put this view into the address of the page", does: () => page.remember() },
+    { keys: ["?"], text: "list the keys", label: "Keys", does: () => page.help() },
   ];
 }
 

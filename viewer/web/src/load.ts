@@ -17,7 +17,7 @@ export function drawing(): Promise<Drawing> {
     script.onload = () => resolve(window.splatdistillStage as Drawing);
     script.onerror = () => {
       coming = null;
-      reject(new Error("The part of the page that draws did not come; load the page again."));
+      reject(new Error("The renderer did not load. Reload the page."));
     };
     document.head.append(script);
   });

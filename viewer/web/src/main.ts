@@ -30,8 +30,8 @@ async function route(): Promise<void> {
   hook.view = gallery = null;
   try {
     const carried = api.embedded();
-    const known = carried ? { runs: [], downloads: [], reads: [], home: null, lone: null } : await api.known();
-    const id = carried ? null : (asked.get("run") ?? (asked.has("all") ? null : known.lone));
+    const known = carried ? { runs: [], downloads: [], reads: [], home: null, landing: null } : await api.known();
+    const id = carried ? null : (asked.get("run") ?? (asked.has("all") ? null : known.landing));
     if (mine !== generation) return;
     if (!carried && id === null) {
       gallery = new Gallery(known, (file) => void open(file));
@@ -63,7 +63,7 @@ async function open(file: File): Promise<void> {
     history.pushState(null, "", `#run=${id}`);
     await route();
   } catch (error) {
-    shown?.tell((error as Error).message);
+    shown?.notify((error as Error).message);
   }
 }
 

@@ -9,7 +9,7 @@ export const NAMES = ["Train", "Views", "Scene", "Compare", "Export", "Info"] as
 export type TabName = (typeof NAMES)[number];
 const SIDES = ["front", "side", "back", "top"];
 const FORMATS: Record<string, string> = {
-  ply: "everything, as INRIA's programs have it; most programs",
+  ply: "all attributes, in INRIA's layout; most programs",
   "compressed.ply": "a quarter of the size; SuperSplat, PlayCanvas, Spark",
   splat: "no view-dependent colour; nearly every viewer",
   spz: "small; Spark, three.js, Babylon, Cesium",
@@ -17,12 +17,12 @@ const FORMATS: Record<string, string> = {
   usda: "USD as text; Houdini, Omniverse",
   usdz: "USD in one package",
   glb: "glTF with KHR_gaussian_splatting",
-  html: "this page as one file, opens from disk",
-  mp4: "turntable film",
-  gif: "turntable, looping",
-  png: "front view on a transparent ground",
+  html: "this page as one file; opens from disk",
+  mp4: "turntable video",
+  gif: "turntable, looped",
+  png: "front view, transparent background",
 };
-const FOR_PEOPLE = ["html", "mp4", "gif", "png"];
+const TO_SHARE = ["html", "mp4", "gif", "png"];
 
 /** Tabs by the pattern of the WAI-ARIA practices: arrows move, Home and End jump. */
 export class Tabs {
@@ -72,8 +72,8 @@ export class Tabs {
 /** Pictures from four sides; a slider goes back in time. */
 export class ViewsTab {
   private steps: number[] = [];
-  private readonly slider = el("input", { type: "range", min: 0, max: 0, "aria-label": "Step of the pictures" });
-  private readonly said = el("p", { class: "said" });
+  private readonly slider = el("input", { type: "range", min: 0, max: 0, "aria-label": "Step of the previews" });
+  private readonly caption = el("p", { class: "hint" });
   private readonly pictures = SIDES.map((side) => el("img", { alt: `${side} view`, width: 128, height: 128, hidden: true }));
 
   constructor(
@@ -81,7 +81,7 @@ export class ViewsTab {
     private readonly id: string,
   ) {
     this.slider.addEventListener("input", () => this.show());
-    root.append(el("h2", {}, "Pictures during training"), el("div", { class: "grid" }, ...this.pictures), this.slider, this.said);
+    root.append(el("h2", {}, "Previews during training"), el("div", { class: "grid" }, ...this.pictures), this.slider, this.caption);
     this.show();
   }
 
@@ -96,8 +96,8 @@ export class ViewsTab {
 
   private show(): void {
     const step = this.steps[Number(this.slider.value)];
-    this.said.textContent = step === undefined ? "There are no pictures yet; the training makes some as it goes." : `Step ${step}`;
-    this.slider.setAttribute("aria-valuetext", this.said.textContent);
+    this.caption.textContent = step === undefined ? "There are no previews yet. Training saves them as it goes." : `Step ${step}`;
+    this.slider.setAttribute("aria-valuetext", this.caption.textContent);
     this.slider.hidden = this.steps.length < 2;
     this.pictures.forEach((picture, i) => {
       picture.hidden = step === undefined;
@@ -117,12 +117,12 @@ export interface Pair {
 export function compareTab(root: HTMLElement, others: api.Card[], pair: Pair): void {
   root.append(el("h2", {}, "Compare"));
   if (!others.length) {
-    root.append(el("p", {}, "Compare needs a second object: drop a file on the page, or begin another run."));
+    root.append(el("p", {}, "Compare needs a second object: drop a file on the page, or start another run."));
     return;
   }
   const named = (card: api.Card) => `${card.prompt ?? card.name}${card.method ? ` (${card.method}, seed ${card.seed})` : ""}`;
   const choice = el("select", { "aria-label": "Other run" }, el("option", { value: "" }, "None"), ...others.map((card) => el("option", { value: card.id }, named(card))));
-  const slider = el("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Where one ends and the other begins" });
+  const slider = el("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Position of the divider" });
   const over = el("input", { type: "checkbox" });
   const divide = () => {
     slider.hidden = !over.checked;
@@ -134,8 +134,8 @@ export function compareTab(root: HTMLElement, others: api.Card[], pair: Pair): v
   });
   for (const part of [over, slider]) part.addEventListener("input", divide);
   slider.hidden = true;
-  const note = "Both are seen from the same place; moving one moves the other.";
-  root.append(choice, el("label", { class: "check" }, over, "One behind the other, with a slider"), slider, el("p", { class: "note" }, note));
+  const note = "Both views share one camera: moving one moves the other.";
+  root.append(choice, el("label", { class: "check" }, over, "Before/after slider"), slider, el("p", { class: "note" }, note));
 }
 
 export interface Outlet {
@@ -156,8 +156,8 @@ export class ExportTab {
     private readonly downloads: string[],
     private readonly outlet: Outlet,
   ) {
-    const picture = button("Save a picture of this view", outlet.savePicture);
-    root.append(el("h2", {}, "Take it with you"), this.body, el("p", { class: "row" }, picture));
+    const picture = button("Save a screenshot", outlet.savePicture);
+    root.append(el("h2", {}, "Export"), this.body, el("p", { class: "row" }, picture));
   }
 
   update(about: api.Manifest): void {
@@ -166,22 +166,22 @@ export class ExportTab {
     if (!about.has_splats) {
       const running = about.status === "running" || about.status === "paused";
       const ask = running && outlet.askSave ? el("p", { class: "row" }, button("Save splats now", outlet.askSave)) : null;
-      const why = running ? "There are no splats yet. A training saves them at its end, or when it is asked to." : "This run has no splats: it ended before it saved any.";
+      const why = running ? "There are no splats yet. Training saves them at its end, or when you press the button." : "This run has no splats: it ended before it saved any. Resume it:";
       const resume = !running && about.commands?.resume ? command(about.commands.resume) : null;
       return fill(this.body, el("p", {}, why), ask, resume);
     }
     const link = (kind: string) =>
       el("li", {}, el("a", { href: `/api/runs/${id}/export/${kind}${outlet.query()}`, download: true }, `.${kind}`), el("span", {}, FORMATS[kind] ?? ""));
     const list = (kinds: string[]) => el("ul", { class: "links" }, ...kinds.map(link));
-    const saved = about.status === "done" || about.kind === "file" || !about.saved ? "" : `These are the splats of step ${about.saved.step}, which were saved on request.`;
+    const saved = about.status === "done" || about.kind === "file" || !about.saved ? "" : `These splats were saved on request after step ${about.saved.step}.`;
     fill(
       this.body,
       saved ? el("p", { class: "note" }, saved) : null,
-      el("h3", {}, "For people"),
-      list(this.downloads.filter((kind) => FOR_PEOPLE.includes(kind))),
-      el("h3", {}, "For programs"),
-      list(this.downloads.filter((kind) => !FOR_PEOPLE.includes(kind))),
-      ...(about.commands?.export ? [el("h3", {}, "The same on the command line"), command(about.commands.export)] : []),
+      el("h3", {}, "To share"),
+      list(this.downloads.filter((kind) => TO_SHARE.includes(kind))),
+      el("h3", {}, "Splat files"),
+      list(this.downloads.filter((kind) => !TO_SHARE.includes(kind))),
+      ...(about.commands?.export ? [el("h3", {}, "On the command line"), command(about.commands.export)] : []),
     );
   }
 }
@@ -222,6 +222,6 @@ export function chooser(reads: string[], open: (file: File) => void): HTMLElemen
   const kinds = reads.map((kind) => `.${kind}`);
   const file = el("input", { type: "file", accept: kinds.join(","), id: "file" });
   file.addEventListener("change", () => file.files?.[0] && open(file.files[0]));
-  const text = el("label", { for: "file" }, "Look at a file: choose it, or drop it on the page");
-  return el("div", { class: "chooser" }, text, file, el("p", { class: "said" }, kinds.join(" ")));
+  const text = el("label", { for: "file" }, "Open a file of splats, or drop one on the page");
+  return el("div", { class: "chooser" }, text, file, el("p", { class: "hint" }, kinds.join(" ")));
 }

@@ -6,7 +6,7 @@ import { AXES } from "./keys";
 import type { Stage } from "./stage";
 
 const AXIS_NAMES = ["x", "y", "z"];
-export const GROUNDS: Record<string, string> = { theme: "As the page", white: "White", gray: "Grey", black: "Black" };
+export const GROUNDS: Record<string, string> = { theme: "Same as the page", white: "White", gray: "Grey", black: "Black" };
 
 export interface Scenery {
   stage(): Stage | null;
@@ -40,7 +40,7 @@ export class SceneTab {
       if (stage) stage.upAxis = choice.value as api.Up;
     });
     const flip = button("Flip", () => this.scenery.stage()?.flip(), { "aria-label": "Flip upside down" });
-    return el("div", { class: "pair" }, labelled("Which axis points up", choice), flip);
+    return el("div", { class: "pair" }, labelled("Up axis", choice), flip);
   }
 
   private ground(): HTMLElement {
@@ -50,33 +50,33 @@ export class SceneTab {
   }
 
   private ruler(): HTMLElement {
-    const said = el("p", { class: "said", role: "status" });
+    const reading = el("p", { class: "hint", role: "status" });
     const on = el("input", { type: "checkbox" });
     on.addEventListener("change", () => {
-      said.textContent = on.checked ? "Click on two splats." : "";
-      const hear = (length: number | null) => (said.textContent = length === null ? "Now the other end." : `${length.toPrecision(3)} world units; the object lies in a ball of radius 1.`);
-      this.scenery.stage()?.measure(on.checked ? hear : null);
+      reading.textContent = on.checked ? "Click on two splats." : "";
+      const report = (length: number | null) => (reading.textContent = length === null ? "Click on the second splat." : `${length.toPrecision(3)} world units.`);
+      this.scenery.stage()?.measure(on.checked ? report : null);
     });
-    return el("div", {}, el("label", { class: "check" }, on, "Measure a distance"), said);
+    return el("div", {}, el("label", { class: "check" }, on, "Measure a distance"), reading);
   }
 
   private crop(cut: (corners: number[] | null) => Promise<void>): HTMLElement {
-    const inputs = [0, 1].flatMap((side) => AXIS_NAMES.map((axis) => el("input", { type: "number", step: 0.05, "aria-label": `${side ? "highest" : "lowest"} ${axis}` })));
-    const box = el("fieldset", { hidden: true }, el("legend", {}, "Lowest and highest x, y, z, world units"), el("div", { class: "six" }, ...inputs));
-    const said = el("p", { class: "fault", role: "alert" });
+    const inputs = [0, 1].flatMap((side) => AXIS_NAMES.map((axis) => el("input", { type: "number", step: 0.05, "aria-label": `${side ? "maximum" : "minimum"} ${axis}` })));
+    const box = el("fieldset", { hidden: true }, el("legend", {}, "Minimum and maximum x, y, z, world units"), el("div", { class: "six" }, ...inputs));
+    const fault = el("p", { class: "fault", role: "alert" });
     const on = el("input", { type: "checkbox" });
     const corners = () => inputs.map((input) => input.valueAsNumber);
     const show = () => this.scenery.stage()?.outline(on.checked && corners().every(Number.isFinite) ? corners() : null);
     const apply = async () => {
       const now = corners();
-      const wrong = now.some((n) => !Number.isFinite(n)) ? "Each of the six must be a number." : now.slice(0, 3).some((low, i) => low >= now[i + 3]) ? "Each lowest must be below its highest." : "";
-      said.textContent = on.checked ? wrong : "";
+      const wrong = now.some((n) => !Number.isFinite(n)) ? "Enter a number in each of the six fields." : now.slice(0, 3).some((low, i) => low >= now[i + 3]) ? "Each minimum must be below its maximum." : "";
+      fault.textContent = on.checked ? wrong : "";
       show();
       if (on.checked && wrong) return;
       try {
         await cut(on.checked ? now : null);
       } catch (error) {
-        said.textContent = (error as Error).message;
+        fault.textContent = (error as Error).message;
       }
     };
     on.addEventListener("change", () => {
@@ -89,12 +89,12 @@ export class SceneTab {
       input.addEventListener("input", show);
       input.addEventListener("change", () => void apply());
     }
-    return el("div", {}, el("label", { class: "check" }, on, "Cut to a box (downloads too)"), box, said);
+    return el("div", {}, el("label", { class: "check" }, on, "Crop to a box (downloads too)"), box, fault);
   }
 
   private views(): HTMLElement {
-    const said = el("p", { class: "fault", role: "alert" });
-    const add = button("Keep this view", () => {
+    const fault = el("p", { class: "fault", role: "alert" });
+    const add = button("Add this view", () => {
       const stage = this.scenery.stage();
       if (!stage) return;
       const view = stage.view;
@@ -106,15 +106,15 @@ export class SceneTab {
       const file = el("input", { type: "file", accept: ".json" });
       file.addEventListener("change", async () => {
         try {
-          said.textContent = "";
+          fault.textContent = "";
           for (const camera of file.files?.[0] ? await read(file.files[0]) : []) {
             this.add(`Camera ${this.cameras.length + 1}`, () => this.scenery.stage()?.through(camera), null);
           }
         } catch (error) {
-          said.textContent = (error as Error).message;
+          fault.textContent = (error as Error).message;
         }
       });
-      parts.push(labelled("Cameras of a transforms.json", file), said);
+      parts.push(labelled("Load a transforms.json", file), fault);
     }
     this.draw();
     return el("section", {}, el("h3", {}, "Cameras"), ...parts);

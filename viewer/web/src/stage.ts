@@ -5,6 +5,9 @@ import { ExtSplats, SparkRenderer, SplatFileType, SplatMesh } from "@sparkjsdev/
 import * as THREE from "three";
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 import type { Camera, Kind, Placement, Up } from "./api";
+import { BoxEdges, boundsOf } from "./box";
+import { DRAFT_PIXELS, Drafts, draftOf } from "./drafts";
+import { type Report, Ruler } from "./ruler";
 
 const TYPES = { ply: SplatFileType.PLY, splat: SplatFileType.SPLAT };
 const HALF = Math.sqrt(0.5);
@@ -16,11 +19,6 @@ const TURNS: Record<Up, [number, number, number, number]> = {
 }; // xyzw, from a world with that axis up to ours
 const FLIP = new THREE.Quaternion(0, 0, 1, 0);
 const MAX_PIXELS = 3840 * 2160; // of the canvas, where the screen has more
-const SLOW = 70; // ms that a frame is waited for, above which a moving view is drawn as a draft
-const DRAFT_SPLATS = 4000;
-const DRAFT_PIXELS = 160 * 120; // software draws about ten million a second
-const REST = 250; // ms without a move until the view is sharp again
-const NEAR = 8; // CSS pixels from a splat within which a click is on it
 const FILL = 0.87; // of the frame, by the sphere that holds most of a file
 const STEP = (5 * Math.PI) / 180;
 const TURN = 0.0005; // radians per millisecond
@@ -34,33 +32,26 @@ interface Shown {
 export class Stage {
   readonly camera = new THREE.PerspectiveCamera(37.5, 1, 0.01, 1000);
   readonly controls: OrbitControls;
+  readonly drafts = new Drafts(() => this.makeDraft(), () => this.exchange(), () => this.turning);
   frameId = 0;
   count = 0;
   turning = false;
-  drafts = true; // whether a moving view may be drawn as a draft
   last: Shown | null = null;
   onMove: () => void = () => {};
-  onPick: ((length: number | null) => void) | null = null; // hears of a distance while somebody measures
 
   private readonly renderer: THREE.WebGLRenderer;
   private readonly scene = new THREE.Scene();
   private readonly spark: SparkRenderer;
   private readonly grid = new THREE.GridHelper(4, 16, 0x888888, 0xaaaaaa);
   private readonly watcher: ResizeObserver;
-  private readonly box = new THREE.LineSegments(new THREE.EdgesGeometry(new THREE.BoxGeometry()), new THREE.LineBasicMaterial({ color: 0xe0782f }));
-  private readonly ruler = new THREE.Line(new THREE.BufferGeometry(), new THREE.LineBasicMaterial({ color: 0xe0782f, depthTest: false }));
-  private readonly ends: THREE.Vector3[] = [];
+  private readonly box = new BoxEdges();
+  private readonly ruler: Ruler;
   private mesh: SplatMesh | null = null;
   private source: ExtSplats | null = null;
-  private draft: SplatMesh | null = null; // the largest splats alone
-  private drafting = false;
-  private asked = 0; // when the next frame was asked for
-  private late = 0; // whole frames in a row that came late
   private generation = 0;
   private flipped = false;
   private up: Up = "+y"; // what the splats are taken to have up, beside what their file says
   private scheduled = false;
-  private atRest = 0; // timer
   private turned = 0; // time of the last frame of the turntable
   private home: Placement = { fovy: 37.5, radius: 3.6, elevation: 15 };
 
@@ -80,21 +71,16 @@ export class Stage {
       accumExtSplats: true,
       enableLod: false,
     });
-    this.grid.visible = this.box.visible = this.ruler.visible = false;
-    this.ruler.renderOrder = 1;
-    this.scene.add(this.spark, this.grid, this.box, this.ruler);
+    this.ruler = new Ruler(canvas, this.camera, () => this.target, () => this.request());
+    this.grid.visible = false;
+    this.scene.add(this.spark, this.grid, this.box.lines, this.ruler.line);
     this.controls = new OrbitControls(this.camera, canvas);
     this.controls.enableDamping = false;
     this.controls.enableZoom = false; // a page around the canvas must still scroll: the wheel acts with focus only
     this.controls.addEventListener("change", () => {
-      this.moves();
+      if (this.mesh) this.drafts.moves();
       this.request();
       this.onMove();
-    });
-    let down: PointerEvent | null = null;
-    canvas.addEventListener("pointerdown", (event) => (down = event));
-    canvas.addEventListener("pointerup", (event) => {
-      if (down && this.onPick && Math.hypot(event.offsetX - down.offsetX, event.offsetY - down.offsetY) < 4) this.pick(event.offsetX, event.offsetY);
     });
     canvas.addEventListener("focus", () => (this.controls.enableZoom = true));
     canvas.addEventListener("blur", () => (this.controls.enableZoom = false));
@@ -107,7 +93,6 @@ export class Stage {
   dispose(): void {
     this.generation++;
     this.turning = false;
-    clearTimeout(this.atRest);
     this.watcher.disconnect();
     this.controls.dispose();
     this.dropDraft();
@@ -162,9 +147,8 @@ export class Stage {
   }
 
   private standAgain(): void {
-    for (const mesh of [this.mesh, this.draft]) if (mesh && this.last) this.stand(mesh, this.last.up);
-    this.measure(this.onPick);
-    this.request();
+    for (const mesh of [this.mesh, this.drafts.mesh]) if (mesh && this.last) this.stand(mesh, this.last.up);
+    this.ruler.restart();
   }
 
   private stand(mesh: SplatMesh, up: Up): void {
@@ -184,7 +168,7 @@ export class Stage {
     while (quiet < 3) {
       await new Promise((resolve) => requestAnimationFrame(resolve));
       const { sorting, sortDirty, dirty } = this.spark;
-      const drafting = this.drafting && !this.turning;
+      const drafting = this.drafts.active && !this.turning;
       quiet = sorting || sortDirty || dirty || drafting || this.scheduled ? 0 : quiet + 1;
     }
   }
@@ -192,7 +176,7 @@ export class Stage {
   request(): void {
     if (this.scheduled) return;
     this.scheduled = true;
-    this.asked = performance.now();
+    this.drafts.frameRequested();
     requestAnimationFrame((now) => {
       this.scheduled = false;
       this.draw(now);
@@ -200,7 +184,7 @@ export class Stage {
   }
 
   private draw(now: number): void {
-    if (!this.drafting) this.late = performance.now() - this.asked > SLOW ? this.late + 1 : 0;
+    this.drafts.frameBegins();
     if (this.turning) {
       this.orbit(-TURN * Math.min(100, now - (this.turned || now)), 0);
       this.turned = now;
@@ -213,7 +197,7 @@ export class Stage {
   turn(on: boolean): void {
     this.turning = on;
     this.turned = 0;
-    if (!on) this.rests();
+    if (!on) this.drafts.rests();
     this.request();
   }
 
@@ -316,58 +300,23 @@ export class Stage {
 
   /** Shows the edges of a box, lower corner and upper corner; null hides them. */
   outline(corners: number[] | null): void {
-    this.box.visible = corners !== null;
-    if (corners) {
-      const [low, high] = [new THREE.Vector3(...corners.slice(0, 3)), new THREE.Vector3(...corners.slice(3))];
-      this.box.position.copy(low).add(high).multiplyScalar(0.5);
-      this.box.scale.copy(high.sub(low)).max(new THREE.Vector3(1e-4, 1e-4, 1e-4));
-    }
+    this.box.show(corners);
     this.request();
   }
 
-  /** Lower and upper corner of the box that holds the middles of all splats, as they stand. */
+  /** Lower and upper corner of the box that holds the centers of all splats, as they stand. */
   get bounds(): number[] {
-    const box = new THREE.Box3();
-    this.source?.forEachSplat((_i, center) => box.expandByPoint(center));
-    if (this.mesh) box.applyMatrix4(new THREE.Matrix4().makeRotationFromQuaternion(this.mesh.quaternion));
-    return [...box.min.toArray(), ...box.max.toArray()];
+    return boundsOf(this.target);
   }
 
-  /** Clicks on two splats tell their distance to `hear`, in world units; null ends that. */
-  measure(hear: ((length: number | null) => void) | null): void {
-    this.onPick = hear;
-    this.ends.length = 0;
-    this.ruler.visible = false;
-    this.request();
-  }
-
-  /** Takes the foremost splat that is not clear, and near a place on the canvas, for an end of what is measured. */
-  pick(x: number, y: number): void {
-    const { clientWidth, clientHeight } = this.canvas;
-    const toClip = new THREE.Matrix4().multiplyMatrices(this.camera.projectionMatrix, this.camera.matrixWorldInverse);
-    if (this.mesh) toClip.multiply(new THREE.Matrix4().makeRotationFromQuaternion(this.mesh.quaternion));
-    const [on, seen] = [new THREE.Vector3(), new THREE.Vector3()];
-    let least = Infinity;
-    this.source?.forEachSplat((_i, center, _s, _q, opacity) => {
-      if (opacity < 0.2) return;
-      seen.copy(center).applyMatrix4(toClip);
-      const off = Math.hypot(((seen.x + 1) / 2) * clientWidth - x, ((1 - seen.y) / 2) * clientHeight - y);
-      if (off > NEAR || seen.z > least || seen.z < -1) return;
-      least = seen.z;
-      on.copy(center);
-    });
-    if (least === Infinity || !this.mesh) return;
-    if (this.ends.length === 2) this.ends.length = 0;
-    this.ends.push(on.applyQuaternion(this.mesh.quaternion));
-    this.ruler.geometry.setFromPoints(this.ends.length === 2 ? this.ends : [on, on]);
-    this.ruler.visible = this.ends.length === 2;
-    this.onPick?.(this.ends.length === 2 ? this.ends[0].distanceTo(this.ends[1]) : null);
-    this.request();
+  /** Reports the distance between two splats that are clicked on; null ends that. */
+  measure(report: Report | null): void {
+    this.ruler.measure(report);
   }
 
   /** A square picture of the view, rows from the top, four bytes a pixel. */
   async capture(size: number, background: string): Promise<Uint8ClampedArray> {
-    this.rests();
+    this.drafts.rests();
     this.renderer.setClearColor(background, 1);
     this.size(size, size, 1);
     this.request();
@@ -395,7 +344,7 @@ export class Stage {
   private fit(): void {
     const box = (this.canvas.parentElement ?? this.canvas).getBoundingClientRect();
     const [width, height] = [Math.max(1, box.width), Math.max(1, box.height)];
-    const most = this.drafting ? DRAFT_PIXELS : MAX_PIXELS;
+    const most = this.drafts.active ? DRAFT_PIXELS : MAX_PIXELS;
     this.size(width, height, Math.min(devicePixelRatio, Math.sqrt(most / (width * height))));
     this.request();
   }
@@ -409,50 +358,28 @@ export class Stage {
     this.camera.updateProjectionMatrix();
   }
 
-  /** The view moves: from now on a draft, where whole frames were slow, until it rests. */
-  private moves(): void {
-    clearTimeout(this.atRest);
-    this.atRest = window.setTimeout(() => !this.turning && this.rests(), REST);
-    if (this.late < 2 || !this.drafts || this.drafting || !this.mesh) return;
-    this.draft ??= this.makeDraft();
-    this.drafting = true;
-    this.exchange();
-  }
-
-  private rests(): void {
-    clearTimeout(this.atRest);
-    if (!this.drafting) return;
-    this.drafting = false;
-    this.exchange();
+  private get target() {
+    return this.mesh && this.source ? { splats: this.source, mesh: this.mesh } : null;
   }
 
   private exchange(): void {
-    if (this.mesh) this.mesh.visible = !this.drafting || !this.draft;
-    if (this.draft) this.draft.visible = this.drafting;
+    const { active, mesh } = this.drafts;
+    if (this.mesh) this.mesh.visible = !active || !mesh;
+    if (mesh) mesh.visible = active;
     this.fit();
   }
 
-  /** The splats that cover most, without what depends on the view. */
   private makeDraft(): SplatMesh | null {
-    const { source, last } = this;
-    if (!source || !last || source.numSplats <= DRAFT_SPLATS) return null;
-    const weights = new Float32Array(source.numSplats);
-    source.forEachSplat((i, _center, scales, _q, opacity) => {
-      const [, middle, large] = scales.toArray().sort((a, b) => a - b);
-      weights[i] = opacity * middle * large;
-    });
-    const order = Uint32Array.from(weights.keys()).sort((a, b) => weights[b] - weights[a]);
-    const mesh = new SplatMesh({ extSplats: source.extractSplats(order.subarray(0, DRAFT_SPLATS), false), editable: false, raycastable: false });
-    this.stand(mesh, last.up);
+    const mesh = this.source && draftOf(this.source);
+    if (!mesh || !this.last) return null;
+    this.stand(mesh, this.last.up);
     mesh.visible = false;
     this.scene.add(mesh);
     return mesh;
   }
 
   private dropDraft(): void {
-    if (this.drafting) this.rests();
-    const { draft } = this;
-    this.draft = null;
+    const draft = this.drafts.drop();
     if (!draft) return;
     this.scene.remove(draft);
     draft.dispose();

@@ -1,4 +1,4 @@
-// The tab of a training: prompt, progress, curves, what can be asked of it, and what came of that.
+// The tab of a training: prompt, progress, curves, requests to it and their outcome.
 
 import type * as api from "./api";
 import { Chart, short } from "./chart";
@@ -31,10 +31,10 @@ export class TrainTab {
   ) {
     this.about = about;
     this.savedBefore = about.saved?.time ?? 0;
-    const told = facts([["Method", about.method], ["Seed", about.seed]]);
-    const note = el("p", { class: "note" }, "The residual norm says how hard the teacher pulls. It is no measure of quality: look at the pictures.");
+    const fixed = facts([["Method", about.method], ["Seed", about.seed]]);
+    const note = el("p", { class: "note" }, "The residual norm is the size of the teacher's update. It does not measure quality: judge by the previews.");
     const charts = Object.values(this.charts).map((chart) => chart.element);
-    root.append(el("h2", {}, about.prompt ?? about.name), this.status, this.bar, this.asks, this.answer, told, this.numbers, ...charts, note);
+    root.append(el("h2", {}, about.prompt ?? about.name), this.status, this.bar, this.asks, this.answer, fixed, this.numbers, ...charts, note);
     this.update(about);
     this.draw([]);
   }
@@ -46,14 +46,14 @@ export class TrainTab {
     const step = about.step ?? 0;
     if (typeof share === "number" && step > (this.shares.at(-1)?.[0] ?? 0)) this.shares.push([step, share]);
     this.say();
-    this.tell();
+    this.answerRequest();
     if (!this.ask || !(status === "running" || status === "paused")) {
       fill(this.asks);
       return;
     }
     const paused = status === "paused" || asked.includes("pause");
-    const one = (request: string, text: string) => button(asked.includes(request) ? `${text} (asked)` : text, () => this.request(request));
-    const buttons = [paused ? one("resume", "Go on") : one("pause", "Pause"), one("stop", "Stop"), one("save", "Save splats now")];
+    const one = (request: string, text: string) => button(asked.includes(request) ? `${text} (requested)` : text, () => this.request(request));
+    const buttons = [paused ? one("resume", "Resume") : one("pause", "Pause"), one("stop", "Stop"), one("save", "Save splats now")];
     const focused = this.asks.contains(document.activeElement) ? [...this.asks.children].indexOf(document.activeElement as Element) : -1;
     fill(this.asks, ...buttons);
     if (focused >= 0) buttons[focused]?.focus();
@@ -70,21 +70,21 @@ export class TrainTab {
   request(request: string): void {
     this.asked = request;
     const words: Record<string, string> = {
-      pause: "Asked to pause; it waits after the step at hand.",
-      resume: "Asked to go on.",
-      stop: "Asked to stop; it saves a checkpoint after the step at hand.",
-      save: "Asked to save; it does so after the step at hand.",
+      pause: "Pause requested. Training pauses after the current step.",
+      resume: "Resume requested.",
+      stop: "Stop requested. Training saves a checkpoint after the current step, then ends.",
+      save: "Save requested. Training saves the splats after the current step.",
     };
     fill(this.answer, el("p", {}, words[request]));
     clearTimeout(this.slow);
     this.slow = window.setTimeout(() => {
-      if (this.asked) fill(this.answer, el("p", {}, `${words[request]} No answer came yet: a step may be long, or the process is gone.`));
+      if (this.asked) fill(this.answer, el("p", {}, `${words[request]} There is no answer yet: the step is slow, or the process has ended.`));
     }, PATIENCE);
     this.ask?.(request);
   }
 
-  /** What came of what was asked, and where it lies. */
-  private tell(): void {
+  /** Shows the outcome of the last request, and where its file is. */
+  private answerRequest(): void {
     const { status, step, saved, path, commands, asked = [], failure } = this.about;
     if (saved && saved.time > this.savedBefore) {
       this.savedBefore = saved.time;
@@ -92,21 +92,21 @@ export class TrainTab {
       fill(this.answer, el("p", {}, `Saved the splats of step ${saved.step}: `, el("code", {}, `${path}/splats.ply`)), el("p", {}, "The Export tab has them in every format."));
     } else if (status === "paused" && this.asked === "pause") {
       this.asked = "";
-      fill(this.answer, el("p", {}, `Paused after step ${step}. It waits until you go on.`));
+      fill(this.answer, el("p", {}, `Paused after step ${step}. Press Resume to continue.`));
     } else if (status === "running" && this.asked === "resume" && !asked.includes("pause")) {
       this.asked = "";
-      fill(this.answer, el("p", {}, `It goes on after step ${step}.`));
+      fill(this.answer, el("p", {}, `Resumed after step ${step}.`));
     } else if (status === "stopped") {
       this.asked = "";
       const where = path ? [" with a checkpoint in ", el("code", {}, `${path}/checkpoints`)] : [];
-      fill(this.answer, el("p", {}, `Stopped after step ${step}`, ...where, commands?.resume ? ". This goes on with it:" : "."), commands?.resume ? command(commands.resume) : null);
+      fill(this.answer, el("p", {}, `Stopped after step ${step}`, ...where, commands?.resume ? ". Resume it:" : "."), commands?.resume ? command(commands.resume) : null);
     } else if (status === "failed") {
       fill(this.answer, el("p", { class: "fault" }, failure ?? ""));
     } else if (status === "silent" && commands?.resume) {
-      fill(this.answer, el("p", {}, "If its process is gone, this goes on with it:"), command(commands.resume));
+      fill(this.answer, el("p", {}, "If its process has ended, resume it:"), command(commands.resume));
     } else if (status === "done" && this.asked) {
       this.asked = "";
-      fill(this.answer, el("p", {}, "The training was done before it could do that."));
+      fill(this.answer, el("p", {}, "Training finished before the request."));
     }
   }
 
@@ -123,7 +123,7 @@ export class TrainTab {
       stopped: `Stopped after step ${step} of ${steps}`,
       done: `Done, ${steps} steps`,
       failed: `Failed after step ${now} of ${steps}`,
-      silent: `Nothing was heard since step ${now} of ${steps}`,
+      silent: `No progress since step ${now} of ${steps}`,
     };
     this.status.textContent = words[status ?? ""] ?? "";
     this.status.dataset.status = status ?? "";

@@ -10,7 +10,7 @@ import { SceneTab } from "./scene";
 import type { Stage } from "./stage";
 import { TrainTab } from "./train";
 
-const SAID_EVERY = 10_000; // ms between progress that is read out
+const ANNOUNCE_EVERY = 10_000; // ms between announcements of progress to screen readers
 const PICTURE = 1024; // side of a saved picture, pixels
 const OPAQUE: Record<string, string> = { white: "#ffffff", gray: "#808080", black: "#000000" };
 
@@ -32,7 +32,7 @@ export class View {
   private readonly stages = el("div", { class: "stages", "data-ground": "theme" }, this.waiting);
   private readonly panel = el("aside", { "aria-label": "Panel" });
   private readonly message = el("p", { class: "message", role: "alert", hidden: true });
-  private readonly spoken = el("p", { class: "spoken", role: "status" });
+  private readonly announcement = el("p", { class: "visually-hidden", role: "status" });
   private readonly dialog = el("dialog", { "aria-label": "Keys" });
   private readonly list = acts({
     togglePanel: () => (this.panel.hidden = !this.panel.hidden),
@@ -43,7 +43,7 @@ export class View {
   private train: TrainTab | null = null;
   private cut: number[] | null = null;
   private drawn = false;
-  private spokeAt = -SAID_EVERY;
+  private announcedAt = -ANNOUNCE_EVERY;
   private closed = false;
 
   constructor(
@@ -63,8 +63,8 @@ export class View {
       ),
     );
     this.dialog.append(el("h2", {}, "Keys"), keyTable(this.list), button("Close", () => this.dialog.close()));
-    const title = el("h1", { class: "spoken" }, about.prompt ?? about.name);
-    this.element.append(el("main", { class: "left" }, title, this.message, this.stages, tools, this.spoken), this.panel, this.dialog);
+    const title = el("h1", { class: "visually-hidden" }, about.prompt ?? about.name);
+    this.element.append(el("main", { class: "left" }, title, this.message, this.stages, tools, this.announcement), this.panel, this.dialog);
     if (!around.carried) this.panel.append(el("a", { href: "#all", class: "back" }, "← All runs"));
   }
 
@@ -92,7 +92,7 @@ export class View {
     this.stage = this.other = null;
   }
 
-  tell(sentence: string): void {
+  notify(sentence: string): void {
     this.message.hidden = sentence === "";
     this.message.textContent = sentence;
   }
@@ -129,15 +129,15 @@ export class View {
     this.live = new Live(id, about.status === "done", {
       manifest: (now) => {
         this.update(now);
-        this.speak(`${now.status}, step ${now.step ?? 0} of ${now.steps}`);
+        this.announce(`${now.status}, step ${now.step ?? 0} of ${now.steps}`);
       },
       metrics: (all) => this.train?.draw(all),
       splats: async (bytes, kind, step) => {
         await this.draw(bytes, kind, kind === "splat" ? "-y" : "+y");
         if (step !== null) this.around.shown(step);
       },
-      connection: (well) => this.tell(well ? "" : "The server does not answer. The page goes on by itself when it does."),
-      gone: (sentence) => this.tell(sentence),
+      connection: (well) => this.notify(well ? "" : "The server does not answer. The page reconnects by itself."),
+      gone: (sentence) => this.notify(sentence),
     });
   }
 
@@ -145,7 +145,7 @@ export class View {
     this.about = about;
     for (const part of this.parts) part(about);
     if (!this.drawn && !about.has_splats && about.snapshot == null) {
-      this.waiting.textContent = about.status === "running" ? "The first splats come in a moment …" : "This run has no splats.";
+      this.waiting.textContent = about.status === "running" ? "Waiting for the first splats …" : "This run has no splats.";
     }
   }
 
@@ -180,7 +180,7 @@ export class View {
   /** Draws the same splats on a new canvas when the graphics were taken away. */
   private async revive(old: Stage, box: HTMLElement): Promise<void> {
     const { last, view } = old;
-    this.tell("The graphics were lost; drawing again.");
+    this.notify("The graphics context was lost; restoring it.");
     old.dispose();
     box.remove();
     this.stage = await this.makeStage(this.about);
@@ -188,7 +188,7 @@ export class View {
     this.stage.place(this.about.camera);
     this.stage.view = view;
     if (last) await this.draw(last.bytes, last.kind, last.up);
-    this.tell("");
+    this.notify("");
     this.around.revived();
   }
 
@@ -197,8 +197,9 @@ export class View {
     const { about, id } = this;
     const poster = this.around.carried?.poster ?? (about.poster && id !== null ? api.picture(id, "poster") : null);
     const film = about.film && id !== null ? el("video", { src: api.picture(id, "film"), controls: true, loop: true, "aria-label": "Turntable" }) : null;
-    const said = el("p", {}, "This browser has no WebGL2, so here are pictures in place of the splats.");
-    fill(this.stages, el("div", { class: "fallback" }, said, poster ? el("img", { src: poster, alt: `${about.prompt ?? about.name} from eight sides` }) : null, film));
+    const instead = poster || film ? "the page shows images in place of the splats" : "the page cannot draw the splats";
+    const note = el("p", {}, `This browser has no WebGL2, so ${instead}.`);
+    fill(this.stages, el("div", { class: "fallback" }, note, poster ? el("img", { src: poster, alt: `${about.prompt ?? about.name} from eight sides` }) : null, film));
   }
 
   private scenery() {
@@ -279,15 +280,15 @@ export class View {
   private async attempt(work: () => Promise<unknown>): Promise<void> {
     try {
       await work();
-      this.tell("");
+      this.notify("");
     } catch (error) {
-      this.tell(error instanceof Error ? error.message : String(error));
+      this.notify(error instanceof Error ? error.message : String(error));
     }
   }
 
-  private speak(sentence: string): void {
-    if (performance.now() - this.spokeAt < SAID_EVERY) return;
-    this.spokeAt = performance.now();
-    this.spoken.textContent = sentence;
+  private announce(sentence: string): void {
+    if (performance.now() - this.announcedAt < ANNOUNCE_EVERY) return;
+    this.announcedAt = performance.now();
+    this.announcement.textContent = sentence;
   }
 }
