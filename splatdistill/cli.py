@@ -37,6 +37,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "vocab": (info.Vocab, info.vocab),
     "prior": (info.PriorFlags, info.prior),
     "info": (info.Info, info.info),
+    "cache": (info.Cache, info.cache),
     "completion": (info.Completion, lambda flags: _complete(flags.shell)),
 }
 UNHEARD = 141  # what a shell says of a program whose reader has gone: 128 and SIGPIPE

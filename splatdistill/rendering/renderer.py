@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -144,6 +145,11 @@ def load_gsplat() -> None:
                 )
             from gsplat.cuda._backend import _C  # pyright: ignore
     except (ImportError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.filename:
+            raise ValueError(
+                f"renderer: gsplat's CUDA kernels cannot be kept in {error.filename} ({error.strerror}); name another "
+                "folder in TORCH_EXTENSIONS_DIR, or take --renderer cpu."
+            ) from error
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"renderer: gsplat's CUDA kernels do not load ({reason}); "
@@ -154,6 +160,15 @@ def load_gsplat() -> None:
             "renderer: gsplat came without compiled CUDA kernels and finds no nvcc to compile them; install the CUDA "
             f"toolkit {torch.version.cuda}, or take the slower --renderer cpu."
         )
+
+
+def compiled_kernels() -> list[Path]:
+    """The folders of torch's that hold compiled kernels of gsplat, one for each Python and CUDA."""
+    from torch.utils.cpp_extension import get_default_build_root
+
+    if named := os.environ.get("TORCH_EXTENSIONS_DIR"):
+        return sorted(Path(named).glob("gsplat_cuda"))
+    return sorted(Path(get_default_build_root()).glob("*/gsplat_cuda"))
 
 
 def harmonics(splats: Splats) -> Tensor:
