@@ -9,6 +9,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from splatdistill.utils.system import sync
+
 
 class NotWritten(OSError):
     """A file could not be written whole, and is as it was; says why in one sentence."""
@@ -51,7 +53,7 @@ def is_full(folder: Path) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def sweep(folder: Path) -> None:
@@ -61,12 +63,3 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Asks the system to put a file's bytes, or a folder's entries, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

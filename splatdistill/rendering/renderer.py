@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import os
 import sys
@@ -22,6 +21,7 @@ from splatdistill.ops.geometry import SH_C0, camera_centre, rotation_matrices, s
 from splatdistill.scene.gaussians import Splats
 from splatdistill.scene.types import Cameras, RenderOutput
 from splatdistill.utils.device import send
+from splatdistill.utils.system import lock_file
 
 NEAR, FAR, EPS2D = 0.01, 1e10, 0.3  # of both renderers: world units, and px^2 added to the projected variances
 
@@ -135,8 +135,8 @@ def load_gsplat() -> None:
 
     try:
         folder = Path(_get_build_directory("gsplat_cuda", verbose=False))
-        with (folder.parent / "gsplat_cuda.splatdistill_lock").open("w") as lock, redirect_stdout(StringIO()):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with (folder.parent / "gsplat_cuda.splatdistill_lock").open("wb") as lock, redirect_stdout(StringIO()):
+            lock_file(lock, wait=True)
             if find_spec("gsplat.csrc") is None and not (folder / "gsplat_cuda.so").is_file():
                 print(
                     "Note: gsplat compiles its CUDA kernels now, once on this machine: about ten minutes of processor "
