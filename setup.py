@@ -60,7 +60,7 @@ def write_build_config(folder: Path, version: str, compiler: str) -> None:
         "SD_CUDA_ARCHS": " ".join(ARCHS),
     }
     text = "".join(f"#define {name} {json.dumps(value)}\n" for name, value in values.items())
-    (folder / "sd_build_config.h").write_text(text)
+    (folder / "sd_build_config.h").write_text(text, encoding="utf-8")
 
 
 class Build(BuildExtension):

@@ -20,7 +20,7 @@ from typing import Any
 import common
 
 from splatdistill.io.files import write_text
-from splatdistill.utils.cpu import num_cores
+from splatdistill.utils.system import num_cores
 
 COLOURS, THINGS = ("red", "blue", "green"), ("armchair", "car", "teddy bear", "snowman")
 

@@ -38,7 +38,7 @@ RUNNERS = ("pytest", "pytest-xdist", "hypothesis")
 def requirements(which: str) -> list[str]:
     """The direct dependencies: at their lowest versions, or as they stand."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    return [re.sub(r">=([\w.]+).*", r"==\1", line) for line in listed] if which == "floor" else listed
+    return [re.sub(r">=([\w.]+)[^;]*", r"==\1", line) for line in listed] if which == "floor" else listed
 
 
 def main() -> int:

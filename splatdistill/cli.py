@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from io import TextIOWrapper
 from typing import Annotated, Any, Union
 
 import tyro
@@ -15,7 +15,7 @@ from tyro.conf import subcommand
 
 from splatdistill import __version__
 from splatdistill.commands import assets, batch, bench, changes, completion, info, train
-from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, colours_as_asked, parse, say
+from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, colours_as_asked, nobody_reads, parse, say
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import NotWritten
 from splatdistill.training.errors import RunFailure
@@ -37,6 +37,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "vocab": (info.Vocab, info.vocab),
     "prior": (info.PriorFlags, info.prior),
     "info": (info.Info, info.info),
+    "cache": (info.Cache, info.cache),
     "completion": (completion.Completion, lambda flags: completion.completion(flags, _any_verb())),
 }
 UNHEARD = 141  # what a shell says of a program whose reader has gone: 128 and SIGPIPE
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a terminal need not know every letter
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "true")  # read when diffusers loads: a prior is data
     try:
         code = _exit_code(args)
@@ -56,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except BrokenPipeError as error:
-        return UNHEARD if _unheard() else _failed(error, debug=debug)
+        return UNHEARD if nobody_reads() else _failed(error, debug=debug)
     except KeyboardInterrupt as stop:
         say(f"splatdistill: {stop or 'stopped.'}")
         return getattr(stop, "code", INTERRUPTED)
@@ -77,18 +80,6 @@ def _failed(error: Exception, *, debug: bool) -> int:
     for sentence in getattr(error, "sentences", None) or [_sentence(error)]:
         say(f"splatdistill: {sentence}")
     return USAGE if isinstance(error, ValueError) else FAILED
-
-
-def _unheard() -> bool:
-    """Whether the pipe that broke is one that we print to, as after `| head`; Python then need not write the rest."""
-    poll, streams = select.poll(), [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
-    for stream in streams:
-        poll.register(stream, 0)  # the system adds POLLERR, which a pipe without a reader has
-    broken = {number for number, _ in poll.poll(0)}
-    for stream in streams:
-        if stream.fileno() in broken:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return bool(broken)
 
 
 def _sentence(error: Exception) -> str:

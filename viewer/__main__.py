@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from splatdistill.io.runs import Run
+from splatdistill.utils.system import interrupt, is_orphan
 
 from .server import serve
 
@@ -18,9 +19,9 @@ run = Path(sys.argv[1])
 
 
 def end_with_parent() -> None:
-    while os.getppid() == parent:
+    while not is_orphan(parent):
         time.sleep(1)
-    os.kill(os.getpid(), signal.SIGINT)
+    interrupt(signal.SIGINT)
 
 
 threading.Thread(target=end_with_parent, daemon=True).start()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from splatdistill.utils.system import max_open_files
 
 MAX_CONNECTIONS = 128  # a browser opens six, and streams end at streams.MAX_STREAMS
 BACKLOG = 32  # that asyncio takes from the system in one go, before this process sees them
@@ -68,7 +69,7 @@ class BoundedProtocol(H11Protocol):
 
 def most_connections() -> int:
     """At once: a quarter of the files that this process may open, which exports and pictures need too."""
-    return max(8, min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+    return max(8, min(MAX_CONNECTIONS, max_open_files() // 4))
 
 
 def listen(host: str, port: int) -> socket.socket:

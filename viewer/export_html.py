@@ -42,7 +42,7 @@ def page_of(item: Item, cut: Splats | None = None) -> bytes:
         "poster": _data_url(item.picture("poster")),
     }
     stage, script, style = (
-        _inline((STATIC / name).read_text("utf-8")) for name in ("stage.js", "viewer.js", "viewer.css")
+        _inline((STATIC / name).read_text(encoding="utf-8")) for name in ("stage.js", "viewer.js", "viewer.css")
     )
     policy = (
         f"default-src 'none'; script-src '{_hash(stage)}' '{_hash(script)}' 'wasm-unsafe-eval'; "
@@ -53,7 +53,7 @@ def page_of(item: Item, cut: Splats | None = None) -> bytes:
         f'<script type="application/json" id="embedded">{_json(data)}</script>'
         f'<script type="text/plain" id="embedded-splats">{splats}</script>'
     )
-    page = (STATIC / "index.html").read_text("utf-8")
+    page = (STATIC / "index.html").read_text(encoding="utf-8")
     for old, new in (
         ("<!-- policy -->", f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
         ('<link rel="stylesheet" href="viewer.css">', f"<style>{style}</style>{carried}"),

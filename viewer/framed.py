@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from splatdistill.utils.system import WINDOWS, interrupt
+
 NOBODY = b"frame-ancestors 'none'"
 THIS_MACHINE = b"frame-ancestors http://localhost:* http://127.0.0.1:* http://[::1]:*"
 
@@ -23,6 +24,8 @@ def framed(run: Path) -> Generator[str, None, None]:
     """The address at which pages of this machine may frame `run`, until the end of the block. It answers as soon as the
     run folder is there, and nothing is printed.
     """
+    if WINDOWS:
+        raise ValueError("view: on Windows no notebook holds the page; `splatdistill view RUN` opens it in a browser.")
     with socket.create_server(("127.0.0.1", 0)) as listener:  # here, so that the address is known at once
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         child = subprocess.Popen(  # noqa: S603
@@ -86,7 +89,7 @@ def main(listener: int, run: Path) -> None:
 
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
+    interrupt(signal.SIGTERM)
 
 
 if __name__ == "__main__":

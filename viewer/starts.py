@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from splatdistill.utils.system import NEW_SESSION, ask_to_end
 
 from . import form
 
@@ -90,7 +91,7 @@ class Starts:
             self._changed.notify_all()
             process = self._process
         if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+            ask_to_end(process)
         self._worker.join()
 
     def _next(self) -> Start | None:
@@ -113,12 +114,12 @@ class Starts:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                start_new_session=True,
+                **NEW_SESSION,
             ) as process:
                 with self._changed:
                     self._process = process
                     if self._closed:
-                        process.send_signal(signal.SIGTERM)
+                        ask_to_end(process)
                 assert process.stderr is not None
                 for line in process.stderr:
                     self._read(start, line.strip())

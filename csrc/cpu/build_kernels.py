@@ -8,10 +8,13 @@ equal everywhere; but not in a file whose first line says otherwise, as those of
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
+import sys
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 FOLDER = Path(__file__).resolve().parent
 _EACH_SIMD_LEVEL = "\nSD_DECLARE_SIMD_LEVEL(SD_SIMD_LEVEL)\n"
@@ -74,9 +77,12 @@ def compile_all(build: Path, commands: dict[str, list[str]], todo: list[Job]) ->
     for source, target, extra in todo:
         lines += [f"build {escaped(target)}: {source.suffix[1:]} {escaped(source)}", f"  extra = {' '.join(extra)}"]
     # Two ninjas damage each other's log. The lock passes to ninja, which outlives a caller that is killed.
-    with (build / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        (build / "build.ninja").write_text("\n".join(lines) + "\n")
+    with (build / "lock").open("w", encoding="utf-8") as lock:
+        inherited: list[int] = []
+        if sys.platform != "win32":
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            inherited = [lock.fileno()]
+        (build / "build.ninja").write_text("\n".join(lines) + "\n", encoding="utf-8")
         ninja = ["ninja", "-C", str(build)]
         # A log of ninja's that a killed build has damaged makes it compile everything anew at every call.
         plan = subprocess.run([*ninja, "-n"], check=False, capture_output=True, text=True)  # noqa: S603
@@ -84,5 +90,5 @@ def compile_all(build: Path, commands: dict[str, list[str]], todo: list[Job]) ->
             for name in (".ninja_log", ".ninja_deps"):
                 (build / name).unlink(missing_ok=True)
         workers = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
-        subprocess.run([*ninja, "-j", workers], check=True, pass_fds=[lock.fileno()])  # noqa: S603
+        subprocess.run([*ninja, "-j", workers], check=True, pass_fds=inherited)  # noqa: S603
     return [str(target) for _, target, _ in todo]

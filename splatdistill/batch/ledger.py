@@ -5,7 +5,6 @@ No two writers share a file. Whoever works on a run holds its lock, which the sy
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 from splatdistill.io.files import write_text
 from splatdistill.io.inside import open_inside
+from splatdistill.utils.system import lock_file
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 MAX_RECORD = 1 << 20  # bytes
@@ -70,7 +70,7 @@ class Ledger:
         """Waits until nobody else works on the run, and keeps others from it: a worker that outlived its command, a
         second command on the same folder. Where a network disk knows no locks, it goes on without.
         """
-        with (self.folder / f".{run}.lock").open("w") as file:
+        with (self.folder / f".{run}.lock").open("wb") as file:
             with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock_file(file, wait=True)
             yield

@@ -19,6 +19,7 @@ from splatdistill.batch.dispatch import SHUTDOWN_TIMEOUT_S, Outcome
 from splatdistill.batch.plan import Job
 from splatdistill.batch.rank import alone
 from splatdistill.priors.precision import Precision
+from splatdistill.utils.system import leave_session
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -126,7 +127,7 @@ class LocalPool:
 
 def _serve(pipe: Connection, out: Path, command: str, precision: Precision | None, log: Path, gpu: str | None) -> None:
     """A worker: makes the runs that come through the pipe until it is closed."""
-    os.setpgrp()  # Ctrl-C is for the command, which passes it on
+    leave_session()  # Ctrl-C is for the command, which passes it on
     threading.Thread(target=_end_with_parent, daemon=True).start()
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):

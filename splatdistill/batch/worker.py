@@ -119,7 +119,10 @@ class Worker:
 
     def _train(self, job: Job, folder: Path) -> None:
         self.teachers.keep({stage.prior for _, stage in settings.stages(job.config)})
-        with open(os.devnull, "w") as nowhere, Progress(total=job.config.steps, stream=nowhere) as progress:
+        with (
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            Progress(total=job.config.steps, stream=nowhere) as progress,
+        ):
             train(
                 job.config,
                 folder=folder,

@@ -32,7 +32,7 @@ from splatdistill.priors.precision import Precision, measured
 from splatdistill.training.advice import about_priors
 from splatdistill.training.run_log import check_writable
 from splatdistill.training.signals import not_ignored
-from splatdistill.utils.cpu import num_cores
+from splatdistill.utils.system import num_cores
 
 MOST_PLACES = 10  # that one sentence names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import warnings
@@ -17,9 +18,9 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from splatdistill.io.kinds import Assumptions, Up
 from splatdistill.io.runs import SPLATS
 from splatdistill.utils import terminal
-from splatdistill.utils.cpu import num_cores
 from splatdistill.utils.malloc import no_collections
 from splatdistill.utils.progress import Progress
+from splatdistill.utils.system import num_cores, unheard
 
 if TYPE_CHECKING:
     from splatdistill.batch.plan import Job
@@ -104,6 +105,14 @@ def colours_as_asked() -> Generator[None, None, None]:
 def say(text: str) -> None:
     """A sentence for the person at the terminal."""
     print(terminal.wrapped(printable(text), sys.stderr), file=sys.stderr)
+
+
+def nobody_reads() -> bool:
+    """Whether the pipe that broke is one that we print to, as after `| head`; Python then need not write the rest."""
+    broken = unheard([stream for stream in (sys.stdout, sys.stderr) if stream is not None])
+    for stream in broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(broken)
 
 
 def note(sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""What there is: `vocab`, `prior` and `info`."""
+"""What there is: `vocab`, `prior` and `info`; and `cache`, what is kept of it."""
 
 from __future__ import annotations
 
@@ -144,7 +144,36 @@ def info(flags: Info) -> int:
         built["simd_level"], levels=built.get("simd_levels", ()), wanted=os.environ.get("SPLATDISTILL_SIMD")
     )
     lines |= {f"extension {key}": value for key, value in (built | {"simd_level": level}).items()}
-    print_table(lines)
+    print_table(lines | kept())
+    return DONE
+
+
+def kept() -> dict[str, str]:
+    """What lies in caches, in words: in ours by kind, and what torch has compiled of gsplat."""
+    from splatdistill.io import cache
+    from splatdistill.rendering.renderer import compiled_kernels
+
+    lines = {"cache": str(cache.cache_folder())} | {f"cache {held.what}": str(held) for held in cache.contents()}
+    for folder in compiled_kernels():
+        lines[f"gsplat kernels, {folder.parent.name}"] = f"{folder} ({cache.size(folder)[1] / 1e6:.2f} MB; torch's)"
+    return lines
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Remove what splatdistill keeps to save time: `splatdistill info` names and sizes it. Runs make it anew. Weights
+    from the Hugging Face hub are none of it, nor are gsplat's kernels, which torch compiles.
+    """
+
+    action: Positional[Literal["clear"]]
+
+
+def cache(flags: Cache) -> int:
+    from splatdistill.io import cache
+
+    before = sum(held.num_bytes for held in cache.contents())
+    cache.clear()
+    print(f"{cache.cache_folder()}: {before / 1e6:.2f} MB removed.")
     return DONE
 
 

@@ -150,7 +150,7 @@ class NetworkTrainer(ABC):
         values = {name: x.half().contiguous() for name, x in self.average.items()}
         save_torch_state_dict(values, folder, max_shard_size=SHARD)
         (folder / "run.json").write_text(
-            json.dumps({"step": self.step, "images": self.images, "seconds": self.seconds})
+            json.dumps({"step": self.step, "images": self.images, "seconds": self.seconds}), encoding="utf-8"
         )
 
     def restore_average(self, out: Path) -> None:
@@ -162,7 +162,7 @@ class NetworkTrainer(ABC):
         self._assign(values)
         for name, value in self.average.items():
             value.copy_(values[name])
-        known = json.loads((folder / "run.json").read_text())
+        known = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         self.step, self.images, self.seconds = known["step"], known["images"], known["seconds"]
 
     def restore(self, out: Path) -> None:
@@ -224,7 +224,7 @@ def run(
     """
     begin = last = time.monotonic()
     done, losses, logged = [begin] * len(tasks), [], trainer.seconds
-    with SignalHandler() as signals, (out / trainer.log_file).open("a") as log:
+    with SignalHandler() as signals, (out / trainer.log_file).open("a", encoding="utf-8") as log:
         while trainer.images < trainer.config.max_images and not signals.number and last - begin < 60 * minutes:
             if fall_by_time:
                 trainer.share_of_time = (last - begin) / (60 * minutes)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+
+from splatdistill.utils.system import sync
 
 
 class NotWritten(OSError):
@@ -21,34 +21,6 @@ _NO_ROOM = {
     errno.EDQUOT: "the quota is used up",
     errno.EFBIG: "it would be too large",
 }
-
-
-def cache_folder() -> Path:
-    """Where what can be made anew is kept: SPLATDISTILL_CACHE, or the user's cache folder."""
-    if named := os.environ.get("SPLATDISTILL_CACHE"):
-        return Path(named)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "splatdistill"
-    except RuntimeError:  # a user without a home
-        return Path(os.devnull)  # where nothing can be written
-
-
-def read_cache(name: str) -> dict[str, Any]:
-    """A file of the cache folder; empty where there is none, or it cannot be read."""
-    try:
-        held = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return cast("dict[str, Any]", held) if isinstance(held, dict) else {}
-
-
-def write_cache(name: str, held: dict[str, Any]) -> None:
-    """Writes it, or does without where that cannot be: what is kept there can be made anew."""
-    try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        write_text(cache_folder() / name, json.dumps(held, indent=1) + "\n")
-    except OSError:  # a full or read-only disk
-        return
 
 
 @contextmanager
@@ -81,7 +53,7 @@ def is_full(folder: Path) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def sweep(folder: Path) -> None:
@@ -91,12 +63,3 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Asks the system to put a file's bytes, or a folder's entries, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

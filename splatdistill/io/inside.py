@@ -12,7 +12,8 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import cast
 
-_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_NAMES = ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")  # as far as the system has them
+_FLAGS = sum(getattr(os, name, 0) for name in _NAMES)
 
 
 def open_inside(folder: Path, name: str, *, flags: int = os.O_RDONLY) -> BufferedRandom:

@@ -7,7 +7,6 @@ counts: what it says of a dead process of this machine is stale, and of another 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from splatdistill.io.inside import open_inside
+from splatdistill.utils.system import is_running, life, lock_file
 
 LOCK = "lock.json"
 MAX_BYTES = 1 << 12
@@ -89,7 +89,7 @@ def refuse_held(folder: Path) -> None:
         return
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            lock_file(file, shared=True)
         except BlockingIOError:
             raise Held(_sentence(folder, _holder(folder))) from None
         except OSError:
@@ -97,23 +97,12 @@ def refuse_held(folder: Path) -> None:
                 raise Held(_sentence(folder, holder)) from None
 
 
-def is_running(pid: int) -> bool:
-    """Whether this machine has a process of that number."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # another user's
-        return True
-    return True
-
-
 def _locked(folder: Path) -> BufferedRandom:
     """The lock's file, locked for this process. OSError of `_NO_LOCKS` where the disk knows no locks."""
     for _ in range(_TRIES):
         file = open_inside(folder, LOCK, flags=os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(file)
             return file
         except BlockingIOError:
             file.close()
@@ -161,24 +150,14 @@ def _holder(folder: Path, name: str = LOCK) -> Holder | None:
 
 def _this_process() -> Holder:
     now = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime())
-    return Holder(platform.node(), os.getpid(), now, _life(os.getpid()))
-
-
-def _life(pid: int) -> str:
-    """The boot of this machine and the process's start in its ticks; empty where the system does not tell."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        started = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-    return f"{boot} {started}"
+    return Holder(platform.node(), os.getpid(), now, life(os.getpid()))
 
 
 def _alive(holder: Holder) -> bool:
     """Whether the process may still be there: of another machine nobody here can tell."""
     if holder.host != platform.node():
         return True
-    return is_running(holder.pid) and (not holder.life or _life(holder.pid) in ("", holder.life))
+    return is_running(holder.pid) and (not holder.life or life(holder.pid) in ("", holder.life))
 
 
 def _sentence(folder: Path, holder: Holder | None) -> str:

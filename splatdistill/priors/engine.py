@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from splatdistill.io.files import read_cache, write_cache
+from splatdistill.io.cache import ENGINES, read_cache, write_cache
 from splatdistill.priors import compiler, graph
 from splatdistill.priors.packed import Engine, PackedUNet, UNetInput, ask, group_views, twin
 from splatdistill.priors.unet import UNet
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from splatdistill.priors.onnx_engine import OnnxUNet
 
 NAMES = ("auto", "torch", "onnx", graph.NAME, compiler.NAME)
-FILE = "engines.json"  # of the cache
 CLOSE = 1e-5
 """Largest relative difference (L2) of two engines' answers. Both round each of some 100 layers in a row to 6e-8 of its
 size, sums of up to 2,600 products to about the square root of that many times as much, in another order."""
@@ -65,10 +64,10 @@ def _is_exact(other: OnnxUNet, unet: UNet, trial: UNetInput) -> bool:
 
     versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
     key = f"{processor()}, {versions}, model {other.prepare(trial)}"
-    known = read_cache(FILE)
+    known = read_cache(ENGINES)
     if not isinstance(known.get(key), float):
         known[key] = difference(other, PackedUNet(unet), trial)
-        write_cache(FILE, known)
+        write_cache(ENGINES, known)
     return known[key] <= CLOSE
 
 

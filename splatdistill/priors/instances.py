@@ -83,7 +83,7 @@ class Instances:
         if not (folder / INDEX).exists():
             raise ValueError(f"No meshes in {folder}: it has no {INDEX}.")
         try:
-            index = json.loads((folder / INDEX).read_text())
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             known = [Instance(**one) for one in index["known"]]
             vertices, faces = index["vertices"], index["faces"]
             file = lzma.LZMADecompressor()  # no more is unpacked than the index says
@@ -102,7 +102,7 @@ class Instances:
             "vertices": [len(code.vertices) for code in self.codes],
             "faces": [len(code.faces) for code in self.codes],
         }
-        (folder / INDEX).write_text(json.dumps(index, separators=(",", ":")) + "\n")
+        (folder / INDEX).write_text(json.dumps(index, separators=(",", ":")) + "\n", encoding="utf-8")
         (folder / MESHES).write_bytes(lzma.compress(_pack(self.codes), preset=9 | lzma.PRESET_EXTREME))
 
     def mesh(self, number: int) -> FlatMesh:

@@ -26,7 +26,7 @@ def about_cameras(folder: Path, camera: CameraConfig, *, grouped: bool) -> list[
     """Plain sentences about cameras that the prior has not seen; ValueError when its views cannot be grouped so.
     grouped: whether the method scores views in groups, or each on its own.
     """
-    meta = json.loads((folder / META_FILE).read_text())
+    meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
     if grouped:  # this kind of folder always supports single views
         check_group(meta.get("num_views", 1), group=camera.views_per_group, supports_single_view_cameras=True)
     trained = meta.get("cameras", {})

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
-from splatdistill.io.files import read_cache, write_cache
+from splatdistill.io.cache import PRECISION, read_cache, write_cache
 from splatdistill.utils.cpu import processor
 
-FILE = "precision.json"
 FASTER = 1.2  # times that bf16 must be: it is the less exact of the two
 _ROUNDS = 4
 _SLOW = 4  # times as long as fp32: this processor has no instructions for bf16, and no more time is spent on it
@@ -46,12 +45,12 @@ def measured() -> Precision:
     """
     here = processor()
     key = f"{here}, torch {version('torch')}"
-    known = read_cache(FILE)
+    known = read_cache(PRECISION)
     try:
         found = Precision.of(*(_positive(known[key][name]) for name in ("fp32_ms", "bf16_ms")), processor=here)
     except (KeyError, TypeError, ValueError):  # not there, or not ours
         found = Precision.of(*time_both(), processor=here)
-        write_cache(FILE, {**known, key: {"fp32_ms": found.fp32_ms, "bf16_ms": found.bf16_ms}})
+        write_cache(PRECISION, {**known, key: {"fp32_ms": found.fp32_ms, "bf16_ms": found.bf16_ms}})
     return found
 
 

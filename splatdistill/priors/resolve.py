@@ -80,7 +80,7 @@ def _in_cache(path: Path) -> Path:
     if not snapshots.is_dir() or (path / INDEX).is_file():
         return path
     main = snapshots.with_name("refs") / "main"
-    found = snapshots / main.read_text().strip() if main.is_file() else None
+    found = snapshots / main.read_text(encoding="utf-8").strip() if main.is_file() else None
     if found is None or not found.is_dir():
         found = max(snapshots.iterdir(), key=lambda folder: folder.stat().st_mtime, default=None)
     return found or path

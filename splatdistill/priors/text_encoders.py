@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from splatdistill.io.files import cache_folder, replacing
+from splatdistill.io.cache import TEXTS, cache_folder, writing
+from splatdistill.io.files import replacing
 from splatdistill.priors.network import Text
 from splatdistill.priors.offload import release
 from splatdistill.priors.prompts import siblings
@@ -107,7 +108,7 @@ class TextCache:
     def _learn(self, prompts: Sequence[str]) -> None:
         missing = []
         for prompt in dict.fromkeys(prompts):
-            found = _read_file(self._path(prompt))
+            found = _read_file(cache_folder() / self._name(prompt))
             if found is None:
                 missing.append(prompt)
             elif prompt not in self._known:
@@ -121,7 +122,7 @@ class TextCache:
             if self._empty_is_zero and not prompt:
                 states, vector = torch.zeros_like(states), None if vector is None else torch.zeros_like(vector)
             text = Text(states.clone(), None if vector is None else vector.clone())
-            _write_file(self._path(prompt), text)
+            _write_file(self._name(prompt), text)
             self._known[prompt] = self._place(text)
         del encoders, tokens, pooled
         release()
@@ -129,9 +130,10 @@ class TextCache:
     def _place(self, text: Text) -> Text:
         return Text(text.tokens.to(self._device), None if text.pooled is None else text.pooled.to(self._device))
 
-    def _path(self, prompt: str) -> Path:
+    def _name(self, prompt: str) -> str:
+        """Of its file in the cache."""
         name = hashlib.blake2b(f"{self._key}\0{prompt}".encode(), digest_size=16).hexdigest()
-        return cache_folder() / "text" / f"{name}.safetensors"
+        return f"{TEXTS}/{name}.safetensors"
 
 
 def fingerprint(paths: Sequence[Path], *extra: object) -> str:
@@ -151,11 +153,7 @@ def _read_file(path: Path) -> Text | None:
         return None
 
 
-def _write_file(path: Path, text: Text) -> None:
+def _write_file(name: str, text: Text) -> None:
     tensors = {"tokens": text.tokens} | ({} if text.pooled is None else {"pooled": text.pooled})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            save_file({name: x.cpu().contiguous() for name, x in tensors.items()}, temporary)
-    except OSError:  # a full or read-only disk: the next run encodes again
-        return
+    with writing(name) as path, replacing(path) as temporary:  # not written, the next run encodes again
+        temporary.write_bytes(save({name: x.cpu().contiguous() for name, x in tensors.items()}))

@@ -64,7 +64,8 @@ class Vocabulary:
         """Reads splatdistill.json of a prior's folder. ValueError, one sentence, when there is none."""
         meta, known = read_meta(folder), Path(folder) / MODELS
         try:
-            models = [model["noun"] for model in json.loads(known.read_text())["known"]] if known.exists() else None
+            read = json.loads(known.read_text(encoding="utf-8"))["known"] if known.exists() else None
+            models = None if read is None else [model["noun"] for model in read]
             return cls.from_meta(meta, models=models)
         except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
             raise ValueError(f"The prior in {folder} is damaged: its words cannot be read ({error!r:.80}).") from error

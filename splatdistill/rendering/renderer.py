@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
+import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -21,6 +21,7 @@ from splatdistill.ops.geometry import SH_C0, camera_centre, rotation_matrices, s
 from splatdistill.scene.gaussians import Splats
 from splatdistill.scene.types import Cameras, RenderOutput
 from splatdistill.utils.device import send
+from splatdistill.utils.system import lock_file
 
 NEAR, FAR, EPS2D = 0.01, 1e10, 0.3  # of both renderers: world units, and px^2 added to the projected variances
 
@@ -134,8 +135,8 @@ def load_gsplat() -> None:
 
     try:
         folder = Path(_get_build_directory("gsplat_cuda", verbose=False))
-        with (folder.parent / "gsplat_cuda.splatdistill_lock").open("w") as lock, redirect_stdout(StringIO()):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with (folder.parent / "gsplat_cuda.splatdistill_lock").open("wb") as lock, redirect_stdout(StringIO()):
+            lock_file(lock, wait=True)
             if find_spec("gsplat.csrc") is None and not (folder / "gsplat_cuda.so").is_file():
                 print(
                     "Note: gsplat compiles its CUDA kernels now, once on this machine: about ten minutes of processor "
@@ -144,6 +145,11 @@ def load_gsplat() -> None:
                 )
             from gsplat.cuda._backend import _C  # pyright: ignore
     except (ImportError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.filename:
+            raise ValueError(
+                f"renderer: gsplat's CUDA kernels cannot be kept in {error.filename} ({error.strerror}); name another "
+                "folder in TORCH_EXTENSIONS_DIR, or take --renderer cpu."
+            ) from error
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"renderer: gsplat's CUDA kernels do not load ({reason}); "
@@ -154,6 +160,15 @@ def load_gsplat() -> None:
             "renderer: gsplat came without compiled CUDA kernels and finds no nvcc to compile them; install the CUDA "
             f"toolkit {torch.version.cuda}, or take the slower --renderer cpu."
         )
+
+
+def compiled_kernels() -> list[Path]:
+    """The folders of torch's that hold compiled kernels of gsplat, one for each Python and CUDA."""
+    from torch.utils.cpp_extension import get_default_build_root
+
+    if named := os.environ.get("TORCH_EXTENSIONS_DIR"):
+        return sorted(Path(named).glob("gsplat_cuda"))
+    return sorted(Path(get_default_build_root()).glob("*/gsplat_cuda"))
 
 
 def harmonics(splats: Splats) -> Tensor:

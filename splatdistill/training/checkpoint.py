@@ -21,9 +21,10 @@ from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnkn
 from torch import Tensor
 
 from splatdistill.config.base import is_mapping
-from splatdistill.io.files import sync, write_text
+from splatdistill.io.files import write_text
 from splatdistill.io.inside import file_inside, open_inside, subfolder
 from splatdistill.training.errors import RunFailure
+from splatdistill.utils.system import sync
 
 TENSORS, META, SUMS = "state.safetensors", "state.json", "SHA256SUMS"
 MARGIN = 1 << 20  # bytes, for all but the tensors
@@ -176,10 +177,10 @@ def _sums(folder: Path) -> dict[str, str] | None:
 def _write(folder: Path, tensors: Mapping[str, Tensor], meta: str) -> None:
     """Both files and their sums, synced, once they have been read back."""
     save_file(dict(tensors), folder / TENSORS)
-    (folder / META).write_text(meta, encoding="utf-8")
+    (folder / META).write_text(meta, encoding="utf-8", newline="\n")
     shutil.copymode(folder / META, folder / TENSORS)  # safetensors makes files that only their owner may read
     sums = "".join(f"{_digest(folder, name)}  {name}\n" for name in (TENSORS, META))
-    (folder / SUMS).write_text(sums, encoding="utf-8")
+    (folder / SUMS).write_text(sums, encoding="utf-8", newline="\n")
     for path in (folder / TENSORS, folder / META, folder / SUMS, folder):
         sync(path)
     try:

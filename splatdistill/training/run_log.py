@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from splatdistill.config import settings
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import sweep, write_text
-from splatdistill.io.lock import Claim, is_running, refuse_held
+from splatdistill.io.lock import Claim, refuse_held
 from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SUBFOLDERS, SUMMARY, Run, record_of
 from splatdistill.utils.provenance import commit, peak_memory_mb, versions
+from splatdistill.utils.system import is_running
 
 if TYPE_CHECKING:  # the page reads this module, and starts without torch
     from splatdistill.io.video import Picture

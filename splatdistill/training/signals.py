@@ -7,21 +7,17 @@ import threading
 from types import FrameType
 from typing import Any
 
-STOPPING = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,  # the terminal was closed
-    signal.SIGUSR1,  # what schedulers send before they end a job
-)
+from splatdistill.utils.system import STOP_SIGNALS
 
 
 def not_ignored() -> list[signal.Signals]:
-    """Those of STOPPING that are ours to answer: who ignores one, as nohup does, means it."""
-    return [name for name in STOPPING if signal.getsignal(name) not in (signal.SIG_IGN, None)]  # None: not of Python
+    """Those of STOP_SIGNALS that are ours to answer: who ignores one, as nohup does, means it."""
+    not_ours = (signal.SIG_IGN, None)  # None: not of Python
+    return [name for name in STOP_SIGNALS if signal.getsignal(name) not in not_ours]
 
 
 class SignalHandler:
-    """While entered, one of STOPPING sets `number` and nothing else; a second one ends the process at once.
+    """While entered, one of STOP_SIGNALS sets `number` and nothing else; a second one ends the process at once.
 
     Handlers of before come back at the end. Signals that were ignored stay so. Python tells its main thread alone of
     signals, so in any other thread nothing changes; nor does it where `enabled` is false.

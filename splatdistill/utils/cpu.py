@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
 from collections.abc import MutableMapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+
+from splatdistill.utils.system import proc, waiting_seconds
 
 # Spins before a thread sleeps; libgomp's own limit is 300,000, which a busy neighbour turns into whole time slices at
 # every barrier. Fewer spins suffer less from neighbours and may cost an idle machine: benchmarks/bm_neighbour.py.
@@ -32,17 +31,9 @@ def waiting_policy() -> str:
     return ", ".join(named) or "OpenMP's default"
 
 
-def num_cores() -> int:
-    """Cores that this process may run on."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def processor() -> str:
     """The model of the processor, as Linux names it; elsewhere what Python knows."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = proc("cpuinfo").splitlines()
     known = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     name = known.get("model name", platform.machine())
     if "cpu family" in known:
@@ -62,12 +53,7 @@ class Usage:
     @classmethod
     def now(cls) -> Usage:
         """Since the process began, of threads that are still there."""
-        tasks, waiting = Path("/proc/self/task"), 0.0
-        for task in tasks.iterdir() if tasks.is_dir() else ():
-            with suppress(OSError):  # it has ended
-                words = (task / "schedstat").read_text().split()
-                waiting += 1e-9 * int(words[1])
-        return cls(time.process_time(), waiting if (tasks / str(os.getpid()) / "schedstat").exists() else None)
+        return cls(time.process_time(), waiting_seconds())
 
     def since(self, begun: Usage) -> Usage:
         waiting = None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import platform
-import resource
 import shutil
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from splatdistill import __version__
+from splatdistill.utils.system import peak_memory_bytes
 
 
 def versions() -> dict[str, str]:
@@ -36,5 +35,4 @@ def commit() -> str | None:
 
 def peak_memory_mb() -> float:
     """Largest resident memory of this process so far, MB of 10^6 bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    return peak_memory_bytes() / 1e6

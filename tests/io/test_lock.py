@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from splatdistill.io import lock
 from splatdistill.io.lock import LOCK, Claim, Held, refuse_held
+from splatdistill.utils.system import life
 
 
 @pytest.fixture(params=["with locks", "without locks"])
@@ -58,12 +58,12 @@ def test_a_stale_lock_is_taken(disk: Path, change: str) -> None:
     if change == "gone":
         mine["pid"] = ended()
     elif change == "number taken anew":
-        mine["life"] = lock._life(os.getpid()).rpartition(" ")[0] + " 17"
+        mine["life"] = life(os.getpid()).rpartition(" ")[0] + " 17"
     texts = {"empty": "", "no JSON": "{", "other JSON": "[1]"}
     (disk / LOCK).write_text(texts.get(change, json.dumps(mine)))
     refuse_held(disk)
     claim = Claim(disk)
-    assert json.loads((disk / LOCK).read_text())["life"] == lock._life(os.getpid())
+    assert json.loads((disk / LOCK).read_text())["life"] == life(os.getpid())
     with pytest.raises(Held):
         Claim(disk)
     claim.release()

@@ -169,3 +169,59 @@ def _is_number(node: ast.expr) -> bool:
     if not all(isinstance(part, ast.BinOp | ast.UnaryOp | ast.Constant) for part in parts):
         return False
     return any(isinstance(p.value, int | float) and p.value for p in parts if isinstance(p, ast.Constant))
+
+
+def unnamed_encodings(source: str) -> list[str]:
+    """Files opened as text without the name of an encoding, 'line: call'. Without it Windows takes that of its country.
+
+    A first argument that is no string is no mode, so that `archive.open(member)` is left alone.
+    """
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or any(word.arg == "encoding" for word in node.keywords):
+            continue
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("read_text", "write_text"):
+            found.append(f"{node.lineno}: {node.func.attr}")
+        is_builtin = isinstance(node.func, ast.Name) and node.func.id == "open"
+        if is_builtin or (isinstance(node.func, ast.Attribute) and node.func.attr == "open"):
+            modes = node.args[is_builtin:]
+            mode = modes[0] if modes else ast.Constant("r")
+            if isinstance(mode, ast.Constant) and isinstance(mode.value, str) and "b" not in mode.value:
+                found.append(f"{node.lineno}: open")
+    return found
+
+
+ONE_SYSTEM = {
+    *(
+        "os.kill",
+        "os.killpg",
+        "os.fork",
+        "os.setsid",
+        "os.setpgrp",
+        "os.getpgid",
+        "os.getuid",
+        "os.geteuid",
+        "os.uname",
+    ),
+    *("os.sched_getaffinity", "os.statvfs", "os.mkfifo", "os.fchmod", "os.getloadavg", "select.poll", "select.epoll"),
+    *("signal.SIGHUP", "signal.SIGUSR1", "signal.SIGUSR2", "signal.SIGKILL", "signal.SIGALRM", "signal.alarm"),
+    *("signal.CTRL_BREAK_EVENT", "signal.SIGBREAK", "signal.pthread_kill"),
+}
+ONE_SYSTEM_MODULES = {"fcntl", "resource", "msvcrt", "winreg", "termios", "tty", "pwd", "grp", "pty"}
+
+
+def of_one_system(source: str) -> list[str]:
+    """Uses of what Linux, all of POSIX, or Windows alone has, 'line: name'."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names = [name for name in names if name in ONE_SYSTEM_MODULES]
+        if isinstance(node, ast.Attribute) and _dotted(node) in ONE_SYSTEM:
+            names.append(_dotted(node))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("/proc/"):
+            names.append(node.value)
+        if isinstance(node, ast.keyword) and node.arg in ("start_new_session", "preexec_fn", "creationflags"):
+            names.append(node.arg)
+        found += [f"{getattr(node, 'lineno', 0)}: {name}" for name in names]
+    return found

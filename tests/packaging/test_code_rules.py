@@ -6,7 +6,17 @@ from collections import Counter
 import pytest
 
 import splatdistill
-from tests.packaging.audit import ROOT, bare_tolerances, oracle_uses, other_readers, silent_tests, tracked, unsafe_code
+from tests.packaging.audit import (
+    ROOT,
+    bare_tolerances,
+    of_one_system,
+    oracle_uses,
+    other_readers,
+    silent_tests,
+    tracked,
+    unnamed_encodings,
+    unsafe_code,
+)
 
 
 def _relative(path):
@@ -26,6 +36,33 @@ def test_files_of_a_run_have_one_reader_and_yaml_another():
     for planted in ('open(run / "config.yaml")', "yaml.safe_load(text)", 'read(run, "summary.json")'):
         assert len(other_readers(planted)) == 1
     assert other_readers("yaml.safe_dump(values)") == []
+
+
+SHIPPED = ("splatdistill/", "viewer/", "configs/", "csrc/", "setup.py")
+
+
+def test_text_files_name_their_encoding():
+    faults = [
+        f"{_relative(p)}:{fault}"
+        for p in tracked(".py")
+        if _relative(p).startswith(SHIPPED)
+        for fault in unnamed_encodings(p.read_text(encoding="utf-8"))
+    ]
+    assert faults == []
+    for planted in ("path.read_text()", "open(name)", 'path.open("a")', "path.write_text(x, newline='')"):
+        assert len(unnamed_encodings(planted)) == 1
+    for fine in ('path.open("rb")', "archive.open(name)", 'open(name, "w", encoding="utf-8")', "write_text(path, x)"):
+        assert unnamed_encodings(fine) == []
+
+
+def test_what_one_system_alone_has_is_in_one_module():
+    """The allocator of glibc has its own, which does nothing elsewhere."""
+    faults = {_relative(p) for p in tracked(".py") if of_one_system(p.read_text(encoding="utf-8"))}
+    found = {path for path in faults if path.startswith(("splatdistill/", "viewer/"))}
+    assert found == {"splatdistill/utils/system.py"}
+    for planted in ("import fcntl", "from resource import getrusage", "os.kill(1, 2)", "signal.SIGHUP", "os.setpgrp",
+                    'open("/proc/self/stat")', "select.poll()", "Popen(x, start_new_session=True)"):  # fmt: skip
+        assert len(of_one_system(planted)) == 1, planted
 
 
 def test_the_oracle_has_no_caller_in_the_product():

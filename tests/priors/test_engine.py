@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from splatdistill.embedded.prior import architecture as network
+from splatdistill.io.cache import ENGINES
 from splatdistill.priors import engine as engines
 from splatdistill.priors import load
 from splatdistill.priors.embedded import MultiViewPrior
@@ -143,7 +144,7 @@ def test_auto_takes_onnxruntime_only_where_it_is_exact(
     right = OnnxUNet.__call__
     monkeypatch.setattr(OnnxUNet, "__call__", lambda self, asked: right(self, asked) * (1 + 3 * CLOSE))
     assert prior_of(folder, "auto").network_engine == "onnx"  # as is known from the first time
-    (own_cache / engines.FILE).unlink()
+    (own_cache / ENGINES).unlink()
     assert prior_of(folder, "auto").network_engine == prior_of(folder, "auto").network_engine == "torch"
 
 
@@ -155,16 +156,16 @@ def test_both_are_asked_once_for_a_model_and_a_processor(
     monkeypatch.setattr(engines, "difference", lambda *_: asked.append(1) or 0.5 * CLOSE)
     for content in ("", "{", "[]", None, None):
         if content is not None:
-            (own_cache / engines.FILE).write_text(content)
+            (own_cache / ENGINES).write_text(content)
         assert prior_of(folder, "auto").network_engine == "onnx"
     assert len(asked) == 3
-    (key,) = json.loads((own_cache / engines.FILE).read_text())
+    (key,) = json.loads((own_cache / ENGINES).read_text())
     prior = prior_of(folder, "torch")
     prior.unet.conv_in.weight.data[0, 0, 0, 0] += 1
     pick("auto", prior.unet, dtype="fp32", trial=prior._trial())
     monkeypatch.setattr(engines, "processor", lambda: "another")
     assert prior_of(folder, "auto").network_engine == "onnx"
-    assert len(asked) == 5 and len(json.loads((own_cache / engines.FILE).read_text())) == 3
+    assert len(asked) == 5 and len(json.loads((own_cache / ENGINES).read_text())) == 3
     assert f"torch {torch.__version__}, onnxruntime " in key
 
 

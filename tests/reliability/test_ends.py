@@ -22,7 +22,8 @@ from splatdistill.training import run as training
 from splatdistill.training.errors import RunFailure
 from splatdistill.training.remote_control import RemoteControl
 from splatdistill.training.run_log import RunLog
-from splatdistill.training.signals import STOPPING, SignalHandler
+from splatdistill.training.signals import SignalHandler
+from splatdistill.utils.system import STOP_SIGNALS
 from tests.io.scenes import knot
 from tests.packaging.audit import ROOT
 from tests.training.test_trainer import SMALL
@@ -43,7 +44,7 @@ def test_no_end_of_a_training_loses_anything(tmp_path: Path) -> None:
     assert result["bad"] == [] and result["kills"] == KILLS and result["runs"] >= 4
 
 
-@pytest.mark.parametrize("name", STOPPING)
+@pytest.mark.parametrize("name", STOP_SIGNALS)
 def test_the_first_signal_is_noted_and_the_second_ends_the_process(name: signal.Signals) -> None:
     code = f"""
 import os, sys
@@ -62,7 +63,7 @@ with SignalHandler() as signals:
 
 
 def test_handlers_of_before_come_back_and_ignored_signals_stay_ignored() -> None:
-    before = {name: signal.getsignal(name) for name in STOPPING}
+    before = {name: signal.getsignal(name) for name in STOP_SIGNALS}
     try:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         with SignalHandler() as signals:
@@ -73,7 +74,7 @@ def test_handlers_of_before_come_back_and_ignored_signals_stay_ignored() -> None
         assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGUSR1, before[signal.SIGUSR1])
-    assert {name: signal.getsignal(name) for name in STOPPING} == before
+    assert {name: signal.getsignal(name) for name in STOP_SIGNALS} == before
 
 
 def test_another_thread_leaves_signals_alone() -> None:
@@ -81,12 +82,12 @@ def test_another_thread_leaves_signals_alone() -> None:
 
     def enter() -> None:
         with SignalHandler():
-            seen.append({name: signal.getsignal(name) for name in STOPPING})
+            seen.append({name: signal.getsignal(name) for name in STOP_SIGNALS})
 
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
-    assert seen == [{name: signal.getsignal(name) for name in STOPPING}]
+    assert seen == [{name: signal.getsignal(name) for name in STOP_SIGNALS}]
 
 
 def test_a_paused_training_ends_for_a_signal(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def _fit(*, model: Path, noun: str, front_deg: float, instances: Path, out: Path
 def _pack(*, corpus: Path, out: Path, rings: int, procedural: int | None, rendered: bool, most_mib: int) -> None:
     if not (corpus / INDEX).exists():
         raise ValueError(f"No corpus in {corpus}: `build --out {corpus}` makes one; only a built folder can be packed.")
-    index, buffers = json.loads((corpus / INDEX).read_text()), np.load(corpus / BUFFERS, mmap_mode="r")
+    index, buffers = json.loads((corpus / INDEX).read_text(encoding="utf-8")), np.load(corpus / BUFFERS, mmap_mode="r")
     assert buffers.shape[-1] == CHANNELS
     if procedural is not None:
         index["toys"]["number"] = procedural

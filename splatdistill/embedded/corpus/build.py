@@ -97,7 +97,8 @@ def build(
     unfinished.rename(out / BUFFERS)
     made_of = {"number": procedural, "rings": rings, "seed": seed}
     (out / INDEX).write_text(
-        json.dumps(write_index([*rendered_models, *records], size=size, seed=seed, toys=made_of), indent=1)
+        json.dumps(write_index([*rendered_models, *records], size=size, seed=seed, toys=made_of), indent=1),
+        encoding="utf-8",
     )
 
 

@@ -236,7 +236,7 @@ def read_source(source: Path) -> tuple[dict, NDArray[np.uint8]]:
             f"No corpus in {source}: build it with `python -m splatdistill.embedded.corpus build --out {source}`."
         )
     # Copy on write: nothing writes, but torch takes no read-only memory.
-    return json.loads((source / INDEX).read_text()), np.load(source / BUFFERS, mmap_mode="c")
+    return json.loads((source / INDEX).read_text(encoding="utf-8")), np.load(source / BUFFERS, mmap_mode="c")
 
 
 def _group(record: Record) -> str:

@@ -123,7 +123,7 @@ def _one(corpus: Path, out: Path, record: Record, task: Task | None) -> int:
     torch.set_num_threads(1)
     if task is None:
         _, family, number = record.key.split("/")
-        seed = json.loads((corpus / INDEX).read_text())["toys"]["seed"]
+        seed = json.loads((corpus / INDEX).read_text(encoding="utf-8"))["toys"]["seed"]
         mesh, paint = tessellate(make_object(family, seed=seed, number=int(number)).parts)
     else:
         mesh = task.load()
@@ -146,7 +146,8 @@ def read_corpus(corpus: Path) -> tuple[list[Record], NDArray[np.uint8]]:
     """What is to be fitted, in order, and the buffers of all. ValueError, one sentence, without a built corpus."""
     if not (corpus / INDEX).exists():
         raise ValueError(f"No corpus in {corpus}: build it with `python -m splatdistill.embedded.corpus build`.")
-    return order(read_index(json.loads((corpus / INDEX).read_text()))), np.load(corpus / BUFFERS, mmap_mode="r")
+    index = json.loads((corpus / INDEX).read_text(encoding="utf-8"))
+    return order(read_index(index)), np.load(corpus / BUFFERS, mmap_mode="r")
 
 
 def pack(corpus: Path, out: Path, folder: Path) -> Instances:

@@ -66,7 +66,7 @@ def _train(part: str, args: argparse.Namespace) -> None:
         trainer.restore(args.out)
     elif part == "sides" and words.exists():
         begin_like_words(trainer, words)
-    (args.out / f"{part}.json").write_text(json.dumps(asdict(config), indent=1))
+    (args.out / f"{part}.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
     size = sum(p.numel() for p in trainer.parameters.values()) / 1e6
     print(f"{part}: {size:.2f} M parameters, image {trainer.images}", flush=True)
     save = PeriodicTask(SAVE_MINUTES, lambda: trainer.export(args.out))

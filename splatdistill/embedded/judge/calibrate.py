@@ -104,7 +104,7 @@ def _build(folder: Path, *, furniture: str | None, nouns: Collection[str]) -> No
         views.append(np.concatenate([caster.gbuffer(table, paint=painted) for table in tables]))
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / BUFFERS, np.concatenate(views))
-    (folder / INDEX).write_text(json.dumps(write_index(records, size=IMAGE_SIZE, seed=0)))
+    (folder / INDEX).write_text(json.dumps(write_index(records, size=IMAGE_SIZE, seed=0)), encoding="utf-8")
 
 
 def with_two_fronts(views: Tensor) -> Tensor:

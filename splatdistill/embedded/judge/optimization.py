@@ -111,7 +111,7 @@ class JudgeTrainer(NetworkTrainer):
         self.save(out)
         folder = out / "judge"
         folder.mkdir(exist_ok=True)
-        (folder / CONFIG).write_text(json.dumps(self.shape, indent=1) + "\n")
+        (folder / CONFIG).write_text(json.dumps(self.shape, indent=1) + "\n", encoding="utf-8")
         with self.averaged():
             write_tensors(self.network, folder / f"{self.part}.safetensors")
 

@@ -163,7 +163,9 @@ def save(
     _write(networks.text_encoder, fresh / "text_encoder" / "model.safetensors", prefix="text_model.")
     networks.tokenizer.save_pretrained(fresh / "tokenizer")
     networks.scheduler.save_pretrained(fresh / "scheduler")
-    (fresh / META_FILE).write_text(json.dumps(meta(image_size=image_size, nouns=nouns), indent=1) + "\n")
+    (fresh / META_FILE).write_text(
+        json.dumps(meta(image_size=image_size, nouns=nouns), indent=1) + "\n", encoding="utf-8"
+    )
     if (folder / "README.md").exists():
         shutil.copy2(folder / "README.md", fresh / "README.md")
     old = folder.with_name(folder.name + ".old")

@@ -89,7 +89,7 @@ def export(trainer: RefineTrainer, instances: Path, out: Path) -> None:
     schedule().save_pretrained(fresh / "scheduler")
     save_file({name: value.contiguous() for name, value in anything(trainer.rings).items()}, fresh / ANYTHING)
     contents = meta(trainer, Instances.load(instances))
-    (fresh / META_FILE).write_text(json.dumps(contents, indent=1) + "\n")
+    (fresh / META_FILE).write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     os.replace(fresh, out)
 

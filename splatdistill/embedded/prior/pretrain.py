@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         "torch": torch.__version__,
         "machine": torch.cuda.get_device_name() if trainer.device.type == "cuda" else platform.machine(),
     }  # fmt: skip
-    (args.out / "config.json").write_text(json.dumps(about, indent=1))
+    (args.out / "config.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
     millions = sum(p.numel() for p in trainer.parameters.values()) / 1e6
     print(f"{millions:.2f} M parameters, {len(trainer.corpus.objects)} objects, step {trainer.step}", flush=True)
     todo = tasks(trainer, args.out, save_minutes=args.save_minutes, sample_minutes=args.sample_minutes)

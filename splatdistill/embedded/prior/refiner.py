@@ -75,7 +75,7 @@ def create(warm: Path) -> Refiner:
 
 
 def _continue(warm: Path) -> Refiner:
-    meta = json.loads((warm / META_FILE).read_text())
+    meta = json.loads((warm / META_FILE).read_text(encoding="utf-8"))
     unet: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(warm / "unet")  # type: ignore[assignment]
     tokens = load_file(warm / TOKENS)["tokens"]
     refiner = Refiner(unet.float().train(), tokens=tokens, patch=meta["patch"], num_views=meta["num_views"])

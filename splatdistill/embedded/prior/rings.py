@@ -136,11 +136,11 @@ class Rings:
         for folder, name, made_by in ((corpus, INDEX, "corpus build"), (features, FEATURES_INDEX, "rings")):
             if not (folder / name).exists():
                 raise ValueError(f"{folder} holds no {name}: `python -m splatdistill.embedded.{made_by}` makes it.")
-        index = json.loads((features / FEATURES_INDEX).read_text())
+        index = json.loads((features / FEATURES_INDEX).read_text(encoding="utf-8"))
         return cls(
             torch.from_numpy(np.load(corpus / BUFFERS, mmap_mode="c")),
             torch.from_numpy(np.load(features / FEATURES, mmap_mode="c")),
-            records=read_index(json.loads((corpus / INDEX).read_text())), seed=seed,
+            records=read_index(json.loads((corpus / INDEX).read_text(encoding="utf-8"))), seed=seed,
             known=[Instance(**known) for known in index["known"]], rings=index["rings"],
         )  # fmt: skip
 
@@ -244,7 +244,7 @@ def render(corpus: Path, instances: Instances, out: Path, *, rings: int) -> None
     """Writes features.npy [4 N R,H,W,8] uint8 and its index: all meshes seen from the first `rings` rings of their
     corpus and from those kept for tests, which come last.
     """
-    records = {r.key: r for r in read_index(json.loads((corpus / INDEX).read_text()))}
+    records = {r.key: r for r in read_index(json.loads((corpus / INDEX).read_text(encoding="utf-8")))}
     size = np.load(corpus / BUFFERS, mmap_mode="r").shape[1]
     total = min(len(records[known.key].azimuth) for known in instances.known) // VIEWS
     chosen = [*range(min(rings, total - TEST_RINGS)), *range(total - TEST_RINGS, total)]
@@ -255,7 +255,7 @@ def render(corpus: Path, instances: Instances, out: Path, *, rings: int) -> None
     render_features(list(records.values()), instances, torch.from_numpy(pictures), rings=chosen)
     pictures.flush()
     index: dict[str, Any] = {"rings": chosen, "known": [vars(known) for known in instances.known]}
-    (out / FEATURES_INDEX).write_text(json.dumps(index) + "\n")
+    (out / FEATURES_INDEX).write_text(json.dumps(index) + "\n", encoding="utf-8")
     unfinished.rename(out / FEATURES)
 
 

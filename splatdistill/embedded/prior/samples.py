@@ -177,7 +177,7 @@ def draw_loss(run: Path, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     log = run / "loss.jsonl"
-    records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     if not records:
         raise ValueError(f"No losses in {log}: it is written every 50 steps of a training.")
     images = [r["images"] for r in records]

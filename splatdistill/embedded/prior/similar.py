@@ -98,7 +98,8 @@ def shrink(vectors: NDArray[np.float32]) -> NDArray[np.int8]:
 def _lines(path: Path) -> list[str]:
     if not path.exists():
         raise ValueError(f"No {path.name} in {path.parent}: it comes with WordNet 3.")
-    return [line for line in path.read_text().splitlines() if not line.startswith("  ")]  # the licence is indented
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("  ")]  # the licence is indented
 
 
 def main(argv: list[str] | None = None) -> int:
