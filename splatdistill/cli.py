@@ -15,7 +15,7 @@ from tyro.conf import subcommand
 
 from splatdistill import __version__
 from splatdistill.commands import assets, batch, bench, changes, info, train
-from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, colours_as_asked, parse, say
+from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, colours_as_asked, not_installed, parse, say
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import NotWritten
 from splatdistill.training.errors import RunFailure
@@ -95,6 +95,8 @@ def _sentence(error: Exception) -> str:
     said = " ".join(str(error).split())
     if isinstance(error, ValueError | RunFailure | NotWritten):
         return said
+    if isinstance(error, ModuleNotFoundError) and (told := not_installed(error.name or "")):
+        return told
     if type(error).__name__ == "OutOfMemoryError":  # torch's; to import it for this would take seconds
         return (
             "memory: there is too little even for the smallest part of a step; take fewer --num-views, a smaller "

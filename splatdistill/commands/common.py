@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast, get_args, get_origin
 
@@ -104,6 +106,18 @@ def colours_as_asked() -> Generator[None, None, None]:
 def say(text: str) -> None:
     """A sentence for the person at the terminal."""
     print(terminal.wrapped(printable(text), sys.stderr), file=sys.stderr)
+
+
+def not_installed(module: str) -> str | None:
+    """What to do where a package that every installation needs is not there; None for any other module."""
+    try:
+        required = metadata.requires("splatdistill") or []
+    except metadata.PackageNotFoundError:
+        return None
+    for line in required:
+        if "extra ==" not in line and re.split(r"[^\w.-]", line)[0] == module:
+            return f"{module} is not installed, and splatdistill needs it: `pip install '{line}'`."
+    return None
 
 
 def note(sentence: str) -> None:
