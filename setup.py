@@ -8,6 +8,8 @@ SPLATDISTILL_CUDA = auto (default) | 0 | 1: whether to build the CUDA kernels; a
 GPU is needed for it, and the result also loads where there is no CUDA.
 SPLATDISTILL_CUDA_ARCHS: compute capabilities, "80;90" unless set; the newest also as PTX.
 SPLATDISTILL_SANITIZE = 1: find bad memory accesses and undefined behaviour at run time; for `make sanitize`.
+
+The same sources, compiler and SOURCE_DATE_EPOCH give the same bytes in any folder; `.ci/wheels.py` holds that.
 """
 
 from __future__ import annotations
@@ -15,14 +17,22 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import pybind11
-import torch
 from setuptools import Extension, setup
-from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
+
+try:
+    import pybind11
+    import torch
+    from torch.utils.cpp_extension import TORCH_LIB_PATH, BuildExtension, CppExtension, include_paths
+except ModuleNotFoundError as error:
+    raise SystemExit(
+        f"{error.name} is not here, and the build needs its headers: `pip install 'torch>=2.11' 'setuptools>=77' ninja "
+        "pybind11`, then install splatdistill with --no-build-isolation."
+    ) from None
 
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT / "csrc" / "cpu"), str(ROOT / "csrc" / "cuda")]
@@ -34,16 +44,18 @@ if os.environ.get("SPLATDISTILL_SANITIZE") == "1":
     SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
     CHECKED = [*SANITIZE, "-O1", "-g1", "-fno-omit-frame-pointer"]
 KERNEL_FLAGS = [*build_kernels.FLAGS, *CHECKED]
-LEVELS = build_kernels.simd_levels(platform.machine())
 
 
 def kernel_objects(build: Path, compiler: str) -> list[str]:
     """Compiles the torch-free kernels, every level of every file, and returns the object files."""
     jobs = build_kernels.jobs(build, platform.machine())
-    commands = {".cpp": [compiler, *KERNEL_FLAGS]}
+    names = [shlex.quote(flag) for flag in NAMES]
+    commands = {".cpp": [compiler, *KERNEL_FLAGS, *names]}
     if CUDA:
-        commands[".cu"] = [CUDA.nvcc, *toolkit.FLAGS, *toolkit.gencode(ARCHS)]
-        jobs += [(file, build / f"{file.name}.o", []) for file in toolkit.SOURCES]
+        hosts = [f"-Xcompiler={name}" for name in names]
+        commands[".cu"] = [CUDA.nvcc, *toolkit.FLAGS, *toolkit.gencode(ARCHS), *hosts]
+        # Without a seed, nvcc makes names of random numbers.
+        jobs += [(file, build / f"{file.name}.o", [f"-frandom-seed={file.name}"]) for file in toolkit.SOURCES]
     return build_kernels.compile_all(build, commands, jobs)
 
 
@@ -56,7 +68,6 @@ def write_build_config(folder: Path, version: str, compiler: str) -> None:
         "SD_TORCH_VERSION": torch.__version__,
         "SD_COMPILER": shown.stdout.splitlines()[0],
         "SD_FLAGS": " ".join(KERNEL_FLAGS),
-        "SD_SIMD_LEVELS": " ".join(LEVELS),
         "SD_CUDA_ARCHS": " ".join(ARCHS),
     }
     text = "".join(f"#define {name} {json.dumps(value)}\n" for name, value in values.items())
@@ -91,9 +102,15 @@ if CUDA:
     CUDA.check_torch(torch.version.cuda)
 ARCHS = toolkit.archs() if CUDA else []
 
+# What the messages of failed checks call a file: the same wherever the sources and torch lie.
+PLACES = {ROOT: ".", Path(TORCH_LIB_PATH).parent: "torch"}
+if CUDA:
+    PLACES[Path(CUDA.top)] = "cuda"
+NAMES = [f"-ffile-prefix-map={place}={name}" for place, name in PLACES.items()]
 # -isystem: the warnings are for our own files.
 BIND_FLAGS = [
     *build_kernels.OPTIMISE,
+    *NAMES,
     *CHECKED,
     *build_kernels.WARNINGS,
     "-fvisibility=hidden",
@@ -105,7 +122,9 @@ SOURCES = [
     f"csrc/bind/{path.name}" for path in sorted((ROOT / "csrc" / "bind").glob("*.cpp")) if path.name not in ALONE
 ]
 MACROS: list[tuple[str, str | None]] = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)]
-LINK = ["-fopenmp", *SANITIZE]
+# No OpenMP library is named: its runtime is found through libtorch_cpu, so that a process has one, torch's, whatever
+# its file is called. A machine without a compiler may have no other.
+LINK = [*SANITIZE]
 if CUDA:
     SOURCES.append("csrc/bind/cuda.cpp")
     MACROS.append(("SD_WITH_CUDA", None))
@@ -133,4 +152,5 @@ setup(
         ),
     ],
     cmdclass={"build_ext": Build},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},  # _build_info is the exception, and may be missing
 )

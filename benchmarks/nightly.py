@@ -53,6 +53,19 @@ OPERATORS = (
     "tests/rounding.py",
 )
 RANGE = ("pyproject.toml", "benchmarks/dependency_range.py")
+WHEEL = (
+    "pyproject.toml",
+    "setup.py",
+    "MANIFEST.in",
+    ".ci/wheels.py",
+    "csrc/cpu/build_kernels.py",
+    "csrc/cuda/toolkit.py",
+    "csrc/bind/module.cpp",
+    "csrc/bind/build_info.cpp",
+    "splatdistill/ops/_library.py",
+    "splatdistill/ops/_loading.py",
+    "benchmarks/bare_install.py",
+)
 CHECKS = {
     "kernels on aarch64": Check(("make", "check-aarch64"), KERNELS),
     "kernels on older x86-64": Check(("make", "check-x86-64"), KERNELS),
@@ -77,6 +90,10 @@ CHECKS = {
     ),
     "lowest dependencies": Check(("make", "test-floor"), RANGE),
     "newest dependencies": Check(("make", "test-newest"), RANGE),
+    "wheel in a bare Debian": Check(("make", "bare-install"), WHEEL),
+    "steps of Dockerfile": Check(
+        ("make", "containers"), (*WHEEL, "Dockerfile", ".dockerignore", "benchmarks/container_steps.py")
+    ),
 }
 
 

@@ -15,7 +15,17 @@ from tyro.conf import subcommand
 
 from splatdistill import __version__
 from splatdistill.commands import assets, batch, bench, changes, completion, info, train
-from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, colours_as_asked, nobody_reads, parse, say
+from splatdistill.commands.common import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    colours_as_asked,
+    nobody_reads,
+    not_installed,
+    parse,
+    say,
+)
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import NotWritten
 from splatdistill.training.errors import RunFailure
@@ -86,6 +96,8 @@ def _sentence(error: Exception) -> str:
     said = " ".join(str(error).split())
     if isinstance(error, ValueError | RunFailure | NotWritten):
         return said
+    if isinstance(error, ModuleNotFoundError) and (told := not_installed(error.name or "")):
+        return told
     if type(error).__name__ == "OutOfMemoryError":  # torch's; to import it for this would take seconds
         return (
             "memory: there is too little even for the smallest part of a step; take fewer --num-views, a smaller "

@@ -12,7 +12,6 @@ PYBIND11_MODULE(_build_info, m) {
     info["torch"] = SD_TORCH_VERSION;
     info["compiler"] = SD_COMPILER;
     info["flags"] = SD_FLAGS;
-    info["simd_levels"] = pybind11::str(SD_SIMD_LEVELS).attr("split")();
     info["cuda_archs"] = pybind11::str(SD_CUDA_ARCHS).attr("split")();
     return info;
   });

@@ -19,9 +19,10 @@ STRICT = ["-Xptxas=-warn-spills,-warn-lmem-usage,-Werror"]
 
 @dataclass(frozen=True)
 class Toolkit:
-    """nvcc: its path. libraries: folders that it links from."""
+    """nvcc: its path. top: the folder of the toolkit. libraries: folders that it links from."""
 
     nvcc: str
+    top: str
     libraries: list[str]
 
     @property
@@ -62,7 +63,7 @@ def find() -> Toolkit | None:
     if shown.returncode != 0 or top is None:
         return None
     named = re.findall(r"-L([^\"\s]+)", "".join(re.findall(r"^#\$ LIBRARIES=(.*)$", shown.stderr, flags=re.M)))
-    return Toolkit(nvcc, [*named, str(Path(top[1]) / "lib")])
+    return Toolkit(nvcc, str(Path(top[1]).resolve()), [*named, str(Path(top[1]) / "lib")])
 
 
 def archs() -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast, get_args, get_origin
 
@@ -113,6 +115,18 @@ def nobody_reads() -> bool:
     for stream in broken:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return bool(broken)
+
+
+def not_installed(module: str) -> str | None:
+    """What to do where a package that every installation needs is not there; None for any other module."""
+    try:
+        required = metadata.requires("splatdistill") or []
+    except metadata.PackageNotFoundError:
+        return None
+    for line in required:
+        if "extra ==" not in line and re.split(r"[^\w.-]", line)[0] == module:
+            return f"{module} is not installed, and splatdistill needs it: `pip install '{line}'`."
+    return None
 
 
 def note(sentence: str) -> None:

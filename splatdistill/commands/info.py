@@ -140,9 +140,7 @@ def info(flags: Info) -> int:
     lines |= {"onnxruntime": "found" if engine.installed() else "not found"}
     lines |= {"embedded prior": "found" if (EMBEDDED / "splatdistill.json").exists() else "not found"}
     built = ops.build_info()
-    level = level_in_words(
-        built["simd_level"], levels=built.get("simd_levels", ()), wanted=os.environ.get("SPLATDISTILL_SIMD")
-    )
+    level = level_in_words(built["simd_level"], levels=built["simd_levels"], wanted=os.environ.get("SPLATDISTILL_SIMD"))
     lines |= {f"extension {key}": value for key, value in (built | {"simd_level": level}).items()}
     print_table(lines | kept())
     return DONE

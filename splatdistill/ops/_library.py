@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch  # the extension needs torch's libraries in the process
 
+from splatdistill.ops import _loading
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_loading.check_torch(torch.__version__)
 try:
     from splatdistill import _C  # pyright: ignore[reportAttributeAccessIssue]
 except ImportError as error:
-    raise ImportError(
-        f"The native extension of splatdistill does not load ({error}): build it with "
-        "`pip install --no-build-isolation -e .` in the repository."
-    ) from error
+    raise _loading.CannotLoad(_loading.reason(str(error), torch=torch.__version__, package=_PACKAGE)) from error
 
 
 def native(device: torch.device) -> bool:
@@ -41,13 +45,23 @@ def _runs_on(index: int | None) -> bool:
 
 
 def build_info() -> dict[str, Any]:
-    """How the extension was built (versions, compiler, flags, levels compiled) and `simd_level`, the one in use."""
-    info: dict[str, Any] = {"simd_level": _C.simd_level()}
+    """`simd_level`, the level in use, `simd_levels`, those compiled, worst first, and how the extension was built:
+    versions, compiler, flags. In place of these, `record` says so where this Python cannot read them.
+    """
+    info: dict[str, Any] = {"simd_level": _C.simd_level(), "simd_levels": _C.simd_levels()}
     try:
         from splatdistill import _build_info  # pyright: ignore[reportAttributeAccessIssue]
-    except ImportError:  # built for another Python; the operators do not depend on it
-        return info
+    except ImportError:  # the operators do not depend on it
+        return info | {"record": _record_of_another([path.name for path in _PACKAGE.glob("_build_info.*")])}
     return info | _build_info.build_info()
+
+
+def _record_of_another(files: Sequence[str]) -> str:
+    """Why there is no record of the build. files: those of the record; a wheel serves several Pythons and has one."""
+    found = [match for name in files if (match := re.search(r"\.c(?:p|python-)(\d)(\d+)", name))]
+    if not found:
+        return "none"
+    return f"only for Python {found[0][1]}.{found[0][2]}, and this is {platform.python_version()}"
 
 
 def check_level(wanted: str | None, *, levels: Sequence[str], level: str) -> None:
@@ -58,7 +72,7 @@ def check_level(wanted: str | None, *, levels: Sequence[str], level: str) -> Non
     """
     if not wanted or wanted == level:
         return
-    if levels and wanted not in levels:
+    if wanted not in levels:
         raise ValueError(
             f"SPLATDISTILL_SIMD: there is no instruction-set level {wanted!r} in this extension; take "
             f"{', '.join(levels[:-1])} or {levels[-1]}, or leave it unset for the best that the processor has."
@@ -66,6 +80,4 @@ def check_level(wanted: str | None, *, levels: Sequence[str], level: str) -> Non
     print(f"Note: SPLATDISTILL_SIMD names {wanted}, which this processor lacks; {level} is used.", file=sys.stderr)
 
 
-check_level(
-    os.environ.get("SPLATDISTILL_SIMD"), levels=build_info().get("simd_levels", ()), level=build_info()["simd_level"]
-)
+check_level(os.environ.get("SPLATDISTILL_SIMD"), levels=_C.simd_levels(), level=_C.simd_level())

@@ -1,33 +1,102 @@
 """The wheel, built from a copy of the sources, holds everything and works where the sources are not."""
 
+import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from tests.packaging.audit import ROOT, tracked
 
+sys.path.insert(0, str(ROOT / ".ci"))
+import wheels
+
 # One group: one worker builds the wheel once.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
+EPOCH = 1_700_000_000  # any
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def source(tmp_path_factory):
+    """The files of the working tree, without what git ignores."""
     source = tmp_path_factory.mktemp("source")
     for path in tracked():
         target = source / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    out = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps"]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # for ninja
-    subprocess.run([*pip, "-w", str(out), "."], cwd=source, env=environment, check=True)
-    (built,) = out.glob("*.whl")
-    return built
+    return source
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_architecture():
+    """In place of four: time alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPLATDISTILL_CUDA_ARCHS", "90")
+        yield
+
+
+@pytest.fixture(scope="module")
+def sdist(source, tmp_path_factory):
+    copy = tmp_path_factory.mktemp("of-sdist") / "copy"  # what it leaves behind must not reach the wheel
+    shutil.copytree(source, copy)
+    made = wheels.build("build_sdist", copy, tmp_path_factory.mktemp("sdist") / "out", epoch=EPOCH)
+    wheels.even(made, epoch=EPOCH)
+    return made
+
+
+@pytest.fixture(scope="module")
+def unpacked(sdist, tmp_path_factory):
+    (folder,) = wheels.unpack(gzip.decompress(sdist.read_bytes()), tmp_path_factory.mktemp("unpacked")).iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(unpacked, tmp_path_factory):
+    return wheels.build("build_wheel", unpacked, tmp_path_factory.mktemp("wheel") / "out", epoch=EPOCH)
+
+
+def test_a_wheel_from_the_tree_has_the_bytes_of_one_from_the_source_distribution(wheel, source, tmp_path):
+    """In another folder, at another time."""
+    again = wheels.build("build_wheel", source, tmp_path / "out", epoch=EPOCH)
+    assert again.name == wheel.name
+    first, second = (
+        {name: packed.read(name) for name in packed.namelist()}
+        for packed in (zipfile.ZipFile(wheel), zipfile.ZipFile(again))
+    )
+    assert [name for name in first.keys() | second.keys() if first.get(name) != second.get(name)] == []
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+def test_a_source_distribution_says_nothing_of_when_and_where_it_was_packed(sdist, tmp_path):
+    later = tmp_path / sdist.name
+    shutil.copyfile(sdist, later)
+    wheels.even(later, epoch=EPOCH)
+    assert later.read_bytes() == sdist.read_bytes()
+    plain = gzip.decompress(sdist.read_bytes())
+    assert os.environ.get("USER", "root").encode() + b"\0" not in plain[:512] and sdist.read_bytes()[4:8] == (
+        EPOCH.to_bytes(4, "little")
+    )
+
+
+def test_one_wheel_serves_every_python(wheel):
+    assert re.fullmatch(r"splatdistill-[\d.]+-cp311-abi3-\w+\.whl", wheel.name)
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith((".so", ".pyd"))]
+    assert sorted(re.sub(r"\..*", "", name) for name in names) == ["splatdistill/_C", "splatdistill/_build_info"]
+
+
+def test_the_operators_name_no_folder_and_no_openmp_of_their_own(wheel, tmp_path):
+    """What torch brings serves both: a second OpenMP runtime in a process means twice the threads."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    (library,) = (tmp_path / "splatdistill").glob("_C.*")
+    needed = subprocess.run(["objdump", "-p", library], check=True, capture_output=True, text=True).stdout
+    assert "libtorch_cpu.so" in needed and not re.search(r"NEEDED\s+lib\w*omp", needed)
+    data = library.read_bytes()
+    assert str(ROOT).encode() not in data and b"site-packages" not in data
+    assert b"\0./csrc/bind/gram.cpp\0" in data  # what a failed check calls it
 
 
 def test_the_wheel_is_complete(wheel):
@@ -46,7 +115,8 @@ def test_the_wheel_is_complete(wheel):
     assert not any(name.startswith("splatdistill/viewer/web") for name in names)
     assert sorted(wanted - names) == []
     assert any(name.startswith("splatdistill/_C.") and name.endswith(".so") for name in names)
-    assert any(name.endswith("licenses/LICENSE") for name in names)
+    for licence in ("LICENSE", "ATTRIBUTION.md"):
+        assert any(name.endswith(f".dist-info/licenses/{licence}") for name in names)
 
 
 def test_the_wheel_holds_nothing_else(wheel):
