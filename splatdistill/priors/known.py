@@ -19,7 +19,7 @@ from splatdistill.priors import parts
 from splatdistill.priors.base import Choice, Condition, VariationalScore
 from splatdistill.priors.gbuffer import paint, rgba_white
 from splatdistill.priors.instances import Instances
-from splatdistill.priors.mixture import LEAST, choose, coarse, keep_likely, seed_logits, weights
+from splatdistill.priors.mixture import LEAST, apart, choose, coarse, keep_likely, seed_logits, weights
 from splatdistill.priors.network import keep_bf16, pick_dtype, resize
 from splatdistill.priors.oracles import ParticleScore
 from splatdistill.priors.paints import GUESSED, Painted, able, assign
@@ -224,7 +224,7 @@ class KnownPrior:
             self.begin(Choice(prompt, instance=number))
             candidates, _ = self._candidates_of(noun, prompt)
             (seen,) = self.pictures(candidates, [0], cameras.to(self.device), size=x0.shape[-1])
-            away.append(float((seen - x0).square().sum()))
+            away.append(float(apart(seen, x0) + apart(x0, seen)))
         return 1 + away.index(min(away))
 
     def particle_score(self, *, particles: int, lr: float, dropout: float) -> VariationalScore:

@@ -20,6 +20,8 @@ MOST = 8
 """Candidates of a run at most."""
 LEAST = 0.05
 """Weight from which a candidate is rendered in full."""
+NEAR = 3 / 64
+"""By how much of a picture's side an object's splats may be thicker than the surface of its model, or off it."""
 
 
 def choose(numbers: Sequence[int], *, seed: int, most: int = MOST) -> list[int]:
@@ -84,3 +86,11 @@ def blend(weight: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
     w = weight.view(*weight.shape, *[1] * (pictures.ndim - 2))
     mean = (w * pictures).sum(0)
     return mean, (w * (pictures - mean).square()).sum(0).mean(-3, keepdim=True)
+
+
+def apart(a: Tensor, b: Tensor) -> Tensor:
+    """[] sum over the pixels of a [V,C,H,W] of the squared distance to the most similar pixel of b near it."""
+    near = max(1, round(NEAR * a.shape[-1]))
+    side = 2 * near + 1
+    around = F.unfold(F.pad(b, (near,) * 4, mode="replicate"), side).view(*b.shape[:2], side * side, *b.shape[2:])
+    return (around - a[:, :, None]).square().sum(1).amin(1).sum()
