@@ -18,11 +18,10 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 from common import ROOT, machine
-from compare_methods import COMPARED
 from evidence import write_json
 from PIL import Image
 
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import GUIDANCE, TrainConfig
 
 FOLDER = ROOT / "docs" / "figures"
 PROMPTS = ("a red armchair", "a motorcycle", "a dog", "a grand piano", "a green car with yellow wheels", "a snowman")
@@ -49,7 +48,8 @@ def main() -> None:
     args = parser.parse_args()
     default = TrainConfig().method
     turning = [run(args.runs, prompt=prompt, method=default) for prompt in PROMPTS]
-    by_method = {method: run(args.runs, prompt=PROMPTS[0], method=method) for method in COMPARED}
+    making = [method for method, guidance in GUIDANCE.items() if not guidance.needs_source]
+    by_method = {method: run(args.runs, prompt=PROMPTS[0], method=method) for method in making}
     write_turntables(args.out / "turntables.webp", turning)
     for method, folder in by_method.items():
         write_strip(args.out / f"{method}.webp", folder)
