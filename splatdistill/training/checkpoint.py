@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
+from splatdistill import __version__
 from splatdistill.config.base import is_mapping
 from splatdistill.io.files import write_text
 from splatdistill.io.inside import file_inside, open_inside, subfolder
@@ -57,7 +58,7 @@ def save(root: Path, *, step: int, tensors: dict[str, Tensor], meta: dict[str, A
             raise OSError("the disk is full")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        _write(temporary, values, json.dumps({"step": step, "sums": SUMS, **meta}, indent=1))
+        _write(temporary, values, json.dumps({"step": step, "version": __version__, "sums": SUMS, **meta}, indent=1))
         shutil.rmtree(final, ignore_errors=True)  # left by a save that ended before `latest` pointed at it
         temporary.rename(final)
         sync(root)
@@ -81,7 +82,7 @@ def exists(root: Path) -> bool:
 
 def load(root: Path) -> Saved:
     """The checkpoint that ROOT/latest names: its tensors like those that were saved, and what was saved beside them.
-    Where that one is damaged or `latest` is missing, the newest whole one. Those of version 0.2 have no sums to check.
+    Where that one is damaged or `latest` is missing, the newest whole one. Those of version 0.1 have no sums to check.
 
     ValueError, one sentence, when there is none, or none is whole.
     """
@@ -115,6 +116,26 @@ def refuse_others(meta: Mapping[str, Any], values: Mapping[str, Any], *, may_cha
                 f"resume: {name} was {before!r} when step {meta['step']} was saved, and is {value!r} now; put it back "
                 "(config.yaml of the run holds it), or begin a new run to change it."
             )
+
+
+def about_version(meta: Mapping[str, Any], summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence where an earlier version than this one saved the checkpoint. ValueError, one sentence, where a later
+    one did: what it means by the same names is not known here. summary: of the run, for versions that did not sign.
+    """
+    versions = summary.get("versions")
+    by = str(meta.get("version") or (versions.get("splatdistill") if is_mapping(versions) else None) or "")
+    numbers = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})", by)
+    if by == __version__ or numbers is None:
+        return ()
+    if [int(number) for number in numbers.groups()] > [int(number) for number in __version__.split(".")]:
+        raise ValueError(
+            f"resume: splatdistill {by} saved step {meta['step']}, and this is the earlier {__version__}; go on with "
+            f"that one: pip install splatdistill=={by}, or begin a new run."
+        )
+    return (
+        f"splatdistill {by} made the first {meta['step']} steps, and {__version__} goes on; neither alone would give "
+        "this result.",
+    )
 
 
 ABSENT = object()  # a setting that the version that saved did not have

@@ -103,6 +103,8 @@ def _saved(config: TrainConfig, folder: Path, progress: Progress) -> checkpoint.
         progress.note(f"Note: {folder} has no checkpoint yet; it begins again at step 0.")
         return NOTHING_SAVED
     saved = checkpoint.load(root)
+    notes = checkpoint.about_version(saved.meta, Run(folder).summary())
+    saved = saved._replace(notes=(*saved.notes, *notes))
     checkpoint.refuse_others(saved.meta, settings.flatten(config), may_change=settings.MAY_CHANGE_ON_RESUME)
     for sentence in saved.notes:
         progress.note(f"Note: {sentence}")

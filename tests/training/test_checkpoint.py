@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from splatdistill import __version__
 from splatdistill.training import checkpoint
 from splatdistill.training.errors import RunFailure
 
@@ -20,7 +21,7 @@ def test_round_trip_and_retention(tmp_path: Path) -> None:
     for step in (10, 20, 30):
         save(root, step)
     tensors, meta, notes = checkpoint.load(root)
-    assert meta == {"step": 30, "note": 30} and tensors["a"].eq(30).all() and not notes
+    assert meta == {"step": 30, "version": __version__, "note": 30} and tensors["a"].eq(30).all() and not notes
     assert sorted(p.name for p in root.iterdir()) == ["latest", "step_000020", "step_000030"]
     save(root, 40, keep=1)
     assert sorted(p.name for p in root.iterdir()) == ["latest", "step_000040"]

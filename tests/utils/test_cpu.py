@@ -17,6 +17,7 @@ from splatdistill.training.run import train
 from splatdistill.utils import cpu
 from splatdistill.utils.cpu import ENOUGH, SPIN_COUNT, STARVED, Usage, limit_spinning
 from splatdistill.utils.progress import Progress
+from splatdistill.utils.system import num_cores
 from tests.training.test_trainer import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,7 +137,7 @@ def test_a_starved_run_says_so_once_and_counts_on_after_a_resume(
 def test_more_threads_than_cores_is_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     from splatdistill.commands.common import about_threads
 
-    cores = cpu.num_cores()
+    cores = num_cores()
     assert about_threads(0) == about_threads(cores) == about_threads(1, runs=cores) == []
     assert f"{cores + 1} threads share the {cores} core" in about_threads(cores + 1)[0]
     assert f"{cores} runs with 2 threads each" in about_threads(2, runs=cores)[0] or cores == 1
