@@ -12,10 +12,11 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv ca-certificates \
     && rm -rf /var/lib/apt/lists/*
 
-# The builds of torch for CPUs; empty takes what pip finds.
+# The builds for CPUs; an empty index takes what pip finds.
+ARG TORCH="torch>=2.11"
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN python3 -m venv /opt/splatdistill \
-    && /opt/splatdistill/bin/pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch>=2.11"
+    && /opt/splatdistill/bin/pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$TORCH"
 
 COPY dist/*.whl /opt/wheel/
 RUN /opt/splatdistill/bin/pip install --no-cache-dir /opt/wheel/*.whl \

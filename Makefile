@@ -193,11 +193,13 @@ $(WHEELS)/.installed: requirements-dev.lock Makefile
 # debootstrap, and fails without them.
 SUITE ?= bookworm
 bare-install: venv wheels
-	$(BIN)/python benchmarks/bare_install.py --suite $(SUITE) --json benchmarks/results/bare_install.json
+	$(BIN)/python benchmarks/bare_install.py --suite $(SUITE) --torch "$(TORCH)" \
+		--json benchmarks/results/bare_install.json
 
 # The steps of Dockerfile in a Debian of debootstrap, and its page. Needs the same.
 containers: venv wheels
-	$(BIN)/python benchmarks/container_steps.py --json benchmarks/results/container_steps.json
+	$(BIN)/python benchmarks/container_steps.py --build-arg TORCH_INDEX= --build-arg "TORCH=$(TORCH)" \
+		--json benchmarks/results/container_steps.json
 
 # Compares with benchmarks/results/instructions.json. Exit code 77: nothing was compared, and the output says why.
 instructions: venv

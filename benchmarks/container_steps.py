@@ -1,7 +1,7 @@
 """Runs the steps of a Dockerfile where there is no Docker: in a Debian of debootstrap, entered by chroot.
 
     python benchmarks/container_steps.py                  the file Dockerfile, with the wheel of dist
-    python benchmarks/container_steps.py --json benchmarks/results/container_steps.json
+    python benchmarks/container_steps.py --build-arg TORCH_INDEX= --json benchmarks/results/container_steps.json
 
 Then what it starts is tried as its user: `info`, and the page on its port, which must answer with the printed token and
 not without. A base image is Debian's slim one, which debootstrap makes nearly alike: it leaves out pages of manuals.
@@ -122,7 +122,7 @@ def answer(address: str) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="bookworm", help="of Debian, what FROM names (default %(default)s)")
-    parser.add_argument("--torch-index", default="", help="where torch comes from; empty: where pip finds it")
+    parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="as docker build has it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     flags = parser.parse_args()
     if reason := bare_install.missing():
@@ -132,7 +132,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="splatdistill-container-") as name:
         system = bare_install.System(Path(name))
         system.make(flags.suite, packages="")
-        image = Image(system, {"TORCH_INDEX": flags.torch_index})
+        image = Image(system, dict(word.split("=", 1) for word in flags.build_arg))
         for step in todo:
             print(f"== {' '.join(step):.100}", flush=True)
             image.take(*step)

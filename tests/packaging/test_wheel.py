@@ -88,6 +88,19 @@ def test_one_wheel_serves_every_python(wheel):
     assert sorted(re.sub(r"\..*", "", name) for name in names) == ["splatdistill/_C", "splatdistill/_build_info"]
 
 
+@pytest.mark.parametrize(("version", "machine"), [("3.10", True), ("3.11", True), ("3.14", True), ("3.12", False)])
+def test_pip_takes_it_where_it_runs_and_nowhere_else(wheel, tmp_path, version, machine):
+    platform = wheel.stem.split("-")[-1] if machine else "linux_riscv64"
+    words = ["--dry-run", "--no-deps", "--no-index", "--target", str(tmp_path), "--only-binary=:all:"]
+    words += ["--python-version", version, "--implementation", "cp", "--abi", "abi3", "--platform", platform]
+    command = [sys.executable, "-m", "pip", "install", *words, str(wheel)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if machine and version != "3.10":
+        assert done.returncode == 0 and "Would install splatdistill" in done.stdout
+    else:
+        assert done.returncode != 0 and "is not a supported wheel on this platform" in done.stderr
+
+
 def test_the_operators_name_no_folder_and_no_openmp_of_their_own(wheel, tmp_path):
     """What torch brings serves both: a second OpenMP runtime in a process means twice the threads."""
     zipfile.ZipFile(wheel).extractall(tmp_path)
