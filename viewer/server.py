@@ -28,7 +28,7 @@ from starlette.types import Receive, Scope, Send
 
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
-from splatdistill.io.kinds import MEDIA, Assumptions, kinds, ply_up, readable
+from splatdistill.io.kinds import FILMED, MEDIA, Assumptions, kinds, ply_up, readable
 from splatdistill.io.runs import METRICS, SPLATS, Run, Tail
 
 from . import form, places, rundir
@@ -266,7 +266,7 @@ class _Server:
             from splatdistill.export import writer as exports
             from splatdistill.rendering.turntable import Turntable
 
-            config = item.run.known_settings()[0] if item.is_run else TrainConfig()
+            config = item.filmed() if kind in FILMED else TrainConfig()
             turntable = Turntable(config.camera, frames=config.output.frames, size=config.output.size)
             splats = places.cut(item, file, box)
             if kind == "html":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import warnings
@@ -15,7 +16,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from splatdistill.io.kinds import Assumptions, Up
-from splatdistill.io.runs import SPLATS
+from splatdistill.io.runs import SPLATS, Run
 from splatdistill.utils import terminal
 from splatdistill.utils.cpu import num_cores
 from splatdistill.utils.malloc import no_collections
@@ -123,8 +124,9 @@ def open_splats(source: Path, taken: Assumptions, *, seen: float | None = None) 
 
     if not source.exists():
         raise ValueError(f"There is no run folder or file of splats called {source}.")
-    if source.is_dir() and not (source / SPLATS).is_file():
-        raise ValueError(f"{source} has no {SPLATS}; if it is a run, go on with it: train --resume {source}.")
+    if source.is_dir() and Run(source).file(SPLATS) is None:
+        there = " that can be read" if os.path.lexists(source / SPLATS) else ""
+        raise ValueError(f"{source} has no {SPLATS}{there}; if it is a run, go on with it: train --resume {source}.")
     if source.is_dir():
         return formats.open_file(source / SPLATS)
     found = formats.open_file(source, taken)
