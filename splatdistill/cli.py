@@ -19,6 +19,7 @@ from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, colou
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import NotWritten
 from splatdistill.training.errors import RunFailure
+from splatdistill.utils.memory import ran_out
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "USAGE", "main"]
 
@@ -95,7 +96,7 @@ def _sentence(error: Exception) -> str:
     said = " ".join(str(error).split())
     if isinstance(error, ValueError | RunFailure | NotWritten):
         return said
-    if type(error).__name__ == "OutOfMemoryError":  # torch's; to import it for this would take seconds
+    if ran_out(error):
         return (
             "memory: there is too little even for the smallest part of a step; take fewer --num-views, a smaller "
             "--size, fewer --densify.max-splats or a smaller --prior."

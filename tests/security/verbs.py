@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import inspect
 import io
 import json
 import re
@@ -85,12 +86,26 @@ def quiet() -> Iterator[io.StringIO]:
         yield said
 
 
+def remembered(look: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`inspect.findsource` that reads each source once: tyro looks for the same docstrings at every command."""
+    known: dict[object, Any] = {}
+
+    def found(kind: Any) -> Any:
+        key = (getattr(kind, "__module__", ""), getattr(kind, "__qualname__", kind))
+        if key not in known:
+            known[key] = look(kind)
+        return known[key]
+
+    return found
+
+
 class Verbs:
     """Runs every verb over copies of a batch folder, which lie below `folder` beside a secret."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.whole = folder, make(folder)
         self.prompts = folder / "prompts.yaml"
+        self._findsource = remembered(inspect.findsource)
         self.wanted = {verb: self.end(verb) for verb in VERBS}
         for verb, end in self.wanted.items():
             assert end.code == cli.DONE, (verb, end)
@@ -146,6 +161,7 @@ class Verbs:
                 said = held.enter_context(quiet())
                 held.enter_context(no_override())
                 held.enter_context(patch.object(video, "has_encoder", lambda: False))
+                held.enter_context(patch.object(inspect, "findsource", self._findsource))
                 held.enter_context(watched())
                 code, result = DO[verb](work / "out", work / "new", self.prompts)
             return End(code, said.getvalue().replace(str(self.folder), ""), result if code == cli.DONE else None)
@@ -276,7 +292,10 @@ def _no_json(word: str) -> None:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 DO = {
