@@ -15,11 +15,10 @@ from tyro.conf import subcommand
 
 from splatdistill import __version__
 from splatdistill.commands import assets, batch, bench, changes, info, train
-from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, colours_as_asked, parse, say
+from splatdistill.commands.common import DONE, FAILED, INTERRUPTED, USAGE, about_memory, colours_as_asked, parse, say
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io.files import NotWritten
 from splatdistill.training.errors import RunFailure
-from splatdistill.utils.memory import ran_out
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "USAGE", "main"]
 
@@ -96,12 +95,7 @@ def _sentence(error: Exception) -> str:
     said = " ".join(str(error).split())
     if isinstance(error, ValueError | RunFailure | NotWritten):
         return said
-    if ran_out(error):
-        return (
-            "memory: there is too little even for the smallest part of a step; take fewer --num-views, a smaller "
-            "--size, fewer --densify.max-splats or a smaller --prior."
-        )
-    return f"failed with {type(error).__name__}: {said} (--debug shows where)"
+    return about_memory(error) or f"failed with {type(error).__name__}: {said} (--debug shows where)"
 
 
 def _dispatch(args: list[str]) -> int:

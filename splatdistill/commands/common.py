@@ -20,6 +20,7 @@ from splatdistill.io.runs import SPLATS, Run
 from splatdistill.utils import terminal
 from splatdistill.utils.cpu import num_cores
 from splatdistill.utils.malloc import no_collections
+from splatdistill.utils.memory import ran_out
 from splatdistill.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -174,6 +175,16 @@ def placed_cameras(given: Cameras | None, turntable: Cameras, *, up: Up) -> tupl
     if given is None:
         return turntable, camera_files.turned(turntable, turn.T)
     return camera_files.turned(given, turn), given
+
+
+def about_memory(error: BaseException) -> str:
+    """What to do about an error, where it says that memory ran out; else nothing."""
+    if not ran_out(error):
+        return ""
+    return (
+        "memory: there is too little even for the smallest part of a step; take fewer --num-views, a smaller --size, "
+        "fewer --densify.max-splats or a smaller --prior."
+    )
 
 
 def about_threads(threads: int, *, runs: int = 1) -> list[str]:
