@@ -20,6 +20,7 @@ from splatdistill.commands.common import (
     FAILED,
     INTERRUPTED,
     USAGE,
+    about_memory,
     colours_as_asked,
     nobody_reads,
     not_installed,
@@ -96,14 +97,9 @@ def _sentence(error: Exception) -> str:
     said = " ".join(str(error).split())
     if isinstance(error, ValueError | RunFailure | NotWritten):
         return said
-    if isinstance(error, ModuleNotFoundError) and (told := not_installed(error.name or "")):
-        return told
-    if type(error).__name__ == "OutOfMemoryError":  # torch's; to import it for this would take seconds
-        return (
-            "memory: there is too little even for the smallest part of a step; take fewer --num-views, a smaller "
-            "--size, fewer --densify.max-splats or a smaller --prior."
-        )
-    return f"failed with {type(error).__name__}: {said} (--debug shows where)"
+    if isinstance(error, ModuleNotFoundError) and (missing := not_installed(error.name or "")):
+        return missing
+    return about_memory(error) or f"failed with {type(error).__name__}: {said} (--debug shows where)"
 
 
 def _dispatch(args: list[str]) -> int:

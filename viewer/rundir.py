@@ -6,10 +6,12 @@ import math
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from splatdistill.config.schema import CameraConfig
+from splatdistill.config.schema import CameraConfig, TrainConfig
+from splatdistill.config.validation import validate
 from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SPLATS, SUMMARY, Run
 from splatdistill.io.signatures import kind_of_file
@@ -17,6 +19,8 @@ from splatdistill.training.run_log import REQUESTS
 
 SIDES = ("front", "side", "back", "top")
 MAX_RUNS = 500
+MAX_FILM = 1 << 28  # pixels: 4096 frames of the usual 256 a side
+MAX_SIDE = 2048  # pixels
 SILENT = 120.0  # s without a new line before a run that did not end counts as gone
 WATCHED = (CONFIG, SUMMARY, SPLATS, "contact.png", "turntable.mp4")  # whose changes the page is sent
 
@@ -87,6 +91,20 @@ class Item:
             "film": self.picture("film") is not None,
             **self.state(),
         }
+
+    def filmed(self) -> TrainConfig:
+        """The settings by which a film of it is made. ValueError, one sentence, where no run can have them, or they ask
+        for more work than a page may.
+        """
+        config = self.run.known_settings()[0] if self.is_run else TrainConfig()
+        validate(replace(config, prompt=config.prompt or self.name))
+        asked = config.output.frames * config.output.size**2
+        if asked > MAX_FILM or config.output.size > MAX_SIDE:
+            raise ValueError(
+                f"output: {config.output.frames} frames of {config.output.size} pixels a side are more than the page "
+                "makes; `splatdistill export --format mp4` has --frames and --size."
+            )
+        return config
 
     def state(self) -> dict[str, Any]:
         """What changes while a run trains. status: running, paused, stopped, done, or silent without new lines.

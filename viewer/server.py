@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
-from splatdistill.io.kinds import MEDIA, Assumptions, kinds, ply_up, readable
+from splatdistill.io.kinds import FILMED, MEDIA, Assumptions, kinds, ply_up, readable
 from splatdistill.io.runs import SPLATS, Run
 
 from . import form, places, rundir
@@ -260,7 +260,7 @@ class _Server:
             from splatdistill.export import writer as exports
             from splatdistill.rendering.turntable import Turntable
 
-            config = item.run.known_settings()[0] if item.is_run else TrainConfig()
+            config = item.filmed() if kind in FILMED else TrainConfig()
             turntable = Turntable(config.camera, frames=config.output.frames, size=config.output.size)
             splats = places.cut(item, file, box)
             if kind == "html":

@@ -6,6 +6,7 @@ No two writers share a file. Whoever works on a run holds its lock, which the sy
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from splatdistill.io.files import write_text
-from splatdistill.io.inside import open_inside
+from splatdistill.io.inside import may_change, open_inside, subfolder
+from splatdistill.io.records import NUMBER, Kinds, json_object, of_kinds
 from splatdistill.utils.system import lock_file
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 MAX_RECORD = 1 << 20  # bytes
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "prompt": str, "state": str, "tries": int, "error": str, "traceback": list, "seconds": (int, float), "sha256": str,
+_KINDS: Kinds = {
+    "prompt": str, "state": str, "tries": int, "error": str, "traceback": list, "seconds": NUMBER, "sha256": str,
 }  # fmt: skip
 
 
@@ -33,20 +35,25 @@ class Ledger:
     def __init__(self, out: Path) -> None:
         self.folder = out / "ledger"
 
+    def make(self) -> None:
+        """Makes its folder. ValueError where something else has the name, or nobody may write there."""
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        if subfolder(self.folder.parent, self.folder.name) is None or not may_change(self.folder):
+            raise ValueError(f"{self.folder} is a link, no folder, or may not be written to; take it away.")
+
     def read(self, run: str) -> dict[str, Any]:
         """The record of a run; empty where there is none, or it is damaged: then the run itself is looked at again.
         Fields of another kind than they should be are left out.
         """
-        found = self._json(f"{run}.json") or {}
-        return {name: value for name, value in found.items() if isinstance(value, _KINDS.get(name, object))}
+        return of_kinds(self._json(f"{run}.json"), _KINDS)
 
-    def _json(self, name: str) -> dict[str, Any] | None:
+    def _json(self, name: str) -> dict[str, Any]:
         try:
             with open_inside(self.folder, name) as file:
-                found = json.loads(file.read(MAX_RECORD))
-        except (OSError, ValueError, RecursionError):
-            return None
-        return found if isinstance(found, dict) else None
+                return json_object(file.read(MAX_RECORD))
+        except OSError:
+            return {}
 
     def update(self, run: str, **fields: Any) -> dict[str, Any]:
         """Sets fields of a record, drops those that are None, and returns it."""
@@ -60,7 +67,7 @@ class Ledger:
         path = self.folder / f".{name}.json"  # no run's name begins with a dot
         with self.claim(f".{name}"):
             found = self._json(path.name)
-            if found is None:
+            if not found:
                 found = make()
                 write_text(path, json.dumps(found, indent=1) + "\n")
             return found
@@ -68,9 +75,15 @@ class Ledger:
     @contextmanager
     def claim(self, run: str) -> Iterator[None]:
         """Waits until nobody else works on the run, and keeps others from it: a worker that outlived its command, a
-        second command on the same folder. Where a network disk knows no locks, it goes on without.
+        second command on the same folder. Where a network disk knows no locks, it goes on without. ValueError where
+        something strange has the lock's name.
         """
-        with (self.folder / f".{run}.lock").open("wb") as file:
+        name = f".{run}.lock"
+        try:
+            file = open_inside(self.folder, name, flags=os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise ValueError(f"{self.folder / name} cannot be written to: {error.strerror}.") from error
+        with file:
             with suppress(OSError):
                 lock_file(file, wait=True)
             yield

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from splatdistill.batch.dispatch import SHUTDOWN_TIMEOUT_S, Outcome
 from splatdistill.batch.plan import Job
 from splatdistill.batch.rank import alone
+from splatdistill.io.inside import open_inside
 from splatdistill.priors.precision import Precision
 from splatdistill.utils.system import leave_session
 
@@ -129,7 +130,7 @@ def _serve(pipe: Connection, out: Path, command: str, precision: Precision | Non
     """A worker: makes the runs that come through the pipe until it is closed."""
     leave_session()  # Ctrl-C is for the command, which passes it on
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    handle = _opened(log)
     for stream in (1, 2):
         os.dup2(handle, stream)
     alone(os.environ)
@@ -141,6 +142,15 @@ def _serve(pipe: Connection, out: Path, command: str, precision: Precision | Non
     with suppress(EOFError, OSError):
         while True:
             pipe.send(worker.run(pipe.recv()))
+
+
+def _opened(log: Path) -> int:
+    """A log to add to; where something strange has its name, what would stand there is lost."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    try:
+        return os.dup(open_inside(log.parent, log.name, flags=flags).fileno())
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)
 
 
 def _end_with_parent() -> None:

@@ -7,6 +7,7 @@ import os
 import platform
 import traceback
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
@@ -18,7 +19,8 @@ from splatdistill.batch.dispatch import Outcome
 from splatdistill.batch.ledger import DONE, RUNNING, WAITING, Ledger
 from splatdistill.batch.plan import Job
 from splatdistill.config import settings
-from splatdistill.io.runs import SPLATS, Run
+from splatdistill.io.files import NotWritten
+from splatdistill.io.runs import Run
 from splatdistill.priors import engine as engines
 from splatdistill.priors.base import Prior
 from splatdistill.priors.precision import Precision
@@ -96,26 +98,30 @@ class Worker:
         """Makes a run, goes on with it, or finds it done."""
         if not self.ledger.folder.is_dir():
             return Outcome(error=f"{platform.node()} does not see {self.out}; --out must be a folder of all machines.")
-        with self.ledger.claim(job.run):
-            folder = self.out / job.run
-            try:
-                if not Run(folder).is_done(steps=job.config.steps):
-                    tries = self.ledger.read(job.run).get("tries", 0) + 1
-                    where = {"host": platform.node(), "pid": os.getpid()}
-                    self.ledger.update(job.run, prompt=job.config.prompt, state=RUNNING, tries=tries, **where)
-                    self._train(job, folder)
-                record = self.ledger.update(job.run, prompt=job.config.prompt, **finished(folder))
-                return Outcome(record["seconds"])
-            except Stopped as stop:  # by a person, or because this machine is wanted: then another may go on
-                self.ledger.update(job.run, state=WAITING)
-                said = "It was asked to stop; the same command goes on with it."
-                return Outcome(error=said, again=stop.code != ASKED)
-            except ValueError as error:  # bad input stays bad
-                return Outcome(error=_sentence(error))
-            except Exception as error:
+        try:
+            with self.ledger.claim(job.run):
+                return Outcome(self._made(job))
+        except Stopped as stop:  # by a person, or because this machine is wanted: then another may go on
+            self.ledger.update(job.run, state=WAITING)
+            said = "It was asked to stop; the same command goes on with it."
+            return Outcome(error=said, again=stop.code != ASKED)
+        except ValueError as error:  # bad input stays bad
+            return Outcome(error=_sentence(error))
+        except Exception as error:
+            with suppress(NotWritten):
                 self.ledger.update(job.run, traceback=traceback.format_exc().splitlines())
-                kind = "" if isinstance(error, RunFailure) else f"{type(error).__name__}: "
-                return Outcome(error=f"{kind}{_sentence(error)}", again=True)
+            kind = "" if isinstance(error, RunFailure | NotWritten) else f"{type(error).__name__}: "
+            return Outcome(error=f"{kind}{_sentence(error)}", again=True)
+
+    def _made(self, job: Job) -> float:
+        """Seconds of training, by whoever it was."""
+        folder = self.out / job.run
+        if not Run(folder).is_done(steps=job.config.steps):
+            tries = self.ledger.read(job.run).get("tries", 0) + 1
+            where = {"host": platform.node(), "pid": os.getpid()}
+            self.ledger.update(job.run, prompt=job.config.prompt, state=RUNNING, tries=tries, **where)
+            self._train(job, folder)
+        return self.ledger.update(job.run, prompt=job.config.prompt, **finished(folder))["seconds"]
 
     def _train(self, job: Job, folder: Path) -> None:
         self.teachers.keep({stage.prior for _, stage in settings.stages(job.config)})
@@ -136,10 +142,9 @@ class Worker:
 
 def finished(folder: Path) -> dict[str, Any]:
     """What the ledger says of a run that is done."""
-    digest = hashlib.sha256((folder / SPLATS).read_bytes()).hexdigest()
-    told = Run(folder).summary().get("seconds_total")
-    seconds = float(told) if isinstance(told, int | float) else 0.0
-    return {"state": DONE, "sha256": digest, "seconds": round(seconds, 3), "error": None, "traceback": None}
+    run = Run(folder)
+    seconds = round(float(run.summary().get("seconds_total") or 0.0), 3)
+    return {"state": DONE, "sha256": run.digest(), "seconds": seconds, "error": None, "traceback": None}
 
 
 def _sentence(error: Exception) -> str:

@@ -334,7 +334,9 @@ def _eval_object(source: Path, prompt: str, taken: Assumptions) -> EvalObject:
         raise ValueError(f"There is no run folder or .ply file called {source}.")
     is_run = source.is_dir()
     config = Run(source).settings() if is_run else TrainConfig(prompt=prompt)
-    if not config.prompt:
+    if is_run:
+        validation.validate(config)
+    elif not prompt:
         raise ValueError(f"{source} is a file and has no prompt of its own; give it with --prompt.")
     splats = read_splats(source, taken, seen=config.camera.object_radius)
     from splatdistill.evaluate import EvalObject

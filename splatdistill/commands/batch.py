@@ -27,7 +27,8 @@ from splatdistill.commands.train import parse_settings, sources
 from splatdistill.config import presets, settings, validation
 from splatdistill.config.schema import TrainConfig
 from splatdistill.io import names
-from splatdistill.io.runs import Run
+from splatdistill.io.records import NUMBER, of_kinds
+from splatdistill.io.runs import SPLATS, Run
 from splatdistill.priors.precision import Precision, measured
 from splatdistill.training.advice import about_priors
 from splatdistill.training.run_log import check_writable
@@ -75,9 +76,11 @@ def batch(args: list[str]) -> int:
     if flags.engine == "local":
         _prepare_renderers(jobs)
     ledger = Ledger(out)
-    ledger.folder.mkdir(parents=True, exist_ok=True)
+    ledger.make()
     share = jobs[rank.rank :: rank.world]
     todo = [job for job in share if not _is_done(job, out, ledger)]
+    for sentence in _changed(share, out, ledger):
+        note(sentence)
     for job in todo:
         ledger.update(job.run, prompt=job.config.prompt, state=WAITING)
     command = shlex.join(["splatdistill", "batch", *args])
@@ -206,15 +209,26 @@ def _is_done(job: Job, out: Path, ledger: Ledger) -> bool:
     return Run(out / job.run).is_done(steps=job.config.steps) and ledger.read(job.run).get("state") == RUN_DONE
 
 
+def _changed(jobs: Sequence[Job], out: Path, ledger: Ledger) -> list[str]:
+    """A sentence for each run whose splats are no longer those that it ended with. They may be a person's work."""
+    known = {job.run: ledger.read(job.run) for job in jobs if _is_done(job, out, ledger)}
+    return [
+        f"{out / run / SPLATS} is not what the run ended with: it was edited or damaged. It stays; take it away to "
+        "have it made again."
+        for run, record in known.items()
+        if "sha256" in record and Run(out / run).digest() != record["sha256"]
+    ]
+
+
 def _precision(todo: Sequence[Job], ledger: Ledger) -> Precision | None:
     """What dtype auto comes to on a CPU: timed by the first command or rank in this folder, and kept for all others."""
     if all(job.config.dtype != "auto" or job.config.prior == "analytic" for job in todo):
         return None
     kept = ledger.settle("precision", lambda: asdict(measured()))
-    try:
-        return Precision(**kept)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{ledger.folder / '.precision.json'} is damaged; take it away.") from error
+    known = {"dtype": str, "fp32_ms": NUMBER, "bf16_ms": NUMBER, "processor": str}
+    if kept.keys() != known.keys() or of_kinds(kept, known) != kept or kept["dtype"] not in ("fp32", "bf16"):
+        raise ValueError(f"{ledger.folder / '.precision.json'} is damaged; take it away.")
+    return Precision(**kept)
 
 
 def _worker_pool(

@@ -18,9 +18,10 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from splatdistill.io.kinds import Assumptions, Up
-from splatdistill.io.runs import SPLATS
+from splatdistill.io.runs import SPLATS, Run
 from splatdistill.utils import terminal
 from splatdistill.utils.malloc import no_collections
+from splatdistill.utils.memory import ran_out
 from splatdistill.utils.progress import Progress
 from splatdistill.utils.system import num_cores, unheard
 
@@ -146,8 +147,9 @@ def open_splats(source: Path, taken: Assumptions, *, seen: float | None = None) 
 
     if not source.exists():
         raise ValueError(f"There is no run folder or file of splats called {source}.")
-    if source.is_dir() and not (source / SPLATS).is_file():
-        raise ValueError(f"{source} has no {SPLATS}; if it is a run, go on with it: train --resume {source}.")
+    if source.is_dir() and Run(source).file(SPLATS) is None:
+        there = " that can be read" if os.path.lexists(source / SPLATS) else ""
+        raise ValueError(f"{source} has no {SPLATS}{there}; if it is a run, go on with it: train --resume {source}.")
     if source.is_dir():
         return formats.open_file(source / SPLATS)
     found = formats.open_file(source, taken)
@@ -195,6 +197,16 @@ def placed_cameras(given: Cameras | None, turntable: Cameras, *, up: Up) -> tupl
     if given is None:
         return turntable, camera_files.turned(turntable, turn.T)
     return camera_files.turned(given, turn), given
+
+
+def about_memory(error: BaseException) -> str:
+    """What to do about an error, where it says that memory ran out; else nothing."""
+    if not ran_out(error):
+        return ""
+    return (
+        "memory: there is too little even for the smallest part of a step; take fewer --num-views, a smaller --size, "
+        "fewer --densify.max-splats or a smaller --prior."
+    )
 
 
 def about_threads(threads: int, *, runs: int = 1) -> list[str]:

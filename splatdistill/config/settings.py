@@ -8,6 +8,7 @@ import re
 import typing
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 import yaml
@@ -254,4 +255,10 @@ def without(values: Mapping[str, Any], names: Container[str], *, prefix: str = "
 
 def field_types(node: Any, *, extras: bool = False) -> dict[str, Any]:
     """Types of the fields of a dataclass instance; extras: with their metadata."""
-    return typing.get_type_hints(node.__class__, include_extras=extras)
+    return _types(node.__class__, extras)
+
+
+@cache
+def _types(kind: type, extras: bool) -> dict[str, Any]:
+    """Python reads the text of each type again whenever it is asked, and a page of runs asks thousands of times."""
+    return typing.get_type_hints(kind, include_extras=extras)

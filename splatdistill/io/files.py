@@ -15,11 +15,17 @@ from splatdistill.utils.system import sync
 class NotWritten(OSError):
     """A file could not be written whole, and is as it was; says why in one sentence."""
 
+    @classmethod
+    def because(cls, path: Path, error: OSError) -> NotWritten:
+        """What was to be written, and what the system said."""
+        return cls(f"{path} was not written: {_REASONS.get(error.errno or 0) or error.strerror or error}.")
 
-_NO_ROOM = {
+
+_REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is used up",
     errno.EFBIG: "it would be too large",
+    errno.EISDIR: "a folder has that name",
 }
 
 
@@ -28,7 +34,7 @@ def replacing(path: Path) -> Generator[Path, None, None]:
     """A temporary path beside `path`, with its suffix, for the caller to write.
 
     When the block ends well, that file takes the place of `path`, synced to disk; when it raises, `path` is as it was.
-    Where there is no room for it, that is a NotWritten.
+    Where the system does not let it be written there, that is a NotWritten.
     """
     # Opened by the caller in the usual way, so it gets the usual permissions (mkstemp's are the owner's alone).
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")  # `sweep` knows the shape of this name
@@ -38,8 +44,8 @@ def replacing(path: Path) -> Generator[Path, None, None]:
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise NotWritten(f"{path} was not written: {_NO_ROOM[error.errno]}.") from error
+        if error.errno in _REASONS or error.filename in (str(temporary), temporary, str(path.parent), path.parent):
+            raise NotWritten.because(path, error) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

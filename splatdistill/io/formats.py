@@ -124,8 +124,11 @@ def open_file(path: Path | str, assume: Assumptions | None = None, *, radius: fl
     Splats that cannot be drawn are left out and counted. radius: of the ball that `assume.fit` fills, world units.
     """
     path, assume = Path(path), assume or Assumptions()
-    kind = signatures.kind_of_file(path)
-    splats, hint = _as_they_stand(path, kind)
+    try:
+        kind = signatures.kind_of_file(path)
+        splats, hint = _as_they_stand(path, kind)
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror or error}.") from error
     splats, notes = _drawable(path, splats)
     up: Up = READ.get(kind, hint.up or "+y")
     said = "assumed, for it does not say; --up overrules"

@@ -33,14 +33,17 @@ def open_inside(folder: Path, name: str, *, flags: int = os.O_RDONLY) -> Buffere
 
 
 def file_inside(folder: Path, name: str) -> Path | None:
-    """The path of a regular file of `folder`; None for anything that `open_inside` would refuse."""
+    """The path of a regular file of `folder`; None for anything that `open_inside` refuses."""
     try:
-        path = folder / name
-        real = Path(os.path.realpath(path))
-        found = stat.S_ISREG(real.stat().st_mode) and real.is_relative_to(os.path.realpath(folder))
+        open_inside(folder, name).close()
     except (OSError, ValueError):  # ValueError: a name with a null byte
         return None
-    return path if found else None
+    return folder / name
+
+
+def may_change(folder: Path) -> bool:
+    """Whether this user may list a folder and make files in it."""
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def subfolder(folder: Path, name: str) -> Path | None:

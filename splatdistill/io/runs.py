@@ -7,17 +7,19 @@ otherwise.
 
 from __future__ import annotations
 
-import json
+import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from splatdistill.config import settings, yaml_reader
 from splatdistill.config.old_names import renamed
 from splatdistill.config.schema import TrainConfig
-from splatdistill.io.inside import file_inside, open_inside, subfolder
+from splatdistill.io.inside import file_inside, may_change, open_inside, subfolder
+from splatdistill.io.records import NUMBER, Kinds, json_object, of_kinds
 
 CONFIG, SUMMARY, COMMAND = "config.yaml", "summary.json", "command.txt"
 METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
@@ -25,7 +27,16 @@ SPLATS = "splats.ply"
 MAX_TEXT = 1 << 20  # bytes of a summary or a settings file that are read
 MAX_LOG = 1 << 26  # bytes of a log that are read at once
 SUBFOLDERS = ("checkpoints", "control", "preview", "snapshots")
+_STRANGE = "is a link out of the run, or no file; take it away."
+_CLOSED = "may not be read and written by this user; change its permissions."
+_FORBIDDEN = (errno.EACCES, errno.EROFS)
 TAIL = 1 << 16  # bytes at the end of a log in which its last records are looked for
+_FACTS: Kinds = {
+    **dict.fromkeys(("prompt", "method", "dtype", "network_engine", "commit", "prior_model"), str),
+    **dict.fromkeys(("step", "steps", "seed", "threads", "num_splats", "image_evaluations"), int),
+    **dict.fromkeys(("seconds_total", "seconds_network", "seconds_cpu", "seconds_waiting", "network_share"), NUMBER),
+    **dict.fromkeys(("versions", "priors", "precision"), dict), "peak_memory_mb": NUMBER,
+}  # fmt: skip
 
 
 class Run:
@@ -41,7 +52,8 @@ class Run:
     def settings(self) -> TrainConfig:
         """All settings. ValueError, one sentence, where one is unknown or the file is missing or not YAML."""
         if not self.exists():
-            raise ValueError(f"{self.folder} is not a run folder: it has no {CONFIG}.")
+            there = os.path.lexists(self.folder / CONFIG)
+            raise ValueError(f"{self.folder} is not a run folder: it has no {CONFIG}{' that can be read' * there}.")
         path = self.folder / CONFIG
         return settings.merge(TrainConfig(), renamed(yaml_reader.read(path)), where=str(path))
 
@@ -58,18 +70,24 @@ class Run:
         return settings.merge_known(TrainConfig(), renamed(values), where=CONFIG)
 
     def summary(self) -> dict[str, Any]:
-        """The contents of summary.json."""
-        try:
-            found = json.loads(self.text(SUMMARY))
-        except (ValueError, RecursionError):
-            return {}
-        return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+        """The contents of summary.json, without what is of another kind than a run writes."""
+        return of_kinds(json_object(self.text(SUMMARY)), _FACTS)
 
     def is_done(self, *, steps: int) -> bool:
-        """Whether the last thing that happened in the run was its end, after this many steps or more."""
+        """Whether the last thing that happened in the run was its end, after this many steps or more, and what it made
+        is there.
+        """
         lines = self._last_lines(EVENTS)
         last = record_of(lines[-1]) if lines else {}  # a line that was cut short is the beginning of something else
-        return last.get("kind") == "done" and last["step"] >= steps
+        return last.get("kind") == "done" and last["step"] >= steps and self.file(SPLATS) is not None
+
+    def digest(self) -> str:
+        """SHA-256 of its splats in hexadecimal; empty where there are none."""
+        try:
+            with open_inside(self.folder, SPLATS) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return ""
 
     def last_records(self, name: str) -> Iterator[dict[str, Any]]:
         """Records of a log, the last one first, as far as they stand in its last TAIL bytes."""
@@ -88,11 +106,20 @@ class Run:
         out of it, a pipe, a file in the place of a folder. A run that goes on deletes and appends.
         """
         for name in SUBFOLDERS:
-            if os.path.lexists(self.folder / name) and subfolder(self.folder, name) is None:
-                raise ValueError(f"{self.folder / name} is a link or no folder; put a folder of the run there.")
+            path = self.folder / name
+            if os.path.lexists(path) and subfolder(self.folder, name) is None:
+                raise ValueError(f"{path} is a link or no folder; put a folder of the run there.")
+            if os.path.lexists(path) and not may_change(path):
+                raise ValueError(f"{path} {_CLOSED}")
         for name in (CONFIG, SUMMARY, COMMAND, METRICS, EVENTS):
-            if os.path.lexists(self.folder / name) and self.file(name) is None:
-                raise ValueError(f"{self.folder / name} is a link out of the run, or no file; take it away.")
+            path = self.folder / name
+            try:
+                open_inside(self.folder, name, flags=os.O_RDWR).close()
+            except FileNotFoundError:
+                if os.path.lexists(path):
+                    raise ValueError(f"{path} {_STRANGE}") from None
+            except OSError as error:
+                raise ValueError(f"{path} {_CLOSED if error.errno in _FORBIDDEN else _STRANGE}") from error
 
     def text(self, name: str) -> str:
         """The beginning of a file, empty where there is none."""
@@ -153,9 +180,5 @@ class Tail:
 
 def record_of(line: bytes | str) -> dict[str, Any]:
     """A record with a step, or nothing for a line that is something else or was cut short."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    record = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    record = json_object(line)
     return record if type(record.get("step")) is int else {}

@@ -135,6 +135,8 @@ def _write_frames(folder: Path, frames: Iterable[Picture]) -> Path:
         temporary.rename(folder)
     except NotWritten as error:
         raise NotWritten(f"{folder} was not written: {str(error).partition(': ')[2]}") from error
+    except OSError as error:
+        raise NotWritten.because(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splatdistill.config import plugins
+from splatdistill.utils.memory import ran_out
 
 if TYPE_CHECKING:  # the vocabulary lies in this package and must come without torch
     import torch
@@ -120,13 +121,11 @@ def _load_found(name: str, *, engine: str, device: torch.device, dtype: str, **s
 @contextmanager
 def _in_a_sentence(source: ModelSource) -> Iterator[None]:
     """Makes a ValueError of one sentence of whatever the libraries raise for a damaged folder."""
-    import torch
-
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if ran_out(error):
+            raise
         said = str(error).strip()
         if type(error) is ValueError and said and "\n" not in said:
             raise

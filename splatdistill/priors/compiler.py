@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from splatdistill.utils.memory import ran_out
+
 NAME = "compile"
 COST = (
     "Note: network_engine: torch compiles the network before its first answer, and again for inputs of another shape, "
@@ -44,9 +46,9 @@ class Compiled:
                     self._network, dynamic=False, backend=self._backend, options=self._options()
                 )
             return self._compiled(*inputs, **settings)
-        except torch.OutOfMemoryError:  # fewer rows may fit
-            raise
         except RuntimeError as error:  # those of torch.compile are among them
+            if ran_out(error):  # fewer rows may fit
+                raise
             cause = getattr(error, "inner_exception", error)  # what the compiler says, without torch's frame about it
             reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
         answer = self._network(*inputs, **settings)  # raises what was its own error

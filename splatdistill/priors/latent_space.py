@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from splatdistill.priors.offload import MicroBatches, release
+from splatdistill.utils.memory import ran_out
 
 
 class PixelSpace:
@@ -157,8 +158,9 @@ class _Encode(torch.autograd.Function):
             try:
                 ctx.kept = _kept(latent_space, images)
                 return ctx.kept[1].detach()
-            except torch.OutOfMemoryError:
-                pass
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error):
+                    raise
             latent_space.save_memory()
         return latent_space.micro_batches.run(lambda part: latent_space.latents(images[part]), len(images))
 
@@ -172,8 +174,9 @@ class _Encode(torch.autograd.Function):
         if kept is not None:
             try:
                 return torch.autograd.grad(kept[1], kept[0], grad)[0], None
-            except torch.OutOfMemoryError:
-                pass
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error):
+                    raise
             kept = None
             latent_space.save_memory()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from splatdistill.utils.device import indexed
+from splatdistill.utils.memory import available, ran_out
 
 GB = 1e9  # bytes
 # Counted by benchmarks/teacher_memory.py on published shapes and not measured, per picture and pixel: bytes that
@@ -47,8 +47,8 @@ class MicroBatches:
             try:
                 parts = [call(slice(i, min(i + size, num_rows))) for i in range(0, num_rows, size)]
                 return parts[0] if len(parts) == 1 else torch.cat(parts)
-            except torch.OutOfMemoryError:
-                if size <= group:
+            except (RuntimeError, MemoryError) as error:
+                if size <= group or not ran_out(error):
                     raise
                 self.rows = max(group, size // 2)
             release()  # outside the handler, which keeps the failed call's tensors alive
@@ -123,4 +123,4 @@ def must_offload(need: Estimate, *, device: torch.device, max_memory: float, whe
 def _capacity(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
-    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return available()

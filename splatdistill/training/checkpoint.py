@@ -157,7 +157,8 @@ def _read(folder: Path) -> Saved:
     except _Damaged:
         raise
     except Exception as error:
-        raise _Damaged(f"The checkpoint {folder} cannot be read ({type(error).__name__}).") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
+        raise _Damaged(f"The checkpoint {folder} cannot be read: {why}.") from error
 
 
 def _whole(folder: Path) -> bool:

@@ -79,9 +79,9 @@ class RemoteControl:
             return
         try:
             age = time.time() - (self.folder / "control" / "watch").stat().st_mtime
-        except FileNotFoundError:
+        except OSError:
             return
-        if age > WATCHED:
+        if abs(age) > WATCHED:  # in the future where the clock was set back
             return
         self._next, self._shown = time.monotonic() + SNAPSHOT_EVERY, step
         still = Splats(**{name: splats.tensors[name].detach().to("cpu", copy=True) for name in FIELDS})

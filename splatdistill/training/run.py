@@ -24,6 +24,7 @@ from splatdistill.priors.precision import Precision, measured
 from splatdistill.training import checkpoint
 from splatdistill.training.errors import Stopped
 from splatdistill.training.remote_control import RemoteControl
+from splatdistill.training.room import refuse_too_large
 from splatdistill.training.run_log import Log, Logs, RunLog
 from splatdistill.training.signals import SignalHandler
 from splatdistill.training.trainer import Trainer
@@ -134,6 +135,8 @@ def prepare(
     """
     meta = meta or {}
     device, stages = pick_device(config.device), [stage for _, stage in settings.stages(config)]
+    if device.type == "cpu":
+        refuse_too_large(config, world=ranks.world)
     names = dict.fromkeys(stage.prior for stage in stages)  # all now: a missing one is reported at once
     engine = meta.get("network_engine", "torch") if meta else config.network_engine
     dtype, settled = meta.get("dtype", config.dtype), None

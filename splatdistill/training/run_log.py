@@ -78,13 +78,15 @@ class RunLog:
         self, folder: Path, config: TrainConfig, *, command: str, start_step: int = 0, new: bool | None = None
     ) -> None:
         self.folder = folder
-        self._start = time.time()
+        self._start = time.monotonic()  # whatever is done to the clock meanwhile
         self._claim: Claim | None = None  # of a folder that is there already, the caller has one
         if new if new is not None else not folder.exists():
             self._claim = _create(folder, settings.to_yaml(config))
             self._summary: dict[str, Any] = {}
         else:
             sweep(folder)
+            for name in SUBFOLDERS:
+                (folder / name).mkdir(exist_ok=True)
             self._summary = Run(folder).summary()  # for readers: the run does not depend on it
             for name in (METRICS, EVENTS):
                 _truncate(folder / name, step=start_step)
@@ -98,7 +100,7 @@ class RunLog:
 
     def metrics(self, step: int, **values: float) -> None:
         """Appends a line of numbers to metrics.jsonl; `seconds` since this process took up the run is added."""
-        self._append(METRICS, {"step": step, "seconds": round(time.time() - self._start, 3), **values})
+        self._append(METRICS, {"step": step, "seconds": round(time.monotonic() - self._start, 3), **values})
 
     def event(self, kind: str, *, step: int, **values: Any) -> None:
         """Appends a line to events.jsonl: densify, resume, warning, done; `time` is in seconds since 1970."""

@@ -138,6 +138,16 @@ def max_open_files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def max_address_space() -> float:
+    """Bytes that this process may map, as `ulimit -v` sets it; infinite where there is no limit."""
+    if sys.platform == "win32":
+        return float("inf")
+    import resource
+
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return float("inf") if soft == resource.RLIM_INFINITY else soft
+
+
 def unheard(streams: Sequence[TextIO]) -> list[TextIO]:
     """Those whose reader has gone, as after `| head`. Windows does not tell: there all that are no terminal."""
     if not hasattr(select, "poll"):

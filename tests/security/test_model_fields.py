@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from splatdistill import priors
 from splatdistill.evaluate.clip import Clip
 from splatdistill.io.foreign import refuse_code, refuse_gaps
 from splatdistill.priors.diffusers_checkpoint import DiffusersCheckpoint
@@ -113,6 +114,34 @@ def test_some_fields_of_some_models_changed(models: dict[str, Path]) -> None:
             end = model_fields.drawn(folder)
             path.write_text(before)
             assert end in ("refused", "draws"), (name, path.name, field, value, end)
+
+
+NUMBERS = {
+    "downsample_padding": ([0, 1], [None, "x", -1, 3, 0.5, True, [1, 1]]),
+    "freq_shift": ([0, -1, 0.5, 3], [None, "x", [], True, 8, 1e400]),  # 8: half of the width, which divides by nothing
+    "layers_per_block": ([1, [1, 1]], [None, "x", 0, -1, 0.5, True, [], [0, 1], [1, "x"]]),
+    "addition_embed_type_num_heads": ([2, 3, 8], [None, "x", 0, -1, 0.5, True, [], 16]),  # of a width of 24
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_that_nobody_can_compute_with_are_named(models: dict[str, Path], name: str) -> None:
+    """diffusers takes them, and its networks fail later, at the first picture."""
+    folder = models["deepfloyd"]
+    path, (good, bad) = folder / "unet" / "config.json", NUMBERS[name]
+    before = path.read_text()
+    for value in (*good, *bad):
+        path.write_text(model_fields.changed(path, name, value))
+        try:
+            if value in good and not isinstance(value, bool):
+                assert model_fields.drawn(folder) == "draws", value
+            else:
+                with pytest.raises(
+                    ValueError, match=rf"^prior: {name} in \S*config\.json must be [^\n]*; it is [^\n]*\.$"
+                ):
+                    priors.load(str(folder), device=torch.device("cpu"), dtype="fp32")
+        finally:
+            path.write_text(before)
 
 
 def test_a_unet_that_lacks_a_tensor_is_refused(models: dict[str, Path]) -> None:
