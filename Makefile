@@ -12,8 +12,8 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer examples se
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-simd test-emulated test-floor test-newest nightly nightly-check test-slow test-browser \
-	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 kernels gpu-carry gpu-rehearsal instructions \
+.PHONY: venv demo test test-simd test-emulated test-floor test-newest test-pythons nightly nightly-check test-slow test-browser \
+	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 portability kernels gpu-carry gpu-rehearsal instructions \
 	wheels bare-install containers latent-proof lint lint-release lint-style lint-types lint-imports lint-native lint-sizes format bench docs figures clean
 
 venv: $(STAMP)
@@ -61,6 +61,12 @@ test-emulated: venv
 # The package with the lowest and with the newest versions that pyproject.toml allows, in an environment of its own.
 test-floor test-newest: test-%: venv
 	$(BIN)/python benchmarks/dependency_range.py $*
+
+# The newest versions with each Python that is here, of those that the package is for.
+test-pythons: venv
+	@for python in python3.11 python3.12 python3.13 python3.14; do \
+		$$python -c "" 2>/dev/null || { echo "There is no $$python here: not tested."; continue; }; \
+		$(BIN)/python benchmarks/dependency_range.py newest --python $$python || exit 1; done
 
 # The long checks, and the record of them in benchmarks/results/nightly.json. Some alone: NIGHTLY='--only "kills and fuzzing"'.
 nightly: venv
@@ -142,6 +148,13 @@ check-x86-64: venv
 
 check-aarch64: venv
 	@$(CHECK) --machine aarch64
+
+# The same program by Clang with its own C++ library, and by mingw-w64 for Windows, where a warning is an error; then the
+# package in processes that have what Windows or macOS has. Needs Debian's clang, libc++-dev, libc++abi-dev, libomp-dev
+# and g++-mingw-w64-x86-64-posix. The usual compiler of this package and aarch64 have targets of their own.
+portability: venv
+	@for compiler in clang mingw; do echo "== $$compiler"; $(CHECK) --compiler $$compiler || exit $$?; done
+	$(PYTEST) tests/portability tests/versions
 
 # Compiles the CUDA kernels and compares with benchmarks/results/kernel_budget.json. Where no nvcc is on the PATH, that of
 # NVIDIA's packages is used, for this alone; the same for the disassembler.

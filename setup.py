@@ -43,7 +43,7 @@ SANITIZE = CHECKED = []
 if os.environ.get("SPLATDISTILL_SANITIZE") == "1":
     SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
     CHECKED = [*SANITIZE, "-O1", "-g1", "-fno-omit-frame-pointer"]
-KERNEL_FLAGS = [*build_kernels.FLAGS, *CHECKED]
+KERNEL_FLAGS = [*build_kernels.flags(os.environ.get("CXX", "c++")), *CHECKED]
 
 
 def kernel_objects(build: Path, compiler: str) -> list[str]:

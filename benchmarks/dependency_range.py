@@ -2,7 +2,8 @@
 build/newest. The extension is that of the usual environment: it is built on torch's stable interface.
 
     python benchmarks/dependency_range.py floor
-    python benchmarks/dependency_range.py newest
+    python benchmarks/dependency_range.py newest                       # DEPRECATIONS are errors
+    python benchmarks/dependency_range.py newest --python python3.13   # with another interpreter
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
-import venv
 from pathlib import Path
 
 from common import ROOT
@@ -32,6 +32,10 @@ TESTS = (
     "tests/viewer/test_server.py",
     "tests/training/test_trainer.py",
 )
+DEPRECATIONS = "\n".join(
+    f"error::{kind}:splatdistill.*" for kind in ("DeprecationWarning", "FutureWarning", "PendingDeprecationWarning")
+)
+"""What other packages tell our modules of things that will go; what they tell each other is theirs."""
 RUNNERS = ("pytest", "pytest-xdist", "hypothesis")
 
 
@@ -45,12 +49,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=("floor", "newest"))
     parser.add_argument("--torch", help="another version of torch than the range gives, as in 2.13.0")
+    parser.add_argument("--python", default=sys.executable, help="another interpreter, as in python3.13")
     flags = parser.parse_args()
     wanted = requirements(flags.which)
     if flags.torch:
         wanted = [f"torch=={flags.torch}" if line.startswith("torch") else line for line in wanted]
-    folder = ROOT / "build" / flags.which
-    venv.create(folder, clear=True, with_pip=True)
+    other = "" if flags.python == sys.executable else f"-{Path(flags.python).name}"
+    folder = ROOT / "build" / f"{flags.which}{other}"
+    subprocess.run([flags.python, "-m", "venv", "--clear", str(folder)], check=True)  # noqa: S603
     python = str(folder / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted, *RUNNERS], check=True)  # noqa: S603
     subprocess.run([python, "-m", "pip", "list"], check=True)  # noqa: S603
@@ -60,6 +66,7 @@ def main() -> int:
         (shutil.copytree if item.is_dir() else shutil.copy)(item, site / item.name)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [python, "-m", "pytest", "-n", "2", "-m", "not slow and not browser", "-p", "no:cacheprovider", *TESTS]
+    command += ["-o", f"filterwarnings={DEPRECATIONS}"] if flags.which == "newest" else []
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode  # noqa: S603
 
 

@@ -88,6 +88,9 @@ CHECKS = {
         ("make", "test-clients"),
         ("splatdistill/export", "splatdistill/io", "splatdistill/utils/srgb.py", "tests/clients"),
     ),
+    "other compilers and systems": Check(
+        ("make", "portability"), (*KERNELS, "splatdistill/utils/system.py", "tests/portability", "tests/versions")
+    ),
     "lowest dependencies": Check(("make", "test-floor"), RANGE),
     "newest dependencies": Check(("make", "test-newest"), RANGE),
     "wheel in a bare Debian": Check(("make", "bare-install"), WHEEL),

@@ -43,7 +43,7 @@ struct DensifyThresholds {
 // splats become is hard to foresee.
 SD_HD int8_t classify_splat(float mean_grad, const float* scales, float opacity, const DensifyThresholds& t) {
   float largest = scales[0];
-  for (int i = 1; i < 3; ++i) largest = (scales[i] > largest) | (scales[i] != scales[i]) ? scales[i] : largest;
+  for (int i = 1; i < 3; ++i) largest = ((scales[i] > largest) | (scales[i] != scales[i])) ? scales[i] : largest;
   const int prune = (opacity < t.prune_opacity) | (largest > t.prune_scale);
   const int wants = (mean_grad >= t.grow_gradient) & (mean_grad > 0.0f) & (prune ^ 1);
   const int clone = wants & (largest <= t.split_scale), split = wants & (largest > t.split_scale);

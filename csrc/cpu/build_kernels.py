@@ -9,6 +9,7 @@ equal everywhere; but not in a file whose first line says otherwise, as those of
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -23,13 +24,25 @@ _FUSED = "// Compiled with fused multiply-adds.\n"
 # Never -ffast-math: linked into a shared object, GCC lets it switch the whole process to flush-to-zero.
 OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 WARNINGS = ["-Wall", "-Wextra"]
-FLAGS = ["-std=c++17", *OPTIMISE, *WARNINGS, "-fopenmp", "-fPIC", "-fvisibility=hidden"]
 
 # The levels of a family of processors beside `generic`, worst first, and what tells dispatch.cpp that they are there.
 _X86 = {"x86_64_v3": ["-march=x86-64-v3"], "x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
 _ARM = {"neon": ["-DSD_NEON"]}  # every 64-bit ARM processor has NEON, so the compiler need not be asked for it
 _FAMILIES = {"x86_64": (_X86, "-DSD_X86_LEVELS"), "aarch64": (_ARM, "-DSD_ARM_LEVELS")}
 _SAME = {"amd64": "x86_64", "arm64": "aarch64"}  # the names of other systems
+
+
+def flags(compiler: str, system: str = platform.system()) -> list[str]:
+    """Of every kernel. compiler: its name or path; system: as platform.system() names what it compiles for. ValueError
+    for one that does not know the vectors of csrc/cpu/simd.h.
+    """
+    name = Path(compiler).name.lower().removesuffix(".exe")
+    if name in ("cl", "clang-cl"):
+        raise ValueError(f"CXX: the kernels are for GCC and Clang, and {name} reads neither's flags; take clang++.")
+    openmp = ["-Xpreprocessor", "-fopenmp"] if system == "Darwin" else ["-fopenmp"]  # as Apple's Clang wants it
+    place = [] if system == "Windows" else ["-fPIC"]  # there all code is
+    return ["-std=c++17", *OPTIMISE, *WARNINGS, *openmp, *place, "-fvisibility=hidden"]
+
 
 Job = tuple[Path, Path, list[str]]  # source, object file, flags of its own
 

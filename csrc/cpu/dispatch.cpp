@@ -30,13 +30,29 @@ const Kernels& choose() {
   return all.list[all.count - 1].kernels;
 }
 
+#if defined(SD_X86_LEVELS)
+#if defined(__clang__)
+// Older ones know features alone. What else is in a level is in every processor that has these.
+bool has_v3() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+bool has_v4() {
+  return has_v3() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#else
+bool has_v3() { return __builtin_cpu_supports("x86-64-v3") != 0; }
+bool has_v4() { return __builtin_cpu_supports("x86-64-v4") != 0; }
+#endif
+#endif
+
 }  // namespace
 
 SimdLevels simd_levels() {
   static const SimdLevel list[] = {
 #if defined(SD_X86_LEVELS)
-      {x86_64_v4::kTable, __builtin_cpu_supports("x86-64-v4") != 0},
-      {x86_64_v3::kTable, __builtin_cpu_supports("x86-64-v3") != 0},
+      {x86_64_v4::kTable, has_v4()},
+      {x86_64_v3::kTable, has_v3()},
 #elif defined(SD_ARM_LEVELS)
       {neon::kTable, true},  // every 64-bit ARM has it
 #endif

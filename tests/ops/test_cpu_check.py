@@ -44,5 +44,7 @@ def test_an_unknown_machine_or_argument_is_refused() -> None:
     unknown = run("--machine", "sparc64")
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "no cross compiler for sparc64" in unknown.stderr
+    mixed = run("--compiler", "clang", "--cpu", "Haswell")
+    assert mixed.returncode == 2 and "--compiler is for this machine" in mixed.stderr
     assert run("--", "--plant").returncode == 2
     assert run("--", "--plant", "nothing").returncode == 2

@@ -64,6 +64,17 @@ def test_every_source_is_compiled_once_or_once_for_each_level(machine):
         )
 
 
+def test_flags_are_those_of_the_compiler_and_the_system() -> None:
+    gcc, apple = build_kernels.flags("/usr/bin/g++-12", "Linux"), build_kernels.flags("clang++", "Darwin")
+    windows = build_kernels.flags("clang++.exe", "Windows")
+    assert set(gcc) - set(windows) == {"-fPIC"} and set(windows) <= set(gcc)
+    assert apple[apple.index("-fopenmp") - 1] == "-Xpreprocessor"  # as Apple's Clang wants it
+    assert set(apple) - {"-Xpreprocessor"} == set(gcc)
+    for name in ("cl", "C:\\x\\cl.exe".replace("\\", "/"), "clang-cl.exe"):
+        with pytest.raises(ValueError, match=r"^CXX: the kernels are for GCC and Clang, .*; take clang\+\+\.$"):
+            build_kernels.flags(name, "Windows")
+
+
 def test_only_the_rasteriser_may_fuse_operations():
     jobs = build_kernels.jobs(Path("build"), "x86_64")
     fused = {source.name for source, _, extra in jobs if "-ffp-contract=off" not in extra}

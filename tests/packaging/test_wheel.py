@@ -128,8 +128,8 @@ def test_the_wheel_is_complete(wheel):
     assert not any(name.startswith("splatdistill/viewer/web") for name in names)
     assert sorted(wanted - names) == []
     assert any(name.startswith("splatdistill/_C.") and name.endswith(".so") for name in names)
-    for licence in ("LICENSE", "ATTRIBUTION.md"):
-        assert any(name.endswith(f".dist-info/licenses/{licence}") for name in names)
+    for notice in ("LICENSE", "ATTRIBUTION.md", "THIRD_PARTY_LICENSES"):
+        assert any(name.endswith(f".dist-info/licenses/{notice}") for name in names)
 
 
 def test_the_wheel_holds_nothing_else(wheel):

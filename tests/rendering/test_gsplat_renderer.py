@@ -30,10 +30,13 @@ gsplat = pytest.importorskip("gsplat")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.fixture
-def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests import fake_gsplat
+@pytest.fixture(params=["installed", "main branch"])
+def _fake(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """By the signature of the gsplat that is installed, and by that of the next one."""
+    from tests import fake_gsplat, gsplat_main
 
+    if request.param == "main branch":
+        monkeypatch.setattr(fake_gsplat, "SIGNATURE", gsplat_main.SIGNATURE)
     monkeypatch.setattr(gsplat, "rasterization", fake_gsplat.rasterization)
 
 
@@ -213,6 +216,6 @@ def test_processes_that_need_the_kernels_at_once_take_turns(
         monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", backend)
 
     monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", None)  # an import fails
-    monkeypatch.setattr(renderer.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     assert isinstance(make_renderer(CUDA), GsplatRenderer)
     assert asked == [(tmp_path / "gsplat_cuda.splatdistill_lock", fcntl.LOCK_EX)]
