@@ -142,9 +142,7 @@ def main() -> int:
             "steps": [kind for kind, _ in todo],
             "user": system.run(image.line("id -u", user=image.user)).stdout.strip(),
             "gigabytes": round(whole / 1e9, 2),
-            "info": [
-                line for line in info.splitlines() if line.startswith(("torch", "python", "extension simd_level "))
-            ],
+            "info": {key: info[key] for key in ("python", "torch", "extension simd_level")},
             "page": page(image),
         }
     print(json.dumps(found, indent=1))
