@@ -54,8 +54,7 @@ def kernel_objects(build: Path, compiler: str) -> list[str]:
     if CUDA:
         hosts = [f"-Xcompiler={name}" for name in names]
         commands[".cu"] = [CUDA.nvcc, *toolkit.FLAGS, *toolkit.gencode(ARCHS), *hosts]
-        # Without a seed, nvcc makes names of random numbers.
-        jobs += [(file, build / f"{file.name}.o", [f"-frandom-seed={file.name}"]) for file in toolkit.SOURCES]
+        jobs += [(file, build / f"{file.name}.o", toolkit.same_everywhere(file)) for file in toolkit.SOURCES]
     return build_kernels.compile_all(build, commands, jobs)
 
 

@@ -29,7 +29,7 @@ import bare_install
 import evidence
 from evidence import ROOT
 
-SMALLEST = 30  # seconds that the page may take to answer
+PATIENCE = 120  # seconds that the page may take to answer
 Step = tuple[str, str]
 
 
@@ -97,23 +97,27 @@ def page(image: Image) -> dict[str, Any]:
     process = image.system.begin(image.started())
     try:
         assert process.stdout is not None
-        deadline, printed = time.monotonic() + SMALLEST, ""
+        deadline, printed = time.monotonic() + PATIENCE, ""
         while "http" not in printed and time.monotonic() < deadline:
             printed += process.stdout.readline()
         found = re.search(rf"http://[^/\s]+:{port}(/\S*)", printed)
         if not found:
             raise SystemExit(f"The page does not say where it is: {printed!r}")
         address = f"http://127.0.0.1:{port}"
-        return {"port": port, "with_token": answer(address + found[1]), "without": answer(address + "/")}
+        answers = {"with_token": answer(address + found[1]), "without": answer(address + "/")}
+        if answers != {"with_token": 200, "without": 403}:
+            raise SystemExit(f"The page does not answer with the token alone: {answers}")
+        return {"port": port, **answers}
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(timeout=SMALLEST)
+        process.wait(timeout=PATIENCE)
 
 
 def answer(address: str) -> int:
-    """The status of a request."""
+    """The status of a request of a browser that has not been here before: the token becomes a cookie."""
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     try:
-        with urllib.request.urlopen(address, timeout=SMALLEST) as reply:  # noqa: S310
+        with browser.open(address, timeout=PATIENCE) as reply:
             return int(reply.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -142,7 +146,7 @@ def main() -> int:
             "steps": [kind for kind, _ in todo],
             "user": system.run(image.line("id -u", user=image.user)).stdout.strip(),
             "gigabytes": round(whole / 1e9, 2),
-            "info": {k: v for k, v in info.items() if k.startswith(("torch", "python", "extension simd_level"))},
+            "info": {key: info[key] for key in ("python", "torch", "extension simd_level")},
             "page": page(image),
         }
     print(json.dumps(found, indent=1))

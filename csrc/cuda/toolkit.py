@@ -66,6 +66,11 @@ def find() -> Toolkit | None:
     return Toolkit(nvcc, str(Path(top[1]).resolve()), [*named, str(Path(top[1]) / "lib")])
 
 
+def same_everywhere(source: Path) -> list[str]:
+    """Flags without which the names in an object file depend on where `source` lies and on names of temporary files."""
+    return ["-objtemp", f"-frandom-seed={source.name}", f"-Xcudafe=--orig_src_path_name={source.name}"]
+
+
 def archs() -> list[str]:
     """Compute capabilities to compile for, from SPLATDISTILL_CUDA_ARCHS."""
     named = os.environ.get("SPLATDISTILL_CUDA_ARCHS", "80;90").replace(",", ";").split(";")
