@@ -28,6 +28,18 @@ from tests.patience import PATIENCE, wait_for
 CUT = 20.0  # s without a cable
 PROMPTS = 12
 PORT = 29517
+TRY = """
+import socket, sys
+
+def answers(port):
+    try:
+        socket.create_connection((sys.argv[1], port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+print([port for port in map(int, sys.argv[2:]) if answers(port)])
+"""
 OBJECT = [
     "--prompt", "a red ball", "--prior", "analytic", "--num-views", "8", "--steps", "60", "--size", "16",
     "--splats.num-init", "60", "--output.size", "16", "--output.frames", "2", "--output.log-every", "1",
@@ -105,8 +117,9 @@ class Hosts:
         table = subprocess.run(
             ["ip", "netns", "exec", self.names[0], "ss", "-Hltn"], capture_output=True, text=True, check=True
         ).stdout
-        local = [line.split()[3].rpartition(":") for line in table.splitlines()]
-        return sorted({int(port) for address, _, port in local if address not in ("127.0.0.1", "[::1]")})
+        ports = sorted({line.split()[3].rpartition(":")[2] for line in table.splitlines()})
+        tried = self.start(1, sys.executable, "-c", TRY, self.addresses[0], *ports)
+        return json.loads(tried.communicate(timeout=PATIENCE)[0])
 
 
 def _ip(*words: str) -> None:
