@@ -15,6 +15,7 @@ from splatdistill.batch.plan import Job
 from splatdistill.priors.precision import Precision
 
 CONNECT_TIMEOUT_S = 10.0  # s that a cluster has to answer
+CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # on any system: at 0 a Ray listens on 127.0.0.1 alone
 OBJECTS = 100 * 2**20  # bytes of shared memory of a Ray started here; only settings and outcomes go through it
 
 
@@ -124,12 +125,14 @@ class _Actor:
 
 def connect(address: str, *, cpus: int) -> dict[str, float]:
     """Joins the cluster at `address`, else that of RAY_ADDRESS (as under `ray job submit`), else starts a Ray here with
-    so many CPUs. Returns the CPUs and GPUs that it has.
+    so many CPUs, which no other machine can reach. Returns the CPUs and GPUs that it has.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        os.environ.setdefault(CLUSTERS, "0")
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS", "")
     host, _, port = address.rpartition(":")
     here: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": OBJECTS, "include_dashboard": False}
     try:

@@ -1,0 +1,275 @@
+"""Two machines made of this one: network namespaces with a name and an address each, a cable between them, and the same
+disk. `python -m tests.reliability.two_hosts FOLDER` makes batches and an object on both, with a worker killed and the
+cable pulled on the way, and prints what was wrong as JSON, or why nothing could be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from splatdistill import cli
+from tests.batch.commands import events, half_way, hashes, make_here, records, write_prompts
+from tests.packaging.audit import ROOT
+from tests.patience import PATIENCE, wait_for
+
+CUT = 20.0  # s without a cable
+PROMPTS = 12
+PORT = 29517
+TRY = """
+import socket, sys
+
+def answers(port):
+    try:
+        socket.create_connection((sys.argv[1], port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+print([port for port in map(int, sys.argv[2:]) if answers(port)])
+"""
+OBJECT = [
+    "--prompt", "a red ball", "--prior", "analytic", "--num-views", "8", "--steps", "60", "--size", "16",
+    "--splats.num-init", "60", "--output.size", "16", "--output.frames", "2", "--output.log-every", "1",
+    "--threads", "1", "--device", "cpu",
+]  # fmt: skip
+
+
+def why_not() -> str:
+    """Why there can be no two hosts here, empty where there can."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return "needs root and iproute2"
+    name = f"sd{os.getpid()}x"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True)
+    return "" if made.returncode == 0 else f"network namespaces are refused: {made.stderr.strip()}"
+
+
+class Hosts:
+    """Two of them, by the numbers 0 and 1."""
+
+    def __init__(self) -> None:
+        self.names = [f"sd{os.getpid()}{letter}" for letter in "ab"]
+        self.addresses = ["10.83.0.1", "10.83.0.2"]
+        self._running: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Hosts:
+        for name in self.names:
+            _ip("netns", "add", name)
+            known = "".join(f"{a} {n}\n" for a, n in zip(self.addresses, self.names, strict=True))
+            folder = Path("/etc/netns", name)
+            folder.mkdir(parents=True)
+            (folder / "hosts").write_text(f"127.0.0.1 localhost\n{known}")
+        _ip("link", "add", "cable", "netns", self.names[0], "type", "veth", "peer", "cable", "netns", self.names[1])
+        for name, address in zip(self.names, self.addresses, strict=True):
+            _ip("-n", name, "addr", "add", f"{address}/24", "dev", "cable")
+            for device in ("lo", "cable"):
+                _ip("-n", name, "link", "set", device, "up")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self._running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        for name in self.names:
+            for pid in subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split():
+                os.kill(int(pid), signal.SIGKILL)
+            _ip("netns", "del", name)
+            shutil.rmtree(Path("/etc/netns", name))
+
+    def start(self, host: int, *words: str, **variables: str) -> subprocess.Popen[str]:
+        """A program on one of them, with its output kept."""
+        name = self.names[host]
+        there = ["ip", "netns", "exec", name, "unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name]
+        env = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "cable", **variables}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        process = subprocess.Popen([*there, *words], cwd=ROOT, env=env, start_new_session=True, **pipes)
+        self._running.append(process)
+        return process
+
+    def torchrun(self, host: int, *words: str) -> subprocess.Popen[str]:
+        """One rank of two, in a splatdistill of its own."""
+        where = ["--nnodes", "2", "--node-rank", str(host), "--nproc-per-node", "1"]
+        where += ["--master-addr", self.addresses[0], "--master-port", str(PORT)]
+        return self.start(host, sys.executable, "-m", "torch.distributed.run", *where, "-m", "splatdistill", *words)
+
+    def pull(self) -> None:
+        """The cable, for CUT seconds."""
+        _ip("-n", self.names[0], "link", "set", "cable", "down")
+        time.sleep(CUT)
+        _ip("-n", self.names[0], "link", "set", "cable", "up")
+
+    def reachable(self) -> list[int]:
+        """TCP ports of the first host that the second one can connect to."""
+        table = subprocess.run(
+            ["ip", "netns", "exec", self.names[0], "ss", "-Hltn"], capture_output=True, text=True, check=True
+        ).stdout
+        ports = sorted({line.split()[3].rpartition(":")[2] for line in table.splitlines()})
+        tried = self.start(1, sys.executable, "-c", TRY, self.addresses[0], *ports)
+        return json.loads(tried.communicate(timeout=PATIENCE)[0])
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+def ended(*commands: subprocess.Popen[str]) -> list[str]:
+    """A sentence for each that failed."""
+    told = [(command, command.communicate(timeout=PATIENCE)[0]) for command in commands]
+    return [f"exit code {command.returncode}: {said[-1500:]}" for command, said in told if command.returncode]
+
+
+def compared(out: Path, alone: dict[str, str], *, killed: dict[str, int]) -> list[str]:
+    """What is wrong with a batch, held against what one process makes of each prompt. killed: tries of those runs."""
+    found = [] if hashes(out) == alone else [f"other assets: {hashes(out)}, and {alone} in one process"]
+    for run, record in records(out).items():
+        if (record["state"], record["tries"], events(out, run).count("done")) != ("done", killed.get(run, 1), 1):
+            found.append(f"{run}: {record['state']} after {record['tries']} tries, {events(out, run)}")
+    hosts = {record["host"] for record in records(out).values()}
+    return found + ([] if len(hosts) == 2 else [f"all was made on {hosts}"])
+
+
+class Scenarios:
+    """Each returns what was wrong."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.prompts = write_prompts(folder / "prompts.yaml", count=PROMPTS)
+        self._alone: dict[str, str] = {}
+
+    @property
+    def alone(self) -> dict[str, str]:
+        """What one process makes of the prompts."""
+        if not self._alone:
+            assert make_here(self.prompts, self.folder / "alone") == cli.DONE
+            self._alone = hashes(self.folder / "alone")
+        return self._alone
+
+    def ranks_share_prompts(self) -> list[str]:
+        """torchrun on both, and a worker of the second killed on the way."""
+        out = self.folder / "ranks"
+        with Hosts() as hosts:
+            words = ["batch", "--prompts", str(self.prompts), "--out", str(out)]
+            commands = [hosts.torchrun(host, *words) for host in (0, 1)]
+            killed = self._kill_one(out, host=hosts.names[1])
+            found = ended(*commands)
+        return found or compared(out, self.alone, killed=killed)
+
+    def ranks_share_an_object(self) -> list[str]:
+        """torchrun on both, and the cable pulled for a while; held against the same ranks on one host."""
+        digests = []
+        for name in ("one host", "two hosts"):
+            with Hosts() as hosts:
+                words = ["train", *OBJECT, "--out", str(self.folder), "--name", name.replace(" ", "-")]
+                run = self.folder / name.replace(" ", "-")
+                if name == "one host":
+                    both = ["--standalone", "--nproc-per-node", "2", "-m", "splatdistill", *words]
+                    start = [
+                        hosts.start(0, sys.executable, "-m", "torch.distributed.run", *both, GLOO_SOCKET_IFNAME="lo")
+                    ]
+                else:
+                    start = [hosts.torchrun(host, *words) for host in (0, 1)]
+                    log = run / "metrics.jsonl"
+                    wait_for(lambda log=log: log.exists() and log.read_text().count("\n") > 5, what="five steps")
+                    hosts.pull()
+                if found := ended(*start):
+                    return [f"{name}: {line}" for line in found]
+                seconds = [json.loads(line)["seconds"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+            digests.append(hashlib.sha256((run / "splats.ply").read_bytes()).hexdigest())
+        waited = max(b - a for a, b in pairwise(seconds))
+        found = [] if waited > CUT / 2 else [f"no step waited for the cable: {waited:.1f} s at most"]
+        return found + ([] if digests[0] == digests[1] else [f"another object: {digests}"])
+
+    def ray_shares_prompts(self) -> list[str]:
+        """A cluster of both; a worker of the second is killed, and the cable pulled for a while."""
+        out = self.folder / "ray"
+        with Hosts() as hosts, self._cluster(hosts) as address:
+            words = ["batch", "--prompts", str(self.prompts), "--out", str(out), "--engine", "ray", "--workers", "2"]
+            words += ["--ray-address", address]
+            command = hosts.start(0, sys.executable, "-m", "splatdistill", *words)
+            killed = self._kill_one(out, host=hosts.names[1])
+            hosts.pull()
+            found = ended(command)
+        return found or compared(out, self.alone, killed=killed)
+
+    def own_ray_is_closed(self) -> list[str]:
+        """What the other host can reach of the Ray that a batch starts for itself."""
+        out = self.folder / "own"
+        with Hosts() as hosts:
+            words = ["batch", "--prompts", str(self.prompts), "--out", str(out), "--engine", "ray", "--workers", "1"]
+            command = hosts.start(0, sys.executable, "-m", "splatdistill", *words)
+            wait_for(lambda: command.poll() is not None or half_way(out), what="a run that has begun")
+            ports = hosts.reachable()
+            os.killpg(command.pid, signal.SIGTERM)
+            said = command.communicate(timeout=PATIENCE)[0]
+        wrong = [] if half_way_was(out) else [f"no run began: {said[-1500:]}"]
+        return wrong + ([f"ports open to other hosts: {ports}"] if ports else [])
+
+    def _kill_one(self, out: Path, *, host: str) -> dict[str, int]:
+        """Kills the worker of a run on a host; returns that run with the tries that it then has."""
+        found: list[dict[str, Any]] = []
+
+        def there() -> bool:
+            found[:] = [record for record in half_way(out) if record["host"] == host]
+            return bool(found)
+
+        wait_for(there, what=f"a run on {host}")
+        os.kill(found[0]["pid"], signal.SIGKILL)
+        return {found[0]["run"]: 2}
+
+    @contextmanager
+    def _cluster(self, hosts: Hosts) -> Iterator[str]:
+        """The address of a Ray with a processor on each host."""
+        ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus", "1", "--num-gpus", "0"]
+        ray += ["--object-store-memory", "100000000", "--disable-usage-stats"]
+        address = f"{hosts.addresses[0]}:6379"
+        head = ["--head", "--port", "6379", "--node-ip-address", hosts.addresses[0], "--include-dashboard", "false"]
+        hosts.start(0, *ray, *head, "--temp-dir", str(self.folder / "r"))
+        other = ["--address", address, "--node-ip-address", hosts.addresses[1]]
+        hosts.start(1, *ray, *other)
+        yield address
+
+
+def half_way_was(out: Path) -> bool:
+    """Whether any run of a batch ever began."""
+    return any((out / run / "config.yaml").exists() for run in records(out)) if out.exists() else False
+
+
+def scenarios(folder: Path) -> dict[str, Callable[[], list[str]]]:
+    made = Scenarios(folder)
+    return {
+        "torchrun, 12 prompts, a worker killed": made.ranks_share_prompts,
+        "torchrun, one object, the cable pulled": made.ranks_share_an_object,
+        "ray, 12 prompts, a worker killed and the cable pulled": made.ray_shares_prompts,
+        "ports of a batch's own Ray": made.own_ray_is_closed,
+    }
+
+
+def main(args: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", default="", help="scenarios whose names have this in them")
+    flags = parser.parse_args(args)
+    if reason := why_not():
+        print(json.dumps({"not run": reason, "bad": []}))
+        return
+    chosen = {name: make for name, make in scenarios(flags.folder).items() if flags.only in name}
+    bad = [f"{name}: {line}" for name, make in chosen.items() for line in make()]
+    print(json.dumps({"scenarios": list(chosen), "cut_s": CUT, "netem": "not run", "bad": bad}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
