@@ -94,6 +94,20 @@ def seen(page: Any, *, azimuth: float, elevation: float, size: int = SIZE) -> np
     return pixels[..., :3].astype(np.float64) / 255
 
 
+def look(page: Any, *, azimuth: float, elevation: float) -> None:
+    """Sees the origin from there, and waits until that is drawn."""
+    page.evaluate(
+        """async ([azimuth, elevation, radius, fovy]) => {
+            const stage = window.splatdistill.view.stage;
+            stage.controls.target.set(0, 0, 0);
+            stage.place({ fovy, radius, elevation });
+            stage.look(azimuth, elevation, radius);
+            await stage.settled();
+        }""",
+        [azimuth, elevation, RADIUS, FOVY],
+    )
+
+
 def drop(page: Any, data: bytes, name: str) -> None:
     """Drops a file on the page and waits until it was drawn or refused."""
     page.evaluate(
@@ -113,9 +127,11 @@ def cameras(views: list[tuple[float, float]], size: int = SIZE) -> Cameras:
 
 
 @torch.no_grad()
-def reference(splats: Splats, views: list[tuple[float, float]], size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """[V,size,size,3] and alpha [V,size,size] of our rasteriser, on white."""
-    background = torch.ones(len(views), 3)
+def reference(
+    splats: Splats, views: list[tuple[float, float]], size: int = SIZE, *, ground: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """[V,size,size,3] and alpha [V,size,size] of our rasteriser, on white or another grey in 0..1."""
+    background = torch.full((len(views), 3), ground)
     drawn = CpuRenderer().render(splats, cameras(views, size), background=background)
     return drawn.rgb.clamp(0, 1).double().numpy(), drawn.alpha[..., 0].double().numpy()
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 def test_v3_v4_live_updates_come_in_order_and_a_burst_ends_with_the_last(browser: Any, tmp_path: Path) -> None:
     log = make_run(tmp_path / "run", None, done=False)
     with serving(tmp_path / "run") as served:
-        page, slow = open_page(browser, served.url), open_page(browser, served.url)
+        page, slow = (open_page(browser, served.url, width=800, height=300) for _ in range(2))
         slow.context.new_cdp_session(slow).send("Emulation.setCPUThrottlingRate", {"rate": 10})
         coverage = []
 
@@ -37,8 +37,7 @@ def test_v3_v4_live_updates_come_in_order_and_a_burst_ends_with_the_last(browser
         page.evaluate(
             """() => {
                 const stage = window.splatdistill.view.stage, draw = stage.renderer.render.bind(stage.renderer);
-                window.blank = 0;
-                window.least = 1e9;
+                window.covered = [];
                 stage.renderer.render = (scene, camera) => {
                     draw(scene, camera);
                     if (scene !== stage.scene) return; // Spark draws splats into textures too
@@ -46,9 +45,8 @@ def test_v3_v4_live_updates_come_in_order_and_a_burst_ends_with_the_last(browser
                     const pixels = new Uint8Array(4 * w * h);
                     gl.readPixels(0, 0, w, h, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
                     let covered = 0;
-                    for (let i = 0; i < pixels.length; i += 4) covered += pixels[i] + pixels[i + 1] < 490;
-                    window.least = Math.min(window.least, covered);
-                    window.most = Math.max(window.most ?? 0, covered);
+                    for (let i = 3; i < pixels.length; i += 4) covered += pixels[i] > 25;
+                    window.covered.push(covered / (w * h)); // a share: a draft has fewer pixels
                 };
             }"""
         )
@@ -58,7 +56,9 @@ def test_v3_v4_live_updates_come_in_order_and_a_burst_ends_with_the_last(browser
             shows(page, step)
         ids = page.evaluate("window.splatdistill.shown")
         assert ids == sorted(set(ids)) and ids[-1] == 51
-        assert page.evaluate("window.least >= 0.5 * window.most"), "a frame lost its splats"
+        covered = page.evaluate("window.covered")
+        # All snapshots are of one knot from one place, so that a frame has all of its pixels or none.
+        assert len(covered) >= 10 and min(covered) > 0.5 * max(covered), "a frame lost its splats"
         for step in range(52, 102):  # a burst: 50 in a second
             put(step)
             time.sleep(0.02)

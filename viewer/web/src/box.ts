@@ -6,12 +6,15 @@ import type { Target } from "./ruler";
 export class BoxEdges {
   readonly lines = new THREE.LineSegments(new THREE.EdgesGeometry(new THREE.BoxGeometry()), new THREE.LineBasicMaterial({ color: 0xe0782f }));
 
+  corners: number[] | null = null;
+
   constructor() {
     this.lines.visible = false;
   }
 
   /** corners: lower and upper, world units; null hides the edges. */
   show(corners: number[] | null): void {
+    this.corners = corners;
     this.lines.visible = corners !== null;
     if (!corners) return;
     const [low, high] = [new THREE.Vector3(...corners.slice(0, 3)), new THREE.Vector3(...corners.slice(3))];

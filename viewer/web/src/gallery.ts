@@ -6,7 +6,6 @@ import { command, el, fill } from "./dom";
 import { chooser } from "./panel";
 
 const POLL_EVERY = 3000; // ms
-const STATUS: Record<string, string> = { silent: "no progress" };
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Gallery {
@@ -102,8 +101,8 @@ export class Gallery {
 }
 
 function item(card: api.Card): HTMLElement {
-  const running = card.status === "running" || card.status === "paused";
-  const status = running ? `${card.status}, step ${card.step ?? 0} of ${card.steps}` : STATUS[card.status ?? ""] ?? card.status ?? "";
+  const step = `step ${card.step ?? 0} of ${card.steps}`;
+  const status = { running: step, paused: `paused, ${step}`, silent: "no progress" }[card.status ?? ""] ?? card.status ?? "";
   const about = card.kind === "run" ? [el("span", { class: "chip" }, card.method), el("span", { class: "hint" }, `seed ${card.seed} · ${status}`)] : [el("span", { class: "hint" }, "file")];
   const link = el("a", { href: `#run=${card.id}` }, picture(card), el("strong", {}, card.prompt || card.name), el("span", { class: "facts" }, ...about));
   const film = link.querySelector("video");

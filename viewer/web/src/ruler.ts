@@ -17,7 +17,7 @@ export interface Target {
 
 export class Ruler {
   readonly line = new THREE.Line(new THREE.BufferGeometry(), new THREE.LineBasicMaterial({ color: 0xe0782f, depthTest: false }));
-  private report: Report | null = null;
+  report: Report | null = null; // null while nobody measures
   private readonly ends: THREE.Vector3[] = [];
 
   /** target: the splats that can be clicked on. changed: the line has to be drawn anew. */

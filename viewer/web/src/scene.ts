@@ -21,6 +21,7 @@ export interface Scenery {
 
 export class SceneTab {
   private readonly cameras: { name: string; go: () => void; pose: number[][] | null }[] = [];
+  private readonly upAxis = el("select", {}, ...AXES.map((axis) => el("option", { value: axis }, `${axis[0] === "-" ? "−" : "+"}${axis[1]} is up`)));
   private readonly list = el("ul", { class: "cameras" });
   private readonly saveCameras = button("Save as transforms.json", () => this.write());
 
@@ -33,14 +34,18 @@ export class SceneTab {
     root.append(this.views());
   }
 
+  /** For an axis that was chosen by its key. */
+  showUpAxis(up: api.Up): void {
+    this.upAxis.value = up;
+  }
+
   private up(): HTMLElement {
-    const choice = el("select", {}, ...AXES.map((axis) => el("option", { value: axis }, `${axis[0] === "-" ? "−" : "+"}${axis[1]} is up`)));
-    choice.addEventListener("change", () => {
+    this.upAxis.addEventListener("change", () => {
       const stage = this.scenery.stage();
-      if (stage) stage.upAxis = choice.value as api.Up;
+      if (stage) stage.upAxis = this.upAxis.value as api.Up;
     });
     const flip = button("Flip", () => this.scenery.stage()?.flip(), { "aria-label": "Flip upside down" });
-    return el("div", { class: "pair" }, labelled("Up axis", choice), flip);
+    return el("div", { class: "pair" }, labelled("Up axis", this.upAxis), flip);
   }
 
   private ground(): HTMLElement {

@@ -19,6 +19,7 @@ const TURNS: Record<Up, [number, number, number, number]> = {
 }; // xyzw, from a world with that axis up to ours
 const FLIP = new THREE.Quaternion(0, 0, 1, 0);
 const MAX_PIXELS = 3840 * 2160; // of the canvas, where the screen has more
+const IDLE_EVERY = 50; // ms between looks at whether Spark is idle
 const FILL = 0.87; // of the frame, by the sphere that holds most of a file
 const STEP = (5 * Math.PI) / 180;
 const TURN = 0.0005; // radians per millisecond
@@ -38,6 +39,7 @@ export class Stage {
   turning = false;
   last: Shown | null = null;
   onMove: () => void = () => {};
+  onUpAxis: (up: Up) => void = () => {};
 
   private readonly renderer: THREE.WebGLRenderer;
   private readonly scene = new THREE.Scene();
@@ -49,6 +51,8 @@ export class Stage {
   private mesh: SplatMesh | null = null;
   private source: ExtSplats | null = null;
   private generation = 0;
+  private closed = false;
+  private ratio = 0; // of the screen, when the canvas was fitted
   private flipped = false;
   private up: Up = "+y"; // what the splats are taken to have up, beside what their file says
   private scheduled = false;
@@ -91,14 +95,24 @@ export class Stage {
   }
 
   dispose(): void {
+    this.closed = true;
     this.generation++;
     this.turning = false;
     this.watcher.disconnect();
     this.controls.dispose();
+    this.drafts.rests();
+    void this.free();
+  }
+
+  /** Spark sorts between frames, and fails where what it reads is freed meanwhile. */
+  private async free(): Promise<void> {
+    const { spark, renderer } = this;
+    const works = () => spark.sorting || spark.sortTimeoutId !== -1 || spark.updateTimeoutId !== -1;
+    while (works() && !renderer.getContext().isContextLost()) await new Promise((resolve) => setTimeout(resolve, IDLE_EVERY));
     this.dropDraft();
     this.mesh?.dispose();
-    this.spark.dispose();
-    this.renderer.dispose();
+    spark.dispose();
+    renderer.dispose();
   }
 
   /** Puts these splats in the place of those shown; they appear together with their order, so nothing flashes. */
@@ -125,8 +139,8 @@ export class Stage {
     this.last = { bytes, kind, up };
     this.request();
     await this.settled();
-    if (old) this.forget(old);
-    return true;
+    if (old && !this.closed) this.forget(old);
+    return !this.closed;
   }
 
   /** Turns the splats by half a turn about z: for a file that was taken for the other way up. */
@@ -140,10 +154,21 @@ export class Stage {
     this.up = up;
     this.flipped = false;
     this.standAgain();
+    this.onUpAxis(up);
   }
 
   get upAxis(): Up {
     return this.up;
+  }
+
+  /** Shows its splats as another stage does: which way up, from where, with its grid, box and ruler. */
+  takeAfter(other: Stage): void {
+    this.upAxis = other.up;
+    this.flipped = other.flipped;
+    this.view = other.view;
+    this.showGrid(other.gridShown);
+    this.outline(other.box.corners);
+    this.measure(other.ruler.report);
   }
 
   private standAgain(): void {
@@ -162,10 +187,10 @@ export class Stage {
     if (generator) this.spark.current.prepareProgramMaterial(generator, covGenerator).material.dispose();
   }
 
-  /** Resolves when everything asked for is drawn and in order. */
+  /** Resolves when everything requested is drawn and in order, or the stage is closed. */
   async settled(): Promise<void> {
     let quiet = 0;
-    while (quiet < 3) {
+    while (quiet < 3 && !this.closed) {
       await new Promise((resolve) => requestAnimationFrame(resolve));
       const { sorting, sortDirty, dirty } = this.spark;
       const drafting = this.drafts.active && !this.turning;
@@ -174,12 +199,12 @@ export class Stage {
   }
 
   request(): void {
-    if (this.scheduled) return;
+    if (this.scheduled || this.closed) return;
     this.scheduled = true;
     this.drafts.frameRequested();
     requestAnimationFrame((now) => {
       this.scheduled = false;
-      this.draw(now);
+      if (!this.closed) this.draw(now);
     });
   }
 
@@ -190,6 +215,7 @@ export class Stage {
       this.turned = now;
       this.request();
     }
+    if (this.ratio !== devicePixelRatio) this.fit(); // the window came to another screen
     this.renderer.render(this.scene, this.camera);
     this.frameId++;
   }
@@ -344,6 +370,7 @@ export class Stage {
   private fit(): void {
     const box = (this.canvas.parentElement ?? this.canvas).getBoundingClientRect();
     const [width, height] = [Math.max(1, box.width), Math.max(1, box.height)];
+    this.ratio = devicePixelRatio;
     const most = this.drafts.active ? DRAFT_PIXELS : MAX_PIXELS;
     this.size(width, height, Math.min(devicePixelRatio, Math.sqrt(most / (width * height))));
     this.request();

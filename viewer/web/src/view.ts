@@ -41,6 +41,7 @@ export class View {
   });
   private readonly parts: ((about: api.Manifest) => void)[] = []; // drawn anew when the manifest changes
   private train: TrainTab | null = null;
+  private scene: SceneTab | null = null;
   private cut: number[] | null = null;
   private drawn = false;
   private announcedAt = -ANNOUNCE_EVERY;
@@ -112,7 +113,7 @@ export class View {
     const ask = id === null ? null : (request: string) => void this.attempt(async () => this.update({ ...this.about, asked: await api.control(id, request) }));
     part("Train", (root) => (this.train = new TrainTab(root, about, ask)));
     part("Views", (root) => new ViewsTab(root, id ?? ""));
-    part("Scene", (root) => void new SceneTab(root, this.scenery()));
+    part("Scene", (root) => void (this.scene = new SceneTab(root, this.scenery())));
     const pair = { show: (card: api.Card | null) => void this.compare(card), divide: (at: number | null) => this.divide(at) };
     part("Compare", (root) => compareTab(root, known.runs.filter((card) => card.id !== id && card.has_splats), pair));
     const outlet = {
@@ -151,7 +152,7 @@ export class View {
 
   private async draw(bytes: Uint8Array, kind: api.Kind, up: api.Up): Promise<void> {
     if (!this.stage) return;
-    await this.stage.show(bytes, kind, up);
+    if (!(await this.stage.show(bytes, kind, up)) || this.closed) return;
     this.waiting.hidden = true;
     if (!this.drawn) this.stage.frame();
     this.drawn = true;
@@ -166,6 +167,7 @@ export class View {
     this.stages.append(box);
     try {
       const stage = new Stage(canvas);
+      stage.onUpAxis = (up) => stage === this.stage && this.scene?.showUpAxis(up);
       canvas.addEventListener("webglcontextlost", (event) => {
         event.preventDefault();
         if (!this.closed && stage === this.stage) void this.revive(stage, box);
@@ -179,14 +181,14 @@ export class View {
 
   /** Draws the same splats on a new canvas when the graphics were taken away. */
   private async revive(old: Stage, box: HTMLElement): Promise<void> {
-    const { last, view } = old;
+    const { last } = old;
     this.notify("The graphics context was lost; restoring it.");
     old.dispose();
     box.remove();
     this.stage = await this.makeStage(this.about);
     if (!this.stage) return this.fallback();
     this.stage.place(this.about.camera);
-    this.stage.view = view;
+    this.stage.takeAfter(old);
     if (last) await this.draw(last.bytes, last.kind, last.up);
     this.notify("");
     this.around.revived();
