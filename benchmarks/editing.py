@@ -103,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=["colour", "shape", "refine"])
     parser.add_argument("--objects", type=int, default=10, help="of each part, at most")
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=0, help="0: what is usual for the verb")
     parser.add_argument("--size", type=int, default=64, help="side of the renders in pixels")
     parser.add_argument("--count", type=int, default=4000, help="splats of a source")
     parser.add_argument("--runs", type=Path, default=Path("runs/editing"))
