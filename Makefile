@@ -13,7 +13,7 @@ BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .PHONY: venv demo test test-simd test-emulated test-floor test-newest test-pythons nightly nightly-check test-slow test-browser \
-	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 portability kernels gpu-carry gpu-rehearsal instructions \
+	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 portability sbom kernels gpu-carry gpu-rehearsal instructions \
 	wheels bare-install containers latent-proof lint lint-release lint-style lint-types lint-imports lint-native lint-sizes format bench docs figures clean
 
 venv: $(STAMP)
@@ -155,6 +155,17 @@ check-aarch64: venv
 portability: venv
 	@for compiler in clang mingw; do echo "== $$compiler"; $(CHECK) --compiler $$compiler || exit $$?; done
 	$(PYTEST) tests/portability tests/versions
+
+# What the package and its environment are made of, as CycloneDX in build/sbom.json, which the tool validates.
+SBOM_TOOL := build/sbom-tool
+sbom: venv $(SBOM_TOOL)
+	PYTHONPATH=$(SBOM_TOOL) $(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --mc-type library \
+		--output-reproducible --of JSON -o build/sbom.json $(BIN)/python
+
+$(SBOM_TOOL): | venv
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --target $@.part cyclonedx-bom==7.5.0
+	mv $@.part $@
 
 # Compiles the CUDA kernels and compares with benchmarks/results/kernel_budget.json. Where no nvcc is on the PATH, that of
 # NVIDIA's packages is used, for this alone; the same for the disassembler.
