@@ -81,7 +81,7 @@ test-browser: venv
 test-clients: venv
 	SPLATDISTILL_REQUIRE_BROWSER=1 $(PYTEST) -n 0 -m clients
 
-# The long forms: 50 kills, and the fuzzer for about 15 minutes; SOAK="--json benchmarks/results/soak.json" keeps the
+# The long forms, for about an hour; SOAK="--json benchmarks/results/soak.json" keeps the
 # figures. atheris is for this alone, and there is none for every Python.
 FUZZER := build/fuzzer
 soak: venv $(FUZZER)
