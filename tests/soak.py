@@ -1,8 +1,9 @@
 """The long forms of the reliability and security tests: `python -m tests.soak [--json FILE]`, or `make soak`.
 
-Kills, faults at every place of a save, flipped bits, two processes in one folder, what the costliest bad files take,
-and the fuzzer for every reader; .ply gets most of the time. Ends with exit code 1 when anything was lost, or any error
-was foreign.
+Kills, faults at every place of a save, flipped bits, two processes in one folder, a run as long as a day, two hosts,
+damaged run folders under every verb, what the costliest bad files take, and the fuzzer for every reader; .ply gets most
+of the time. `--only NAME` runs one and keeps the records of the others. Ends with exit code 1 when anything was lost,
+or any error was foreign.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from common import commit, machine, progress, write
+from evidence import read_json
 
 from tests.reliability.test_injection import preloaded
 from tests.security import hostile
@@ -67,37 +71,53 @@ def fuzzed(folder: Path, target: str, *, runs: int, seconds: int, seed: int) -> 
     return {**found, "seconds_at_most": seconds, "bad": [] if done.returncode == 0 else [said]}
 
 
+def parts(folder: Path, flags: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What there is to do, by name."""
+
+    def fuzz(target: str) -> dict[str, Any]:
+        share = 1 if target == "ply" else 20
+        limits = {"runs": flags.runs // share, "seconds": flags.seconds // share}
+        return fuzzed(folder / target, target, seed=flags.seed, **limits)
+
+    return {
+        "injection": lambda: injected(folder / "injection"),
+        "ends": lambda: ended(folder / "ends", kills=flags.kills, seed=flags.seed),
+        "flips": lambda: printed("tests.reliability.flips", folder / "flips", "--flips", flags.flips),
+        "writers": lambda: printed("tests.reliability.writers", folder / "writers", "--tries", flags.tries),
+        "long life": lambda: printed("tests.reliability.long_life", folder / "long", "--steps", flags.steps),
+        "two hosts": lambda: printed("tests.reliability.two_hosts", folder / "hosts"),
+        "verbs": lambda: printed("tests.security.verbs", folder / "verbs", "--cases", flags.cases),
+        "refusals": refused,
+        **{f"fuzz {target}": partial(fuzz, target) for target in TARGETS},
+    }
+
+
 def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", metavar="NAME", help="of a part; may be given several times")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--flips", type=int, default=500, help="bits of a checkpoint, with a resume after each")
     parser.add_argument("--tries", type=int, default=100, help="of two processes in one run folder")
+    parser.add_argument("--cases", type=int, default=2000, help="of a damaged run folder, with seven verbs each")
+    parser.add_argument("--steps", type=int, default=200_000, help="of a run that must stay flat in memory")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=int, default=1_000_000, help="of the fuzzer on .ply (default %(default)s)")
     parser.add_argument("--seconds", type=int, default=600, help="at most, on .ply; a twentieth for each of the others")
     flags = parser.parse_args(args)
-    found: dict[str, Any] = {}
-    facts = {"bench": "soak", "machine": machine(), "commit": commit(), "seed": flags.seed}
+    facts = {"machine": machine(), "commit": commit(), "command": shlex.join(["python", "-m", "tests.soak", *args])}
+    bad: list[str] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        found["injection"] = injected(folder / "injection")
-        progress(f"injection: {found['injection']}")
-        found["ends"] = ended(folder / "ends", kills=flags.kills, seed=flags.seed)
-        progress(f"ends: {found['ends']}")
-        found["flips"] = printed("tests.reliability.flips", folder / "flips", "--flips", flags.flips)
-        progress(f"flips: {found['flips']}")
-        found["writers"] = printed("tests.reliability.writers", folder / "writers", "--tries", flags.tries)
-        progress(f"writers: {found['writers']}")
-        found["refusals"] = refused()
-        progress(f"refusals: {found['refusals']}")
-        for target in TARGETS:
-            share = 1 if target == "ply" else 20
-            limits = {"runs": flags.runs // share, "seconds": flags.seconds // share}
-            found[f"fuzz {target}"] = fuzzed(folder / target, target, seed=flags.seed, **limits)
-            progress(f"fuzz {target}: {found[f'fuzz {target}']}")
-    bad = [line for part in found.values() for line in part["bad"]]
-    write({**facts, "command": shlex.join(["python", "-m", "tests.soak", *args]), **found}, flags.json)
+        todo = parts(Path(name), flags)
+        if unknown := set(flags.only or ()) - todo.keys():
+            parser.error(f"there is no part {sorted(unknown)[0]!r}; there are {', '.join(todo)}")
+        for part in flags.only or todo:
+            made = todo[part]() | facts
+            progress(f"{part}: {made}")
+            bad += made["bad"]
+            kept = read_json(flags.json) if flags.json else {}
+            record = {name: kept[name] for name in todo if name in kept} | {part: made}
+            write({"bench": "soak", "seed": flags.seed, **record}, flags.json)
     print("\n".join(bad) or "Nothing was lost and no error was foreign.")
     return int(bool(bad))
 
