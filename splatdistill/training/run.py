@@ -135,8 +135,8 @@ def prepare(
     """
     meta = meta or {}
     device, stages = pick_device(config.device), [stage for _, stage in settings.stages(config)]
-    if device.type == "cpu":
-        refuse_too_large(config, world=ranks.world)
+    for stage in stages if device.type == "cpu" else ():
+        refuse_too_large(stage.num_views, size=stage.size, share=settings.particles(config) / ranks.world)
     names = dict.fromkeys(stage.prior for stage in stages)  # all now: a missing one is reported at once
     engine = meta.get("network_engine", "torch") if meta else config.network_engine
     dtype, settled = meta.get("dtype", config.dtype), None
