@@ -7,14 +7,15 @@ stand-ins alone (tests/portability).
 from __future__ import annotations
 
 import os
-import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    import subprocess
 
 WINDOWS = sys.platform == "win32"
 if sys.platform == "win32":
@@ -150,6 +151,8 @@ def max_address_space() -> float:
 
 def unheard(streams: Sequence[TextIO]) -> list[TextIO]:
     """Those whose reader has gone, as after `| head`. Windows does not tell: there all that are no terminal."""
+    import select
+
     if not hasattr(select, "poll"):
         return [stream for stream in streams if not stream.isatty()]
     poll = select.poll()

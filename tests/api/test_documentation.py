@@ -50,13 +50,13 @@ def test_choosing_loads_no_torch(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
-def test_an_import_loads_three_modules_of_ours_and_a_few_of_python() -> None:
+def test_an_import_loads_four_modules_of_ours_and_a_few_of_python() -> None:
     """It is quick because it loads little; seconds are the machine's."""
     code = "import sys; before = set(sys.modules); import splatdistill; print(*sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     others = [name for name in loaded if name.partition(".")[0] not in sys.stdlib_module_names]
-    assert others == ["splatdistill", "splatdistill.utils", "splatdistill.utils.cpu"]
+    assert others == ["splatdistill", "splatdistill.utils", "splatdistill.utils.cpu", "splatdistill.utils.system"]
     assert len(loaded) <= 30  # 22 where site loads nothing; `inspect` alone brings 12 of them
 
 

@@ -22,7 +22,10 @@ platform.machine = lambda: {machine!r}
 sys.argv = ["setup.py", "--version"]
 scope = {{"__file__": "setup.py", "__name__": "__main__"}}
 exec(compile(open("setup.py").read(), "setup.py", "exec"), scope)
-print(" ".join(scope["LEVELS"]))
+chosen = scope["build_kernels"]
+chosen.compile_all = lambda build, commands, jobs: [flag for _, _, flags in jobs for flag in flags]
+found = scope["kernel_objects"](scope["ROOT"], "c++")
+print(*dict.fromkeys(flag.partition("=")[2] for flag in found if flag.startswith("-DSD_SIMD_LEVEL=")))
 """
 
 

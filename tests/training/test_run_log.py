@@ -13,7 +13,7 @@ import yaml
 
 from splatdistill.config import settings
 from splatdistill.config.schema import TrainConfig
-from splatdistill.io.runs import Run
+from splatdistill.io.runs import SPLATS, Run
 from splatdistill.training.run_log import RunLog
 from splatdistill.utils import provenance
 from splatdistill.utils.progress import Progress
@@ -120,6 +120,8 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_a_run_is_done_when_its_last_event_says_so(tmp_path: Path, last: str, done: bool) -> None:
     (tmp_path / "events.jsonl").write_text('{"kind": "done", "step": 5}\n' + last + "\n")
+    assert not Run(tmp_path).is_done(steps=20), "what it made is not there"
+    (tmp_path / SPLATS).write_bytes(b"ply\n")
     assert Run(tmp_path).is_done(steps=20) == done
 
 
