@@ -135,7 +135,8 @@ def main() -> int:
     todo = steps((ROOT / "Dockerfile").read_text())
     with tempfile.TemporaryDirectory(prefix="splatdistill-container-") as name:
         system = bare_install.System(Path(name))
-        system.make(flags.suite, packages="")
+        # The image's own step would configure certificates over which those of this machine's pip may be mounted.
+        system.make(flags.suite, packages="ca-certificates")
         image = Image(system, dict(word.split("=", 1) for word in flags.build_arg))
         for step in todo:
             print(f"== {' '.join(step):.100}", flush=True)
