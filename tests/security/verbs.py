@@ -319,7 +319,7 @@ def main(args: list[str]) -> None:
         found = [f"case {index}, {what}; {verb}: {fault}" for verb, fault in faults.items() if fault]
         print("\n".join([*found, f"{index} is done"]), file=sys.stderr, flush=True)
         bad += found
-    print(json.dumps({"cases": flags.cases, "verbs": len(VERBS), "seed": flags.seed, "bad": bad}, indent=1))
+    print(json.dumps({"cases": flags.cases, "verbs": len(VERBS), "seed": flags.seed, "bad": bad}))
 
 
 if __name__ == "__main__":
