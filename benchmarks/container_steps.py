@@ -134,6 +134,7 @@ def main() -> int:
         return bare_install.NOTHING_DONE
     todo = steps((ROOT / "Dockerfile").read_text())
     with tempfile.TemporaryDirectory(prefix="splatdistill-container-") as name:
+        Path(name).chmod(0o755)  # the image's user enters it too
         system = bare_install.System(Path(name))
         # The image's own step would configure certificates over which those of this machine's pip may be mounted.
         system.make(flags.suite, packages="ca-certificates")
