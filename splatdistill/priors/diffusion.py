@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
@@ -13,7 +12,6 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from splatdistill.config.base import is_list
 from splatdistill.priors import mvdream
 from splatdistill.priors.diffusers_checkpoint import DiffusersCheckpoint
 from splatdistill.priors.latent_space import KINDS, LatentSpace, PixelSpace, kind_of
@@ -31,6 +29,7 @@ from splatdistill.priors.text_encoders import (
     fingerprint,
 )
 from splatdistill.priors.tiny_encoder import TINY, TinyEncoder, TinyLatentSpace
+from splatdistill.priors.unet_numbers import check_numbers
 from splatdistill.priors.unread import about_unread, refuse_distilled
 from splatdistill.priors.user_loras import UserLoRA, add, add_to_text_encoder
 
@@ -338,7 +337,7 @@ def check_unet(folder: DiffusersCheckpoint, config: dict[str, Any], *, channels:
             f"prior: the UNet of {folder.root} takes {config['in_channels']} channels where a picture has {channels}: "
             "it upscales, fills in or edits pictures; take the text-to-image model."
         )
-    _check_numbers(folder, config)
+    check_numbers(folder, config)
     labels, extra = config.get("class_embed_type"), config.get("addition_embed_type")
     camera = labels == "projection" and config.get("projection_class_embeddings_input_dim") == 16
     if config.get("num_class_embeds") or (labels is not None and not camera):
@@ -352,36 +351,6 @@ def check_unet(folder: DiffusersCheckpoint, config: dict[str, Any], *, channels:
         return encode_clip
     named = ", ".join(folder.text_encoders) or "no text encoder"
     raise ValueError(f"prior: {folder.root} has {named}, which is no model known here; a refiner cannot be used.")
-
-
-def _check_numbers(folder: DiffusersCheckpoint, config: dict[str, Any]) -> None:
-    """ValueError, one sentence that names the field, for numbers that diffusers takes and then cannot compute with."""
-    widths, layers = config.get("block_out_channels"), config.get("layers_per_block", 2)
-    half = widths[0] // 2 if is_list(widths) and widths and _whole(widths[0]) else 0
-    shift, width = config.get("freq_shift", 0), config.get("encoder_hid_dim") or config.get("cross_attention_dim")
-    heads, extra = config.get("addition_embed_type_num_heads", 64), config.get("addition_embed_type")
-    padding = config.get("downsample_padding", 1)
-    numeric = isinstance(shift, int | float) and not isinstance(shift, bool) and math.isfinite(shift)
-    known = {
-        "downsample_padding": (padding in (0, 1) and not isinstance(padding, bool), "0 or 1"),
-        "freq_shift": (numeric and shift != half, f"a number other than {half}"),
-        "layers_per_block": (
-            all(_whole(one) for one in (layers if is_list(layers) else [layers])) and layers != [],
-            "a whole number above 0, or one for each block",
-        ),
-        "addition_embed_type_num_heads": (
-            extra != "text" or (_whole(heads) and (not _whole(width) or width % heads == 0)),
-            f"a whole number that divides {width}",
-        ),
-    }
-    for name, (sound, wanted) in known.items():
-        if not sound:
-            path = folder.root / "unet" / "config.json"
-            raise ValueError(f"prior: {name} in {path} must be {wanted}; it is {str(config.get(name))[:60]!r}.")
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def read_schedule(folder: DiffusersCheckpoint, *, tokens: int) -> Schedule:
