@@ -76,9 +76,8 @@ nightly: venv
 nightly-check: venv
 	@$(BIN)/python benchmarks/nightly.py --check || { code=$$?; [ $$code -eq 77 ] || exit $$code; }
 
-# Two hosts are minutes of waiting, and the soak's: `python -m tests.soak --only "two hosts"`.
 test-slow: venv
-	$(PYTEST) -m slow --deselect tests/reliability/test_two_hosts.py::test_two_hosts_make_what_one_makes
+	$(PYTEST) -m slow
 
 # Needs chromium on the PATH (Debian's package). One browser at a time: its rendering takes both cores.
 test-browser: venv

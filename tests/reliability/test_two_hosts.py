@@ -1,13 +1,13 @@
-"""Batches and an object on two hosts, where this machine lets network namespaces be made; skipped elsewhere."""
+"""That two hosts of `hosts.py` are apart, where this machine lets network namespaces be made; skipped elsewhere.
+What they make is minutes of waiting, and the soak's: `python -m tests.soak --only "two hosts"`.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.batch.test_cluster import needs_ray
-from tests.reliability.two_hosts import Hosts, scenarios, why_not
+from tests.reliability.hosts import Hosts, why_not
+from tests.reliability.poor_cable import DELAY
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]  # their addresses are always the same
 
@@ -16,13 +16,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]  # their addre
 def _allowed() -> None:
     if reason := why_not():
         pytest.skip(reason)
-
-
-@pytest.mark.parametrize("name", scenarios(Path()))
-def test_two_hosts_make_what_one_makes(tmp_path: Path, name: str) -> None:
-    if "ay" in name:
-        needs_ray()
-    assert scenarios(tmp_path)[name]() == []
 
 
 def test_hosts_have_names_addresses_and_a_cable() -> None:
@@ -38,3 +31,15 @@ def test_hosts_have_names_addresses_and_a_cable() -> None:
             assert ("True" in said) == bool(found)
             name = hosts.start(1, "hostname").communicate()[0].strip()
             assert name == hosts.names[1]
+
+
+def test_a_poor_cable_delays_each_packet() -> None:
+    """A connection takes a packet there and one back."""
+    listen = "import socket, time; s = socket.create_server(('0.0.0.0', 5000)); print(1, flush=True); time.sleep(600)"
+    with Hosts(poor=True) as hosts:
+        server = hosts.start(0, "python3", "-c", listen)
+        assert server.stdout is not None and server.stdout.readline() == "1\n"
+        code = "import socket, time; t = time.monotonic(); "
+        code += f"socket.create_connection(('{hosts.addresses[0]}', 5000), 60); print(time.monotonic() - t)"
+        assert float(hosts.start(1, "python3", "-c", code).communicate()[0]) >= 2 * DELAY
+        assert hosts.cable is not None and hosts.cable.sent > 0

@@ -1,6 +1,6 @@
-"""Two machines made of this one: network namespaces with a name and an address each, a cable between them, and the same
-disk. `python -m tests.reliability.two_hosts FOLDER` makes batches and an object on both, with a worker killed and the
-cable pulled on the way, and prints what was wrong as JSON, or why nothing could be run.
+"""Batches and an object on two hosts, held against what one makes: `python -m tests.reliability.two_hosts FOLDER`.
+
+A worker is killed on the way, the cable pulled, or a poor one taken. Prints as JSON what was wrong, or why nothing ran.
 """
 
 from __future__ import annotations
@@ -11,125 +11,30 @@ import importlib.util
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from splatdistill import cli
 from tests.batch.commands import events, half_way, hashes, make_here, records, write_prompts
 from tests.batch.commands import wait_for as wait_while
-from tests.packaging.audit import ROOT
 from tests.patience import PATIENCE, wait_for
+from tests.reliability.hosts import CUT, Hosts, why_not
+from tests.reliability.poor_cable import DELAY, LOSS
 
-CUT = 20.0  # s without a cable
 PROMPTS = 12
-PORT = 29517
-TRY = """
-import socket, sys
-
-def answers(port):
-    try:
-        socket.create_connection((sys.argv[1], port), timeout=5).close()
-    except OSError:
-        return False
-    return True
-
-print([port for port in map(int, sys.argv[2:]) if answers(port)])
-"""
+STEPS = 60
 OBJECT = [
-    "--prompt", "a red ball", "--prior", "analytic", "--num-views", "8", "--steps", "60", "--size", "16",
+    "--prompt", "a red ball", "--prior", "analytic", "--num-views", "8", "--steps", str(STEPS), "--size", "16",
     "--splats.num-init", "60", "--output.size", "16", "--output.frames", "2", "--output.log-every", "1",
     "--threads", "1", "--device", "cpu",
 ]  # fmt: skip
-
-
-def why_not() -> str:
-    """Why there can be no two hosts here, empty where there can."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        return "needs root and iproute2"
-    name = f"sd{os.getpid()}x"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
-    subprocess.run(["ip", "netns", "del", name], capture_output=True)
-    return "" if made.returncode == 0 else f"network namespaces are refused: {made.stderr.strip()}"
-
-
-class Hosts:
-    """Two of them, by the numbers 0 and 1."""
-
-    def __init__(self) -> None:
-        self.names = [f"sd{os.getpid()}{letter}" for letter in "ab"]
-        self.addresses = ["10.83.0.1", "10.83.0.2"]
-        self._running: list[subprocess.Popen[str]] = []
-
-    def __enter__(self) -> Hosts:
-        for name in self.names:
-            _ip("netns", "add", name)
-            known = "".join(f"{a} {n}\n" for a, n in zip(self.addresses, self.names, strict=True))
-            folder = Path("/etc/netns", name)
-            folder.mkdir(parents=True)
-            (folder / "hosts").write_text(f"127.0.0.1 localhost\n{known}")
-        _ip("link", "add", "cable", "netns", self.names[0], "type", "veth", "peer", "cable", "netns", self.names[1])
-        for name, address in zip(self.names, self.addresses, strict=True):
-            _ip("-n", name, "addr", "add", f"{address}/24", "dev", "cable")
-            for device in ("lo", "cable"):
-                _ip("-n", name, "link", "set", device, "up")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for process in self._running:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        for name in self.names:
-            for pid in subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split():
-                os.kill(int(pid), signal.SIGKILL)
-            _ip("netns", "del", name)
-            shutil.rmtree(Path("/etc/netns", name))
-
-    def start(self, host: int, *words: str, **variables: str) -> subprocess.Popen[str]:
-        """A program on one of them, with its output kept."""
-        name = self.names[host]
-        there = ["ip", "netns", "exec", name, "unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name]
-        env = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "cable", **variables}
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        process = subprocess.Popen([*there, *words], cwd=ROOT, env=env, start_new_session=True, **pipes)
-        self._running.append(process)
-        return process
-
-    def torchrun(self, host: int, *words: str) -> subprocess.Popen[str]:
-        """One rank of two, in a splatdistill of its own."""
-        where = ["--nnodes", "2", "--node-rank", str(host), "--nproc-per-node", "1"]
-        where += ["--master-addr", self.addresses[0], "--master-port", str(PORT)]
-        return self.start(host, sys.executable, "-m", "torch.distributed.run", *where, "-m", "splatdistill", *words)
-
-    def pull(self) -> None:
-        """The cable, for CUT seconds."""
-        _ip("-n", self.names[0], "link", "set", "cable", "down")
-        time.sleep(CUT)
-        _ip("-n", self.names[0], "link", "set", "cable", "up")
-
-    def listening(self) -> list[int]:
-        """TCP ports of the first host that something listens on, for whomever."""
-        words = ["ip", "netns", "exec", self.names[0], "ss", "-Hltn"]
-        table = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        return sorted({int(line.split()[3].rpartition(":")[2]) for line in table.splitlines()})
-
-    def reachable(self) -> list[int]:
-        """Those of them that the second one can connect to."""
-        ports = map(str, self.listening())
-        tried = self.start(1, sys.executable, "-c", TRY, self.addresses[0], *ports)
-        return json.loads(tried.communicate(timeout=PATIENCE)[0])
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
 
 
 def ended(*commands: subprocess.Popen[str]) -> list[str]:
@@ -167,15 +72,32 @@ class Scenarios:
             self._alone = hashes(self.folder / "alone")
         return self._alone
 
-    def ranks_share_prompts(self) -> list[str]:
+    def ranks_share_prompts(self, *, poor: bool = False) -> list[str]:
         """torchrun on both, and a worker of the second killed on the way."""
-        out = self.folder / "ranks"
-        with Hosts() as hosts:
+        out = self.folder / f"ranks{poor:d}"
+        with Hosts(poor=poor) as hosts:
             words = ["batch", "--prompts", str(self.prompts), "--out", str(out)]
             commands = [hosts.torchrun(host, *words) for host in (0, 1)]
             killed = self._kill_one(out, commands[1], host=hosts.names[1])
             found = ended(*commands)
         return found or compared(out, self.alone, killed=killed)
+
+    def ranks_share_an_object_over_a_poor_cable(self) -> list[str]:
+        """torchrun on both; held against the same ranks on one host."""
+        digests = []
+        for poor in (False, True):
+            run = self.folder / f"poor{poor:d}"
+            with Hosts(poor=poor) as hosts:
+                words = ["train", *OBJECT, "--out", str(self.folder), "--name", run.name]
+                started = time.monotonic()
+                found = ended(*(hosts.torchrun(host, *words) for host in (0, 1)))
+                took, cable = time.monotonic() - started, hosts.cable
+            if found:
+                return found
+            digests.append(hashlib.sha256((run / "splats.ply").read_bytes()).hexdigest())
+        assert cable is not None
+        found = [] if cable.lost and took > STEPS * DELAY else [f"{cable.lost} frames lost, {took:.0f} s: a good cable"]
+        return found + ([] if digests[0] == digests[1] else [f"another object: {digests}"])
 
     def ranks_share_an_object(self) -> list[str]:
         """torchrun on both, and the cable pulled for a while; held against the same ranks on one host."""
@@ -202,15 +124,16 @@ class Scenarios:
         found = [] if waited > CUT / 2 else [f"no step waited for the cable: {waited:.1f} s at most"]
         return found + ([] if digests[0] == digests[1] else [f"another object: {digests}"])
 
-    def ray_shares_prompts(self) -> list[str]:
-        """A cluster of both; a worker of the second is killed, and the cable pulled for a while."""
-        out = self.folder / "ray"
-        with Hosts() as hosts, self._cluster(hosts) as address:
+    def ray_shares_prompts(self, *, poor: bool = False) -> list[str]:
+        """A cluster of both; a worker of the second is killed, and the cable pulled for a while where it is good."""
+        out = self.folder / f"ray{poor:d}"
+        with Hosts(poor=poor) as hosts, self._cluster(hosts) as address:
             words = ["batch", "--prompts", str(self.prompts), "--out", str(out), "--engine", "ray", "--workers", "2"]
             words += ["--ray-address", address]
             command = hosts.start(0, sys.executable, "-m", "splatdistill", *words, **self.token)
             killed = self._kill_one(out, command, host=hosts.names[1])
-            hosts.pull()
+            if not poor:
+                hosts.pull()
             found = ended(command)
             stranger = hosts.start(1, sys.executable, "-m", "splatdistill", *words, "--out", str(self.folder / "none"))
             said = stranger.communicate(timeout=PATIENCE)[0].splitlines()[-1]
@@ -262,6 +185,9 @@ def scenarios(folder: Path) -> dict[str, Callable[[], list[str]]]:
         "torchrun, one object, the cable pulled": made.ranks_share_an_object,
         "ray, 12 prompts, a worker killed and the cable pulled": made.ray_shares_prompts,
         "ports of a batch's own Ray": made.own_ray_is_closed,
+        "torchrun, 12 prompts, a poor cable, a worker killed": partial(made.ranks_share_prompts, poor=True),
+        "torchrun, one object, a poor cable": made.ranks_share_an_object_over_a_poor_cable,
+        "ray, 12 prompts, a poor cable, a worker killed": partial(made.ray_shares_prompts, poor=True),
     }
 
 
@@ -280,8 +206,9 @@ def main(args: list[str]) -> None:
         if flags.only in name and (has_ray or "ay" not in name)
     }
     bad = [f"{name}: {line}" for name, make in chosen.items() for line in make()]
-    left = [name for name in scenarios(flags.folder) if name not in chosen] + ["delay and loss by tc netem"]
-    print(json.dumps({"scenarios": list(chosen), "cut_s": CUT, "not run": left, "bad": bad}))
+    left = [name for name in scenarios(flags.folder) if name not in chosen]
+    poor = {"seconds each way": DELAY, "frames lost": LOSS}
+    print(json.dumps({"scenarios": list(chosen), "cut_s": CUT, "poor cable": poor, "not run": left, "bad": bad}))
 
 
 if __name__ == "__main__":
