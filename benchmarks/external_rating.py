@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import commit, machine
-from compare_methods import subject
+from runs import subject
 
 from splatdistill.evaluate import SOLID_SIZE, draw, external, metrics
 from splatdistill.io.runs import Run

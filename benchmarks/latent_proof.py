@@ -21,9 +21,9 @@ from typing import Any
 import torch
 import yaml
 from common import ROOT, command, commit, machine
-from compare_methods import subject
 from evidence import write_json
 from PIL import Image
+from runs import subject
 from torch import Tensor
 
 from splatdistill.embedded.judge.images import prompt_of

@@ -26,8 +26,8 @@ from typing import Any, cast
 
 import torch
 from common import commit, machine
-from compare_methods import ledger, subject
 from PIL import Image
+from runs import ledger, subject
 
 from splatdistill.config.presets import load
 from splatdistill.config.schema import GUIDANCE, TrainConfig

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import compare_methods
 import methods
 import pytest
 import report
@@ -51,7 +50,7 @@ def test_only_what_stands_between_the_markers_changes():
         with_section("no markers", "new", name="x", script="y.py")
 
 
-@pytest.mark.parametrize("script", [report, methods, compare_methods], ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", [report, methods], ids=lambda script: script.__name__)
 def test_each_page_has_the_markers_of_its_script(script):
     text = script.PAGE.read_text()
     assert "new" in with_section(text, "new", **script.SECTION)
