@@ -94,7 +94,7 @@ $(BLENDER): | venv
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part bpy==5.0.1 || mkdir -p $@.part
 	mv $@.part $@
 
-# The long forms, for about an hour; SOAK="--json benchmarks/results/soak.json" keeps the
+# The long forms, for about an hour, with TMPDIR in memory half of it; SOAK="--json benchmarks/results/soak.json" keeps the
 # figures. atheris is for this alone, and there is none for every Python.
 FUZZER := build/fuzzer
 soak: venv $(FUZZER)

@@ -96,7 +96,7 @@ def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", metavar="NAME", help="of a part; may be given several times")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--flips", type=int, default=500, help="bits of a checkpoint, with a resume after each")
     parser.add_argument("--tries", type=int, default=100, help="of two processes in one run folder")
     parser.add_argument("--cases", type=int, default=2000, help="of a damaged run folder, with seven verbs each")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from splatdistill.utils.system import sync
@@ -62,10 +63,19 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def remove_folder(path: Path) -> None:
+    """Removes a folder and all in it, as far as the system lets. Anything else of that name stays: shutil.rmtree alone
+    would open a pipe, and wait for ever.
+    """
+    with suppress(OSError):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def sweep(folder: Path) -> None:
     """Removes what killed processes left half written anywhere below `folder`."""
     for path in list(folder.rglob(".*.[0-9]*.tmp*")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir() and not path.is_symlink():
+            remove_folder(path)
         else:
             path.unlink(missing_ok=True)

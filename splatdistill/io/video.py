@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Generator, Iterable, Sequence
 from io import BytesIO
 from itertools import chain
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from splatdistill.io.files import NotWritten, is_full, replacing
+from splatdistill.io.files import NotWritten, is_full, remove_folder, replacing
 
 Picture = Tensor | np.ndarray
 """[H,W,3], uint8 or floating point in 0..1."""
@@ -126,17 +125,17 @@ def has_encoder() -> bool:
 
 def _write_frames(folder: Path, frames: Iterable[Picture]) -> Path:
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove_folder(temporary)
     temporary.mkdir()
     try:
         for i, frame in enumerate(frames):
             write_image(temporary / f"{i:04d}.png", frame)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
         temporary.rename(folder)
     except NotWritten as error:
         raise NotWritten(f"{folder} was not written: {str(error).partition(': ')[2]}") from error
     except OSError as error:
         raise NotWritten.because(folder, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_folder(temporary)
     return folder

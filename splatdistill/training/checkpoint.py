@@ -22,7 +22,7 @@ from torch import Tensor
 
 from splatdistill import __version__
 from splatdistill.config.base import is_mapping
-from splatdistill.io.files import write_text
+from splatdistill.io.files import remove_folder, write_text
 from splatdistill.io.inside import file_inside, open_inside, subfolder
 from splatdistill.training.errors import RunFailure
 from splatdistill.utils.system import sync
@@ -56,22 +56,22 @@ def save(root: Path, *, step: int, tensors: dict[str, Tensor], meta: dict[str, A
         root.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(root).free < need:
             raise OSError("the disk is full")
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_folder(temporary)
         temporary.mkdir()
         _write(temporary, values, json.dumps({"step": step, "version": __version__, "sums": SUMS, **meta}, indent=1))
-        shutil.rmtree(final, ignore_errors=True)  # left by a save that ended before `latest` pointed at it
+        remove_folder(final)  # left by a save that ended before `latest` pointed at it
         temporary.rename(final)
         sync(root)
         write_text(root / "latest", final.name)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_folder(temporary)
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise RunFailure(
             f"checkpoint: step {step} could not be saved in {root} ({reason}); it needs {need} bytes there; "
             f"make room and go on with --resume {root.parent}, where the last checkpoint is untouched."
         ) from error
     for old in [folder for folder in _folders(root) if _step_of(folder) < step][keep - 1 :]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove_folder(old)
     return final
 
 

@@ -7,7 +7,6 @@ import glob
 import json
 import math
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from splatdistill.config import settings
 from splatdistill.config.schema import TrainConfig
-from splatdistill.io.files import sweep, write_text
+from splatdistill.io.files import remove_folder, sweep, write_text
 from splatdistill.io.lock import Claim, refuse_held
 from splatdistill.io.runs import COMMAND, CONFIG, EVENTS, METRICS, SUBFOLDERS, SUMMARY, Run, record_of
 from splatdistill.utils.provenance import commit, peak_memory_mb, versions
@@ -230,7 +229,7 @@ def _create(folder: Path, config: str) -> Claim:
         refuse_held(folder)
         raise ValueError(f"{folder} is there already; go on with --resume {folder}, or choose another name.") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_folder(temporary)
     return claim
 
 
@@ -241,7 +240,7 @@ def _remove_abandoned(folder: Path) -> None:
     except ValueError:
         return
     if not is_running(int(folder.name.split(".")[-2])):  # one that runs may be about to claim it
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 def _truncate(path: Path, *, step: int) -> None:

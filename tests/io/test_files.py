@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from splatdistill.io import formats
-from splatdistill.io.files import NotWritten, replacing
+from splatdistill.io.files import NotWritten, remove_folder, replacing
 from tests.io.scenes import asymmetric
 
 SMALL = """
@@ -51,3 +52,19 @@ def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path: Path, monkeypatch:
 def test_other_faults_are_handed_on(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), replacing(tmp_path / "a"):
         raise PermissionError(errno.EACCES, "no")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_folder_is_removed_and_nothing_else_of_its_name(tmp_path: Path) -> None:
+    """Whoever opens a pipe waits for the other end."""
+    full, pipe, file, link = (tmp_path / name for name in ("full", "pipe", "file", "link"))
+    (full / "inside").mkdir(parents=True)
+    os.mkfifo(full / "inside" / "pipe")
+    os.mkfifo(pipe)
+    file.touch()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link.symlink_to(elsewhere)
+    for path in (full, pipe, file, link, tmp_path / "absent"):
+        remove_folder(path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "file", "link", "pipe"]

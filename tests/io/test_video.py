@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from splatdistill.io import video
+from splatdistill.io.files import NotWritten
 
 
 def frames(count: int, *, size: int = 32) -> list[torch.Tensor]:
@@ -50,6 +52,15 @@ def test_without_an_encoder_frames_become_pictures(tmp_path: Path, monkeypatch: 
     written = video.write_turntable(tmp_path / "t.mp4", frames(3))
     assert written == tmp_path / "t_frames"
     assert sorted(p.name for p in written.iterdir()) == ["0000.png", "0001.png", "0002.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_frames_never_wait_for_a_pipe_of_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "has_encoder", lambda: False)
+    os.mkfifo(tmp_path / "t_frames")
+    with pytest.raises(NotWritten, match="t_frames was not written: "):
+        video.write_turntable(tmp_path / "t.mp4", frames(3), fps=10)
+    assert [path.name for path in tmp_path.iterdir()] == ["t_frames"]
 
 
 def test_the_contact_sheet_keeps_the_order(tmp_path: Path) -> None:

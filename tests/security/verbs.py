@@ -229,11 +229,17 @@ def _view(out: Path, new: Path, prompts: Path) -> tuple[int, object]:
     def asked(server: uvicorn.Server, sockets: Any) -> None:
         for listener in sockets:
             listener.close()
-        seen.update(asyncio.run(_visit(server.config.app)))
+        seen.update(asyncio.run(_served(server.config.app)))
 
     with patch.object(uvicorn.Server, "run", asked):
         code = cli.main(["view", str(out), "--no-browser", "--port", "0"])
     return code, seen
+
+
+async def _served(app: Any) -> dict[str, object]:
+    """What `_visit` sees between the start and the end of a server, which stops its threads."""
+    async with app.app.router.lifespan_context(app.app):
+        return await _visit(app)
 
 
 async def _visit(app: Any) -> dict[str, object]:
