@@ -89,7 +89,9 @@ def blend(weight: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def apart(a: Tensor, b: Tensor) -> Tensor:
-    """[] sum over the pixels of a [V,C,H,W] of the squared distance to the most similar pixel of b near it."""
+    """[] sum over the pixels of a [V,C,H,W] of the squared distance to the most similar pixel of b [V,C,H,W]
+    near it.
+    """
     near = max(1, round(NEAR * a.shape[-1]))
     side = 2 * near + 1
     around = F.unfold(F.pad(b, (near,) * 4, mode="replicate"), side).view(*b.shape[:2], side * side, *b.shape[2:])
