@@ -65,8 +65,8 @@ class Scene:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a file of parts asks for. prompt: of the whole, "" for none. jobs: a run for each part; whole: that of all
-    together.
+    """What a file of parts asks for. prompt: of the whole, "" for none. jobs: the run of each part, the same for parts
+    that are one object in several places; whole: that of all together.
     """
 
     prompt: str
@@ -130,12 +130,23 @@ def _read(flags: Scene) -> Asked:
         made, _ = layered(flags.config, method=method, prior=prior or flags.prior, defaults=said)
         return replace(made, prior=prior or flags.prior, device=flags.device, threads=flags.threads)
 
-    jobs = plan.jobs(PromptFile(flags.file, entries, defaults), method=None, base=base)
+    first = [_first_like(entry, entries) for entry in entries]
+    unlike = sorted(set(first))
+    made = plan.jobs(PromptFile(flags.file, [entries[n] for n in unlike], defaults), method=None, base=base)
+    jobs = [made[unlike.index(n)] for n in first]
     whole = base(defaults.get("method"), None)
     if prompt:
         whole = replace(whole, prompt=prompt)
         validation.validate(whole)
     return Asked(prompt, jobs, places, Job("whole", whole, str(flags.file)))
+
+
+def _first_like(entry: Entry, entries: Sequence[Entry]) -> int:
+    """The place of the first part that is the same object: with all the same settings, a seed or a name among them."""
+    alike = (
+        [other for other in entries if other.values == entry.values] if {"seed", "name"} & entry.values.keys() else []
+    )
+    return entries.index(alike[0] if alike else entry)
 
 
 def _place(where: str, part: Mapping[str, Any]) -> Place:
@@ -264,7 +275,8 @@ def _improved(
     for index, (job, pose) in enumerate(zip(asked.jobs, poses, strict=True)):
         around = [other for other in range(len(parts)) if other != index] if _sees_several(job.config.prior) else []
         others = [pose.out_of_scene(poses[other].into_scene(parts[other])) for other in around]
-        name = f"round-{number}-part-{index + 1}"
+        # What is made once and seen alone is improved once.
+        name = f"round-{number}-part-{1 + (index if others else asked.jobs.index(job))}"
         parts[index] = _improve(flags, job, parts[index], others, name=name)
     if not asked.prompt or not _sees_several(asked.whole.config.prior):
         return parts

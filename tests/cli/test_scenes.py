@@ -119,6 +119,25 @@ def test_a_teacher_of_single_objects_is_not_asked_about_the_whole(monkeypatch: p
         assert len(formats.read(f"out/begins/round-1-part-{number}.ply")) == part["num_splats"]
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_one_object_in_several_places_is_made_once(alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from splatdistill.commands import scenes
+
+    if alone:
+        monkeypatch.setattr(scenes, "ONE_OBJECT", ("analytic",))
+    same = "{prompt: a red ball, seed: 3, at: [%d, 0, 0], turn: %d}"
+    Path("same.yaml").write_text(
+        DEFAULTS + f"parts: [{same % (0, 0)}, {same % (2, 90)}, {same.replace('3', '4') % (4, 0)}]\n"
+    )
+    assert run("same.yaml") == cli.DONE
+    assert len(list(Path("out/parts").iterdir())) == 2
+    assert len(list(Path("out/together").iterdir())) == (2 if alone else 3)
+    parts = record()["parts"]
+    assert parts[0]["run"] == parts[1]["run"] != parts[2]["run"]
+    standing = slices(formats.read("out/scene.ply"), [part["num_splats"] for part in parts])
+    assert torch.equal(standing[0].sh0, standing[1].sh0) == alone
+
+
 ONE = "parts: [{{prompt: a red ball, {}}}]\n"
 FAULTS = {
     "an unknown key": ("part: []\n", "unknown key 'part'; did you mean 'parts'?"),
@@ -142,7 +161,7 @@ FAULTS = {
         "parts 1 and 2 stand at the same place",
     ),
     "the same run": (
-        "parts: [{prompt: x, at: [0, 0, 0], seed: 1}, {prompt: x, at: [2, 0, 0], seed: 1}]\n", "would both write"
+        "parts: [{prompt: x, at: [0, 0, 0], name: a}, {prompt: y, at: [2, 0, 0], name: a}]\n", "would both write"
     ),
     "no YAML": ("parts: [\n", "is not YAML"),
 }  # fmt: skip
