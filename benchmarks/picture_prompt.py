@@ -161,12 +161,12 @@ def alike(one: Tensor, other: Tensor) -> dict[str, Any]:
     """How far two pictures [S,S,4] are from each other. hue: degrees between their mean colours, None where one of them
     is gray; right: less than NEAR, or both gray.
     """
-    hues = [hue(x) for x in (one, other)]
-    away = None if None in hues else abs((hues[0] - hues[1] + 180) % 360 - 180)
+    mine, theirs = hue(one), hue(other)
+    away = None if mine is None or theirs is None else abs((mine - theirs + 180) % 360 - 180)
     psnr = -10 * math.log10(max(float((on_white(one) - on_white(other)).square().mean()), 1e-9))
-    right = hues[0] is hues[1] is None or (away is not None and away < NEAR)
+    right = mine is theirs is None or (away is not None and away < NEAR)
     hue_away = None if away is None else round(away, 1)
-    return {"hue": hue_away, "gray": [one is None for one in hues], "right": right, "psnr": round(psnr, 2)}
+    return {"hue": hue_away, "gray": [mine is None, theirs is None], "right": right, "psnr": round(psnr, 2)}
 
 
 def hue(rgba: Tensor) -> float | None:
