@@ -14,7 +14,7 @@ import tyro
 from tyro.conf import subcommand
 
 from splatdistill import __version__
-from splatdistill.commands import assets, batch, bench, changes, completion, info, train
+from splatdistill.commands import assets, batch, bench, changes, completion, info, scenes, train
 from splatdistill.commands.common import (
     DONE,
     FAILED,
@@ -37,6 +37,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (train.Train, train.train),
     "batch": (batch.Batch, batch.batch),
     "bench": (bench.Bench, bench.bench),
+    "scene": (scenes.Scene, scenes.scene),
     "edit": (changes.Edit, changes.edit),
     "refine": (changes.Refine, changes.refine),
     "render": (assets.Render, assets.render),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from splatdistill.batch import plan
 from splatdistill.batch.plan import Job
-from splatdistill.commands.common import DONE, File, about_threads, make, note
+from splatdistill.commands.common import DONE, File, about_threads, make_all, note
 from splatdistill.config import settings
 from splatdistill.config.schema import METHODS, TrainConfig
 from splatdistill.io.files import replacing
@@ -61,14 +60,7 @@ def bench(flags: Bench) -> int:
     notes = [note for job in jobs for note in about_priors(job.config)]
     for sentence in dict.fromkeys([*notes, *about_threads(flags.threads)]):
         note(sentence)
-    for number, job in enumerate(jobs, 1):
-        folder = flags.out / RUNS / job.run
-        if not Run(folder).is_done(steps=job.config.steps):
-            print(
-                f"{number}/{len(jobs)} {job.config.method}: {job.config.prompt}, seed {job.config.seed}",
-                file=sys.stderr,
-            )
-            make(job, folder)
+    make_all(jobs, flags.out / RUNS)
     return _report(flags, jobs, judges)
 
 

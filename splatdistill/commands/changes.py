@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 from splatdistill.batch.plan import Job
 from splatdistill.commands.common import AS_IT_SAYS, DONE, File, Taken, about_threads, make, new_file, note, open_splats
 from splatdistill.config import settings, validation
-from splatdistill.config.schema import MethodName, TrainConfig
+from splatdistill.config.schema import MethodName, OptimConfig, Stages, TrainConfig
 from splatdistill.io import kinds, names
 from splatdistill.io.files import replacing
 from splatdistill.io.runs import SPLATS, Run
@@ -106,10 +106,28 @@ def edit(flags: Edit) -> int:
 
 
 def refine(flags: Refine) -> int:
+    prompts = flags.prompt, flags.prompt
+    return _change(flags, verb="refine", prompts=prompts, special=little_noise(flags.method), slow=SLOW)
+
+
+def little_noise(method: str) -> dict[str, Any]:
+    """Settings of a method for a run that improves what is there: timesteps that leave it to be seen."""
     low = {"t_min": 0.02, "t_max": 0.5, "t_max_final": 0.1, "t_min_first": 0.0}
-    section = getattr(TrainConfig(), flags.method)
-    special: dict[str, Any] = {flags.method: {key: value for key, value in low.items() if hasattr(section, key)}}
-    return _change(flags, verb="refine", prompts=(flags.prompt, flags.prompt), special=special, slow=SLOW)
+    section = getattr(TrainConfig(), method)
+    return {method: {key: value for key, value in low.items() if hasattr(section, key)}}
+
+
+def one_stage(stages: Stages, *, size: int) -> dict[str, Any]:
+    """Settings without stages, which would put the method's usual timesteps back: what they show finely is shown so
+    from the start on. size: of the first of them, pixels.
+    """
+    sizes = [stage["size"] for stage in stages if "size" in stage]
+    return {"stages": (), "size": max([size, *sizes])} if stages else {}
+
+
+def slowed(optim: OptimConfig, slow: float) -> dict[str, Any]:
+    """Settings with the rates of the geometry times `slow`."""
+    return {"optim": {name: slow * getattr(optim, name) for name in GEOMETRY}}
 
 
 def _change(
@@ -122,7 +140,7 @@ def _change(
         raise ValueError(f"output: {output} is the source, which stays as it is; name another file.")
     found = open_splats(flags.source, replace(flags.taken, fit=False))
     config = _settings(flags, found, verb=verb, prompts=prompts, special=special, slow=slow)
-    folder = flags.out / names.run_name(prompts[1], settings.flatten(config) | {"source": _digest(found.path)})
+    folder = flags.out / names.run_name(prompts[1], settings.flatten(config) | {"source": digest(found.path)})
     cautions = [*validation.validate(config), *about_threads(config.threads), *about_priors(config)]
     cautions += about_priors(replace(config, prompt=prompts[0])) if prompts[0] != prompts[1] else []
     for sentence in dict.fromkeys(cautions):
@@ -153,14 +171,9 @@ def _settings(
         "threads": flags.threads, "device": flags.device, "init": str(flags.source), "up": flags.taken.up,
         "fit": not is_run and (flags.taken.fit or not placed(found.splats, radius=camera)),
         "splats": {"sh_degree": flags.taken.sh_degree, **region},
-        "optim": {name: slow * getattr(base.optim, name) for name in GEOMETRY},
-        **special,
+        **slowed(base.optim, slow), **one_stage(base.stages, size=base.size), **special,
     }  # fmt: skip
     values |= {name: getattr(flags, name) for name in ("steps", "size") if getattr(flags, name)}
-    if base.stages:
-        # A stage would put the method's usual timesteps back: what it shows finely is shown so from the start on.
-        sizes = [stage["size"] for stage in base.stages if "size" in stage]
-        values = {"stages": (), "size": max([base.size, *sizes]), **values}
     merged = settings.merge(base, values, where=verb)
     if verb == "edit":  # few steps would not reach another colour at the rate that makes an object of gray splats
         merged = replace(merged, optim=replace(merged.optim, sh0=max(merged.optim.sh0, REACH / merged.steps)))
@@ -267,5 +280,6 @@ def _stem(source: Path) -> str:
     return source.resolve().name.partition(".")[0] if source.is_file() else source.resolve().name
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import metadata
 from pathlib import Path
@@ -183,6 +183,15 @@ def make(job: Job, folder: Path) -> None:
     with Progress(total=job.config.steps, log_every=job.config.output.log_every) as progress:
         resume = (folder / "checkpoints" / "latest").is_file()
         train(job.config, folder=folder, progress=progress, resume=resume)
+
+
+def make_all(jobs: Sequence[Job], parent: Path) -> None:
+    """Every run in its folder below `parent`, one after another, but for those that are done."""
+    for number, job in enumerate(jobs, 1):
+        folder, config = parent / job.run, job.config
+        if not Run(folder).is_done(steps=config.steps):
+            print(f"{number}/{len(jobs)} {config.method}: {config.prompt}, seed {config.seed}", file=sys.stderr)
+            make(job, folder)
 
 
 def placed_cameras(given: Cameras | None, turntable: Cameras, *, up: Up) -> tuple[Cameras, Cameras]:

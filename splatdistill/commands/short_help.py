@@ -12,6 +12,7 @@ from splatdistill.utils import terminal
 GROUPS = {
     "Make": {
         "--prompt TEXT": 'what to make, for example "a red armchair"',
+        "--image FILE": "a picture of it, to hold the object to",
         "--seed N": "another object of the same prompt",
         "--init FILE": "begin with the splats of a file, to edit them",
         "--nearest": "make the nearest known object, where yours is not",

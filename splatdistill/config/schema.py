@@ -178,6 +178,18 @@ class RegularizeConfig:
 
 
 @dataclass(frozen=True)
+class ReferenceConfig:
+    """How the picture of `image` is taken: the whole object, seen at the middle field of view of training."""
+
+    weight: FileOnly[NonNegative] = 1.0
+    """How much the splats are held to it; 1 counts as much as one view of a step whose noise has gone."""
+    azimuth_deg: FileOnly[Annotated[float, Interval(ge=-180, le=180)]] = 0.0
+    """Where its camera stands, degrees: 0 in front, growing to the right."""
+    elevation_deg: FileOnly[Elevation] = 15.0
+    """How high its camera stands, degrees above the horizon; the first frame of the turntable is seen from as high."""
+
+
+@dataclass(frozen=True)
 class OutputConfig:
     """What a run writes besides its result."""
 
@@ -201,6 +213,10 @@ class CommonConfig:
 
     prompt: str = ""
     """What to make, for example "a red armchair"."""
+    image: str = ""
+    """A picture of it (.png, .jpg or .webp), alone on a transparent or a plain ground. The splats are held to it as its
+    camera sees them, and a prior of known models takes the model and the colours from it.
+    """
     nearest: bool = False
     """Make the nearest known object where the prior does not know the prompt's; without, the run stops and names the
     nearest three.
@@ -275,6 +291,7 @@ class CommonConfig:
     light: LightConfig = field(default_factory=LightConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     regularize: RegularizeConfig = field(default_factory=RegularizeConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
 
 
 GUIDANCE: dict[str, type[Method]] = load(taken=[*(field.name for field in fields(CommonConfig)), "output"])

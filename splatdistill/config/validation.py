@@ -22,6 +22,8 @@ def validate(config: TrainConfig) -> list[str]:
     group = config.camera.views_per_group
     if config.num_views % group:
         raise ValueError(f"num_views must be a multiple of camera.views_per_group ({group}); it is {config.num_views}.")
+    if config.image and config.camera.kind != "orbit":
+        raise ValueError("image: a picture of an object is seen from around it; cameras of kind outward see none.")
     if config.background.white + config.background.gray > 1:
         raise ValueError("background.white and background.gray are probabilities; together they must not exceed 1.")
     if config.light.albedo + config.light.textureless > 1:

@@ -53,12 +53,23 @@ def padded(rows: Sequence[Tensor]) -> Tensor:
     return joined([torch.nn.functional.pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows])
 
 
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What to make, as one camera sees it. rgba: [4,S,S] in 0..1, straight colours; the object's longer side fills it.
+    camera: of one view, whose frame is wider than that.
+    """
+
+    rgba: Tensor
+    camera: Cameras
+
+
 @dataclass(frozen=True)
 class Choice:
     """What a run asks of its prior. prompt: what to make. seed: of the run, which picks among the models of a noun.
     instance: number of the model, from 1; 0 leaves it to the seed. mixture: all of them are left open. nearest: an
     unknown object becomes the nearest known one. source: words for what the run begins with, if a method tells them;
-    source_instance: number of its model, from 1; 0 leaves that to its pictures.
+    source_instance: number of its model, from 1; 0 leaves that to its pictures. picture: of what to make, if there is
+    one; a prior may leave it to the trainer, which holds the splats to it.
     """
 
     prompt: str = ""
@@ -68,6 +79,7 @@ class Choice:
     nearest: bool = False
     source: str = ""
     source_instance: int = 0
+    picture: Picture | None = None
 
     def refuse_instances(self, origin: str) -> None:
         """ValueError for a choice among models, by a prior that has no list of them."""

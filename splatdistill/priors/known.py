@@ -16,18 +16,19 @@ from torch import Tensor
 
 from splatdistill.priors import engine as engines
 from splatdistill.priors import parts
-from splatdistill.priors.base import Choice, Condition, VariationalScore
+from splatdistill.priors.base import Choice, Condition, Picture, VariationalScore
 from splatdistill.priors.gbuffer import paint, rgba_white
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.mixture import LEAST, apart, choose, coarse, keep_likely, seed_logits, weights
 from splatdistill.priors.network import keep_bf16, pick_dtype, resize
 from splatdistill.priors.oracles import ParticleScore
 from splatdistill.priors.paints import GUESSED, Painted, able, assign
+from splatdistill.priors.pictured import COMPARED, Match, matched
 from splatdistill.priors.prompts import siblings
 from splatdistill.priors.refine import COARSE, Accuracy, Posterior, Refiner, combine, linear_answer
 from splatdistill.priors.schedule import Schedule, alpha_sigma
 from splatdistill.priors.vocabulary import MODELS, Advice, Vocabulary, read_meta
-from splatdistill.priors.zbuffer import MeshSet, draw_all
+from splatdistill.priors.zbuffer import MeshSet, draw, draw_all
 from splatdistill.scene.cameras import camera_token
 from splatdistill.scene.types import Cameras
 from splatdistill.utils.device import send
@@ -106,6 +107,8 @@ class KnownPrior:
         self.paint = {name: torch.tensor(rgb) for name, rgb in meta["paint"].items()}
         self.vocabulary = Vocabulary.from_meta(meta, models=[model.noun for model in instances.known])
         self.choice = Choice()
+        self.match: Match | None = None
+        """What the picture of the choice shows, where there is one: the number of the model, and its paint."""
         self._candidates: dict[str, Candidates | None] = {}
 
     @classmethod
@@ -162,13 +165,18 @@ class KnownPrior:
             raise ValueError(f"prompt: {refusal}")
         if choice.instance and choice.mixture:
             raise ValueError("prior_mixture: a pinned prior_instance leaves no mixture; leave one of them out.")
+        if choice.picture is not None and choice.mixture:
+            raise ValueError("prior_mixture: a picture pins the model and leaves no mixture; leave one of them out.")
         noun = self._noun(choice.prompt, nearest=choice.nearest)
         count = len(self.instances.of_noun.get(noun or "", ()))
         if not 0 <= choice.instance <= count:
             raise ValueError(f"prior_instance: this prior knows {count} of '{noun}'; it is {choice.instance}.")
-        self.choice, self._candidates = choice, {}
+        self.choice, self._candidates, self.match = choice, {}, None
         if noun is None:
             return None
+        if choice.picture is not None:
+            self.match = self._match(noun, choice.picture)
+            self.choice = replace(choice, instance=1 + self.instances.of_noun[noun].index(self.match.place))
         numbers = self._candidates_of(noun, choice.prompt)[0].numbers
         return self.instances.known[numbers[0]].key if len(numbers) == 1 else None
 
@@ -227,6 +235,20 @@ class KnownPrior:
             away.append(float(apart(seen, x0) + apart(x0, seen)))
         return 1 + away.index(min(away))
 
+    def _match(self, noun: str, picture: Picture) -> Match:
+        """The model of a noun that a picture shows, or the one that is asked for, and its paint. place: its number."""
+        numbers = self.instances.of_noun[noun]
+        if self.choice.instance:
+            numbers = [numbers[self.choice.instance - 1]]
+        cameras = picture.camera.to(self.device)
+        known = [self.instances.known[number] for number in numbers]
+        found = matched(
+            torch.stack([draw(self.instances.mesh(n).to(self.device), cameras, size=COMPARED)[0] for n in numbers]),
+            picture.rgba.to(self.device), luminance=torch.tensor([one.luminance for one in known], device=self.device),
+            bare=[one.bare for one in known],
+        )  # fmt: skip
+        return replace(found, place=numbers[found.place])
+
     def particle_score(self, *, particles: int, lr: float, dropout: float) -> VariationalScore:
         """The exact score of the renders, as smooth as that of the models: with a sharper one VSD would be SDS."""
         return ParticleScore(particles=particles, temperature=self.temperature / self.num_views)
@@ -278,14 +300,16 @@ class KnownPrior:
         choice, noun = self.choice, self._noun(prompt, nearest=self.choice.nearest)
         found, advice = (None, []) if noun is None else self._candidates_of(noun, prompt)
         if choice.prompt in ("", prompt) and prompt.strip():
+            advice += self.vocabulary.about_picture(prompt) if self.match else []
             for sentence in [*self.vocabulary.check(prompt, nearest=choice.nearest), *advice]:
                 warnings.warn(sentence, Advice, stacklevel=4)
         self._candidates[prompt] = found
         return found
 
     def _candidates_of(self, noun: str, prompt: str) -> tuple[Candidates, list[str]]:
-        choice, reading = self.choice, self.vocabulary.read(prompt)
+        choice, reading, match = self.choice, self.vocabulary.read(prompt), self.match
         if choice.source and prompt in siblings(choice.source):
+            match = None
             choice = replace(choice, instance=choice.source_instance, mixture=not choice.source_instance)
         numbers = list(self.instances.of_noun[noun])
         known = [self.instances.known[number] for number in numbers]
@@ -296,6 +320,9 @@ class KnownPrior:
         scale = 0.0 if choice.mixture or len(numbers) == 1 else self.scale
         painted = [assign(self.instances.known[number], reading) for number in numbers]
         tints = torch.stack([self._tints(number, p) for number, p in zip(numbers, painted, strict=True)])
+        if match is not None and numbers == [match.place]:
+            seen = match.tints.to(tints)
+            tints = torch.where(seen.isnan(), tints, seen)
         logits = seed_logits(numbers, seed=choice.seed, scale=scale)
         # What the seed makes unlikely is never drawn: it would cost as much as the others to weigh.
         kept = (torch.softmax(logits, 0) > LEAST).nonzero()[:, 0].tolist() if scale else range(len(numbers))

@@ -88,9 +88,11 @@ def blend(weight: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (w * (pictures - mean).square()).sum(0).mean(-3, keepdim=True)
 
 
-def apart(a: Tensor, b: Tensor) -> Tensor:
-    """[] sum over the pixels of a [V,C,H,W] of the squared distance to the most similar pixel of b near it."""
-    near = max(1, round(NEAR * a.shape[-1]))
+def apart(a: Tensor, b: Tensor, *, reach: float = NEAR) -> Tensor:
+    """[] sum over the pixels of a [V,C,H,W] of the squared distance to the most similar pixel of b [V,C,H,W] no further
+    from it than `reach`, a share of the picture's side, or a pixel.
+    """
+    near = max(1, round(reach * a.shape[-1]))
     side = 2 * near + 1
     around = F.unfold(F.pad(b, (near,) * 4, mode="replicate"), side).view(*b.shape[:2], side * side, *b.shape[2:])
     return (around - a[:, :, None]).square().sum(1).amin(1).sum()

@@ -142,6 +142,13 @@ class Vocabulary:
             messages.append("The prompt names no object; `splatdistill vocab` lists the ones this prior knows.")
         return messages + self._about_nouns(nouns, prompt) + self._about_colours(nouns, reading)
 
+    def about_picture(self, prompt: str) -> list[str]:
+        """A sentence where a prompt names colours and a picture shows them too."""
+        reading = self.read(prompt)
+        if not reading.colour and not reading.parts:
+            return []
+        return ["image: parts that the picture shows have its colours; those of the prompt are for the others."]
+
     def near(self, words: str, *, most: int = 3) -> list[str]:
         """The known nouns that unknown words most likely mean, the nearest first: by meaning, or by spelling if the
         table of meanings does not have the words. Empty when nothing is near.

@@ -42,13 +42,18 @@ def about_origins(prior: str, *, method: str, stages: Stages, origins: presets.O
 
 def about_priors(config: TrainConfig, *, words: bool = True) -> list[str]:
     """What the priors of all stages will make of the cameras and of the prompt, each sentence once; ValueError when
-    one does not know the object. words: False leaves out those of the prompt, of which the prior itself warns.
+    one does not know the object, and when the picture of the run cannot be read. words: False leaves out those of the
+    prompt, of which the prior itself warns.
     """
     from splatdistill.priors import SHIPPED
     from splatdistill.priors.metadata import about_cameras
     from splatdistill.priors.vocabulary import META_FILE, Vocabulary
 
     said: list[str] = []
+    if config.image:
+        from splatdistill.training import picture_loss  # loads torch
+
+        picture_loss.read(Path(config.image))
     for _, stage in settings.stages(config):
         folder = SHIPPED.get(stage.prior) or Path(stage.prior)
         if not (folder / META_FILE).is_file():  # a prior without a list of words, or none: then `train` says so
@@ -58,4 +63,5 @@ def about_priors(config: TrainConfig, *, words: bool = True) -> list[str]:
             raise ValueError(f"prompt: {refusal}")
         said += about_cameras(folder, stage.camera, grouped=not GUIDANCE[stage.method].single_view)
         said += vocabulary.check(config.prompt, nearest=config.nearest) if words else []
+        said += vocabulary.about_picture(config.prompt) if words and config.image else []
     return list(dict.fromkeys(said))

@@ -163,14 +163,18 @@ def backward(
     scored: Scored,
     *,
     ranks: ProcessGroup = SINGLE_PROCESS,
+    extra: Sequence[Tensor] = (),
 ) -> None:
-    """Takes the gradient of the images, and that of the regularizers, back to the splats; sums over the processes."""
+    """Takes the gradient of the images, those of the regularizers, and that of an `extra` loss [] of each object, where
+    there is one, back to the splats; sums over the processes.
+    """
     shares = scored.gradient.chunk(len(models))
-    for model, one, gradient in zip(models, rendered, shares, strict=True):
-        extra = model.regularization(one.output)
+    for index, (model, one, gradient) in enumerate(zip(models, rendered, shares, strict=True)):
+        regular = model.regularization(one.output)
         losses = [ops.loss_with_gradient(one.image, gradient=gradient)]
-        if extra is not None:  # a mean over this process's views, and the processes are summed
-            losses.append(extra / ranks.world if ranks.world > 1 else extra)
+        # A mean over this process's views, and the processes are summed.
+        more = [*([] if regular is None else [regular]), *extra[index : index + 1]]
+        losses += [loss / ranks.world if ranks.world > 1 else loss for loss in more]
         torch.autograd.backward(losses)
         ranks.all_reduce(model.optimizer.grads)
     ranks.all_reduce([scored.num_nonfinite])
@@ -183,11 +187,12 @@ def apply(
     *,
     step: int,
     ranks: ProcessGroup = SINGLE_PROCESS,
+    extra: Sequence[Tensor] = (),
 ) -> tuple[Verdict, list[dict[str, int] | None]]:
     """Updates the splats of all objects, or of none where a gradient is not finite, and densifies where that is due:
-    the verdict, and what densify did to each object.
+    the verdict, and what densify did to each object. extra: a further loss [] of each, or none.
     """
-    backward(models, rendered, scored, ranks=ranks)
+    backward(models, rendered, scored, ranks=ranks, extra=extra)
     verdict = check([model.optimizer for model in models], num_nonfinite=scored.num_nonfinite)
     return verdict, [
         model.update(one.output, step=step, verdict=verdict) for model, one in zip(models, rendered, strict=True)

@@ -17,6 +17,7 @@ from splatdistill.io import ply
 from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import SPLATS
 from splatdistill.priors.base import Choice, Prior, joined
+from splatdistill.priors.pictured import Match
 from splatdistill.priors.profiled import ProfiledPrior
 from splatdistill.rendering.renderer import make_renderer
 from splatdistill.rendering.turntable import Turntable, render_frames, write_contact_sheet, write_views
@@ -27,6 +28,7 @@ from splatdistill.training import checkpoint
 from splatdistill.training.beginning import initial_splats
 from splatdistill.training.gaussian_model import GaussianModel, Learning
 from splatdistill.training.nonfinite import NonfiniteMonitor
+from splatdistill.training.picture_loss import USUAL, PictureLoss, picture_of
 from splatdistill.training.region import apart
 from splatdistill.training.run_log import Log
 from splatdistill.training.step import Drawn, Rendered, Sampling, apply, draw, render, score
@@ -70,13 +72,17 @@ class Trainer:
         self.stage: TrainConfig = config
         self.priors = {config.prior: prior, **(others or {})}
         section = getattr(config, config.method)
+        picture = picture_of(config.image, config.reference, config.camera) if config.image else None
         choice = Choice(
             config.prompt, seed=config.seed, instance=config.prior_instance, mixture=config.prior_mixture,
             nearest=config.nearest, source=getattr(section, "source_prompt", ""),
-            source_instance=getattr(section, "source_instance", 0),
+            source_instance=getattr(section, "source_instance", 0), picture=picture,
         )  # fmt: skip
         shown = [teacher.begin(choice) for teacher in self.priors.values()]
         self.prior_model = shown[0]
+        match = getattr(prior, "match", None)  # of a prior that found its model in the picture
+        box = match.box if isinstance(match, Match) else USUAL
+        self.reference = PictureLoss(picture, box, config.reference.weight) if picture else None
         self.prior = ProfiledPrior(prior, Stopwatch(device))
         self.renderer = make_renderer(device, config.renderer)
         self.ranks = ranks
@@ -140,7 +146,8 @@ class Trainer:
             surface=self._surface(rendered), source=self._source(drawn),
         )  # fmt: skip
         self.observed = Observed(tuple(image.detach() for image in images), scored.norms)
-        verdict, changes = apply(self.particles, rendered, scored, step=step, ranks=ranks)
+        extra = [] if self.reference is None else [self._held(p.shown, self.reference) for p in self.particles]
+        verdict, changes = apply(self.particles, rendered, scored, step=step, ranks=ranks, extra=extra)
         for particle, counts in zip(self.particles, changes, strict=True):
             if counts is not None:
                 log.event("densify", step=step + 1, num_splats=len(particle.shown), **counts)
@@ -171,6 +178,10 @@ class Trainer:
         log.metrics(step, **numbers)
         log.summary(**{**self.facts(), "step": step})
         return {**numbers, "network_share": self.prior.seconds / max(self.seconds, 1e-9)}
+
+    def _held(self, splats: Splats, reference: PictureLoss) -> Tensor:
+        """[] what holds an object to the picture that it shall look like."""
+        return reference.loss(splats, self.renderer, size=self.stage.size)
 
     def _surface(self, rendered: Sequence[Rendered]) -> SurfaceViews | None:
         """Where the renders show the objects, if the method asks for that."""

@@ -58,6 +58,8 @@ COMMANDS = [
     "train --prompt 'a red chair' --out . --name taken",
     "train --prompt 'a red chair' --name ../x",
     "train --prompt 'a red chair' --init cube",
+    "train --prompt 'a red chair' --image none.png",
+    "train --prompt 'a red chair' --image typo.yaml",
     "train --prompt 'a red chair' --config smoke --init ply:none.ply",
     "train --prompt 'a red chair' --log tensorbord",
     "train --resume nowhere",

@@ -14,7 +14,15 @@ import pytest
 import torch
 
 from splatdistill import cli, priors
-from splatdistill.config.schema import GUIDANCE, METHODS, DensifyConfig, SplatsConfig, TrainConfig
+from splatdistill.config.schema import (
+    GUIDANCE,
+    METHODS,
+    CameraConfig,
+    DensifyConfig,
+    ReferenceConfig,
+    SplatsConfig,
+    TrainConfig,
+)
 from splatdistill.embedded.corpus.__main__ import main as corpus_main
 from splatdistill.embedded.corpus.captions import dominant_colour
 from splatdistill.embedded.corpus.fit import pack, run
@@ -25,23 +33,25 @@ from splatdistill.embedded.prior import assemble as export
 from splatdistill.embedded.prior.refiner import RefineConfig
 from splatdistill.embedded.prior.rings import Rings, render
 from splatdistill.embedded.prior.train_refiner import prepare
-from splatdistill.priors.base import Choice
+from splatdistill.priors.base import Choice, Picture
 from splatdistill.priors.engine import installed, pick
 from splatdistill.priors.gbuffer import ALPHA, PAINTS
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.known import KnownPrior
 from splatdistill.priors.mixture import coarse, keep_likely, weights
 from splatdistill.priors.packed import ask
+from splatdistill.priors.pictured import cut
 from splatdistill.priors.refine import COARSE, combine, linear_answer
 from splatdistill.priors.schedule import alpha_sigma
 from splatdistill.priors.vocabulary import Advice, Vocabulary
 from splatdistill.priors.zbuffer import draw
 from splatdistill.scene.cameras import orbit
 from splatdistill.training.beginning import initial_splats
+from splatdistill.training.picture_loss import camera_of
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
 from tests.priors.test_embedded import tiny
-from tests.rounding import assert_rounded, assert_same
+from tests.rounding import GRAY, assert_rounded, assert_same, assert_within
 
 CPU = torch.device("cpu")
 needs_onnx = pytest.mark.skipif(not installed(), reason="onnxruntime is not installed")
@@ -170,6 +180,38 @@ def test_a_picture_tells_which_model_it_shows_and_its_words_leave_that_open(prio
     prior.begin(Choice("a blue house", instance=3, source="a red house", source_instance=2))
     pinned = [prior.embed(text, ring()).candidates.numbers for text in ("a blue house", "a red house")]
     assert pinned == [[prior.instances.of_noun["house"][2]], [prior.instances.of_noun["house"][1]]]
+
+
+@pytest.mark.filterwarnings("ignore::splatdistill.priors.vocabulary.Advice")
+@pytest.mark.parametrize("colour", ["blue", "yellow"])
+def test_a_picture_pins_the_model_and_its_paint(prior, colour):
+    """The picture is of a model in paint that the prompt says nothing of, cut out of a larger one."""
+    camera = camera_of(ReferenceConfig(), CameraConfig(), size=64)
+    painted = f"a {colour} house with a purple roof and a green door"
+    for number in (1, 2, 3):
+        prior.begin(Choice(painted, instance=number))
+        candidates = prior.embed(painted, camera).candidates
+        rgba = 0.5 + 0.5 * prior.pictures(candidates, [0], camera, size=64)[0, 0]
+        rgba[:3] = (rgba[:3] - 1 + rgba[3:]) / rgba[3:].clamp(min=1e-3)  # from white to straight colours
+        shown = Picture(cut(torch.nn.functional.pad(rgba.clamp(0, 1), (5, 30, 9, 0)), size=96), camera)
+        key = prior.begin(Choice("a house", picture=shown))
+        assert prior.choice.instance == number
+        assert key == prior.instances.known[prior.instances.of_noun["house"][number - 1]].key
+        found = prior.embed("a house", camera).candidates
+        assert found.numbers == candidates.numbers
+        # Walls and roof show, a door may not. Most of their pixels are of one colour, whatever the edges mix.
+        assert_within(found.tints[0, :2], candidates.tints[0, :2], GRAY)
+    assert prior.begin(Choice("a house", instance=3, picture=shown)) == key  # the number that is asked for stays
+    with pytest.raises(ValueError, match="prior_mixture: a picture pins the model"):
+        prior.begin(Choice("a house", mixture=True, picture=shown))
+    prior.begin(Choice("a house", source="a red house", source_instance=1, picture=shown))
+    source = prior.embed("a red house", camera).candidates
+    assert torch.equal(source.tints[0, 0], prior.paint["red"])  # what a run begins with is not in the picture
+    prior.begin(Choice("a red house", picture=shown))
+    with pytest.warns(Advice, match="image: parts that the picture shows have its colours"):
+        prior.embed("a red house", camera)
+    prior.begin(Choice("a red house"))
+    assert prior.match is None
 
 
 def test_a_model_that_is_not_there_is_refused(prior):

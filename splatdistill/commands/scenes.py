@@ -1,0 +1,341 @@
+"""`scene`: a file of objects with places becomes one scene, each made by itself, parted, and improved together."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import Positional
+
+from splatdistill.batch import plan
+from splatdistill.batch.plan import Entry, Job, PromptFile
+from splatdistill.commands.changes import SLOW, digest, little_noise, one_stage, slowed
+from splatdistill.commands.common import DONE, File, about_threads, make_all, note
+from splatdistill.config import settings, validation, yaml_reader
+from splatdistill.config.base import is_list, is_mapping
+from splatdistill.config.schema import TrainConfig
+from splatdistill.io import names
+from splatdistill.io.files import replacing, write_text
+from splatdistill.io.runs import SPLATS
+from splatdistill.training.advice import about_priors
+from splatdistill.training.run_log import check_writable
+
+if TYPE_CHECKING:
+    from splatdistill.export.placing import Place, Pose
+    from splatdistill.scene.gaussians import Splats
+
+PARTS, TOGETHER, INITS = "parts", "together", "begins"
+SCENE, RECORD = "scene.ply", "scene.json"
+AT = ("at", "extent", "turn")
+ONE_OBJECT = ("embedded", "pretrained")
+"""Families whose pictures show one object and nothing else: such a prior is not asked about others around it."""
+AROUND = 1.5
+"""How far other parts are seen around one, in radii of the ball that its cameras look at."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Make a scene of several objects, each with a prompt and a place, none of which overlap. The same command again
+    goes on where it was stopped.
+    """
+
+    file: Positional[Path]
+    """YAML file with `parts`, a list of {prompt, at: [x, y, z]}, each also with extent, turn (degrees about +y) and
+    settings; and, if wanted, `prompt` of the whole and `defaults` of all parts.
+    """
+    out: Path
+    """Folder for the runs, scene.ply, scene.json, turntable.mp4 and contact.png."""
+    rounds: int = 1
+    """How often all parts are improved once they stand in their places; 0 leaves them as they were made."""
+    prior: str = "embedded"
+    """The teacher, as --prior of train."""
+    config: File = None
+    """YAML file of settings, as --config of train."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 1
+    """CPU threads."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a file of parts asks for. prompt: of the whole, "" for none. jobs: the run of each part, the same for parts
+    that are one object in several places; whole: that of all together.
+    """
+
+    prompt: str
+    jobs: Sequence[Job]
+    places: Sequence[Place]
+    whole: Job
+
+
+def scene(flags: Scene) -> int:
+    if flags.rounds < 0:
+        raise ValueError(f"rounds must be 0 or more; it is {flags.rounds}.")
+    asked = _read(flags)
+    check_writable(flags.out)
+    cautions = [sentence for job in asked.jobs for sentence in _about(job)]
+    if asked.prompt and flags.rounds and not _sees_several(asked.whole.config.prior):
+        cautions.append(
+            f"prompt: {asked.whole.config.prior} knows single objects only, so that of the whole is not read."
+        )
+    for sentence in dict.fromkeys([*cautions, *about_threads(flags.threads)]):
+        note(sentence)
+    begun = time.perf_counter()
+    make_all(asked.jobs, flags.out / PARTS)
+    return _finish(flags, asked, begun=begun)
+
+
+def _about(job: Job) -> list[str]:
+    """What the prior will make of a part; ValueError, which names the part, for an object that it does not know."""
+    try:
+        return about_priors(job.config)
+    except ValueError as error:
+        raise ValueError(f"{job.where}: {error}") from error
+
+
+def _read(flags: Scene) -> Asked:
+    """ValueError, one sentence, for a file that is laid out in another way, and for settings no run can have."""
+    from splatdistill.priors.families import layered
+
+    values = yaml_reader.read(flags.file)
+    for key in values:
+        if key not in ("parts", "prompt", "defaults"):
+            raise ValueError(_unknown(str(flags.file), key, ["parts", "prompt", "defaults"]))
+    parts, prompt, defaults = values.get("parts"), values.get("prompt", ""), values.get("defaults") or {}
+    if not is_list(parts) or not parts or not isinstance(prompt, str) or not is_mapping(defaults):
+        raise ValueError(
+            f"{flags.file} must hold a list `parts`, each of which has a prompt and `at: [x, y, z]`; beside it may "
+            "stand a text `prompt` and settings `defaults`."
+        )
+    entries: list[Entry] = []
+    places: list[Place] = []
+    for number, part in enumerate(parts, 1):
+        where = f"{flags.file}, part {number}"
+        if not is_mapping(part) or "prompt" not in part:
+            raise ValueError(f"{where} must be settings as 'key: value', a prompt among them; it is {part!r:.80}.")
+        places.append(_place(where, part))
+        entries.append(Entry(where, settings.without(part, AT)))
+    _refuse_same(flags.file, places)
+
+    @functools.cache
+    def base(method: str | None, prior: str | None) -> TrainConfig:
+        said = (f"{flags.file}, defaults", defaults)
+        made, _ = layered(flags.config, method=method, prior=prior or flags.prior, defaults=said)
+        return replace(made, prior=prior or flags.prior, device=flags.device, threads=flags.threads)
+
+    first = [_first_like(entry, entries) for entry in entries]
+    unlike = sorted(set(first))
+    made = plan.jobs(PromptFile(flags.file, [entries[n] for n in unlike], defaults), method=None, base=base)
+    jobs = [made[unlike.index(n)] for n in first]
+    whole = base(defaults.get("method"), None)
+    if prompt:
+        whole = replace(whole, prompt=prompt)
+        validation.validate(whole)
+    return Asked(prompt, jobs, places, Job("whole", whole, str(flags.file)))
+
+
+def _first_like(entry: Entry, entries: Sequence[Entry]) -> int:
+    """The place of the first part that is the same object: with all the same settings, a seed or a name among them."""
+    alike = (
+        [other for other in entries if other.values == entry.values] if {"seed", "name"} & entry.values.keys() else []
+    )
+    return entries.index(alike[0] if alike else entry)
+
+
+def _place(where: str, part: Mapping[str, Any]) -> Place:
+    """ValueError, one sentence, for what is no place."""
+    from splatdistill.export.placing import Place
+
+    if "size" in part:
+        raise ValueError(f"{where}: `extent` says how large a part is; size, of the renders, belongs into `defaults`.")
+    at, extent, turn = part.get("at"), part.get("extent", 1.0), part.get("turn", 0.0)
+    if not is_list(at) or len(at) != 3 or not all(map(_is_number, at)):
+        raise ValueError(f"{where}: at must be three numbers [x, y, z], where its underside stands; it is {at!r:.80}.")
+    if not _is_number(extent) or not extent > 0:
+        raise ValueError(f"{where}: extent must be a number above 0, its longest side; it is {extent!r:.80}.")
+    if not _is_number(turn):
+        raise ValueError(f"{where}: turn must be a number, degrees about the vertical; it is {turn!r:.80}.")
+    x, y, z = map(float, at)
+    return Place((x, y, z), float(extent), float(turn))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _unknown(where: str, key: object, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(key)[:80], known, n=1)
+    return f"{where}: unknown key {settings.shown(key)}" + (f"; did you mean {near[0]!r}?" if near else ".")
+
+
+def _refuse_same(file: Path, places: Sequence[Place]) -> None:
+    """ValueError for two parts that stand on one point, before any of them is made."""
+    first: dict[tuple[float, ...], int] = {}
+    for number, place in enumerate(places, 1):
+        other = first.setdefault(place.at, number)
+        if other != number:
+            raise ValueError(f"{file}: parts {other} and {number} stand at the same place; give one of them another.")
+
+
+def _sees_several(prior: str) -> bool:
+    """Whether the teacher can be asked about pictures of more than one object."""
+    from splatdistill.priors.families import family_of
+
+    return family_of(prior) not in ONE_OBJECT
+
+
+def _finish(flags: Scene, asked: Asked, *, begun: float) -> int:
+    """Places the parts, improves them there, and writes the scene."""
+    from splatdistill.export import placing
+    from splatdistill.io import formats, ply
+    from splatdistill.io.frames import concatenate
+
+    parts = [ply.read(flags.out / PARTS / job.run / SPLATS) for job in asked.jobs]
+    poses = [placing.pose_of(part, place) for part, place in zip(parts, asked.places, strict=True)]
+    poses, moves, before = _parted(asked, parts, poses)
+    alone = time.perf_counter()
+    for number in range(1, flags.rounds + 1):
+        parts = _improved(flags, asked, parts, poses, number=number)
+    poses, again, _ = _parted(asked, parts, poses)
+    standing = [pose.into_scene(part) for pose, part in zip(poses, parts, strict=True)]
+    made = concatenate(standing)
+    formats.write(flags.out / SCENE, made)
+    seconds = {"parts": round(alone - begun, 1), "together": round(time.perf_counter() - alone, 1)}
+    _look(flags.out, made)
+    lines = [
+        {"prompt": job.config.prompt, "run": job.run, "num_splats": len(part), "at": list(place.at),
+         "extent": place.extent, "turn": place.turn, "scale": pose.scale, "translation": list(pose.move),
+         "moved": [one + other for one, other in zip(move, more, strict=True)]}
+        for job, part, place, pose, move, more in zip(
+            asked.jobs, parts, asked.places, poses, moves, again, strict=True
+        )
+    ]  # fmt: skip
+    record = {"file": str(flags.file), "prompt": asked.prompt, "parts": lines, "overlap": {
+        "before": before, "after": _overlap(standing)}, "rounds": flags.rounds, "seconds": seconds}  # fmt: skip
+    write_text(flags.out / RECORD, json.dumps(record, indent=1) + "\n")
+    print(*(flags.out / name for name in (SCENE, RECORD, "contact.png")), sep="\n")
+    return DONE
+
+
+def _parted(
+    asked: Asked, parts: Sequence[Splats], poses: Sequence[Pose]
+) -> tuple[list[Pose], list[tuple[float, float, float]], dict[str, Any]]:
+    """The poses in which no parts overlap, how far each moved for that, and what overlapped before. ValueError where a
+    part would have to leave its place by more than its own extent.
+    """
+    from splatdistill.export import placing
+
+    standing = [pose.into_scene(part) for pose, part in zip(poses, parts, strict=True)]
+    moves = placing.parted([placing.bounds(part) for part in standing])
+    for number, (job, place, move) in enumerate(zip(asked.jobs, asked.places, moves, strict=True), 1):
+        far = math.hypot(*move)
+        if far > place.extent:
+            raise ValueError(
+                f"{job.where}: it overlaps the parts before it and would have to move by {far:.3g}, more than its "
+                f"extent {place.extent:g}; give it another place."
+            )
+        if far:
+            by = ", ".join(f"{value:.3g}" for value in move)
+            note(f"part {number}, {job.config.prompt!r}, overlapped and is moved by ({by}).")
+    return [pose.moved(move) for pose, move in zip(poses, moves, strict=True)], moves, _overlap(standing)
+
+
+def _overlap(standing: Sequence[Splats]) -> dict[str, Any]:
+    """Pairs that overlap, how deep the deepest is (world units), and splats whose centre lies within another part."""
+    from splatdistill.export import placing
+
+    bounded = [placing.bounds(part) for part in standing]
+    gaps = placing.gaps(bounded)
+    return {
+        "pairs": int((gaps < 0).sum()) // 2,
+        "deepest": max(0.0, -float(gaps.min())),
+        "splats_inside": placing.inside(standing, bounded),
+    }
+
+
+def _improved(
+    flags: Scene, asked: Asked, parts: Sequence[Splats], poses: Sequence[Pose], *, number: int
+) -> list[Splats]:
+    """A round: each part in its own frame, where a teacher that sees several objects sees the others around it, which
+    stay; then the whole by its prompt, by such a teacher.
+    """
+    import torch
+
+    from splatdistill.io.frames import ball, concatenate, transform
+    from splatdistill.training.region import picked
+
+    parts = list(parts)
+    for index, (job, pose) in enumerate(zip(asked.jobs, poses, strict=True)):
+        around = [other for other in range(len(parts)) if other != index] if _sees_several(job.config.prior) else []
+        others = [pose.out_of_scene(poses[other].into_scene(parts[other])) for other in around]
+        # What is made once and seen alone is improved once.
+        name = f"round-{number}-part-{1 + (index if others else asked.jobs.index(job))}"
+        parts[index] = _improve(flags, job, parts[index], others, name=name)
+    if not asked.prompt or not _sees_several(asked.whole.config.prior):
+        return parts
+    made = concatenate([pose.into_scene(part) for pose, part in zip(poses, parts, strict=True)])
+    middle, extent = ball(made)
+    scale = asked.whole.config.camera.object_radius / extent
+    x, y, z = (float(v) for v in middle)
+    seen = transform(made, scale=scale, translation=(-scale * x, -scale * y, -scale * z))
+    seen = _improve(flags, asked.whole, seen, (), name=f"round-{number}-whole")
+    made = transform(seen, scale=1 / scale, translation=(x, y, z))
+    owners = torch.repeat_interleave(torch.tensor([len(part) for part in parts]))  # [N] the part of each splat
+    return [pose.out_of_scene(picked(made, owners == index)) for index, pose in enumerate(poses)]
+
+
+def _improve(flags: Scene, job: Job, splats: Splats, others: Sequence[Splats], *, name: str) -> Splats:
+    """N splats after a run that begins with them: as many, in their order. others: what is seen around them, and
+    stays.
+    """
+    import numpy as np
+    import torch
+
+    from splatdistill.io import formats, ply
+    from splatdistill.io.frames import concatenate
+    from splatdistill.scene.gaussians import with_sh_degree
+    from splatdistill.training.region import picked
+
+    config = job.config
+    begins, radius = flags.out / INITS, AROUND * config.camera.object_radius
+    begins.mkdir(exist_ok=True)
+    near = [picked(other, other.means.norm(dim=-1) < radius) for other in others]
+    shown = concatenate([splats, *near])
+    file, mask, count = begins / f"{name}.ply", begins / f"{name}.npy", len(splats)
+    formats.write(file, shown, how=formats.Written(sh_degree=shown.sh_degree))
+    if len(shown) > count:
+        with replacing(mask) as temporary:
+            np.save(temporary, np.arange(len(shown)) < count)
+    values: dict[str, Any] = {
+        "init": str(file), "up": "auto", "fit": False, "steps": max(1, config.steps // 4),
+        "splats": {"num_init": count, "sh_degree": "auto", "box": (), "mask": str(mask) if len(shown) > count else ""},
+        "densify": {"max_splats": count, "start": 1.0},  # no event: splats keep their number and order
+        **slowed(config.optim, SLOW), **one_stage(config.stages, size=config.size), **little_noise(config.method),
+    }  # fmt: skip
+    made = settings.merge(config, values, where="scene")
+    run = names.run_name(made.prompt, settings.flatten(made) | {"source": digest(file)})
+    make_all([replace(job, run=run, config=made)], flags.out / TOGETHER)
+    found = ply.read(flags.out / TOGETHER / run / SPLATS)
+    return with_sh_degree(picked(found, torch.arange(len(found)) < count), splats.sh_degree)
+
+
+def _look(out: Path, made: Splats) -> None:
+    """Turntable and contact sheet of the whole."""
+    from splatdistill.io.frames import fitted
+    from splatdistill.rendering.renderer import make_renderer
+    from splatdistill.rendering.turntable import Turntable, write_views
+    from splatdistill.utils.device import pick_device
+    from splatdistill.utils.progress import Progress
+
+    config, device = TrainConfig(), pick_device("auto")
+    seen = fitted(made, radius=config.camera.object_radius)[0].to(device)
+    turntable = Turntable(config.camera, frames=config.output.frames, size=config.output.size)
+    with Progress(total=turntable.frames) as progress:
+        write_views(out, make_renderer(device), seen, turntable, progress)
