@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from annotated_types import Ge
 from tyro.conf import arg
 
-from splatdistill.config.base import AnnealedConfig, Fraction, NonNegative
+from splatdistill.config.base import AnnealedConfig, FileOnly, Fraction, NonNegative
 from splatdistill.guidance.base import AnnealedGuidance, assemble, evaluate
 from splatdistill.guidance.schedules import weights
 
@@ -32,7 +32,7 @@ class VariationalConfig(AnnealedConfig):
     """Rank of the adapters that turn the prior into the score of the renders."""
     lora_lr: NonNegative = 1e-4
     """Learning rate of the adapters and of their camera."""
-    camera_dropout: Fraction = 0.1
+    camera_dropout: FileOnly[Fraction] = 0.1
     """Chance of a render to come without its camera when the adapters learn, 0..1."""
 
 

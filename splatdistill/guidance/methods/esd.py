@@ -11,7 +11,7 @@ from typing import Annotated
 from annotated_types import Interval
 from tyro.conf import arg
 
-from splatdistill.config.base import Fraction, ViewsConfig
+from splatdistill.config.base import FileOnly, Fraction, ViewsConfig
 from splatdistill.guidance.variational import VariationalConfig, VariationalGuidance
 
 
@@ -19,7 +19,7 @@ from splatdistill.guidance.variational import VariationalConfig, VariationalGuid
 class ESDConfig(VariationalConfig):
     """Entropic Score Distillation: VSD with a part that pushes the views of one object apart."""
 
-    camera_dropout: Fraction = 0.5
+    camera_dropout: FileOnly[Fraction] = 0.5
     """Chance of a render to come without its camera when the adapters learn, 0..1."""
     entropy: Annotated[float, Interval(ge=0, le=1.5), arg(aliases=("--lambda",))] = 0.5
     """Weight lambda of the score that knows no camera, 0..1.5; 0 is VSD."""

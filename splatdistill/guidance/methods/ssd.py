@@ -34,7 +34,7 @@ class SSDConfig(AnnealedConfig):
     """e: how much the new words alone count."""
     likeness: NonNegative = 2.0
     """a: how much what is common to the object and its beginning counts."""
-    pull: FileOnly[NonNegative] = 0.075
+    pull: NonNegative = 0.075
     """k: how strongly the object is drawn to its beginning."""
 
 
