@@ -13,7 +13,7 @@ BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .PHONY: venv lock demo test test-simd test-emulated test-floor test-newest test-pythons nightly nightly-check test-slow test-browser \
-	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 portability sbom kernels gpu-carry gpu-rehearsal instructions \
+	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 portability sbom audit kernels gpu-carry gpu-rehearsal instructions \
 	wheels bare-install containers latent-proof lint lint-release lint-style lint-types lint-imports lint-native lint-sizes format bench docs figures clean
 
 venv: $(STAMP)
@@ -185,6 +185,18 @@ $(SBOM_TOOL): | venv
 	rm -rf $@.part
 	$(BIN)/python -m pip install --quiet --target $@.part cyclonedx-bom==7.5.0
 	mv $@.part $@
+
+# Whether the pinned packages have known flaws. It needs the advisory database of the package index, fails with code 77 where
+# that does not answer, and so is part of no other target.
+AUDITOR := build/auditor
+audit: $(AUDITOR)/.installed
+	@$(AUDITOR)/bin/python .ci/audit.py
+
+$(AUDITOR)/.installed:
+	rm -rf $(AUDITOR)
+	$(PYTHON) -m venv $(AUDITOR)
+	$(AUDITOR)/bin/python -m pip install --quiet pip-audit==2.10.1
+	@touch $@
 
 # Compiles the CUDA kernels and compares with benchmarks/results/kernel_budget.json. Where no nvcc is on the PATH, that of
 # NVIDIA's packages is used, for this alone; the same for the disassembler.
