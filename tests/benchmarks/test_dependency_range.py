@@ -5,8 +5,11 @@ import subprocess
 import sys
 
 import dependency_range
+import evidence
 
 from tests.packaging.audit import ROOT
+
+RECORD = evidence.read_json(ROOT / "benchmarks" / "results" / "pythons.json")
 
 
 def test_the_floor_has_a_version_of_each_dependency_and_the_newest_are_free():
@@ -42,3 +45,10 @@ def test_words_reach_a_debian_as_they_are():
     words = ["a b", "it's", "two\nlines", "$HOME", ">=1"]
     code = "import os, sys; print(ascii(sys.argv[1:]), os.getcwd(), os.environ['HF_HUB_OFFLINE'])"
     assert place.read(sys.executable, "-c", code, *words) == f"{words!a} {ROOT} 1"
+
+
+def test_the_page_has_the_recorded_figures():
+    assert {"3.12", "3.13"} <= RECORD.keys()
+    page = (ROOT / "docs" / "install.md").read_text()
+    assert f"-->\n{dependency_range.table(RECORD)}\n<!--" in page
+    assert [name for name, found in RECORD.items() if not found["python"].startswith(f"{name}.")] == []
