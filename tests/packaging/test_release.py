@@ -38,14 +38,18 @@ def test_every_system_that_is_promised_has_a_job():
 
 
 def test_what_has_never_run_is_not_published_and_says_so():
-    assert JOBS["publish"]["needs"] == "linux"
+    assert JOBS["publish"]["needs"] == ["linux", "audit"]
     assert re.search(r"# Never run: [^\n]*\n  others:", WORKFLOW.read_text())
+
+
+def test_nothing_is_published_before_the_pinned_packages_were_audited():
+    assert lines("audit") == ["make audit"] and "continue-on-error" not in WORKFLOW.read_text()
 
 
 def test_the_job_that_publishes_may_do_that_alone():
     workflow = yaml.safe_load(WORKFLOW.read_text())
     assert workflow["permissions"] == {} and JOBS["publish"]["permissions"] == {"id-token": "write"}
-    for job in ("linux", "others"):
+    for job in ("linux", "audit", "others"):
         assert JOBS[job]["permissions"] == {"contents": "read"}
     assert not re.search(r"secrets\.|password", WORKFLOW.read_text())
 
