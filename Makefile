@@ -18,11 +18,12 @@ PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist
 
 venv: $(STAMP)
 
-# Of what the lock names, only files with its hashes are taken, and --no-deps lets nothing else in. It cannot have torch's:
-# the builds of one version for CPUs and for CUDA are different files. torch comes after it, so that what torch needs is
-# the lock's, and before the extension, which is compiled against it. PATH: for ninja.
+# torch comes first and alone. The lock cannot have its hashes: the builds of one version for CPUs and for CUDA are different
+# files. Of all that the lock names, only files with its hashes are taken, and --no-deps lets nothing else in. What a build
+# for CUDA needs beside that comes then, and last the extension, which is compiled against torch. PATH: for ninja.
 $(STAMP): requirements-dev.lock pyproject.toml $(wildcard setup.py) $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
