@@ -47,7 +47,7 @@ def main() -> None:
         },
         ROOT / "benchmarks" / "results" / "bench_resumed.json",
     )  # fmt: skip
-    progress(same)
+    progress(str(same))
     shutil.rmtree(args.out)
     sys.exit(not all(same.values()))
 

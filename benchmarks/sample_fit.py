@@ -85,7 +85,7 @@ def main() -> None:
                     "method": method, "prompt": prompt, "seed": seed, "mass": said["mass"], "real": said["real"],
                     "fog": fog, "num_splats": len(thing.splats), **json.loads((folder / MARK).read_text()),
                 })  # fmt: skip
-                progress(rows[-1])
+                progress(str(rows[-1]))
                 if seed == 0:
                     tiles.append(tile(folder))
     result = {
@@ -95,7 +95,7 @@ def main() -> None:
     write_json(result, args.json)
     sheet = np.concatenate([np.concatenate(tiles[k::2], 1) for k in range(2)], 0)
     Image.fromarray(sheet).save(args.json.with_suffix(".jpg"), quality=88)
-    progress({key: value for key, value in result.items() if key != "objects"})
+    progress(str({key: value for key, value in result.items() if key != "objects"}))
 
 
 def config_of(prompt: str, seed: int) -> TrainConfig:
