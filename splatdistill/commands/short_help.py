@@ -51,7 +51,7 @@ def text(description: str) -> str:
         'usage: splatdistill train --prompt "a red armchair" [flags]',
         " ".join(description.split()),
     ]
-    end = "--help-all explains every flag; with --method NAME before it, those of another method."
+    end = "--help-all explains every flag; put --method NAME first for another method."
     lines = [*(line for said in paragraphs for line in textwrap.wrap(said, width)), *_rows(width), *_wrap(end, width)]
     return "\n".join(lines) + "\n"
 
