@@ -28,7 +28,8 @@ from torch import Tensor
 from splatdistill import priors
 from splatdistill.config import presets
 from splatdistill.config.schema import TrainConfig
-from splatdistill.priors.known import Candidates, KnownPrior
+from splatdistill.priors.candidates import Candidates
+from splatdistill.priors.known import KnownPrior
 from splatdistill.priors.mixture import choose, seed_logits
 from splatdistill.scene.cameras import turntable
 from splatdistill.scene.types import Cameras

@@ -17,7 +17,7 @@ from torch import Tensor
 from splatdistill.priors import engine as engines
 from splatdistill.priors import parts
 from splatdistill.priors.base import Choice, Condition, Picture, VariationalScore
-from splatdistill.priors.gbuffer import paint, rgba_white
+from splatdistill.priors.candidates import Candidates, PaintedMeshes, alike
 from splatdistill.priors.instances import Instances
 from splatdistill.priors.mixture import LEAST, apart, choose, coarse, keep_likely, seed_logits, weights
 from splatdistill.priors.network import keep_bf16, pick_dtype, resize
@@ -28,44 +28,13 @@ from splatdistill.priors.prompts import siblings
 from splatdistill.priors.refine import COARSE, Accuracy, Posterior, Refiner, combine, linear_answer
 from splatdistill.priors.schedule import Schedule, alpha_sigma
 from splatdistill.priors.vocabulary import MODELS, Advice, Vocabulary, read_meta
-from splatdistill.priors.zbuffer import MeshSet, draw, draw_all
+from splatdistill.priors.zbuffer import MeshSet, draw
 from splatdistill.scene.cameras import camera_token
 from splatdistill.scene.types import Cameras
 from splatdistill.utils.device import send
 from splatdistill.utils.rng import key
 
 ANYTHING, TOKENS, FINE = "anything.safetensors", "tokens.safetensors", "fine.safetensors"
-
-
-@dataclass(frozen=True)
-class PaintedMeshes:
-    """K models in their paint, on the prior's device. tints: [K,3,3] or None; luminance: [K,3], as `gbuffer.paint` has
-    them.
-    """
-
-    meshes: MeshSet
-    tints: Tensor | None
-    luminance: Tensor
-
-    def draw(self, cameras: Cameras, *, size: int) -> Tensor:
-        """[K,V,4,size,size] in -1..1."""
-        views = len(cameras)
-        seen = draw_all(self.meshes, cameras, size=size).flatten(0, 1)
-        tints = None if self.tints is None else self.tints.repeat_interleave(views, 0)
-        coloured = paint(seen, tints, luminance=self.luminance.repeat_interleave(views, 0))
-        return rgba_white(*coloured).unflatten(0, (-1, views))
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The models that a prompt may mean. numbers: K of them; tints: [K,3,3] sRGB of their paints, nan for their own;
-    logits: [K] of their prior weights. painted: those that were drawn together, by their places.
-    """
-
-    numbers: list[int]
-    tints: Tensor
-    logits: Tensor
-    painted: dict[tuple[int, ...], PaintedMeshes] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -202,7 +171,7 @@ class KnownPrior:
                 "views.camera_embedding must be on: this prior shows what it knows from the cameras of the views."
             )
         read = [self._find(one) for one in ([prompt] if isinstance(prompt, str) else dict.fromkeys(prompt))]
-        if any(other is not read[0] and not _same(other, read[0]) for other in read):
+        if any(other is not read[0] and not alike(other, read[0]) for other in read):
             raise ValueError("This prior reads one prompt for all views of an object.")
         tokens = send(camera_token(cameras), self.device)
         return KnownCondition(
@@ -396,12 +365,6 @@ class RenderedCandidates:
             drawn = self.prior.pictures(self.candidates, absent, self.cameras, size=size)
             self._full |= dict(zip(absent, drawn, strict=True))
         return torch.stack([self._full[place] for place in places])
-
-
-def _same(one: Candidates | None, other: Candidates | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one.numbers == other.numbers and torch.equal(one.tints.nan_to_num(-1), other.tints.nan_to_num(-1))
 
 
 def _about(noun: str, named: Sequence[tuple[str, str]], painted: Sequence[Painted]) -> list[str]:
