@@ -12,7 +12,7 @@ import pytest
 from splatdistill import cli
 from splatdistill.evaluate import bench_table
 from splatdistill.evaluate.external import interval, mean_of_means
-from splatdistill.training.trainer import Trainer
+from tests.cli.interrupts import interrupt_at
 
 SUITE = """
 defaults: {steps: 4, size: 16, output: {frames: 2, size: 16, save_every: 1}, splats: {num_init: 60}}
@@ -41,15 +41,7 @@ def figures(out: str) -> Any:
 
 def test_killed_twice_and_resumed_it_is_the_table_of_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(*ARGS) == cli.DONE
-    advance, steps = Trainer.advance, [0]
-
-    def cut(self: Trainer, log: Any) -> dict[str, float]:
-        steps[0] += 1
-        if steps[0] in (6, 19):  # in the second run, and in the fifth after that
-            raise KeyboardInterrupt
-        return advance(self, log)
-
-    monkeypatch.setattr(Trainer, "advance", cut)
+    steps = interrupt_at(monkeypatch, 6, 19)  # in the second run, and in the fifth after that
     assert run(*ARGS, out="again") == cli.INTERRUPTED
     assert run(*ARGS, out="again") == cli.INTERRUPTED
     assert not Path("again/bench.json").exists()

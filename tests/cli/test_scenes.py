@@ -14,7 +14,7 @@ from splatdistill import cli
 from splatdistill.export import placing
 from splatdistill.io import formats, ply
 from splatdistill.scene.gaussians import FIELDS, Splats
-from splatdistill.training.trainer import Trainer
+from tests.cli.interrupts import interrupt_at
 
 DEFAULTS = "defaults: {steps: 8, size: 16, output: {frames: 2, size: 16, save_every: 2}, splats: {num_init: 60}}\n"
 PARTS = """parts:
@@ -90,15 +90,7 @@ def test_stopped_twice_and_repeated_it_is_the_scene_of_one_go(monkeypatch: pytes
     assert run("room.yaml") == cli.DONE
     whole = Path("out/scene.ply").read_bytes()
     Path("out").rename("first")
-    advance, steps = Trainer.advance, [0]
-
-    def cut(self: Trainer, log: Any) -> dict[str, float]:
-        steps[0] += 1
-        if steps[0] in (13, 30):  # in the second part, and in the round of all
-            raise KeyboardInterrupt
-        return advance(self, log)
-
-    monkeypatch.setattr(Trainer, "advance", cut)
+    steps = interrupt_at(monkeypatch, 13, 30)  # in the second part, and in the round of all
     assert run("room.yaml") == cli.INTERRUPTED
     assert run("room.yaml") == cli.INTERRUPTED
     assert not Path("out/scene.ply").exists() and Path("out/together").exists()
