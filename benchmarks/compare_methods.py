@@ -3,15 +3,18 @@
     splatdistill bench benchmarks/suites/methods.yaml --methods sds,csd,multiview,vsd,esd,consistency \\
         --judges external,own --out DIR/methods
     splatdistill bench benchmarks/suites/flow.yaml --methods consistency,fsd,cfd --judges external,own --out DIR/flow
-    python benchmarks/compare_methods.py DIR/methods DIR/flow
+    splatdistill bench benchmarks/suites/fit.yaml --methods sds,sample_fit --judges external,own --out DIR/fit
+    python benchmarks/compare_methods.py DIR/methods DIR/flow DIR/fit
 
 Keeps of each the record, without the names of folders, and the contact sheet below benchmarks/results/compare, and
-writes the section of the page that has the name of the suite. Suites that are not named stay as they are.
+writes the section of the page that has the name of the suite. Suites that are not named stay as they are. Under a table
+stands what the outside judge says of each method over the first one, prompt by prompt and seed by seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,12 @@ from runs import prior_hash
 
 from splatdistill.embedded.judge.networks import EmbeddedJudge
 from splatdistill.evaluate import bench_table
+from splatdistill.evaluate.external import interval, mean_of_means
 
 OUT = ROOT / "benchmarks" / "results" / "compare"
 PAGE = ROOT / "docs" / "methods" / "comparison.md"
 SCRIPT = "compare_methods.py"
+CHANCE = 1e-3  # ratios below it say nothing
 REAL = ("view_consistency", "saturation", "high_frequency")  # figures that real renders have too
 
 
@@ -44,18 +49,50 @@ def main() -> None:
         command = (
             f"splatdistill bench benchmarks/suites/{name}.yaml --methods {methods} --judges {','.join(found['judges'])}"
         )
+        gains = paired(found["objects"])
         record = {
             "command": f"{command} --seeds {found['seeds']} --out DIR/{name}", "commit": commit(), "machine": machine(),
             "prior": prior_hash(), "real": {key: real[key] for key in REAL}, "table": found["table"],
+            "over_first": gains,
             "objects": [{key: row.get(key) for key in columns} for row in found["objects"]],
         }  # fmt: skip
         write_json(record, OUT / f"{name}.json")
         with Image.open(folder / "contact.png") as sheet:
             sheet.convert("RGB").save(OUT / f"{name}.jpg", quality=88)
-        text = with_section(
-            text, table(found["table"], judges=found["judges"], real=record["real"]), name=name, script=SCRIPT
-        )
+        shown = table(found["table"], judges=found["judges"], real=record["real"])
+        text = with_section(text, f"{shown}\n\n{sentence(gains)}", name=name, script=SCRIPT)
     PAGE.write_text(text)
+
+
+def paired(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Method -> the geometric mean, over prompts and seeds, of its outside ratio over the first method's, with its
+    95 % interval.
+    """
+    first, *others = dict.fromkeys(row["method"] for row in rows)
+    ratio = {(row["method"], row["prompt"], row["seed"]): row["external_ratio"] for row in rows}
+    found: dict[str, dict[str, float]] = {}
+    for method in others:
+        groups: dict[str, list[float]] = {}
+        for (of, prompt, seed), value in ratio.items():
+            if of == method and value is not None:
+                base = max(ratio[first, prompt, seed], CHANCE)
+                groups.setdefault(prompt, []).append(math.log(max(value, CHANCE) / base))
+        if groups:
+            low, high = interval(list(groups.values()), of=mean_of_means)
+            found[method] = dict(
+                zip(
+                    ("mean", "low", "high"),
+                    map(math.exp, (mean_of_means(list(groups.values())), low, high)),
+                    strict=True,
+                )
+            )
+    return found
+
+
+def sentence(gains: Mapping[str, Mapping[str, float]]) -> str:
+    """What `paired` found, in words."""
+    parts = [f"`{method}` {x['mean']:.2f} ({x['low']:.2f} to {x['high']:.2f})" for method, x in gains.items()]
+    return f"Over the first method, object by object, the outside judge says: {', '.join(parts)}."
 
 
 def table(lines: Sequence[Mapping[str, Any]], *, judges: Sequence[str], real: Mapping[str, float]) -> str:

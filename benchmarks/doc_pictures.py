@@ -1,8 +1,8 @@
 """The photographs of docs/figures: runs of `splatdistill train` with default settings and seed 0.
 
-`python benchmarks/doc_pictures.py` trains what is not in --runs yet, one run after another, and writes turntables.webp
-(six prompts with the default method), METHOD.webp (eight views of "a red armchair" by each) and pictures.json, which
-holds the command, commit, steps and seconds of every run.
+`python benchmarks/doc_pictures.py` trains what is not in --runs yet, one run after another. It writes METHOD.webp
+(eight views of "a red armchair" by each of --methods), turntables.webp where the default method is one of them (six
+prompts by it), and pictures.json, which holds the command, commit, steps and seconds of every run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from common import ROOT, machine
 from evidence import write_json
 from PIL import Image
 
-from splatdistill.config.schema import GUIDANCE, TrainConfig
+from splatdistill.config.presets import usual_method
+from splatdistill.config.schema import GUIDANCE
 
 FOLDER = ROOT / "docs" / "figures"
 PROMPTS = ("a red armchair", "a motorcycle", "a dog", "a grand piano", "a green car with yellow wheels", "a snowman")
@@ -45,18 +46,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "docs", help="where the run folders are or go")
     parser.add_argument("--out", type=Path, default=FOLDER)
-    args = parser.parse_args()
-    default = TrainConfig().method
-    turning = [run(args.runs, prompt=prompt, method=default) for prompt in PROMPTS]
     making = [method for method, guidance in GUIDANCE.items() if not guidance.needs_source]
-    by_method = {method: run(args.runs, prompt=PROMPTS[0], method=method) for method in making}
-    write_turntables(args.out / "turntables.webp", turning)
+    parser.add_argument("--methods", nargs="+", choices=making, default=making)
+    args = parser.parse_args()
+    default, _ = usual_method("embedded")
+    turning = [run(args.runs, prompt=prompt, method=default) for prompt in PROMPTS if default in args.methods]
+    by_method = {method: run(args.runs, prompt=PROMPTS[0], method=method) for method in args.methods}
+    if turning:
+        write_turntables(args.out / "turntables.webp", turning)
     for method, folder in by_method.items():
         write_strip(args.out / f"{method}.webp", folder)
-    rows = [facts(folder) for folder in dict.fromkeys([*turning, *by_method.values()])]
-    write_json(
-        {"command": "python benchmarks/doc_pictures.py", "machine": machine(), "runs": rows}, args.out / "pictures.json"
-    )
+    record = args.out / "pictures.json"
+    kept = [row for row in json.loads(record.read_text())["runs"] if row["prompt"] == PROMPTS[0]]
+    rows = [row for row in kept if row["method"] not in args.methods]
+    rows += [facts(folder) for folder in dict.fromkeys([*turning, *by_method.values()])]
+    write_json({"command": "python benchmarks/doc_pictures.py", "machine": machine(), "runs": rows}, record)
 
 
 def run(runs: Path, *, prompt: str, method: str) -> Path:

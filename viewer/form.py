@@ -43,8 +43,8 @@ class Refused(ValueError):
 
 
 def fields_of(method: str, prior: str) -> list[dict[str, Any]]:
-    """Every field with its help, kind, bounds and the value that it has unless somebody changes it. Refused where the
-    prior cannot teach by the method.
+    """Every field with its help, kind, bounds and the value that it has unless somebody changes it. method: "" for the
+    usual one of the prior. Refused where that cannot teach by the method.
     """
     config = _base(method, prior)
     choices = {"prior": ["embedded", "analytic", *model_families()]}
@@ -66,7 +66,7 @@ def command_of(values: Mapping[str, Any], out: Path) -> tuple[Path, list[str]]:
     training would not begin; nothing is written.
     """
     texts = {name: str(value) for name, value in values.items()}
-    base = _base(texts.get("method", TrainConfig.method), texts.get("prior", TrainConfig.prior))
+    base = _base(texts.get("method", ""), texts.get("prior", TrainConfig.prior))
     known, config, faults = settings.with_flags(base), base, dict[str, str]()
     for name, text in texts.items():
         try:
@@ -99,11 +99,9 @@ def command_of(values: Mapping[str, Any], out: Path) -> tuple[Path, list[str]]:
 
 def _base(method: str, prior: str) -> TrainConfig:
     try:
-        return settings.merge(
-            layered(None, method=method, prior=prior)[0], {"method": method, "prior": prior}, where=WHERE
-        )
+        return settings.merge(layered(None, method=method or None, prior=prior)[0], {"prior": prior}, where=WHERE)
     except ValueError as error:
-        raise Refused({"method" if method not in METHODS else "prior": str(error)}) from None
+        raise Refused({"method" if method and method not in METHODS else "prior": str(error)}) from None
 
 
 def _kind(hint: Any) -> dict[str, Any]:

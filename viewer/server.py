@@ -179,7 +179,7 @@ class _Server:
     def form(self, request: Request) -> Response:
         """The fields of a training by ?method= with ?prior=."""
         asked = request.query_params
-        method, prior = asked.get("method", TrainConfig.method), asked.get("prior", TrainConfig.prior)
+        method, prior = asked.get("method", ""), asked.get("prior", TrainConfig.prior)
         return JSONResponse({"fields": form.fields_of(method, prior)})
 
     def queue(self, request: Request) -> Response:

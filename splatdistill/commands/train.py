@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields, make_dataclass, replace
 from io import StringIO
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from subprocess import Popen
 from typing import TYPE_CHECKING, Any
@@ -225,6 +225,7 @@ def parse_settings(
     """
     from splatdistill.priors.families import layered  # NumPy loads here only
 
+    args = _spelled(args)
     asked = sources(args)
     if asked.resume is not None and kind is Train:
         base = Run(asked.resume).settings()
@@ -242,6 +243,12 @@ def parse_settings(
     config = presets.without_stages(replace(config, method=base.method), _named(args), origins)
     changed = [name for name in settings.differences(config, base) if name != "stages"]
     return flags, config, origins | dict.fromkeys(changed, "flag")
+
+
+def _spelled(args: list[str]) -> list[str]:
+    """Methods are names of settings, and these have no hyphen: --method sample-fit is --method sample_fit."""
+    words = [word.replace("-", "_") if before == "--method" else word for before, word in pairwise(["", *args])]
+    return [f"--method={word[9:].replace('-', '_')}" if word.startswith("--method=") else word for word in words]
 
 
 def _named(args: list[str]) -> set[str]:

@@ -48,8 +48,14 @@ def load(method: str, *, file: Path | None = None, family: str = "embedded") -> 
 def find_family(name: str, method: str) -> teachers.TeacherFamily:
     """A family with its settings for a method. ValueError, one sentence, where it cannot teach by that method."""
     family = teachers.load(shipped(f"priors/{name}"), method=method)
-    family.refuse(method, needs_cameras=GUIDANCE[method].needs_cameras)
+    kind = GUIDANCE[method]
+    family.refuse(method, needs_cameras=kind.needs_cameras, fits_views=kind.fits_views)
     return family
+
+
+def usual_method(family: str) -> tuple[str, str]:
+    """The method that a family teaches by where none is asked for, and why; both "" where it does not say."""
+    return teachers.usual_method(shipped(f"priors/{family}")) if family else ("", "")
 
 
 def with_family(config: TrainConfig, family: teachers.TeacherFamily, origins: Origins) -> TrainConfig:

@@ -27,6 +27,7 @@ class Method(Protocol):
     Settings: ClassVar[type[MethodConfig]]
     paper: ClassVar[str]
     needs_cameras: ClassVar[bool]
+    fits_views: ClassVar[bool]
     needs_source: ClassVar[bool]
     evaluations: ClassVar[int]
     single_view: ClassVar[bool]

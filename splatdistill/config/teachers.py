@@ -21,12 +21,13 @@ Layer = tuple[dict[str, Any], dict[str, str]]
 @dataclass(frozen=True)
 class TeacherFamily:
     """name: of its file. about: what its teachers are. camera_conditioned: whether they take the camera
-    of a view. layers: settings for one method, later ones over earlier ones.
+    of a view. alpha: whether their pictures have it. layers: settings for one method, later ones over earlier ones.
     """
 
     name: str
     about: str
     camera_conditioned: bool
+    alpha: bool
     layers: tuple[Layer, ...]
 
     @property
@@ -34,8 +35,15 @@ class TeacherFamily:
         """Dotted name -> where the value was published, or "ours" and why."""
         return {name: source for _, sources in self.layers for name, source in sources.items()}
 
-    def refuse(self, method: str, *, needs_cameras: bool) -> None:
-        """ValueError, one sentence, where these teachers cannot teach by a method. needs_cameras: of the method."""
+    def refuse(self, method: str, *, needs_cameras: bool, fits_views: bool) -> None:
+        """ValueError, one sentence, where these teachers cannot teach by a method. needs_cameras, fits_views: of the
+        method.
+        """
+        if fits_views and not self.alpha:
+            raise ValueError(
+                f"method: {method} fits splats to pictures with alpha, and those of {self.about} have none; use "
+                "another method, or --prior embedded."
+            )
         if needs_cameras and not self.camera_conditioned:
             raise ValueError(
                 f"method: {method} tells views apart by their cameras, and {self.about} cannot take them; use "
@@ -48,10 +56,19 @@ def load(path: Path, *, method: str) -> TeacherFamily:
     values = yaml_reader.read(path)
     about = values.pop(ABOUT)
     below = load(path.with_name(f"{about['base']}.yaml"), method=method) if "base" in about else None
-    made = below or TeacherFamily("", "", camera_conditioned=False, layers=())
+    made = below or TeacherFamily("", "", camera_conditioned=False, alpha=False, layers=())
     layers = [*made.layers, *_layers(values, yaml_reader.comments(path), method)]
     conditioned = about.get("camera_conditioned", made.camera_conditioned)
-    return replace(made, name=path.stem, about=about["about"], camera_conditioned=conditioned, layers=tuple(layers))
+    return replace(
+        made, name=path.stem, about=about["about"], camera_conditioned=conditioned,
+        alpha=about.get("alpha", made.alpha), layers=tuple(layers),
+    )  # fmt: skip
+
+
+def usual_method(path: Path) -> tuple[str, str]:
+    """The method that the teachers of a file teach by where none is asked for, and why; both "" where it names none."""
+    usual = yaml_reader.read(path)[ABOUT].get("method", "")
+    return usual, yaml_reader.comments(path).get(f"{ABOUT}.method", "")
 
 
 def _layers(values: dict[str, Any], sources: Mapping[str, str], method: str) -> Iterator[Layer]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from splatdistill.config.base import MethodConfig
 from splatdistill.config.constraints import check
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import GUIDANCE, TrainConfig
 from splatdistill.config.settings import stages, walk
 
 MAX_PROMPT = 2000  # characters, far more than any text encoder reads
@@ -30,6 +30,8 @@ def validate(config: TrainConfig) -> list[str]:
         raise ValueError("light.albedo and light.textureless are probabilities; together they must not exceed 1.")
     if config.output.size % 2:
         raise ValueError(f"output.size must be even, for the video; it is {config.output.size}.")
+    if GUIDANCE[config.method].fits_views:
+        _check_fit(config)
     method: MethodConfig = getattr(config, config.method)
     method.check(config.method, views=config.views)
     for _, stage in stages(config)[1:]:
@@ -38,6 +40,16 @@ def validate(config: TrainConfig) -> list[str]:
         except ValueError as error:
             raise ValueError(f"stages: {error}") from error
     return _warnings(config)
+
+
+def _check_fit(config: TrainConfig) -> None:
+    """ValueError where renders cannot look like the views that they are fitted to."""
+    if config.prior_mixture:
+        raise ValueError(
+            f"prior_mixture: by {config.method} views would show several models at once; use --method sds or vsd."
+        )
+    if config.light.start < 1:
+        raise ValueError(f"light.start must be 1 with {config.method}: views of a prior are not lit.")
 
 
 def _check_prompt(prompt: str) -> None:

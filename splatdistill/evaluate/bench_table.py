@@ -13,7 +13,8 @@ from splatdistill.evaluate.external import interval, mean_of_means
 
 JUDGED = {
     "own": {"r_precision_object": "R-Precision", "geometry_r_precision_object": "geometry", "janus": "Janus",
-            "view_consistency": "consistency", "saturation": "saturation", "high_frequency": "high frequency"},
+            "view_consistency": "consistency", "saturation": "saturation", "high_frequency": "high frequency",
+            "fog": "fog"},
     "external": {"external_ratio": "outside judge"},
     "clip": {"r_precision": "CLIP R-Precision", "geometry_r_precision": "CLIP geometry"},
 }  # fmt: skip

@@ -41,6 +41,8 @@ class Guidance(ABC, Generic[C]):
     """Short title and arXiv number, for tables."""
     needs_cameras: ClassVar[bool] = False
     """The prior must be conditioned on the camera."""
+    fits_views: ClassVar[bool] = False
+    """Renders are fitted to views that the prior draws: these must have alpha, and no light may fall on the renders."""
     needs_source: ClassVar[bool] = False
     """Batches must hold what the run began with, seen from the same cameras."""
     needs_surface: ClassVar[bool] = False
@@ -82,6 +84,10 @@ class Guidance(ABC, Generic[C]):
     def bind(self, prior: Prior) -> None:
         """Called before the first step with a prior. ValueError, one sentence, when the method cannot use it."""
         self.camera_conditioned = prior.supports_single_view_cameras, prior.knows_cameras
+
+    def camera_step(self, step: int) -> int:
+        """The step whose cameras are taken: each has its own, but where a method comes back to some."""
+        return step
 
     @abstractmethod
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:

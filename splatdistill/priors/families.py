@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from splatdistill.config import presets, settings, yaml_reader
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import METHODS, TrainConfig
 from splatdistill.priors.resolve import model_families, peek, read_small
 from splatdistill.priors.vocabulary import META_FILE, MODELS
 
@@ -53,7 +53,11 @@ def layered(
     teacher = prior or defaults[1].get("prior") or values.get("prior") or TrainConfig.prior
     if family is None:
         family = family_of(teacher) if isinstance(teacher, str) else ""  # `merge` says what else it may be
-    base, origins = presets.load(method or values.get("method", "sds"), file=file, family=family)
+    asked, usual = method or values.get("method"), ("", "")
+    if not asked and not {*values, *defaults[1]} & {*METHODS, "stages"}:  # such settings were written for the default
+        usual = presets.usual_method(family)
+    base, origins = presets.load(asked or usual[0] or TrainConfig.method, file=file, family=family)
+    origins |= {"method": f"prior {family}: {usual[1]}"} if usual[0] else {}
     named = settings.keys(defaults[1])
     base = settings.merge(presets.without_stages(base, named, origins), defaults[1], where=defaults[0])
     return presets.with_stage_families(base, family_of), origins
@@ -66,9 +70,9 @@ def listed(prior: str) -> dict[str, Any]:
     return known.get(prior) or ids.get(prior.partition("@")[0]) or {}
 
 
-def run_with(prior: str, *, method: str = "sds") -> dict[str, str]:
-    """What `prior check` says of a run with this prior and a method: family, licence, and each setting of the family
-    with its source.
+def run_with(prior: str) -> dict[str, str]:
+    """What `prior check` says of a run with this prior by its usual method: family, licence, and each setting of the
+    family with its source.
     """
     facts = listed(prior)
     licence = str(facts.get("licence", "not listed here; read it where the weights are from"))
@@ -76,6 +80,7 @@ def run_with(prior: str, *, method: str = "sds") -> dict[str, str]:
     name = family_of(prior)
     if not name:
         return {"licence": licence, "family": "none that is known, so the defaults of each method are taken"}
+    method = presets.usual_method(name)[0] or TrainConfig.method
     config, origins = presets.load(method, family=name)
     values, start = settings.flatten(config), f"prior {name}: "
     of_family = {key: source.removeprefix(start) for key, source in origins.items() if source.startswith(start)}

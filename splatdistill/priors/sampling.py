@@ -6,11 +6,12 @@ For a flow this is Euler's method on its straight path, which is the same path s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from splatdistill.priors.base import Choice, Prior
+from splatdistill.priors.base import Choice, Condition, Prior
 from splatdistill.priors.schedule import alpha_sigma
 from splatdistill.scene.cameras import orbit
 from splatdistill.scene.types import Cameras
@@ -39,16 +40,25 @@ def sample(
     """Pictures [V,H,W,3] in 0..1 of what `prompt` says, V being how many views the prior sees at once."""
     prior.begin(Choice(prompt=prompt, seed=seed))
     cameras, shape = ring(prior), (prior.num_views, prior.image_size, prior.image_size, 4 if prior.sees_alpha else 3)
-    conditions = [prior.embed(text, cameras) for text in (prompt, negative_prompt)]
+    row = [(1 - guidance_scale, prior.embed(negative_prompt, cameras)), (guidance_scale, prior.embed(prompt, cameras))]
     like = prior.encode(torch.zeros(shape, device=device))
-    x0 = x = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
+    x = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
     times = torch.linspace(FIRST * (len(prior.alphas_cumprod) - 1), 0, steps + 1).round().long()
-    for number, t in enumerate(times[:-1].tolist()):
-        rows = torch.full((len(x),), t, device=x.device)
-        cond, uncond = prior.predict(x, rows, conditions)
-        eps = uncond + guidance_scale * (cond - uncond)
+    return prior.decode(follow(prior, x, row, times=times[:-1].tolist())).float().cpu()
+
+
+@torch.no_grad()
+def follow(prior: Prior, x: Tensor, row: Sequence[tuple[float, Condition]], *, times: Sequence[int]) -> Tensor:
+    """x0 like x [V,C,h,w], standard normal noise, down the path of the sum of coefficient x score, by DDIM at these
+    falling timesteps: what the prior takes for x0 at the last of them.
+    """
+    x0, (coef, conditions) = x, zip(*row, strict=True)
+    for now, then in zip(times, [*times[1:], 0], strict=True):
+        rows = torch.full((len(x),), now, device=x.device)
+        scores = prior.predict(x, rows, conditions)
+        eps = sum((c * score for c, score in zip(coef[1:], scores[1:], strict=True)), coef[0] * scores[0])
         alpha, sigma = alpha_sigma(prior.alphas_cumprod, rows)
         x0 = (x - sigma * eps) / alpha
-        alpha, sigma = alpha_sigma(prior.alphas_cumprod, rows * 0 + times[number + 1].item())
+        alpha, sigma = alpha_sigma(prior.alphas_cumprod, rows * 0 + then)
         x = alpha * x0 + sigma * eps
-    return prior.decode(x0).float().cpu()
+    return x0

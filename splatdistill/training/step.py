@@ -83,16 +83,18 @@ def draw(
     device: torch.device,
     on_white: bool = False,
     ranks: ProcessGroup = SINGLE_PROCESS,
+    camera_step: int | None = None,
 ) -> Drawn:
     """Cameras, background and lights of a step, this process's share. on_white: whatever the settings say, because the
-    prior sees alpha.
+    prior sees alpha. camera_step: the step whose cameras are taken, where that is another one.
     """
     num_views, group, progress = sampling.num_views, sampling.camera.views_per_group, step / sampling.steps
 
     def stream(name: str) -> torch.Generator:
         return rng.generator(seed, step, name)
 
-    cameras = orbits.sample(sampling.camera, num_views=num_views, size=sampling.size, generator=stream("camera"))
+    of_cameras = rng.generator(seed, step if camera_step is None else camera_step, "camera")
+    cameras = orbits.sample(sampling.camera, num_views=num_views, size=sampling.size, generator=of_cameras)
     background = sample_background(
         sampling.background, num_views=num_views, group=group, generator=stream("background")
     )

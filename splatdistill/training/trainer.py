@@ -138,7 +138,10 @@ class Trainer:
         self._enter(step)
         logged = (step + 1) % config.output.log_every == 0 or step + 1 == config.steps
         seed, ranks, alpha = config.seed, self.ranks, self.prior.sees_alpha
-        drawn = draw(self.sampling, seed=seed, step=step, device=self.device, on_white=alpha, ranks=ranks)
+        drawn = draw(
+            self.sampling, seed=seed, step=step, device=self.device, on_white=alpha, ranks=ranks,
+            camera_step=self.guidance.camera_step(step),
+        )  # fmt: skip
         rendered = [render(p.shown, drawn, renderer=self.renderer, with_alpha=alpha) for p in self.particles]
         images = [one.image for one in rendered]
         scored = score(

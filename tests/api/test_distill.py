@@ -17,16 +17,16 @@ import torch
 
 import splatdistill
 from splatdistill import cli
-from splatdistill.config.schema import METHODS
 from splatdistill.io import ply
 from splatdistill.scene.gaussians import FIELDS
 from splatdistill.training import checkpoint
 from tests.api.helpers import QUICK, by_command
+from tests.guidance.toys import FOR_ANY_PRIOR
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FOR_ANY_PRIOR)
 def test_equals_the_command_line_bit_for_bit(tmp_path: Path, method: str) -> None:
     run = by_command(tmp_path, "--method", method)
     result = splatdistill.distill("a red ball", method=method, **QUICK)

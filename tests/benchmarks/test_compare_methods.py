@@ -12,7 +12,8 @@ from splatdistill.evaluate import bench_table
 from splatdistill.evaluate.external import Classes, Reference
 
 SUITES = sorted((Path(compare_methods.__file__).parent / "suites").glob("*.yaml"))
-PAGES = ("flow", "methods")
+EXACT = 8 * 2.0**-52  # a few logarithms
+PAGES = ("fit", "flow", "methods")
 """Those that the page shows."""
 
 
@@ -25,8 +26,29 @@ def test_every_prompt_is_there_once_and_can_be_judged(suite: Path) -> None:
 
 
 def test_the_smaller_suite_shares_its_runs_with_the_larger() -> None:
-    flow, methods = ({e.values["prompt"] for e in plan.read(path).entries} for path in SUITES if path.stem in PAGES)
-    assert flow < methods and (len(flow), len(methods)) == (12, 24)
+    fit, flow, methods = (
+        {e.values["prompt"] for e in plan.read(path).entries} for path in SUITES if path.stem in PAGES
+    )
+    assert fit | flow == methods and not fit & flow and (len(flow), len(methods)) == (12, 24)
+
+
+def test_methods_are_compared_object_by_object() -> None:
+    """Half the judge's share for three of four objects, and twice for the last: 2^-(2/4) as a geometric mean."""
+    shares = {("a", 0): 0.4, ("a", 1): 0.8, ("b", 0): 0.2, ("b", 1): 0.1}
+    factor = {("a", 0): 0.5, ("a", 1): 0.5, ("b", 0): 0.5, ("b", 1): 2.0}
+    rows = [
+        {
+            "method": method,
+            "prompt": at[0],
+            "seed": at[1],
+            "external_ratio": share * (factor[at] if method == "x" else 1),
+        }
+        for method in ("sds", "x")
+        for at, share in shares.items()
+    ]
+    found = compare_methods.paired(rows)["x"]
+    assert abs(found["mean"] - 2**-0.5) < EXACT and found["low"] <= found["mean"] <= found["high"]
+    assert "`x` 0.71 (" in compare_methods.sentence({"x": found})
 
 
 def test_a_table_has_real_renders_beside_the_methods() -> None:

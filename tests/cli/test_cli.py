@@ -198,7 +198,7 @@ def test_help_shows_the_flags_of_the_method_alone(method: str, capsys: pytest.Ca
     assert cli.main(["train", "--method", method, "--help-all"]) == cli.DONE
     flags = re.findall(r"^[^\w-]*(--[a-z][\w.-]*)", capsys.readouterr().out, flags=re.M)
     assert len(flags) <= 70
-    sections = {flag.removeprefix("--").partition(".")[0] for flag in flags if "." in flag}
+    sections = {flag.removeprefix("--").partition(".")[0].replace("-", "_") for flag in flags if "." in flag}
     assert sections & set(METHODS) == {method}
     assert cli.main(["config", "--method", method]) == cli.DONE
     printed = yaml.safe_load(capsys.readouterr().out)
@@ -212,9 +212,9 @@ def test_help_shows_the_flags_of_the_method_alone(method: str, capsys: pytest.Ca
             ["--method", "csd", "--sds.t-min", "0.1"],
             "--sds.t-min: --method csd does not read it; it is for --method sd",
         ),
-        (["--particles", "4"], "--particles: --method sds does not read it; it is for --method vsd and esd."),
+        (["--particles", "4"], "--particles: --method sample_fit does not read it; it is for --method vsd and esd."),
         (["--method", "vsd", "--lambda=0.5"], "--lambda: --method vsd does not read it; it is for --method esd."),
-        (["--csd.weight=one"], "--csd.weight: --method sds does not read it; it is for --method csd."),
+        (["--csd.weight=one"], "--csd.weight: --method sample_fit does not read it; it is for --method csd."),
         (["--densify.prune-scale", "1"], "--densify.prune-scale: densify.prune_scale has no flag; set it in a file"),
     ],
 )

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+import splatdistill
 from splatdistill import cli, priors
 from splatdistill.commands.train import Train, parse_settings
 from splatdistill.config import presets, settings, validation, yaml_reader
 from splatdistill.config.schema import METHODS
 from splatdistill.training.advice import about_origins
+from tests.guidance.toys import FOR_ANY_PRIOR
 
 SNAPSHOT = Path(__file__).with_name("families.txt")
 PRIORS = {
@@ -65,7 +67,9 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
 def pairs() -> Iterator[tuple[str, str]]:
     for prior in PRIORS:
         for method in METHODS:
-            if method != "multiview" or prior not in WITHOUT_CAMERAS:
+            if method == "multiview" and prior in WITHOUT_CAMERAS:
+                continue
+            if method in FOR_ANY_PRIOR or prior == "embedded":
                 yield prior, method
 
 
@@ -136,7 +140,8 @@ def test_a_run_of_every_family_has_settings_that_a_run_can_have(prior: str, meth
     assert validation.validate(config) == []
     *_, (_, last) = settings.stages(config)
     native = {"embedded": 64, "analytic": 64, "if": 64, "mvdream": 256, "sdxl": 1024}
-    assert last.size == (128 if (prior, method) == ("embedded", "sds") else native.get(prior, 512))
+    finer = {("embedded", "sds"): 128, ("embedded", "sample_fit"): 256}
+    assert last.size == finer.get((prior, method), native.get(prior, 512))
 
 
 @pytest.mark.parametrize("prior", WITHOUT_CAMERAS)
@@ -144,6 +149,32 @@ def test_other_pairs_are_refused_in_one_sentence(prior: str, capsys: pytest.Capt
     assert cli.main(["config", "--method", "multiview", "--prior", prior, "--prompt", "x"]) == cli.USAGE
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "multiview tells views apart by their cameras" in said
+
+
+@pytest.mark.parametrize("prior", [prior for prior in PRIORS if prior != "embedded"])
+def test_views_are_fitted_only_where_a_prior_draws_them_with_alpha(
+    prior: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["config", "--method", "sample-fit", "--prior", prior, "--prompt", "x"]) == cli.USAGE
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "method: sample_fit fits splats to pictures with alpha, and those of " in said
+
+
+def test_the_usual_method_is_taken_where_no_other_is_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (file := tmp_path / "own.yaml").write_text("sds: {guidance_scale: 3.0}\n")
+    (staged := tmp_path / "staged.yaml").write_text("stages: [{start: 0.5, size: 64}]\n")
+    asked = {
+        (): "sample_fit  # prior embedded: ours", ("--method", "sds"): "sds  # default",
+        ("--config", str(file)): "sds  # default", ("--config", str(staged)): "sds  # default",
+        ("--prior", "analytic"): "sds  # default", ("--prior", "sd21-base"): "sds  # default",
+        ("--method=sample-fit",): "sample_fit  # default",
+        ("--prior", "embedded"): "sample_fit  # prior embedded: ours",
+    }  # fmt: skip
+    for flags, expected in asked.items():
+        assert cli.main(["config", *flags]) == cli.DONE
+        assert f"method: {expected}" in capsys.readouterr().out, flags
+    assert splatdistill.configure("a car").method == "sample_fit"
+    assert splatdistill.configure("a car", sds={"guidance_scale": 3.0}).method == "sds"
 
 
 def test_a_flag_wins_over_the_stages_of_a_family_and_over_no_others(

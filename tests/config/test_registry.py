@@ -111,7 +111,7 @@ def test_a_method_of_another_package_has_settings_and_flags(tmp_path: Path) -> N
     assert refused.returncode == 2
     assert refused.stderr == "splatdistill: outside.foo must be within 0 and 1; it is 1.5.\n"
     foreign = run(tmp_path, "config", "--outside.foo", "0.5")
-    assert foreign.stderr.endswith("--method sds does not read it; it is for --method outside.\n")
+    assert foreign.stderr.endswith("--method sample_fit does not read it; it is for --method outside.\n")
 
 
 @pytest.mark.parametrize(

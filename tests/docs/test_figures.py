@@ -70,7 +70,7 @@ def test_pictures_of_methods_are_recorded_and_shown() -> None:
     assert {run["method"] for run in record["runs"] if run["prompt"] == doc_pictures.PROMPTS[0]} == shown
     assert {path.stem for path in FIGURES.glob("*.webp")} == shown | {"turntables"}
     assert all("no picture of it yet: `python benchmarks/doc_pictures.py`" in pages[m] for m in set(METHODS) - shown)
-    assert {run["prompt"] for run in record["runs"] if run["method"] == "sds"} == set(doc_pictures.PROMPTS)
+    assert {run["prompt"] for run in record["runs"] if run["method"] == "sample_fit"} == set(doc_pictures.PROMPTS)
     for run in record["runs"]:
         assert run["seed"] == 0
         assert re.fullmatch(r"[0-9a-f]{7,40}", run["commit"])

@@ -290,8 +290,9 @@ def test_every_method_takes_it(prior, folder, method):
 
 def test_its_settings_lie_under_files_and_flags(folder, tmp_path, capsys):
     base = ["config", "--prompt", "a red cube", "--prior", str(folder)]
+    by_sds = ["--method", "sds", "--sds.guidance-scale", "3"]
     for more, line in (
-        ([], "guidance_scale: 1.0  # prior"), (["--sds.guidance-scale", "3"], "guidance_scale: 3.0  # flag"),
+        ([], "guidance_scale: 1.0  # prior"), (by_sds, "guidance_scale: 3.0  # flag"),
     ):  # fmt: skip
         assert cli.main([*base, *more]) == cli.DONE
         assert line in capsys.readouterr().out

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from splatdistill.config.schema import METHODS, TrainConfig
+from splatdistill.config.schema import TrainConfig
 from splatdistill.config.settings import merge
 from splatdistill.guidance import make_guidance
 from splatdistill.guidance.perp_neg import view_weights
 from splatdistill.priors.analytic import AnalyticPrior
-from tests.guidance.toys import cameras, draw, gaussian
+from tests.guidance.toys import FOR_ANY_PRIOR, cameras, draw, gaussian
 
 RING = cameras(4, azimuth=[0.1, 0.7, 1.5, 3.1])
 
@@ -42,7 +42,7 @@ def asked(method: Any, *, takes: tuple[bool, bool] = (False, True), **settings: 
 WORDED = ["x, front view", "x, side view", "x, back view"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FOR_ANY_PRIOR)
 def test_sides_are_named_where_the_prior_cannot_be_told_the_camera_or_the_user_asks(method: str) -> None:
     alone = method in ("vsd", "esd")
     for single, together in ((True, True), (False, True), (False, False)):
@@ -58,7 +58,7 @@ def test_sides_are_named_where_the_prior_cannot_be_told_the_camera_or_the_user_a
     assert asked(method, takes=(False, True), views={"view_dependent_prompts": "off"})[0] == "x"
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "multiview"])
+@pytest.mark.parametrize("method", [m for m in FOR_ANY_PRIOR if m != "multiview"])
 @pytest.mark.parametrize("token", [True, False])
 def test_cameras_are_told_unless_the_settings_forbid(method: str, token: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     takes: set[bool] = set()

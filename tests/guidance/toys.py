@@ -8,12 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from splatdistill.config.schema import GUIDANCE
 from splatdistill.guidance.base import Guidance, noisy_batch, per_view
 from splatdistill.priors.analytic import AnalyticPrior, Density, Gaussian
 from splatdistill.priors.base import Condition
 from splatdistill.scene.cameras import orbit
 from splatdistill.scene.types import Cameras, NoisyBatch, Residual
 from tests.rounding import UNIT, assert_within
+
+FOR_ANY_PRIOR = tuple(name for name, kind in GUIDANCE.items() if not kind.fits_views)
+"""Methods that distil; the others want pictures with alpha."""
 
 
 def cameras(num_views: int, *, azimuth: Sequence[float] | None = None, elevation: float = 0.0) -> Cameras:

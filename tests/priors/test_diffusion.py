@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from splatdistill import ops, priors
-from splatdistill.config.schema import GUIDANCE, METHODS, SplatsConfig, TrainConfig
+from splatdistill.config.schema import GUIDANCE, SplatsConfig, TrainConfig
 from splatdistill.guidance import make_guidance, retune
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.methods.csd import CSDConfig
@@ -24,6 +24,7 @@ from splatdistill.priors.diffusion import LatentPrior
 from splatdistill.priors.scores import make_score
 from splatdistill.scene.cameras import orbit
 from splatdistill.training.trainer import Trainer
+from tests.guidance.toys import FOR_ANY_PRIOR
 from tests.priors import families
 from tests.rounding import DOUBLE, FACTOR, UNIT, assert_rounded, assert_same, assert_within, bound, moved
 
@@ -70,7 +71,7 @@ def counted(prior: LatentPrior) -> Iterator[list[int]]:
     prior.network.forward = forward  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FOR_ANY_PRIOR)
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_one_step_of_every_method_on_every_family(folders: dict[str, Path], family: str, method: Any) -> None:
     prior = load(folders[family])

@@ -20,12 +20,12 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage as qwen
 from torch import Tensor
 
 from splatdistill import priors
-from splatdistill.config.schema import METHODS
 from splatdistill.guidance.base import noisy_batch
 from splatdistill.guidance.methods.sds import SDS, SDSConfig
 from splatdistill.priors.dits import DITS
 from splatdistill.priors.transformer import TransformerPrior
 from splatdistill.training.trainer import Trainer
+from tests.guidance.toys import FOR_ANY_PRIOR
 from tests.priors import tiny_dits
 from tests.priors.test_diffusion import CPU, TINY, Silent, ring
 from tests.priors.test_latent_space import assert_slope, gradient, pictures
@@ -215,7 +215,7 @@ def test_levels_of_noise_are_those_of_its_scheduler(dits: dict[str, Path], name:
     assert_within(share, levels.double(), 40 * UNIT * levels + off)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FOR_ANY_PRIOR)
 @pytest.mark.parametrize("name", [name for name in tiny_dits.DITS if name != "sd3"])
 def test_one_step_of_every_method(dits: dict[str, Path], name: str, method: Any) -> None:
     prior = load(dits[name])

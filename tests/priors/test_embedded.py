@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from splatdistill.config.schema import GUIDANCE, METHODS, CameraConfig, TrainConfig
+from splatdistill.config.schema import GUIDANCE, CameraConfig, TrainConfig
 from splatdistill.embedded.prior import architecture as network
 from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch
@@ -18,7 +18,7 @@ from splatdistill.priors.schedule import Schedule
 from splatdistill.priors.scores import make_score
 from splatdistill.priors.vocabulary import META_FILE
 from splatdistill.scene.cameras import orbit
-from tests.guidance.toys import assemble
+from tests.guidance.toys import FOR_ANY_PRIOR, assemble
 from tests.rounding import assert_same
 
 
@@ -226,7 +226,7 @@ def test_views_that_are_alone_hear_their_cameras_and_not_each_other(prior):
 
 
 @pytest.mark.parametrize("group", [1, 4])
-@pytest.mark.parametrize("method", [name for name in METHODS if not GUIDANCE[name].single_view])
+@pytest.mark.parametrize("method", [name for name in FOR_ANY_PRIOR if not GUIDANCE[name].single_view])
 def test_a_method_shows_a_view_to_those_of_its_group_alone(prior, method, group):
     config = TrainConfig(method=method, prompt="a red sofa", camera=CameraConfig(views_per_group=group))
     guidance = make_guidance(config)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from splatdistill.config import presets, settings
-from splatdistill.config.schema import METHODS
 from splatdistill.guidance import make_guidance
 from splatdistill.guidance.base import noisy_batch, per_view
 from splatdistill.guidance.methods.sds import SDS, SDSConfig
 from splatdistill.priors.prompts import seen_from
 from splatdistill.scene.cameras import orbit
 from splatdistill.scene.types import Cameras
+from tests.guidance.toys import FOR_ANY_PRIOR
 from tests.priors.test_diffusion import CPU, load
 
 PROMPT = "a corgi"
@@ -54,7 +54,7 @@ def listen(network: Any, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "multiview"])
+@pytest.mark.parametrize("method", [method for method in FOR_ANY_PRIOR if method != "multiview"])
 def test_four_sides_reach_the_network_with_every_method(
     folders: dict[str, Path], pipeline: Any, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import optimizer
 
 from splatdistill import ops
-from splatdistill.config.schema import METHODS, CameraConfig, LightConfig, OutputConfig, RegularizeConfig, TrainConfig
+from splatdistill.config.schema import CameraConfig, LightConfig, OutputConfig, RegularizeConfig, TrainConfig
 from splatdistill.ops import Raster, RasterInputs, RasterSettings
 from splatdistill.priors import load
 from splatdistill.rendering.renderer import CpuRenderer, GsplatRenderer
@@ -22,6 +22,7 @@ from splatdistill.scene.cameras import turntable
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
 from splatdistill.utils.device import AsyncScalars, send
+from tests.guidance.toys import FOR_ANY_PRIOR
 from tests.pretend import DEVICE, There, Watch
 from tests.rendering.test_renderer import scene
 from tests.training.test_trainer import SMALL, unet_prior
@@ -94,7 +95,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [*METHODS, *VARIANTS])
+@pytest.mark.parametrize("name", [*FOR_ANY_PRIOR, *VARIANTS])
 def test_a_step_waits_for_nothing(name: str, watch: Watch) -> None:
     change = VARIANTS.get(name, {"method": name})
     quiet = replace(SMALL, size=16, output=OutputConfig(log_every=100), densify=replace(SMALL.densify, start=0.9))

@@ -15,7 +15,6 @@ import torch
 from splatdistill import priors
 from splatdistill.config import presets
 from splatdistill.config.schema import (
-    METHODS,
     BackgroundConfig,
     CameraConfig,
     DensifyConfig,
@@ -43,6 +42,7 @@ from splatdistill.training.run_log import NoLog, RunLog
 from splatdistill.training.step import backward, draw, render, score
 from splatdistill.training.trainer import Trainer
 from splatdistill.utils.progress import Progress
+from tests.guidance.toys import FOR_ANY_PRIOR
 from tests.priors.oracles import LinearPrior
 
 SMALL = TrainConfig(
@@ -81,7 +81,7 @@ def test_it_learns_the_ball(tmp_path: Path) -> None:
     assert error < 0.02
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FOR_ANY_PRIOR)
 def test_resume_equals_not_stopping_across_densify(tmp_path: Path, method: Any) -> None:
     small = replace(SMALL, method=method)
     whole = run(tmp_path / "whole", small)

@@ -20,6 +20,7 @@ export class Begin {
   private readonly inputs = new Map<string, Input>();
   private readonly faults = new Map<string, HTMLElement>();
   private shown = "";
+  private method = "";
 
   /** changed: called when the queue has changed. */
   constructor(
@@ -35,11 +36,11 @@ export class Begin {
     this.queue.hidden = true;
   }
 
-  /** The fields for a method and a teacher; edited values stay. */
-  async load(method = "sds", prior = "embedded"): Promise<void> {
-    const edited = this.edited();
+  /** The fields for the method that was chosen, or the usual one of a teacher; edited values stay. */
+  async load(prior = "embedded"): Promise<void> {
+    const { method: _, ...edited } = this.edited();
     try {
-      this.fields = await api.form(method, prior);
+      this.fields = await api.form(this.method, prior);
     } catch (error) {
       return this.refuse(error);
     }
@@ -56,13 +57,16 @@ export class Begin {
         return el("fieldset", {}, el("legend", {}, SECTION[name] ?? name), el("div", { class: "fields" }, ...some.map((field) => this.field(field))));
       }),
     );
-    for (const [name, value] of Object.entries({ ...edited, method, prior })) {
+    for (const [name, value] of Object.entries({ ...edited, prior })) {
       const input = this.inputs.get(name);
       if (input) set(input, value);
     }
-    for (const name of ["method", "prior"]) {
-      this.inputs.get(name)?.addEventListener("change", () => void this.load(this.inputs.get("method")?.value, this.inputs.get("prior")?.value));
-    }
+    const [chosen, taught] = [this.inputs.get("method"), this.inputs.get("prior")];
+    chosen?.addEventListener("change", () => {
+      this.method = chosen.value;
+      void this.load(taught?.value);
+    });
+    taught?.addEventListener("change", () => void this.load(taught.value));
   }
 
   /** Shows the queue as it is now. */
