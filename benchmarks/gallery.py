@@ -1,4 +1,4 @@
-"""The pictures of docs/prior.md: six prompts with the default SDS run, each sheet beside its nearest training render.
+"""The pictures of docs/prior.md: six prompts with the default run, each sheet beside its nearest training render.
 
 `python benchmarks/gallery.py --corpus DIR` (a corpus of `python -m splatdistill.embedded.corpus build`) trains the
 prompts one after another and writes NAME.jpg and gallery.json. Nearest: the smallest squared distance between one
@@ -17,7 +17,7 @@ from common import commit, machine
 from PIL import Image
 from torch import Tensor
 
-from splatdistill.config.presets import load
+from splatdistill.config.presets import load, usual_method
 from splatdistill.config.settings import flatten
 from splatdistill.embedded.corpus.dataset import Corpus
 from splatdistill.embedded.prior.samples import NearestRender
@@ -44,9 +44,9 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     nearest = NearestRender(Corpus(args.corpus, seed=0))
-    rows = []
+    rows, default = [], load(usual_method("embedded")[0])[0]
     for prompt in args.prompts:
-        config = replace(load("sds")[0], prompt=prompt, seed=args.seed, network_engine="torch")
+        config = replace(default, prompt=prompt, seed=args.seed, network_engine="torch")
         folder = args.runs / f"gallery-{run_name(config.prompt, flatten(config))}"
         with Progress(total=config.steps) as progress:
             command = f"gallery.py --prompts {prompt!r}"

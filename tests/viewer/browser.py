@@ -80,9 +80,9 @@ def seen(page: Any, *, azimuth: float, elevation: float, size: int = SIZE) -> np
     data = page.evaluate(
         """async ([azimuth, elevation, radius, fovy, size]) => {
             const stage = window.splatdistill.view.stage;
-            stage.controls.target.set(0, 0, 0);
-            stage.place({ fovy, radius, elevation });
-            stage.look(azimuth, elevation, radius);
+            stage.viewpoint.controls.target.set(0, 0, 0);
+            stage.viewpoint.place({ fovy, radius, elevation });
+            stage.viewpoint.look(azimuth, elevation, radius);
             const pixels = await stage.capture(size, "#ffffff");
             let text = "";
             for (let i = 0; i < pixels.length; i += 4096) text += String.fromCharCode(...pixels.subarray(i, i + 4096));
@@ -99,9 +99,9 @@ def look(page: Any, *, azimuth: float, elevation: float) -> None:
     page.evaluate(
         """async ([azimuth, elevation, radius, fovy]) => {
             const stage = window.splatdistill.view.stage;
-            stage.controls.target.set(0, 0, 0);
-            stage.place({ fovy, radius, elevation });
-            stage.look(azimuth, elevation, radius);
+            stage.viewpoint.controls.target.set(0, 0, 0);
+            stage.viewpoint.place({ fovy, radius, elevation });
+            stage.viewpoint.look(azimuth, elevation, radius);
             await stage.settled();
         }""",
         [azimuth, elevation, RADIUS, FOVY],

@@ -34,9 +34,9 @@ def test_v9_every_key_does_what_it_says(browser: Any, tmp_path: Path) -> None:
         page.focus("canvas")
         for key, effect in KEYS.items():
             page.keyboard.press("r")
-            before = page.evaluate("window.splatdistill.view.stage.view")
+            before = page.evaluate("window.splatdistill.view.stage.viewpoint.view")
             page.keyboard.press(key)
-            after = page.evaluate("window.splatdistill.view.stage.view")
+            after = page.evaluate("window.splatdistill.view.stage.viewpoint.view")
             assert_moved(np.array(before), np.array(after), effect)
         for key, inside in {"g": "stage.gridShown", " ": "stage.turning"}.items():
             for expected in (True, False):
@@ -54,7 +54,7 @@ def test_v9_every_key_does_what_it_says(browser: Any, tmp_path: Path) -> None:
         page.reload()
         ready(page)
         # A claim about the page: the view comes back to a thousandth. The address has four decimals.
-        assert "view=" in view and page.evaluate("window.splatdistill.view.stage.view")[2] == pytest.approx(
+        assert "view=" in view and page.evaluate("window.splatdistill.view.stage.viewpoint.view")[2] == pytest.approx(
             float(view.split(",")[2]), abs=1e-3
         )
         reached = set()
@@ -151,8 +151,8 @@ def test_two_runs_turn_together(browser: Any, tmp_path: Path) -> None:
         page.select_option("#panel-Compare select", "1")
         until(page, "window.splatdistill.view.other?.count === 200")
         for moved, other in (("stage", "other"), ("other", "stage")):
-            page.evaluate(f"window.splatdistill.view.{moved}.step(3, 1)")
-            views = [page.evaluate(f"window.splatdistill.view.{name}.view") for name in (moved, other)]
+            page.evaluate(f"window.splatdistill.view.{moved}.viewpoint.step(3, 1)")
+            views = [page.evaluate(f"window.splatdistill.view.{name}.viewpoint.view") for name in (moved, other)]
             assert views[0] == pytest.approx(views[1])
         page.context.close()
 
@@ -175,15 +175,15 @@ def test_the_wheel_scrolls_the_page_until_the_canvas_has_the_focus(browser: Any,
     formats.write(tmp_path / "knot.ply", knot(50))
     with serving(tmp_path / "knot.ply") as served:
         page = open_page(browser, served.url)
-        start = page.evaluate("window.splatdistill.view.stage.view")
+        start = page.evaluate("window.splatdistill.view.stage.viewpoint.view")
         page.evaluate("document.activeElement.blur()")
         page.mouse.move(200, 200)
         page.mouse.wheel(0, 300)
         page.wait_for_timeout(100)
-        assert page.evaluate("window.splatdistill.view.stage.view") == start
+        assert page.evaluate("window.splatdistill.view.stage.viewpoint.view") == start
         page.focus("canvas")
         page.mouse.wheel(0, 300)
-        until(page, f"window.splatdistill.view.stage.view[2] !== {start[2]}")
+        until(page, f"window.splatdistill.view.stage.viewpoint.view[2] !== {start[2]}")
         page.context.close()
 
 

@@ -140,4 +140,4 @@ def check_queue(served: Served, tmp_path: Path) -> None:
     assert [start["status"] for start in starts] == ["done", "cancelled"]
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name == starts[0]["name"] and Run(folder).settings().seed == 0
-    assert starts[0]["command"].startswith("splatdistill train --prompt 'a red ball' --method sds")
+    assert starts[0]["command"].startswith("splatdistill train --prompt 'a red ball' --method sample_fit")

@@ -102,8 +102,8 @@ export class SceneTab {
     const add = button("Add this view", () => {
       const stage = this.scenery.stage();
       if (!stage) return;
-      const view = stage.view;
-      this.add(`View ${this.cameras.length + 1}`, () => (stage.view = view), stage.pose);
+      const view = stage.viewpoint.view;
+      this.add(`View ${this.cameras.length + 1}`, () => (stage.viewpoint.view = view), stage.viewpoint.pose);
     });
     const parts: HTMLElement[] = [el("div", { class: "row" }, add, this.saveCameras), this.list];
     const { read } = this.scenery;
@@ -113,7 +113,7 @@ export class SceneTab {
         try {
           fault.textContent = "";
           for (const camera of file.files?.[0] ? await read(file.files[0]) : []) {
-            this.add(`Camera ${this.cameras.length + 1}`, () => this.scenery.stage()?.through(camera), null);
+            this.add(`Camera ${this.cameras.length + 1}`, () => this.scenery.stage()?.viewpoint.through(camera), null);
           }
         } catch (error) {
           fault.textContent = (error as Error).message;
@@ -140,13 +140,13 @@ export class SceneTab {
   private write(): void {
     const stage = this.scenery.stage();
     if (!stage) return;
-    const before = stage.view;
+    const before = stage.viewpoint.view;
     const places = this.cameras.map(({ go, pose }) => {
       if (pose) return pose;
       go();
-      return stage.pose;
+      return stage.viewpoint.pose;
     });
-    stage.view = before;
+    stage.viewpoint.view = before;
     this.scenery.write(places);
   }
 }

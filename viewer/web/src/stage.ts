@@ -3,11 +3,11 @@
 
 import { ExtSplats, SparkRenderer, SplatFileType, SplatMesh } from "@sparkjsdev/spark";
 import * as THREE from "three";
-import { OrbitControls } from "three/addons/controls/OrbitControls.js";
-import type { Camera, Kind, Placement, Up } from "./api";
+import type { Kind, Up } from "./api";
 import { BoxEdges, boundsOf } from "./box";
 import { DRAFT_PIXELS, Drafts, draftOf } from "./drafts";
 import { type Report, Ruler } from "./ruler";
+import { Viewpoint } from "./viewpoint";
 
 const TYPES = { ply: SplatFileType.PLY, splat: SplatFileType.SPLAT };
 const HALF = Math.sqrt(0.5);
@@ -20,8 +20,6 @@ const TURNS: Record<Up, [number, number, number, number]> = {
 const FLIP = new THREE.Quaternion(0, 0, 1, 0);
 const MAX_PIXELS = 3840 * 2160; // of the canvas, where the screen has more
 const IDLE_EVERY = 50; // ms between looks at whether Spark is idle
-const FILL = 0.87; // of the frame, by the sphere that holds most of a file
-const STEP = (5 * Math.PI) / 180;
 const TURN = 0.0005; // radians per millisecond
 
 interface Shown {
@@ -31,8 +29,7 @@ interface Shown {
 }
 
 export class Stage {
-  readonly camera = new THREE.PerspectiveCamera(37.5, 1, 0.01, 1000);
-  readonly controls: OrbitControls;
+  readonly viewpoint: Viewpoint;
   readonly drafts = new Drafts(() => this.makeDraft(), () => this.exchange(), () => this.turning);
   frameId = 0;
   count = 0;
@@ -57,10 +54,10 @@ export class Stage {
   private up: Up = "+y"; // what the splats are taken to have up, beside what their file says
   private scheduled = false;
   private turned = 0; // time of the last frame of the turntable
-  private home: Placement = { fovy: 37.5, radius: 3.6, elevation: 15 };
 
   /** Throws where there is no WebGL2. */
   constructor(readonly canvas: HTMLCanvasElement) {
+    this.viewpoint = new Viewpoint(canvas);
     this.renderer = new THREE.WebGLRenderer({ canvas, antialias: false, alpha: true, preserveDrawingBuffer: false });
     this.renderer.setClearAlpha(0); // the ground is the page's
     this.spark = new SparkRenderer({
@@ -75,23 +72,18 @@ export class Stage {
       accumExtSplats: true,
       enableLod: false,
     });
-    this.ruler = new Ruler(canvas, this.camera, () => this.target, () => this.request());
+    this.ruler = new Ruler(canvas, this.viewpoint.camera, () => this.target, () => this.request());
     this.grid.visible = false;
     this.scene.add(this.spark, this.grid, this.box.lines, this.ruler.line);
-    this.controls = new OrbitControls(this.camera, canvas);
-    this.controls.enableDamping = false;
-    this.controls.enableZoom = false; // a page around the canvas must still scroll: the wheel acts with focus only
-    this.controls.addEventListener("change", () => {
+    this.viewpoint.controls.addEventListener("change", () => {
       if (this.mesh) this.drafts.moves();
       this.request();
       this.onMove();
     });
-    canvas.addEventListener("focus", () => (this.controls.enableZoom = true));
-    canvas.addEventListener("blur", () => (this.controls.enableZoom = false));
     this.watcher = new ResizeObserver(() => this.fit());
     this.watcher.observe(canvas.parentElement ?? canvas);
     this.fit();
-    this.reset();
+    this.viewpoint.reset();
   }
 
   dispose(): void {
@@ -99,7 +91,7 @@ export class Stage {
     this.generation++;
     this.turning = false;
     this.watcher.disconnect();
-    this.controls.dispose();
+    this.viewpoint.dispose();
     this.drafts.rests();
     void this.free();
   }
@@ -165,7 +157,7 @@ export class Stage {
   takeAfter(other: Stage): void {
     this.upAxis = other.up;
     this.flipped = other.flipped;
-    this.view = other.view;
+    this.viewpoint.view = other.viewpoint.view;
     this.showGrid(other.gridShown);
     this.outline(other.box.corners);
     this.measure(other.ruler.report);
@@ -211,12 +203,12 @@ export class Stage {
   private draw(now: number): void {
     this.drafts.frameBegins();
     if (this.turning) {
-      this.orbit(-TURN * Math.min(100, now - (this.turned || now)), 0);
+      this.viewpoint.orbit(-TURN * Math.min(100, now - (this.turned || now)), 0);
       this.turned = now;
       this.request();
     }
     if (this.ratio !== devicePixelRatio) this.fit(); // the window came to another screen
-    this.renderer.render(this.scene, this.camera);
+    this.renderer.render(this.scene, this.viewpoint.camera);
     this.frameId++;
   }
 
@@ -236,92 +228,11 @@ export class Stage {
     return this.grid.visible;
   }
 
-  /** Where "reset" goes back to. */
-  place(home: Placement): void {
-    this.home = home;
-    this.fit();
-    this.reset();
-  }
-
-  reset(): void {
-    this.controls.target.set(0, 0, 0);
-    this.look(0, this.home.elevation, this.home.radius);
-  }
-
-  /** Sees the target from azimuth and elevation, degrees. */
-  look(azimuth: number, elevation: number, radius = this.camera.position.distanceTo(this.controls.target)): void {
-    const polar = THREE.MathUtils.degToRad(90 - Math.min(89.99, Math.max(-89.99, elevation)));
-    this.camera.position.setFromSphericalCoords(radius, polar, THREE.MathUtils.degToRad(azimuth)).add(this.controls.target);
-    this.controls.update();
-  }
-
-  /** Turns about the target, radians. */
-  orbit(azimuth: number, elevation: number): void {
-    const s = this.spherical();
-    this.look(THREE.MathUtils.radToDeg(s.theta + azimuth), THREE.MathUtils.radToDeg(Math.PI / 2 - s.phi + elevation));
-  }
-
-  step(right: number, up: number): void {
-    this.orbit(right * STEP, up * STEP);
-  }
-
-  zoom(factor: number): void {
-    const s = this.spherical();
-    this.look(THREE.MathUtils.radToDeg(s.theta), 90 - THREE.MathUtils.radToDeg(s.phi), s.radius * factor);
-  }
-
-  /** Moves camera and target in the axes of the camera, in twentieths of their distance. */
-  fly(right: number, up: number, back: number): void {
-    const move = new THREE.Vector3(right, up, back).multiplyScalar(this.spherical().radius / 20);
-    move.applyQuaternion(this.camera.quaternion);
-    this.camera.position.add(move);
-    this.controls.target.add(move);
-    this.controls.update();
-  }
-
   /** Moves so that nearly all splats fill the frame. */
   frame(): void {
     const centers: THREE.Vector3[] = [];
     this.source?.forEachSplat((_i, center) => centers.push(center.clone()));
-    if (!centers.length) return;
-    const middle = (axis: "x" | "y" | "z") => {
-      const sorted = centers.map((c) => c[axis]).sort((a, b) => a - b);
-      const few = Math.floor(0.01 * (sorted.length - 1)); // floaters on either side
-      return (sorted[few] + sorted[sorted.length - 1 - few]) / 2;
-    };
-    const target = new THREE.Vector3(middle("x"), middle("y"), middle("z"));
-    const far = centers.map((c) => c.distanceTo(target)).sort((a, b) => a - b)[Math.floor(0.99 * (centers.length - 1))];
-    if (this.mesh) target.applyQuaternion(this.mesh.quaternion);
-    const s = this.spherical();
-    this.controls.target.copy(target);
-    const radius = Math.max(far, 1e-3) / (Math.sin(THREE.MathUtils.degToRad(this.home.fovy / 2)) * FILL);
-    this.look(THREE.MathUtils.radToDeg(s.theta), 90 - THREE.MathUtils.radToDeg(s.phi), radius);
-  }
-
-  /** Camera and target as six numbers, for an address or another stage. */
-  get view(): number[] {
-    return [...this.camera.position.toArray(), ...this.controls.target.toArray()];
-  }
-
-  set view(numbers: number[]) {
-    if (numbers.length !== 6 || !numbers.every(Number.isFinite)) return;
-    this.camera.position.fromArray(numbers, 0);
-    this.controls.target.fromArray(numbers, 3);
-    this.controls.update();
-  }
-
-  /** Looks through a camera; where it stands level, its target is the point of its axis nearest to the middle. */
-  through(camera: Camera): void {
-    const [eye, forward] = [new THREE.Vector3(...camera.eye), new THREE.Vector3(...camera.forward)];
-    const along = Math.max(0.1, -eye.dot(forward));
-    this.view = [...eye.toArray(), ...eye.clone().addScaledVector(forward, along).toArray()];
-  }
-
-  /** The camera as transforms.json has it: camera to world, x right, y up, z backwards, by rows. */
-  get pose(): number[][] {
-    this.camera.updateMatrixWorld();
-    const m = this.camera.matrixWorld.elements;
-    return [0, 1, 2, 3].map((row) => [0, 1, 2, 3].map((column) => m[4 * column + row]));
+    if (this.mesh) this.viewpoint.frame(centers, this.mesh.quaternion);
   }
 
   /** Shows the edges of a box, lower corner and upper corner; null hides them. */
@@ -347,7 +258,7 @@ export class Stage {
     this.size(size, size, 1);
     this.request();
     await this.settled();
-    this.renderer.render(this.scene, this.camera);
+    this.renderer.render(this.scene, this.viewpoint.camera);
     const gl = this.renderer.getContext();
     const pixels = new Uint8Array(4 * size * size);
     gl.readPixels(0, 0, size, size, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
@@ -363,10 +274,6 @@ export class Stage {
     return { ...this.renderer.info.memory };
   }
 
-  private spherical(): THREE.Spherical {
-    return new THREE.Spherical().setFromVector3(this.camera.position.clone().sub(this.controls.target));
-  }
-
   private fit(): void {
     const box = (this.canvas.parentElement ?? this.canvas).getBoundingClientRect();
     const [width, height] = [Math.max(1, box.width), Math.max(1, box.height)];
@@ -379,10 +286,7 @@ export class Stage {
   private size(width: number, height: number, ratio: number): void {
     this.renderer.setPixelRatio(ratio);
     this.renderer.setSize(width, height, false);
-    this.camera.aspect = width / height;
-    const half = Math.tan(THREE.MathUtils.degToRad(this.home.fovy / 2)); // of the shorter side
-    this.camera.fov = 2 * THREE.MathUtils.radToDeg(Math.atan(half / Math.min(1, this.camera.aspect)));
-    this.camera.updateProjectionMatrix();
+    this.viewpoint.aspect(width / height);
   }
 
   private get target() {

@@ -37,7 +37,7 @@ export class View {
   private readonly list = acts({
     togglePanel: () => (this.panel.hidden = !this.panel.hidden),
     help: () => this.dialog.showModal(),
-    remember: () => history.replaceState(null, "", `#${this.id ? `run=${this.id}&` : ""}view=${this.stage?.view.map((n) => n.toFixed(4))}`),
+    remember: () => history.replaceState(null, "", `#${this.id ? `run=${this.id}&` : ""}view=${this.stage?.viewpoint.view.map((n) => n.toFixed(4))}`),
   });
   private readonly parts: ((about: api.Manifest) => void)[] = []; // drawn anew when the manifest changes
   private train: TrainTab | null = null;
@@ -77,11 +77,11 @@ export class View {
     });
     listen(this.list, () => this.stage);
     if (this.closed) return;
-    this.stage?.place(this.about.camera);
+    this.stage?.viewpoint.place(this.about.camera);
     const { carried } = this.around;
     if (carried) await this.draw(await api.embeddedSplats(), "ply", "+y");
     else if (this.id !== null && this.about.has_splats) await this.attempt(async () => this.draw(await api.splats(this.id as string), "ply", "+y"));
-    if (view) this.stage && (this.stage.view = view);
+    if (view) this.stage && (this.stage.viewpoint.view = view);
     await this.stage?.settled();
   }
 
@@ -187,7 +187,7 @@ export class View {
     box.remove();
     this.stage = await this.makeStage(this.about);
     if (!this.stage) return this.fallback();
-    this.stage.place(this.about.camera);
+    this.stage.viewpoint.place(this.about.camera);
     this.stage.takeAfter(old);
     if (last) await this.draw(last.bytes, last.kind, last.up);
     this.notify("");
@@ -220,9 +220,9 @@ export class View {
     const before = this.cut;
     this.cut = corners;
     if (!corners && !before) return;
-    const view = this.stage?.view;
+    const view = this.stage?.viewpoint.view;
     await this.draw(await api.splats(id, corners), "ply", "+y");
-    if (view && this.stage) this.stage.view = view;
+    if (view && this.stage) this.stage.viewpoint.view = view;
     this.update(this.about);
   }
 
@@ -243,17 +243,17 @@ export class View {
       const [one, two] = [this.stage, await this.makeStage(about)];
       if (!one || !two) return;
       this.other = two;
-      two.place(this.about.camera);
+      two.viewpoint.place(this.about.camera);
       let following = false; // moving one must not come back from the other
       const lead = (from: Stage, to: Stage) => () => {
         if (following) return;
         following = true;
-        to.view = from.view;
+        to.viewpoint.view = from.viewpoint.view;
         following = false;
       };
       one.onMove = lead(one, two);
       two.onMove = lead(two, one);
-      two.view = one.view;
+      two.viewpoint.view = one.viewpoint.view;
       await two.show(bytes, "ply", "+y");
       two.canvas.setAttribute("aria-label", `${about.prompt ?? about.name}: ${two.count} splats`);
     });
