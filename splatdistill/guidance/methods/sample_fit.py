@@ -102,4 +102,4 @@ class SampleFit(Guidance[SampleFitConfig]):
         wanted = [(c.guidance_scale, self.view_dependent_prompts(cameras)), (1 - c.guidance_scale, c.negative_prompt)]
         row = [(share, self.encode_prompt(prior, text, cameras)) for share, text in wanted if share]
         times = (len(prior.alphas_cumprod) - 1) * torch.linspace(FIRST, min(c.t_last, FIRST), c.ddim_steps)
-        return follow(prior, x, row, times=times.round().long().tolist()).half()
+        return follow(prior, x, row, times=[int(t) for t in times.round()]).half()
