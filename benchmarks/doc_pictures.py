@@ -1,8 +1,9 @@
-"""The photographs of docs/figures: runs of `splatdistill train` with default settings and seed 0.
+"""The photographs of docs/figures: runs of `splatdistill train` and `edit` with default settings and seed 0.
 
-`python benchmarks/doc_pictures.py` trains what is not in --runs yet, one run after another. It writes METHOD.webp
-(eight views of "a red armchair" by each of --methods), turntables.webp where the default method is one of them (six
-prompts by it), and pictures.json, which holds the command, commit, steps and seconds of every run.
+`python benchmarks/doc_pictures.py` makes what is not in --runs yet, one run after another. It writes METHOD.webp (eight
+views of "a red armchair" by each of --methods, and what those that edit make of the default's), turntables.webp where
+the default method is one of them (six prompts by it), and pictures.json, which holds the command, commit, steps and
+seconds of every run.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from splatdistill.config.schema import GUIDANCE
 
 FOLDER = ROOT / "docs" / "figures"
 PROMPTS = ("a red armchair", "a motorcycle", "a dog", "a grand piano", "a green car with yellow wheels", "a snowman")
+EDITED = "a blue armchair"
 COLUMNS, TILE, MS = 3, 240, 70  # of the turntables; milliseconds of a frame
 STRIP = 128  # pixels of a view of METHOD.webp
 KEPT = (
@@ -46,8 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "docs", help="where the run folders are or go")
     parser.add_argument("--out", type=Path, default=FOLDER)
-    making = [method for method, guidance in GUIDANCE.items() if not guidance.needs_source]
-    parser.add_argument("--methods", nargs="+", choices=making, default=making)
+    parser.add_argument("--methods", nargs="+", choices=GUIDANCE, default=list(GUIDANCE))
     args = parser.parse_args()
     default, _ = usual_method("embedded")
     turning = [run(args.runs, prompt=prompt, method=default) for prompt in PROMPTS if default in args.methods]
@@ -57,7 +58,7 @@ def main() -> None:
     for method, folder in by_method.items():
         write_strip(args.out / f"{method}.webp", folder)
     record = args.out / "pictures.json"
-    kept = [row for row in json.loads(record.read_text())["runs"] if row["prompt"] == PROMPTS[0]]
+    kept = [row for row in json.loads(record.read_text())["runs"] if row["prompt"] in (PROMPTS[0], EDITED)]
     rows = [row for row in kept if row["method"] not in args.methods]
     rows += [facts(folder) for folder in dict.fromkeys([*turning, *by_method.values()])]
     write_json({"command": "python benchmarks/doc_pictures.py", "machine": machine(), "runs": rows}, record)
@@ -66,14 +67,25 @@ def main() -> None:
 def run(runs: Path, *, prompt: str, method: str) -> Path:
     """The folder of a finished run, which is made where there is none."""
     folder = runs / f"{method}-{prompt.replace(' ', '-')}"
-    if not (folder / "turntable.mp4").exists():
-        words = [sys.executable, "-m", "splatdistill", "train", *arguments(prompt, method)]
-        subprocess.run([*words, "--out", str(runs), "--name", folder.name], check=True)  # noqa: S603
+    if GUIDANCE[method].needs_source:
+        source, parent = run(runs, prompt=prompt, method=usual_method("embedded")[0]), runs / method
+        splatdistill(*edit(source, method), "--out", str(parent), "--force")
+        (folder,) = (path for path in parent.iterdir() if path.is_dir())
+    elif not (folder / "turntable.mp4").exists():
+        splatdistill(*arguments(prompt, method), "--out", str(runs), "--name", folder.name)
     return folder
 
 
+def splatdistill(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "splatdistill", *words], check=True)  # noqa: S603
+
+
 def arguments(prompt: str, method: str) -> list[str]:
-    return ["--method", method, "--prompt", prompt]
+    return ["train", "--method", method, "--prompt", prompt]
+
+
+def edit(source: Path | str, method: str) -> list[str]:
+    return ["edit", str(source), "--from", PROMPTS[0], "--to", EDITED, "--method", method]
 
 
 def write_turntables(path: Path, folders: list[Path]) -> None:
@@ -106,7 +118,11 @@ def write_strip(path: Path, folder: Path) -> None:
 def facts(folder: Path) -> dict[str, Any]:
     """What the summary of a run says, with the command that makes it again."""
     summary = json.loads((folder / "summary.json").read_text())
-    words = ["splatdistill", "train", *arguments(summary["prompt"], summary["method"])]
+    method = summary["method"]
+    words = [
+        "splatdistill",
+        *(edit("RUN", method) if GUIDANCE[method].needs_source else arguments(summary["prompt"], method)),
+    ]
     return {"command": shlex.join(words), **{key: summary[key] for key in KEPT}}
 
 
