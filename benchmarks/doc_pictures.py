@@ -58,10 +58,15 @@ def main() -> None:
     for method, folder in by_method.items():
         write_strip(args.out / f"{method}.webp", folder)
     record = args.out / "pictures.json"
-    kept = [row for row in json.loads(record.read_text())["runs"] if row["prompt"] in (PROMPTS[0], EDITED)]
-    rows = [row for row in kept if row["method"] not in args.methods]
+    known = json.loads(record.read_text())["runs"]
+    rows = [row for row in known if row["method"] not in args.methods and shown(row, default)]
     rows += [facts(folder) for folder in dict.fromkeys([*turning, *by_method.values()])]
     write_json({"command": "python benchmarks/doc_pictures.py", "machine": machine(), "runs": rows}, record)
+
+
+def shown(row: dict[str, Any], default: str) -> bool:
+    """Whether a recorded run is in one of the pictures."""
+    return row["prompt"] in (PROMPTS[0], EDITED, *(PROMPTS if row["method"] == default else ()))
 
 
 def run(runs: Path, *, prompt: str, method: str) -> Path:
@@ -69,7 +74,7 @@ def run(runs: Path, *, prompt: str, method: str) -> Path:
     folder = runs / f"{method}-{prompt.replace(' ', '-')}"
     if GUIDANCE[method].needs_source:
         source, parent = run(runs, prompt=prompt, method=usual_method("embedded")[0]), runs / method
-        splatdistill(*edit(source, method), "--out", str(parent), "--force")
+        splatdistill(*edit(source, method), "--out", str(parent), "--output", str(parent / "edited.ply"), "--force")
         (folder,) = (path for path in parent.iterdir() if path.is_dir())
     elif not (folder / "turntable.mp4").exists():
         splatdistill(*arguments(prompt, method), "--out", str(runs), "--name", folder.name)
