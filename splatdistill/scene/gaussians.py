@@ -122,6 +122,8 @@ def _grayish(means: Tensor, config: SplatsConfig, *, spacing: float, generator: 
 
 def with_sh_degree(splats: Splats, degree: int) -> Splats:
     """The same splats with their colour harmonics cut or padded with zeros to `degree` 0..3."""
+    if degree == splats.sh_degree:
+        return splats
     size = (degree + 1) ** 2 - 1
     sh = splats.shN[:, :size]
     pad = sh.new_zeros(len(splats), size - sh.shape[1], 3)
