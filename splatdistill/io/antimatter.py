@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from splatdistill.io.bits import as_numbers, as_one, in_blocks, rounded, sorted_order, to_bytes
+from splatdistill.io.bits import as_numbers, as_one, blocks, in_blocks, rounded, sorted_order, to_bytes
 from splatdistill.io.kinds import Arrays, FormatError, from_colours, normalized
 from splatdistill.ops.geometry import SH_C0
 
@@ -14,13 +14,20 @@ _ROW = np.dtype([("mean", "V12"), ("scale", "V12"), ("rgb", "V3"), ("alpha", "u1
 def encode(a: Arrays) -> bytes:
     """The most visible first, for viewers that draw what has arrived."""
     rows = np.empty(len(a["means"]), _ROW)
+    seen = np.empty(len(rows), np.float32)
+    for part in blocks(a["quats"]):
+        seen[part] = _pack({name: value[part] for name, value in a.items()}, rows[part])
+    return np.take(rows, sorted_order(~seen.view(np.uint32))).tobytes()  # bits of floats above 0 grow as they do
+
+
+def _pack(a: Arrays, rows: np.ndarray) -> np.ndarray:
+    """Fills rows [N]; how much there is to be seen of each splat [N]."""
     scales = np.exp(a["scales"])
     rows["mean"], rows["scale"] = as_one(a["means"], "<f4"), as_one(scales, "<f4")
     rows["rgb"] = as_one(to_bytes(np.float32(0.5) + np.float32(SH_C0) * a["sh0"][:, 0]), "u1")
     rows["alpha"] = to_bytes(a["opacities"])
     rows["quat"] = as_one(rounded(a["quats"] * np.float32(128) + np.float32(128), 255, np.uint8), "u1")
-    seen = a["opacities"] * scales[:, 0] * scales[:, 1] * scales[:, 2]
-    return np.take(rows, sorted_order(~seen.view(np.uint32))).tobytes()  # bits of floats above 0 grow as they do
+    return a["opacities"] * scales[:, 0] * scales[:, 1] * scales[:, 2]
 
 
 def decode(data: bytes) -> Arrays:

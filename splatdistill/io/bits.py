@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-BLOCK = 1 << 16  # numbers that stay in the cache of a core
+BLOCK = 1 << 17  # numbers that stay in the cache of a core
 _SPREAD = ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249))
 
 

@@ -34,7 +34,7 @@ from splatdistill.io.kinds import (
     of_another_package,
     stamped,
 )
-from splatdistill.scene.gaussians import FIELDS, Splats, with_sh_degree
+from splatdistill.scene.gaussians import FIELDS, Splats, all_finite, with_sh_degree
 
 MOST_LOGIT = 13.8  # opacities 0 and 1, of which the logit is infinite, become 1e-6 and 1 - 1e-6
 WIDEST = 80.0  # log scale beyond which a splat cannot be drawn in float32
@@ -115,9 +115,9 @@ def _arrays(splats: Splats, up: Up, degree: int) -> Arrays:
     for rows in blocks(arrays["quats"]):
         part = with_sh_degree(Splats(**{name: splats.tensors[name][rows] for name in FIELDS}), degree)
         for name, value in convert_frame(part, source="+y", target=up).tensors.items():
-            arrays[name][rows] = value.float().numpy()
-            if not np.isfinite(arrays[name][rows]).all():
+            if not all_finite(value.float()):
                 raise FormatError(f"the splats have {name} that are not finite; no program could show them.")
+            arrays[name][rows] = value.float().numpy()
         with np.errstate(over="ignore"):  # a logit of -100 is an opacity of 0
             arrays["opacities"][rows] = 1 / (1 + np.exp(-arrays["opacities"][rows]))
         arrays["quats"][rows] = normalized(arrays["quats"][rows])
@@ -198,10 +198,10 @@ def _of_file(sentence: str) -> str:
 def _drawable(path: Path, splats: Splats) -> tuple[Splats, list[str]]:
     """Those of the splats that a renderer can draw, and how many it cannot; FormatError if that is more than half."""
     tensors = dict(splats.tensors)
-    if not _finite(tensors["opacities"]):
+    if not all_finite(tensors["opacities"]):
         tensors["opacities"] = tensors["opacities"].clamp(-MOST_LOGIT, MOST_LOGIT)
     notes = list[str]()
-    if not (all(map(_finite, tensors.values())) and float(tensors["scales"].max()) < WIDEST):
+    if not (all(map(all_finite, tensors.values())) and float(tensors["scales"].max()) < WIDEST):
         sound = tensors["scales"].amax(1) < WIDEST
         for value in tensors.values():
             sound &= torch.isfinite(value.reshape(len(value), -1)).all(1)
@@ -217,11 +217,6 @@ def _drawable(path: Path, splats: Splats) -> tuple[Splats, list[str]]:
     if len(zero):
         tensors["quats"] = quats.index_copy(0, zero, torch.tensor([1.0, 0, 0, 0]).expand(len(zero), 4))
     return Splats(**tensors), notes
-
-
-def _finite(value: torch.Tensor) -> bool:
-    """torch does this number by number, numpy does not."""
-    return bool(np.isfinite(value.numpy()).all())
 
 
 def _write_only(_: bytes) -> Arrays:
