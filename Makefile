@@ -49,7 +49,7 @@ $(LOCKER): | venv
 # and the contact sheet are.
 demo: venv
 	@number=1; while [ -e "$(OUT)/red-armchair-$$number" ]; do number=$$((number + 1)); done; set -x; \
-		HF_HUB_OFFLINE=1 $(BIN)/splatdistill train --method sds --prompt "a red armchair" --out $(OUT) \
+		HF_HUB_OFFLINE=1 $(BIN)/splatdistill train --prompt "a red armchair" --out $(OUT) \
 		--name "red-armchair-$$number"
 
 test: venv

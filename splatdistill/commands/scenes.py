@@ -20,7 +20,7 @@ from splatdistill.commands.changes import SLOW, digest, little_noise, one_stage,
 from splatdistill.commands.common import DONE, File, about_threads, make_all, note
 from splatdistill.config import settings, validation, yaml_reader
 from splatdistill.config.base import is_list, is_mapping
-from splatdistill.config.schema import TrainConfig
+from splatdistill.config.schema import GUIDANCE, TrainConfig
 from splatdistill.io import names
 from splatdistill.io.files import replacing, write_text
 from splatdistill.io.runs import SPLATS
@@ -264,7 +264,8 @@ def _improved(
     flags: Scene, asked: Asked, parts: Sequence[Splats], poses: Sequence[Pose], *, number: int
 ) -> list[Splats]:
     """A round: each part in its own frame, where a teacher that sees several objects sees the others around it, which
-    stay; then the whole by its prompt, by such a teacher.
+    stay; then the whole by its prompt, by such a teacher. A part that was fitted to views of itself would be fitted to
+    the same ones again, and stays.
     """
     import torch
 
@@ -273,6 +274,8 @@ def _improved(
 
     parts = list(parts)
     for index, (job, pose) in enumerate(zip(asked.jobs, poses, strict=True)):
+        if GUIDANCE[job.config.method].fits_views:
+            continue
         around = [other for other in range(len(parts)) if other != index] if _sees_several(job.config.prior) else []
         others = [pose.out_of_scene(poses[other].into_scene(parts[other])) for other in around]
         # What is made once and seen alone is improved once.

@@ -6,6 +6,7 @@ import random
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,15 @@ from torch import Tensor
 from splatdistill.priors import engine as engines
 from splatdistill.priors import parts
 from splatdistill.priors.base import Choice, Condition, Picture, VariationalScore
-from splatdistill.priors.candidates import Candidates, PaintedMeshes, alike
+from splatdistill.priors.candidates import Candidates, PaintedMeshes, RenderedCandidates, Weighing, alike
 from splatdistill.priors.instances import Instances
-from splatdistill.priors.mixture import LEAST, apart, choose, coarse, keep_likely, seed_logits, weights
+from splatdistill.priors.mixture import LEAST, apart, choose, seed_logits
 from splatdistill.priors.network import keep_bf16, pick_dtype, resize
 from splatdistill.priors.oracles import ParticleScore
 from splatdistill.priors.paints import GUESSED, Painted, able, assign
 from splatdistill.priors.pictured import COMPARED, Match, matched
 from splatdistill.priors.prompts import siblings
-from splatdistill.priors.refine import COARSE, Accuracy, Posterior, Refiner, combine, linear_answer
+from splatdistill.priors.refine import Accuracy, Refiner, linear_answer
 from splatdistill.priors.schedule import Schedule, alpha_sigma
 from splatdistill.priors.vocabulary import MODELS, Advice, Vocabulary, read_meta
 from splatdistill.priors.zbuffer import MeshSet, draw
@@ -73,6 +74,9 @@ class KnownPrior:
         self.dtype, self.origin = dtype, origin
         self.accuracy, self.temperature, self.scale = Accuracy(**meta["accuracy"]), meta["temperature"], meta["scale"]
         self.fine_accuracy = Accuracy(**meta["fine_accuracy"]) if refiner.fine is not None else None
+        self.weighing = Weighing(
+            self.temperature, self.num_views, self.image_size, accuracy=self.accuracy, fine_accuracy=self.fine_accuracy
+        )
         self.paint = {name: torch.tensor(rgb) for name, rgb in meta["paint"].items()}
         self.vocabulary = Vocabulary.from_meta(meta, models=[model.noun for model in instances.known])
         self.choice = Choice()
@@ -242,7 +246,8 @@ class KnownPrior:
             cameras = condition.cameras.select(rows)  # of the CPU, so that reading them waits for no device
             name = cameras.viewmats.cpu().numpy().tobytes() + cameras.Ks.cpu().numpy().tobytes()
             if name not in seen:
-                seen[name] = RenderedCandidates(self, condition.candidates, cameras.to(self.device))
+                pictures = partial(self.pictures, condition.candidates, cameras=cameras.to(self.device))
+                seen[name] = RenderedCandidates(condition.candidates, pictures, weighing=self.weighing)
             found.append(seen[name].posterior(xt[rows], alpha=alpha[first].flatten(), sigma=sigma[first].flatten()))
         features, spread, between = (
             torch.cat([getattr(posterior, part)[0] for posterior in found])
@@ -321,50 +326,6 @@ class KnownPrior:
                 luminance=send(torch.tensor([self.instances.known[n].luminance for n in numbers]), self.device),
             )
         return candidates.painted[these].draw(cameras, size=size)
-
-
-class RenderedCandidates:
-    """What the candidates show to some cameras: small pictures of all, and full ones of those that were likely."""
-
-    def __init__(self, prior: KnownPrior, candidates: Candidates, cameras: Cameras) -> None:
-        self.prior, self.candidates, self.cameras = prior, candidates, cameras
-        self._full: dict[int, Tensor] = {}
-        self._small: Tensor | None = None
-
-    def posterior(self, xt: Tensor, *, alpha: Tensor, sigma: Tensor) -> Posterior:
-        """Of one ring xt [V,4,H,W]; alpha, sigma: [1]."""
-        prior, few, size = self.prior, len(self.candidates.numbers), xt.shape[-1]
-        accuracy = prior.accuracy if size == prior.image_size else prior.fine_accuracy
-        assert accuracy is not None
-        if few == 1:
-            weight = xt.new_ones(1, 1)
-        else:
-            factor = xt.shape[-1] // COARSE
-            # In proportion to the pixels: each view votes once, whatever its size.
-            pixels = (xt.shape[-1] / prior.image_size) ** 2
-            temperature = prior.temperature * pixels * len(xt) / prior.num_views
-            weight = weights(
-                coarse(xt[None], factor), self.small()[:, None], alpha=alpha, sigma=sigma / factor,
-                logits=self.candidates.logits.to(xt), temperature=temperature, floor=accuracy.coarse,
-            )  # fmt: skip
-        likely = keep_likely(weight)
-        # Only what is likely is drawn in full, but where it must be waited for to know.
-        kept = likely[:, 0].nonzero()[:, 0].tolist() if xt.device.type == "cpu" else list(range(few))
-        return combine(weight, likely[kept], self.full(kept, size), accuracy=accuracy)
-
-    def small(self) -> Tensor:
-        """[K,V,4,COARSE,COARSE]."""
-        if self._small is None:
-            places = range(len(self.candidates.numbers))
-            self._small = coarse(self.prior.pictures(self.candidates, places, self.cameras, size=2 * COARSE), 2)
-        return self._small
-
-    def full(self, places: Sequence[int], size: int) -> Tensor:
-        """[K,V,4,size,size] the candidates at K places, kept once they were drawn."""
-        if absent := [place for place in places if place not in self._full]:
-            drawn = self.prior.pictures(self.candidates, absent, self.cameras, size=size)
-            self._full |= dict(zip(absent, drawn, strict=True))
-        return torch.stack([self._full[place] for place in places])
 
 
 def _about(noun: str, named: Sequence[tuple[str, str]], painted: Sequence[Painted]) -> list[str]:

@@ -70,6 +70,17 @@ def test_parts_stand_in_their_places_and_none_in_another(capsys: pytest.CaptureF
     assert Path("out/contact.png").stat().st_size > 0 and not Path("out/together").exists()
 
 
+def test_parts_that_were_fitted_to_views_stay_as_they_are() -> None:
+    of_parts = "parts:\n- {prompt: a mug, at: [0, 0, 0]}\n- {prompt: a lamp, at: [3, 0, 0], method: sds}\n"
+    Path("fitted.yaml").write_text(DEFAULTS.replace("{steps", "{method: sample_fit, stages: [], steps") + of_parts)
+    assert run("fitted.yaml", prior="embedded") == cli.DONE
+    assert [path.name for path in Path("out/begins").iterdir()] == ["round-1-part-2.ply"]
+    mug, lamp = slices(formats.read("out/scene.ply"), [part["num_splats"] for part in record()["parts"]])
+    for part, one, same in zip(record()["parts"], (mug, lamp), (True, False), strict=True):
+        made = ply.read(Path("out/parts") / part["run"] / "splats.ply")
+        assert torch.equal(made.sh0, one.sh0) == same
+
+
 def test_others_are_seen_and_stay_while_one_is_improved() -> None:
     assert run("room.yaml") == cli.DONE
     made = {json.loads((path / "summary.json").read_text())["prompt"]: path for path in Path("out/together").iterdir()}

@@ -39,14 +39,14 @@ def residual(fit: SampleFit, prior: AnalyticPrior, x0: Tensor, *, step: int) -> 
 
 
 def times(fit: SampleFit) -> list[int]:
-    return (999 * torch.linspace(FIRST, fit.config.t_min, fit.config.ddim_steps)).round().long().tolist()
+    return (999 * torch.linspace(FIRST, fit.config.t_last, fit.config.ddim_steps)).round().long().tolist()
 
 
 @pytest.mark.parametrize("step", [0, 4])
-@pytest.mark.parametrize("t_min", [0.02, 0.6])
-def test_the_gradient_is_the_render_less_the_view_that_ddim_draws(step: int, t_min: float) -> None:
+@pytest.mark.parametrize("t_last", [0.02, 0.6])
+def test_the_gradient_is_the_render_less_the_view_that_ddim_draws(step: int, t_last: float) -> None:
     """For Gaussians eps is S (y - mean) / (STD^2 + S^2) at y = x_t / alpha, and DDIM adds eps times the change of S."""
-    prior, fit, x0 = teacher(), method(t_min=t_min), draw(2, 4, 3, 3)
+    prior, fit, x0 = teacher(), method(t_last=t_last), draw(2, 4, 3, 3)
     found = residual(fit, prior, x0, step=step)
     at = [levels(prior, t) for t in times(fit)]
     noise = torch.randn(2, 4, 3, 3, generator=rng.generator(5, fit.camera_step(step), "noise")).double()

@@ -32,7 +32,7 @@ class SampleFitConfig(MethodConfig):
     """Steps that draw new views; the later ones fit to these again, in a new order each time."""
     ddim_steps: FileOnly[Count] = 20
     """Denoising steps of each view."""
-    t_min: Fraction = 0.02
+    t_last: Fraction = 0.02
     """Timestep of the last of them, as a fraction of the schedule: what the prior takes for x_0 there is the view."""
 
 
@@ -101,5 +101,5 @@ class SampleFit(Guidance[SampleFitConfig]):
         x = send(self.ranks.shard(draw_noise(shape, seed=self.seed, step=number)), like.device)
         wanted = [(c.guidance_scale, self.view_dependent_prompts(cameras)), (1 - c.guidance_scale, c.negative_prompt)]
         row = [(share, self.encode_prompt(prior, text, cameras)) for share, text in wanted if share]
-        times = (len(prior.alphas_cumprod) - 1) * torch.linspace(FIRST, min(c.t_min, FIRST), c.ddim_steps)
-        return follow(prior, x, row, times=times.round().long().tolist()).half()
+        times = (len(prior.alphas_cumprod) - 1) * torch.linspace(FIRST, min(c.t_last, FIRST), c.ddim_steps)
+        return follow(prior, x, row, times=[int(t) for t in times.round()]).half()
