@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from splatdistill.io import antimatter, compressed_ply, glb, ksplat, ply, signatures, sog, spz, usd
+from splatdistill.io.bits import blocks
 from splatdistill.io.files import replacing
 from splatdistill.io.frames import ball, convert_frame, fitted
 from splatdistill.io.kinds import (
@@ -33,7 +34,7 @@ from splatdistill.io.kinds import (
     of_another_package,
     stamped,
 )
-from splatdistill.scene.gaussians import FIELDS, Splats, with_sh_degree
+from splatdistill.scene.gaussians import FIELDS, Splats, all_finite, with_sh_degree
 
 MOST_LOGIT = 13.8  # opacities 0 and 1, of which the logit is infinite, become 1e-6 and 1 - 1e-6
 WIDEST = 80.0  # log scale beyond which a splat cannot be drawn in float32
@@ -98,19 +99,29 @@ def encode(splats: Splats, kind: str, *, how: Written | None = None) -> bytes:
     up = how.up or made.up
     if up != made.up and kind not in _STAMPED:
         raise FormatError(f"which axis points up in .{kind} is fixed: {made.up}.")
-    splats = splats.detach().to("cpu")
-    splats = splats if how.sh_degree is None else with_sh_degree(splats, how.sh_degree)
-    splats = convert_frame(splats, source="+y", target=up)
-    arrays = {name: splats.tensors[name].float().numpy() for name in FIELDS}
-    for name, value in arrays.items():
-        if not np.isfinite(value).all():
-            raise FormatError(f"the splats have {name} that are not finite; no program could show them.")
-    with np.errstate(over="ignore"):  # a logit of -100 is an opacity of 0
-        arrays["opacities"] = 1 / (1 + np.exp(-arrays["opacities"]))
-    arrays["quats"] = normalized(arrays["quats"])
+    degree = splats.sh_degree if how.sh_degree is None else how.sh_degree
+    arrays = _arrays(splats.detach().to("cpu"), up, degree)
     if kind == "spz":
         return spz.encode(arrays, how.spz_version)
     return _STAMPED[kind](arrays, up) if kind in _STAMPED else made.encode(arrays)
+
+
+def _arrays(splats: Splats, up: Up, degree: int) -> Arrays:
+    """What codecs are given: splats on the CPU, turned from our world and of some degree. Some at a time, which stay in
+    the cache of a core.
+    """
+    shapes = {name: value.shape[1:] for name, value in splats.tensors.items()} | {"shN": ((degree + 1) ** 2 - 1, 3)}
+    arrays = {name: np.empty((len(splats), *shapes[name]), np.float32) for name in FIELDS}
+    for rows in blocks(arrays["quats"]):
+        part = with_sh_degree(Splats(**{name: splats.tensors[name][rows] for name in FIELDS}), degree)
+        for name, value in convert_frame(part, source="+y", target=up).tensors.items():
+            if not all_finite(value.float()):
+                raise FormatError(f"the splats have {name} that are not finite; no program could show them.")
+            arrays[name][rows] = value.float().numpy()
+        with np.errstate(over="ignore"):  # a logit of -100 is an opacity of 0
+            arrays["opacities"][rows] = 1 / (1 + np.exp(-arrays["opacities"][rows]))
+        arrays["quats"][rows] = normalized(arrays["quats"][rows])
+    return arrays
 
 
 def read(path: Path | str, assume: Assumptions | None = None) -> Splats:
@@ -187,10 +198,10 @@ def _of_file(sentence: str) -> str:
 def _drawable(path: Path, splats: Splats) -> tuple[Splats, list[str]]:
     """Those of the splats that a renderer can draw, and how many it cannot; FormatError if that is more than half."""
     tensors = dict(splats.tensors)
-    if not _finite(tensors["opacities"]):
+    if not all_finite(tensors["opacities"]):
         tensors["opacities"] = tensors["opacities"].clamp(-MOST_LOGIT, MOST_LOGIT)
     notes = list[str]()
-    if not (all(map(_finite, tensors.values())) and float(tensors["scales"].max()) < WIDEST):
+    if not (all(map(all_finite, tensors.values())) and float(tensors["scales"].max()) < WIDEST):
         sound = tensors["scales"].amax(1) < WIDEST
         for value in tensors.values():
             sound &= torch.isfinite(value.reshape(len(value), -1)).all(1)
@@ -200,16 +211,12 @@ def _drawable(path: Path, splats: Splats) -> tuple[Splats, list[str]]:
             raise FormatError(f"{path} is damaged, or another kind of file: {found}.")
         tensors = {name: value[sound] for name, value in tensors.items()}
         notes.append(f"{dropped} splats that cannot be drawn were left out")
-    w, x, y, z = tensors["quats"].unbind(1)
-    zero = (w == 0) & (x == 0) & (y == 0) & (z == 0)
-    if zero.any():
-        tensors["quats"] = torch.where(zero[:, None], torch.tensor([1.0, 0, 0, 0]), tensors["quats"])
+    quats = tensors["quats"]
+    zero = (quats[:, 0] == 0).nonzero()[:, 0]  # of w, which is quick and finds few
+    zero = zero[(quats[zero] == 0).all(1)]
+    if len(zero):
+        tensors["quats"] = quats.index_copy(0, zero, torch.tensor([1.0, 0, 0, 0]).expand(len(zero), 4))
     return Splats(**tensors), notes
-
-
-def _finite(value: torch.Tensor) -> bool:
-    """torch does this number by number, numpy does not."""
-    return bool(np.isfinite(value.numpy()).all())
 
 
 def _write_only(_: bytes) -> Arrays:

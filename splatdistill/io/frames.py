@@ -55,11 +55,11 @@ def _turn(source: Up, target: Up) -> Quaternion:
 def _half_turned(splats: Splats, turn: Quaternion, *, reuse: bool) -> Splats:
     """The splats turned by 180 degrees about an axis: signs alone change, exactly. turn: wxyz."""
     means, order, quats, harmonics = _signs(turn, splats.sh_degree)
-    moved = splats.quats.index_select(1, order).mul_(quats)
-    flipped = {"means": splats.means if reuse else splats.means.clone(), "quats": moved}
-    for axis, sign in enumerate(means):
-        if sign < 0:
-            flipped["means"][:, axis].neg_()
+    flipped = {"means": splats.means if reuse else splats.means.clone(), "quats": splats.quats.index_select(1, order)}
+    for name, signs in (("means", means), ("quats", quats)):
+        for axis, sign in enumerate(signs):
+            if sign < 0:
+                flipped[name][:, axis].neg_()
     if splats.sh_degree:
         table = splats.shN.reshape(len(splats), -1)  # one row of numbers each goes several times as fast
         flipped["shN"] = (table.mul_(harmonics) if reuse else table * harmonics).view_as(splats.shN)
@@ -67,7 +67,7 @@ def _half_turned(splats: Splats, turn: Quaternion, *, reuse: bool) -> Splats:
 
 
 @cache
-def _signs(turn: Quaternion, degree: int) -> tuple[list[float], Tensor, Tensor, Tensor]:
+def _signs(turn: Quaternion, degree: int) -> tuple[list[float], Tensor, list[float], Tensor]:
     """What half a turn does: signs of x, y and z, which number of a quaternion [4] each becomes and its sign [4], and
     the signs of harmonics [3K].
     """
@@ -75,7 +75,8 @@ def _signs(turn: Quaternion, degree: int) -> tuple[list[float], Tensor, Tensor, 
     matrix = rotation_matrices(exact[None])[0]
     product = _product(exact.expand(4, 4), torch.eye(4, dtype=torch.float64)).T  # of unit quaternions, as columns
     harmonics = _sh_rotation(matrix, degree).diagonal().round().float().repeat_interleave(3)
-    return [float(sign) for sign in matrix.diagonal()], product.abs().argmax(1), product.sum(1).float(), harmonics
+    means, quats = ([float(sign) for sign in signs] for signs in (matrix.diagonal(), product.sum(1)))
+    return means, product.abs().argmax(1), quats, harmonics
 
 
 def fitted(splats: Splats, *, radius: float) -> tuple[Splats, str]:

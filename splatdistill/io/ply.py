@@ -22,7 +22,7 @@ from plyfile import PlyData, PlyParseError  # pyright: ignore[reportMissingTypeS
 from splatdistill.io.files import replacing
 from splatdistill.io.kinds import MAX_HEADER, FormatError, stamp
 from splatdistill.io.ply_header import TYPES, Element, Header, parse
-from splatdistill.scene.gaussians import Splats, with_sh_degree
+from splatdistill.scene.gaussians import Splats, all_finite, with_sh_degree
 
 _RASTER = "raster=classic eps2d=0.3 "  # how training drew the splats, for viewers that match it
 COMMENT = stamp("+y", _RASTER)
@@ -60,7 +60,7 @@ def write(
     """
     path, own, splats = Path(path), splats.sh_degree, splats.detach()
     for name, value in splats.tensors.items():
-        if not torch.isfinite(value).all() if value.is_cuda else not np.isfinite(value.numpy()).all():
+        if not all_finite(value):
             raise PlyError(f"{path} was not written: {name} of the splats has values that are not finite.")
     degree = own if sh_degree is None else sh_degree
     names = ["x", "y", "z", "nx", "ny", "nz", *_COLUMNS["sh0"], *_rest_names(3 * ((degree + 1) ** 2 - 1))]

@@ -152,7 +152,7 @@ def _load_own(
 def _load_diffusion(source: ModelSource, *, encoder: str, loras: Sequence[str] = (), **settings: Any) -> LatentPrior:
     from splatdistill.priors import recognise
     from splatdistill.priors.diffusion import DiffusionPrior
-    from splatdistill.priors.resolve import INDEX
+    from splatdistill.priors.resolve import INDEX, read_small
 
     if encoder:
         from splatdistill.priors.resolve import resolve_encoder
@@ -173,6 +173,10 @@ def _load_diffusion(source: ModelSource, *, encoder: str, loras: Sequence[str] =
         from splatdistill.priors.transformer import TransformerPrior
 
         return TransformerPrior.load(source, **settings)
+    if read_small(path / "unet" / "config.json").get("ip_dim"):
+        from splatdistill.priors.imagedream import ImageDreamPrior
+
+        return ImageDreamPrior.load(source, **settings)
     return DiffusionPrior.load(source, **settings)
 
 

@@ -28,12 +28,14 @@ def attend(attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | Non
 class ViewAttention:
     """Self-attention over the tokens of `num_views` consecutive rows at once.
 
-    Only the first `joint_rows` rows are grouped; each later row attends to itself only.
+    Only the first `joint_rows` rows are grouped; each later row attends to itself only. zero_is_a_camera: one of zeros
+    means "none" in the later rows alone.
     """
 
     def __init__(self) -> None:
         self.num_views = 1
         self.joint_rows = 0
+        self.zero_is_a_camera = False
 
     def __call__(self, attn: Any, hidden_states: Tensor, **_: Any) -> Tensor:
         """Attention of hidden_states [R,N,W] like them: of views to each other, in the first `joint_rows`, else to
@@ -49,6 +51,13 @@ class ViewAttention:
             out.append(attend(attn, single))
         return torch.cat(out) if len(out) > 1 else out[0]
 
+    def without_absent(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """The projection of cameras has biases, so that of a zero camera is not zero: its row is set to zero."""
+        present = (args[0] != 0).any(-1, keepdim=True)
+        if self.zero_is_a_camera:
+            present[: self.joint_rows] = True
+        return output * present
+
 
 def install_view_attention(unet: Any) -> ViewAttention:
     """Gives all self-attentions of a UNet one shared `ViewAttention` and makes all-zero camera rows mean "none"."""
@@ -57,10 +66,5 @@ def install_view_attention(unet: Any) -> ViewAttention:
         if name.endswith(".attn1"):
             module.set_processor(views)
     assert isinstance(unet.class_embedding, nn.Module)
-    unet.class_embedding.register_forward_hook(_absent_camera)
+    unet.class_embedding.register_forward_hook(views.without_absent)
     return views
-
-
-def _absent_camera(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """The projection has biases, so the embedding of a zero camera is not zero: its row is set to zero."""
-    return output * (args[0] != 0).any(-1, keepdim=True)

@@ -16,8 +16,9 @@ from splatdistill.scene.types import Cameras, NoisyBatch
 class Condition:
     """One thing a prior can be asked about V views. text: [V,T,D] token states, or [1,T,D] for all views; camera:
     [V,16] embedding, or None for no camera; pooled: [V,P] or [1,P], one vector for the whole text, where the network
-    wants that too. cross_view_attention: views with a camera attend to each other. lengths: how many of the tokens
-    of each row count, where texts of several lengths were padded with zeros; () for all.
+    wants that too, or latents of a picture that it is shown. cross_view_attention: views with a camera attend to each
+    other. lengths: how many of the tokens of each row count, where texts of several lengths were padded with zeros; ()
+    for all.
     """
 
     text: Tensor

@@ -12,6 +12,7 @@ from splatdistill import priors
 from splatdistill.config.plugins import package_of
 from splatdistill.priors.diffusion import LatentPrior
 from splatdistill.priors.families import run_with
+from splatdistill.priors.imagedream import ImageDreamPrior
 from splatdistill.priors.latent_space import LatentSpace
 from splatdistill.priors.network import NetworkPrior
 from splatdistill.priors.offload import GB, estimate
@@ -73,6 +74,8 @@ def describe(name: str, *, device: torch.device, dtype: str, **settings: Any) ->
         "cameras": "conditioned on" if prior.knows_cameras else "not conditioned on",
         "precision": prior.dtype,
     }
+    if isinstance(prior, ImageDreamPrior):
+        facts["picture"] = f"read, as {prior.num_tokens} tokens and a view of its own"
     if isinstance(prior, TransformerPrior) and prior.kind.offset:
         facts["guidance"] = f"a scale of its own pipeline is {prior.kind.offset:g} more here"
     if isinstance(prior, LatentPrior):

@@ -131,20 +131,11 @@ class DiffusersCheckpoint:
         name = self.parts[part]
         if name not in _ENCODERS:
             raise ValueError(f"prior: {self.root / part} is a {name}; {', '.join(_ENCODERS)} are known.")
-        twin = all(".fp16" in path.name for path in self.check(part))
         kind = torch.bfloat16 if name not in _CLIP and dtype == "bf16" else torch.float32
         tokenizer_folder = self.root / part.replace("text_encoder", "tokenizer")
+        files = self.check(part)
         try:
-            model, info = getattr(transformers, name).from_pretrained(
-                self.root,
-                subfolder=part,
-                dtype=kind,
-                variant="fp16" if twin else None,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-            refuse_gaps(info, model.state_dict())
+            model = self._of_transformers(part, files, dtype=kind)
             reader: Any = CLIPTokenizer if name in _CLIP else AutoTokenizer
             if not tokenizer_folder.is_dir():
                 raise ValueError(f"it has no folder {tokenizer_folder.name}")
@@ -155,12 +146,35 @@ class DiffusersCheckpoint:
             ) from error
         except Exception as error:
             raise self._broken(part, error) from error
-        model = model.eval().requires_grad_(False)
         try:
             model = model.to(device)
         except torch.OutOfMemoryError:  # T5 may be larger than what the UNet has left: a few prompts are no work
             model = model.cpu()
         return TextEncoder(model, tokenizer)
+
+    def load_image_encoder(self, part: str) -> Any:
+        """A frozen encoder of pictures, fp32 on the CPU."""
+        transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()
+        files = self.check(part)
+        try:
+            return self._of_transformers(part, files, dtype=torch.float32)
+        except Exception as error:
+            raise self._broken(part, error) from error
+
+    def _of_transformers(self, part: str, files: list[Path], *, dtype: torch.dtype) -> Any:
+        """A frozen model on the CPU, of the class that model_index.json names. files: of its weights."""
+        model, info = getattr(transformers, self.parts[part]).from_pretrained(
+            self.root,
+            subfolder=part,
+            dtype=dtype,
+            variant="fp16" if all(".fp16" in path.name for path in files) else None,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        refuse_gaps(info, model.state_dict())
+        return model.eval().requires_grad_(False)
 
     def fingerprint(self, *extra: object) -> str:
         """Of everything that decides how a prompt is encoded."""

@@ -328,7 +328,7 @@ def check_unet(folder: DiffusersCheckpoint, config: dict[str, Any], *, channels:
     of `channels` and a text alone.
     """
     kind = config.get("_class_name")
-    if kind == "MultiViewUNetModel" and not config.get("ip_dim"):
+    if kind == "MultiViewUNetModel":
         return encode_clip
     if kind != "UNet2DConditionModel":
         raise ValueError(about_unread(str(folder.root), network=str(kind), pipeline=folder.pipeline))

@@ -94,8 +94,9 @@ def run_with(prior: str) -> dict[str, str]:
 
 def _of_facts(facts: Mapping[str, Any]) -> str:
     """Of an entry of the list of models."""
-    if facts["what"].startswith("MVDream"):
-        return "mvdream"
+    for name in ("MVDream", "ImageDream"):
+        if facts["what"].startswith(name):
+            return name.lower()
     if facts["predicts"] == "flow":
         return "flow"
     if not facts["encoder"]:
@@ -114,6 +115,8 @@ def _of_path(path: Path) -> str:
         return ""
     if str(read_small(path / "scheduler" / "scheduler_config.json").get("_class_name")).startswith("FlowMatch"):
         return "flow"
+    if network.get("_class_name") == "MultiViewUNetModel" and network.get("ip_dim"):
+        return "imagedream"
     if network.get("_class_name") == "MultiViewUNetModel" or network.get("projection_class_embeddings_input_dim") == 16:
         return "mvdream"
     if not any(index.get("vae") or ()):

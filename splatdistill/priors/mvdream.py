@@ -154,26 +154,30 @@ def vae_name(name: str) -> str | None:
 
 
 def make_unet(state: State) -> UNet2DConditionModel:
-    """From the weights under their original names; the sizes are read from their shapes."""
-    widths = [_width(state, f"input_blocks.{i}.0.out_layers.3.weight") for i in (1, 4, 7, 10)]
-    heads: Any = tuple(max(1, width // HEAD) for width in widths)
+    """From the weights under their original names."""
+    return fill(empty_unet(state), renamed(state, unet_name))
+
+
+def empty_unet(state: State) -> UNet2DConditionModel:
+    """Without weights; the sizes are read from the shapes of those in `state`."""
+    widths = [width(state, f"input_blocks.{i}.0.out_layers.3.weight") for i in (1, 4, 7, 10)]
+    heads: Any = tuple(max(1, channels // HEAD) for channels in widths)
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
+        return UNet2DConditionModel(
             sample_size=IMAGE_SIZE // 8,
-            in_channels=_width(state, "input_blocks.0.0.weight", side=1),
-            out_channels=_width(state, "out.2.weight"),
+            in_channels=width(state, "input_blocks.0.0.weight", side=1),
+            out_channels=width(state, "out.2.weight"),
             block_out_channels=tuple(widths),
-            cross_attention_dim=_width(state, "middle_block.1.transformer_blocks.0.attn2.to_k.weight", side=1),
+            cross_attention_dim=width(state, "middle_block.1.transformer_blocks.0.attn2.to_k.weight", side=1),
             attention_head_dim=heads,  # diffusers means their number
             use_linear_projection=True,
             class_embed_type="projection",
-            projection_class_embeddings_input_dim=_width(state, "camera_embed.0.weight", side=1),
+            projection_class_embeddings_input_dim=width(state, "camera_embed.0.weight", side=1),
         )
-    return _fill(unet, _renamed(state, unet_name))
 
 
 def make_vae(state: State) -> AutoencoderKL:
-    widths: Any = tuple(_width(state, f"encoder.down.{i}.block.0.conv1.weight") for i in range(4))
+    widths: Any = tuple(width(state, f"encoder.down.{i}.block.0.conv1.weight") for i in range(4))
     down: Any = ("DownEncoderBlock2D",) * 4
     up: Any = ("UpDecoderBlock2D",) * 4
     with torch.device("meta"):
@@ -182,35 +186,35 @@ def make_vae(state: State) -> AutoencoderKL:
             up_block_types=up,
             block_out_channels=widths,
             layers_per_block=2,
-            latent_channels=_width(state, "post_quant_conv.weight"),
+            latent_channels=width(state, "post_quant_conv.weight"),
             sample_size=IMAGE_SIZE,
             scaling_factor=SCALE,
         )
-    found = _renamed(state, vae_name)
-    return _fill(vae, {k: v[..., 0, 0] if ".attentions." in k and v.ndim == 4 else v for k, v in found.items()})
+    found = renamed(state, vae_name)
+    return fill(vae, {k: v[..., 0, 0] if ".attentions." in k and v.ndim == 4 else v for k, v in found.items()})
 
 
 def make_text_encoder(state: State) -> CLIPTextModel:
     """All but the last layer: MVDream reads the state before it, through the final norm."""
     layers = 1 + max((int(k.split(".")[2]) for k in state if k.startswith("transformer.resblocks.")), default=0)
-    width = _width(state, "token_embedding.weight", side=1)
+    hidden = width(state, "token_embedding.weight", side=1)
     found: dict[str, Tensor] = {}
     for key, value in state.items():
         if key in ("text_projection", "logit_scale") or key.startswith(f"transformer.resblocks.{layers - 1}."):
             continue
         found |= _text_weights(key, value)
     config = CLIPTextConfig(
-        vocab_size=_width(state, "token_embedding.weight"),
-        hidden_size=width,
-        intermediate_size=_width(state, "transformer.resblocks.0.mlp.c_fc.weight"),
+        vocab_size=width(state, "token_embedding.weight"),
+        hidden_size=hidden,
+        intermediate_size=width(state, "transformer.resblocks.0.mlp.c_fc.weight"),
         num_hidden_layers=layers - 1,
-        num_attention_heads=max(1, width // HEAD),
-        max_position_embeddings=_width(state, "positional_embedding"),
+        num_attention_heads=max(1, hidden // HEAD),
+        max_position_embeddings=width(state, "positional_embedding"),
         hidden_act="gelu",
     )
     model = CLIPTextModel(config)
     prefix = "text_model." if any(key.startswith("text_model.") for key in model.state_dict()) else ""
-    return _fill(model, {prefix + key: value for key, value in found.items()})
+    return fill(model, {prefix + key: value for key, value in found.items()})
 
 
 def _text_weights(key: str, value: Tensor) -> dict[str, Tensor]:
@@ -277,7 +281,8 @@ def _byte_letters() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
 
 
-def _renamed(state: State, rule: Callable[[str], str | None]) -> dict[str, Tensor]:
+def renamed(state: State, rule: Callable[[str], str | None]) -> dict[str, Tensor]:
+    """The weights under the names that `rule` gives them. ValueError, one sentence, for one that gets none."""
     out: dict[str, Tensor] = {}
     for key, value in state.items():
         name = rule(key)
@@ -287,7 +292,7 @@ def _renamed(state: State, rule: Callable[[str], str | None]) -> dict[str, Tenso
     return out
 
 
-def _fill(model: Any, state: State) -> Any:
+def fill(model: Any, state: State) -> Any:
     """`model` with these weights, all of them and no others."""
     try:
         model.load_state_dict({key: value.float().contiguous() for key, value in state.items()}, assign=True)
@@ -298,7 +303,8 @@ def _fill(model: Any, state: State) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _width(state: State, key: str, *, side: int = 0) -> int:
+def width(state: State, key: str, *, side: int = 0) -> int:
+    """Of a weight along one of its sides. ValueError, one sentence, where it is missing."""
     if key not in state:
         raise ValueError(f"prior: the checkpoint is no MVDream: it has no {key}.")
     return int(state[key].shape[side])

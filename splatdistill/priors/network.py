@@ -26,7 +26,9 @@ from splatdistill.utils.device import send
 
 @dataclass(frozen=True)
 class Text:
-    """One prompt as a network reads it. tokens: [1,T,D]; pooled: [1,P] where the network wants one vector as well."""
+    """One prompt as a network reads it. tokens: [1,T,D]; pooled: [1,P] where the network wants one vector as well, or
+    a picture's latents.
+    """
 
     tokens: Tensor
     pooled: Tensor | None = None
@@ -255,10 +257,15 @@ class UNetPrior(NetworkPrior):
     def time_embedding(self) -> nn.Module:
         return self.unet.time_embedding
 
+    @property
+    def together(self) -> int:
+        """How many rows of the network attend to each other."""
+        return self.num_views
+
     def denoise(self, inputs: DenoiserInput, *, run: Callable[..., Any] | None = None) -> Tensor:
         xt, cameras, pooled = inputs.xt, inputs.cameras, inputs.pooled
         if self.views is not None:
-            self.views.num_views, self.views.joint_rows = self.num_views, inputs.joint_rows
+            self.views.num_views, self.views.joint_rows = self.together, inputs.joint_rows
             cameras = cameras if cameras is not None else xt.new_zeros(len(xt), 16)
         pooled = None if pooled is None else pooled.expand(len(xt), -1)
         sample, conditioning = self._unet_inputs(xt, cameras, pooled)

@@ -34,6 +34,11 @@ class Box:
     side: float
 
 
+USUAL = Box(0.1, 0.1, 0.8)
+"""Where an object lies in the frame if no model says otherwise: 0.8 of it, as DreamGaussian's pictures
+(github.com/dreamgaussian/dreamgaussian, process.py, border_ratio 0.2)."""
+
+
 @dataclass(frozen=True)
 class Match:
     """place: of the model among those that were compared; tints: [3,3] sRGB of its paints, nan for its own look or what

@@ -15,7 +15,8 @@ MODELS = Path(__file__).with_name("models.json")
 """Names of families, each with the ids that carry its weights, in the order in which they are tried."""
 _ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[\w./-]+))?")
 INDEX = "model_index.json"
-_PARTS = (INDEX, "*/config.json", "scheduler/*", "tokenizer*/*", "*/*.index.json")
+_PARTS = (INDEX, "*/config.json", "scheduler/*", "tokenizer*/*", "*/preprocessor_config.json", "*/*.index.json")
+_ENCODERS = ("text_encoder", "image_encoder")
 _NAMES = {"unet": "diffusion_pytorch_model", "transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 
 
@@ -25,7 +26,7 @@ def _weights(folder: str, *, variant: str = "") -> list[str]:
     return [f"{folder}/{name}{part}.safetensors" for part in ("", "-0*-of-0*")]
 
 
-_WEIGHTS = tuple(pattern for folder in (*_NAMES, "text_encoder*") for pattern in _weights(folder))
+_WEIGHTS = tuple(pattern for folder in (*_NAMES, "text_encoder*", "image_encoder") for pattern in _weights(folder))
 LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
 """What diffusers calls the file of a LoRA."""
 ENCODER_WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -209,7 +210,7 @@ def _without_weights(folder: Path) -> list[str]:
     return [
         part.name
         for part in parts
-        if (part.name in _NAMES or part.name.startswith("text_encoder")) and not any(part.glob("*.safetensors"))
+        if (part.name in _NAMES or part.name.startswith(_ENCODERS)) and not any(part.glob("*.safetensors"))
     ]
 
 

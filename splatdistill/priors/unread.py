@@ -10,8 +10,8 @@ from typing import Any
 from splatdistill.priors.diffusers_checkpoint import DiffusersCheckpoint
 
 READ = (
-    "Stable Diffusion 1, 2, XL and 3, DeepFloyd IF, MVDream, PixArt-Sigma, Z-Image, FLUX.2 klein, Lumina Image 2, "
-    "Qwen-Image and SANA"
+    "Stable Diffusion 1, 2, XL and 3, DeepFloyd IF, MVDream, ImageDream, PixArt-Sigma, Z-Image, FLUX.2 klein, "
+    "Lumina Image 2, Qwen-Image and SANA"
 )
 _KNOWN = {
     "FluxTransformer2DModel": "FLUX.1, whose guidance is distilled into the network",

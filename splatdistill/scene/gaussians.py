@@ -120,8 +120,15 @@ def _grayish(means: Tensor, config: SplatsConfig, *, spacing: float, generator: 
     )
 
 
+def all_finite(value: Tensor) -> bool:
+    """Whether no number is infinite or nan. A finite sum says so in one pass; another may just be too large."""
+    return bool(value.sum().isfinite()) or bool(value.isfinite().all())
+
+
 def with_sh_degree(splats: Splats, degree: int) -> Splats:
     """The same splats with their colour harmonics cut or padded with zeros to `degree` 0..3."""
+    if degree == splats.sh_degree:
+        return splats
     size = (degree + 1) ** 2 - 1
     sh = splats.shN[:, :size]
     pad = sh.new_zeros(len(splats), size - sh.shape[1], 3)

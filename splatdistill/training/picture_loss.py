@@ -15,7 +15,7 @@ from torch import Tensor
 
 from splatdistill.config.schema import CameraConfig, ReferenceConfig
 from splatdistill.priors.base import Picture
-from splatdistill.priors.pictured import Box, cut, resized, set_into
+from splatdistill.priors.pictured import USUAL, Box, cut, resized, set_into
 from splatdistill.rendering.renderer import Renderer
 from splatdistill.scene.cameras import orbit, turntable
 from splatdistill.scene.gaussians import Splats
@@ -27,9 +27,6 @@ LARGEST = 8192  # pixels a side
 SIDE = 512  # of the picture that is kept, pixels
 PLAIN = 24 / 255
 """How far colours of a plain ground are from their median at most, in each channel."""
-USUAL = Box(0.1, 0.1, 0.8)
-"""Where an object lies in the frame if no model says otherwise: 0.8 of it, as DreamGaussian's pictures
-(github.com/dreamgaussian/dreamgaussian, process.py, border_ratio 0.2)."""
 
 
 def read(path: Path) -> Tensor:

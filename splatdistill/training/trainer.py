@@ -17,7 +17,7 @@ from splatdistill.io import ply
 from splatdistill.io.kinds import Assumptions
 from splatdistill.io.runs import SPLATS
 from splatdistill.priors.base import Choice, Prior, joined
-from splatdistill.priors.pictured import Match
+from splatdistill.priors.pictured import USUAL, Match
 from splatdistill.priors.profiled import ProfiledPrior
 from splatdistill.rendering.renderer import make_renderer
 from splatdistill.rendering.turntable import Turntable, render_frames, write_contact_sheet, write_views
@@ -28,7 +28,7 @@ from splatdistill.training import checkpoint
 from splatdistill.training.beginning import initial_splats
 from splatdistill.training.gaussian_model import GaussianModel, Learning
 from splatdistill.training.nonfinite import NonfiniteMonitor
-from splatdistill.training.picture_loss import USUAL, PictureLoss, picture_of
+from splatdistill.training.picture_loss import PictureLoss, picture_of
 from splatdistill.training.region import apart
 from splatdistill.training.run_log import Log
 from splatdistill.training.step import Drawn, Rendered, Sampling, apply, draw, render, score

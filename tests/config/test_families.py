@@ -24,7 +24,7 @@ from tests.guidance.toys import FOR_ANY_PRIOR
 SNAPSHOT = Path(__file__).with_name("families.txt")
 PRIORS = {
     "embedded": "embedded", "analytic": "analytic", "sd21-base": "latent-512", "sdxl": "latent-1024",
-    "if": "pixel-64", "mvdream": "mvdream", "sd3": "flow",
+    "if": "pixel-64", "mvdream": "mvdream", "imagedream": "imagedream", "sd3": "flow",
 }  # fmt: skip
 WITHOUT_CAMERAS = ("sd21-base", "sdxl", "if", "sd3")
 REAL = [prior for prior in PRIORS if prior not in ("embedded", "analytic")]
@@ -60,6 +60,8 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
     },
     "mvdream": {"multiview.guidance_scale": (50, 50), "cfd.guidance_scale": (50, 50), "size": (256, 256),
                 "steps": (10000, 10000)},
+    "imagedream": {"multiview.guidance_scale": (5, 5), "sds.guidance_scale": (5, 5), "multiview.rescale": (0.2, 0.2),
+                   "size": (256, 256), "steps": (12500, 12500)},
     "if": {"sds.guidance_scale": (20, 21), "size": (64, 64)},
 }  # fmt: skip
 
@@ -139,7 +141,7 @@ def test_a_run_of_every_family_has_settings_that_a_run_can_have(prior: str, meth
     config = settings.merge(config, {"prompt": "x", "prior": prior}, where="test")
     assert validation.validate(config) == []
     *_, (_, last) = settings.stages(config)
-    native = {"embedded": 64, "analytic": 64, "if": 64, "mvdream": 256, "sdxl": 1024}
+    native = {"embedded": 64, "analytic": 64, "if": 64, "mvdream": 256, "imagedream": 256, "sdxl": 1024}
     finer = {("embedded", "sds"): 128, ("embedded", "sample_fit"): 256}
     assert last.size == finer.get((prior, method), native.get(prior, 512))
 

@@ -17,6 +17,8 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
@@ -24,6 +26,14 @@ from transformers import (
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 WIDTH = 32
+CLIP_READER = "CLIPImageProcessor"
+CLIP_PICTURES: dict[str, Any] = {
+    "image_processor_type": CLIP_READER, "size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28},
+    "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "do_resize": True, "do_center_crop": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True,
+    "resample": 3, "rescale_factor": 1 / 255,
+}  # fmt: skip
+"""preprocessor_config.json of laion's ViT-H-14, but for its size."""
 
 
 def clip_tokenizer(folder: Path, *, pad: str = "<|endoftext|>") -> CLIPTokenizer:
@@ -155,12 +165,40 @@ def saved(pipeline: Any, folder: Path) -> Path:
 def mvdream_of_ashawkey(folder: Path, state: dict[str, torch.Tensor]) -> Path:
     """The layout of that folder on the hub: a class of its own, whose code is missing here, around original names."""
     mvdream(folder)
-    index = json.loads((folder / "model_index.json").read_text())
-    index |= {"_class_name": ["pipeline", "MVDreamPipeline"], "unet": ["mv_unet", "MultiViewUNetModel"]}
-    (folder / "model_index.json").write_text(json.dumps(index))
+    return with_original_unet(folder, state)
+
+
+def imagedream_of_ashawkey(folder: Path, state: dict[str, torch.Tensor], *, encoder: CLIPVisionModel) -> Path:
+    """The same of ImageDream: with the tokens that a picture is in the UNet's configuration, and CLIP's half that reads
+    it.
+    """
+    mvdream(folder)
+    encoder.save_pretrained(folder / "image_encoder", safe_serialization=True)
+    (folder / "feature_extractor").mkdir()
+    (folder / "feature_extractor" / "preprocessor_config.json").write_text(json.dumps(CLIP_PICTURES))
+    more = {"image_encoder": ["transformers", "CLIPVisionModel"], "feature_extractor": ["transformers", CLIP_READER]}
+    tokens = state["image_embed.latents"].shape[1]
+    return with_original_unet(folder, state, index=more, ip_dim=tokens, image_size=8)
+
+
+def vision(*, width: int, side: int, patch: int) -> CLIPVisionModel:
+    config = CLIPVisionConfig(
+        hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3, num_attention_heads=4, image_size=side,
+        patch_size=patch, hidden_act="gelu",
+    )  # fmt: skip
+    return CLIPVisionModel(config).eval()
+
+
+def with_original_unet(
+    folder: Path, state: dict[str, torch.Tensor], *, index: dict[str, Any] | None = None, **config: Any
+) -> Path:
+    """MVDream's folder with a UNet of these weights, in place of its own."""
+    found = json.loads((folder / "model_index.json").read_text()) | (index or {})
+    found |= {"_class_name": ["pipeline", "MVDreamPipeline"], "unet": ["mv_unet", "MultiViewUNetModel"]}
+    (folder / "model_index.json").write_text(json.dumps(found))
     for path in (folder / "unet").iterdir():
         path.unlink()
-    config = {"_class_name": "MultiViewUNetModel", "image_size": 32, "in_channels": 4, "out_channels": 4}
+    config = {"image_size": 32, **config, "_class_name": "MultiViewUNetModel", "in_channels": 4, "out_channels": 4}
     (folder / "unet" / "config.json").write_text(json.dumps(config))
     save_file(state, folder / "unet" / "diffusion_pytorch_model.safetensors")
     return folder

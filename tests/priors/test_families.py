@@ -22,6 +22,7 @@ OF_FOLDERS = {
 }  # fmt: skip  # all of them are tiny
 OF_NAMES = {
     "sd15": "latent-512", "sd21-base": "latent-512", "sd21": "latent-1024", "sdxl": "latent-1024", "mvdream": "mvdream",
+    "imagedream": "imagedream",
     "if-m": "pixel-64", "if": "pixel-64", "sd3": "flow", "sd35-medium": "flow",
 }  # fmt: skip
 

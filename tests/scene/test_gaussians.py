@@ -9,7 +9,7 @@ import torch
 
 from splatdistill.config.schema import BackgroundConfig, SplatsConfig
 from splatdistill.rendering.shading import sample_background
-from splatdistill.scene.gaussians import Splats, init_ball, init_shell, with_sh_degree
+from splatdistill.scene.gaussians import Splats, all_finite, init_ball, init_shell, with_sh_degree
 from splatdistill.utils import rng
 
 
@@ -36,6 +36,19 @@ def test_colour_degree_is_cut_or_padded(degree: int) -> None:
     both = min(8, other.shN.shape[1])
     assert torch.equal(other.shN[:, :both], splats.shN[:, :both])
     assert other.shN[:, both:].eq(0).all()
+
+
+@pytest.mark.parametrize("astray", [float("nan"), float("inf"), -float("inf")])
+def test_one_number_that_is_not_finite_is_found_and_large_ones_are_no_reason(astray: float) -> None:
+    largest = torch.finfo(torch.float32).max
+    for rest in (0.0, largest, -largest):
+        value = torch.full((9, 3), rest)
+        assert all_finite(value)
+        value[4, 1] = astray
+        assert not all_finite(value)
+        value[7, 2] = -astray
+        assert not all_finite(value)
+    assert all_finite(torch.empty(0, 3))
 
 
 def test_extra_tensors_travel() -> None:
