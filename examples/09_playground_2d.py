@@ -25,12 +25,11 @@ class Mixture:
 
 wide, cameras = Gaussian(torch.zeros(2, 1, 1), 1.2), splatdistill.orbit([0.0] * 64)
 prior = AnalyticPrior(lambda prompt, _: Mixture() if prompt else wide, image_size=1)
-wanted = ("needs_source", "needs_surface", "fits_views")  # points have no source, surface or alpha
-methods = [m for m, kind in GUIDANCE.items() if not any(getattr(kind, name) for name in wanted)]
+methods = [m for m, kind in GUIDANCE.items() if not (kind.needs_source or kind.needs_surface or kind.fits_views)]
 figure, axes = plt.subplots(-(-len(methods) // 6), 6, figsize=(18, 6))
 for axis, method in zip(axes.flat, methods, strict=False):
-    several = {method: {"particles": 64}} if method in ("vsd", "esd") else {}
-    guidance = make_guidance(splatdistill.configure("x", method=method, prior="analytic", steps=STEPS, **several))
+    more = {method: {"particles": 64}} if method in ("vsd", "esd") else {}
+    guidance = make_guidance(splatdistill.configure("x", method=method, prior="analytic", steps=STEPS, **more))
     guidance.bind(prior)
     x = 1.5 * torch.randn(64, 2, 1, 1, generator=torch.Generator().manual_seed(0))  # the points
     for step in range(STEPS):

@@ -27,13 +27,15 @@ def looked_at(splats: Splats, camera: CameraConfig, renderer: Renderer, *, size:
 
 
 def psnr_of_views(before: Tensor, after: Tensor) -> list[float]:
-    """Peak signal to noise in dB of each view [V,H,W,3] in 0..1; 99 for equal ones."""
+    """Peak signal to noise in dB of each view, before and after [V,H,W,3] in 0..1; 99 for equal ones."""
     error = (before - after).square().flatten(1).mean(1)
     return [99.0 if float(x) == 0 else min(99.0, -10 * float(x.log10())) for x in error]
 
 
 def silhouette_iou(before: Tensor, after: Tensor) -> float:
-    """Of the silhouettes of alpha [V,H,W,1] in 0..1, over all views: common over covered; 1 where nothing is seen."""
+    """Of the silhouettes of alpha before and after, [V,H,W,1] in 0..1, over all views: common over covered; 1 where
+    nothing is seen.
+    """
     one, other = before > 0.5, after > 0.5
     union = int((one | other).sum())
     return int((one & other).sum()) / union if union else 1.0

@@ -51,9 +51,9 @@ def on_surface(
     renewal: float,
     device: torch.device,
 ) -> Tensor:
-    """The noise of the places that each pixel shows, as the places of a lattice have it. Where no object is seen, they
-    lie on the plane through the origin that faces the camera. shape: (V, C, h, w). cell: side of a pixel at the origin,
-    world units. renewal: chance of a place to get new noise in a step, 0..1.
+    """[V,C,h,w]: the noise of the places that each pixel shows, as the places of a lattice have it. Where no object is
+    seen, they lie on the plane through the origin that faces the camera. shape: (V, C, h, w). cell: side of a pixel
+    at the origin, world units. renewal: chance of a place to get new noise in a step, 0..1.
     """
     _, channels, height, width = shape
     points = _seen(cameras.to(device), surface, height=height * SAMPLES, width=width * SAMPLES)

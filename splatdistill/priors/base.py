@@ -47,7 +47,7 @@ def joined(rows: Sequence[Tensor]) -> Tensor:
 
 
 def padded(rows: Sequence[Tensor]) -> Tensor:
-    """Texts [R,T,D] of several lengths one after another, zeros behind the shorter ones."""
+    """Rows of texts [R,T,D] of several lengths one after another, zeros behind the shorter ones."""
     longest = max(row.shape[1] for row in rows)
     if all(row.shape[1] == longest for row in rows):
         return joined(rows)

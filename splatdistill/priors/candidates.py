@@ -47,8 +47,10 @@ class Candidates:
     painted: dict[tuple[int, ...], PaintedMeshes] = field(default_factory=dict, repr=False, compare=False)
 
 
-class Pictures(Protocol):
-    def __call__(self, places: Sequence[int], /, *, size: int) -> Tensor: ...
+class DrawCandidates(Protocol):
+    def __call__(self, places: Sequence[int], /, *, size: int) -> Tensor:
+        """[K,V,4,size,size] of the candidates at K places."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,9 @@ class Weighing:
 
 
 class RenderedCandidates:
-    """What the candidates show to some cameras: small pictures of all, and full ones of those that were likely.
+    """What the candidates show to some cameras: small pictures of all, and full ones of those that were likely."""
 
-    pictures: draws those at K places, [K,V,4,size,size].
-    """
-
-    def __init__(self, candidates: Candidates, pictures: Pictures, *, weighing: Weighing) -> None:
+    def __init__(self, candidates: Candidates, pictures: DrawCandidates, *, weighing: Weighing) -> None:
         self.candidates, self.pictures, self.weighing = candidates, pictures, weighing
         self._full: dict[int, Tensor] = {}
         self._small: Tensor | None = None

@@ -103,7 +103,7 @@ def make_resampler(state: mvdream.State) -> IPAdapterPlusImageProjection:
 
 
 def _resampler_weights(key: str, value: Tensor) -> dict[str, Tensor]:
-    """A weight under the names that diffusers has for it or its halves."""
+    """A weight [...] under the names that diffusers has for it or its halves."""
     if not key.startswith("layers."):
         return {key: value}
     _, number, rest = key.split(".", 2)
@@ -221,6 +221,7 @@ class ImageDreamPrior(DiffusionPrior):
         return 1, (config["image_size"] // config["patch_size"]) ** 2 + 1, config["hidden_size"]
 
     def denoise(self, inputs: DenoiserInput, *, run: Callable[..., Any] | None = None) -> Tensor:
+        """[R,C,h,w] of the R rows of `inputs`."""
         joint = min(inputs.joint_rows, len(inputs.xt))
         if not joint:  # a view on its own has the picture's tokens alone
             return super().denoise(replace(inputs, pooled=None), run=run)

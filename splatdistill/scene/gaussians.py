@@ -121,7 +121,9 @@ def _grayish(means: Tensor, config: SplatsConfig, *, spacing: float, generator: 
 
 
 def all_finite(value: Tensor) -> bool:
-    """Whether no number is infinite or nan. A finite sum says so in one pass; another may just be too large."""
+    """Whether no number of a tensor [...] is infinite or nan. A finite sum says so in one pass; another one may just be
+    too large.
+    """
     return bool(value.sum().isfinite()) or bool(value.isfinite().all())
 
 

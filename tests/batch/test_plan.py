@@ -45,7 +45,7 @@ prompts:
     )
     assert (plain.config.size, plain.config.steps, plain.config.num_views) == (16, 20, 4)
     assert [job.config.splats.num_init for job in (plain, own, other)] == [7, 8, 7]
-    assert [job.config.method for job in (plain, own, other)] == ["sds", "sds", "vsd"]
+    assert [job.config.method for job in (plain, own, other)] == ["sample_fit", "sample_fit", "vsd"]
     assert (own.run, own.config.seed) == ("mine", 3)
     assert other.config.vsd.particles == 2
     assert {job.config.threads for job in (plain, own, other)} == {1}  # not a question of how many workers there are

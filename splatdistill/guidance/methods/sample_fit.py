@@ -62,7 +62,7 @@ class SampleFit(Guidance[SampleFitConfig]):
         self._drawn = {}
 
     def camera_step(self, step: int) -> int:
-        """One of `rounds`: all of them in turn, in an order of its own for each turn."""
+        """One of `rounds`: all of them in turn, and each turn in another order."""
         import torch
 
         from splatdistill.utils import rng
@@ -71,7 +71,7 @@ class SampleFit(Guidance[SampleFitConfig]):
         return int(torch.randperm(self.config.rounds, generator=rng.generator(self.seed, turn, "camera"))[place])
 
     def noise(self, x0: Tensor, cameras: Cameras, prior: Prior, *, seed: int, step: int) -> NoisyBatch:
-        """The renders as they are."""
+        """The renders x0 [V,C,h,w] as they are."""
         import torch
 
         t = x0.new_zeros(len(x0), dtype=torch.int64)
@@ -91,7 +91,7 @@ class SampleFit(Guidance[SampleFitConfig]):
         self._drawn = {int(number): views for number, views in state.items()} if self.ranks.world == 1 else {}
 
     def _draw(self, like: Tensor, cameras: Cameras, prior: Prior, *, number: int) -> Tensor:
-        """Views [V,C,h,w] in half precision, finer than any picture of 8 bits."""
+        """Views like `like` [V,C,h,w], in half precision: finer than any picture of 8 bits."""
         import torch
 
         from splatdistill.priors.sampling import FIRST, follow
