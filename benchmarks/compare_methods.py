@@ -44,22 +44,22 @@ def main() -> None:
     for folder in args.suites:
         found = read_json(folder / "bench.json")
         name = Path(found["suite"]).stem
-        methods = ",".join(line["method"] for line in found["table"])
+        methods = ",".join(dict.fromkeys(row["method"] for row in found["objects"]))
         columns = ("prompt", "method", "seed", *bench_table.heads(found["judges"]))
         command = (
             f"splatdistill bench benchmarks/suites/{name}.yaml --methods {methods} --judges {','.join(found['judges'])}"
         )
-        gains = paired(found["objects"])
+        lines, gains = bench_table.cells(found["objects"], judges=found["judges"]), paired(found["objects"])
         record = {
             "command": f"{command} --seeds {found['seeds']} --out DIR/{name}", "commit": commit(), "machine": machine(),
-            "prior": prior_hash(), "real": {key: real[key] for key in REAL}, "table": found["table"],
+            "prior": prior_hash(), "real": {key: real[key] for key in REAL}, "table": lines,
             "over_first": gains,
             "objects": [{key: row.get(key) for key in columns} for row in found["objects"]],
         }  # fmt: skip
         write_json(record, OUT / f"{name}.json")
         with Image.open(folder / "contact.png") as sheet:
             sheet.convert("RGB").save(OUT / f"{name}.jpg", quality=88)
-        shown = table(found["table"], judges=found["judges"], real=record["real"])
+        shown = table(lines, judges=found["judges"], real=record["real"])
         text = with_section(text, f"{shown}\n\n{sentence(gains)}", name=name, script=SCRIPT)
     PAGE.write_text(text)
 
