@@ -92,7 +92,7 @@ def paired(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 def sentence(gains: Mapping[str, Mapping[str, float]]) -> str:
     """What `paired` found, in words."""
     parts = [f"`{method}` {x['mean']:.2f} ({x['low']:.2f} to {x['high']:.2f})" for method, x in gains.items()]
-    return f"Over the first method, object by object, the outside judge says: {', '.join(parts)}."
+    return f"What the outside judge says over the first method, object by object: {', '.join(parts)}."
 
 
 def table(lines: Sequence[Mapping[str, Any]], *, judges: Sequence[str], real: Mapping[str, float]) -> str:
