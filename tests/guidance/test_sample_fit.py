@@ -108,3 +108,5 @@ def test_settings_that_views_cannot_follow_are_refused() -> None:
         validate(replace(good, prior_mixture=True))
     with pytest.raises(ValueError, match=r"light\.start must be 1 with sample_fit"):
         validate(replace(good, light=LightConfig(start=0.5)))
+    with pytest.raises(ValueError, match=r"sample_fit\.weight must be one: nothing is noised, and sigma2 weighs noise"):
+        validate(replace(good, sample_fit=SampleFitConfig(weight="sigma2")))

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from splatdistill.config.base import Count, FileOnly, Fraction, MethodConfig, NonNegative, Weight
+from splatdistill.config.base import Count, FileOnly, Fraction, MethodConfig, NonNegative, ViewsConfig, Weight
 from splatdistill.guidance.base import Guidance, assemble, draw_noise, noisy_batch
-from splatdistill.guidance.schedules import weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +24,7 @@ class SampleFitConfig(MethodConfig):
     """Draw views from the prior by DDIM, and fit the splats to them."""
 
     weight: FileOnly[Weight] = "one"
-    """Weight over timesteps; nothing is noised here, so only one (or flow, which is the same) leads anywhere."""
+    """Only one: nothing is noised here, and the other weights over timesteps are of noise."""
     guidance_scale: NonNegative = 7.5
     """Classifier-free guidance in the diffusers form eps_u + s (eps_c - eps_u)."""
     rounds: Count = 12
@@ -34,6 +33,11 @@ class SampleFitConfig(MethodConfig):
     """Denoising steps of each view."""
     t_last: Fraction = 0.02
     """Timestep of the last of them, as a fraction of the schedule: what the prior takes for x_0 there is the view."""
+
+    def check(self, name: str, *, views: ViewsConfig) -> None:
+        super().check(name, views=views)
+        if self.weight != "one":
+            raise ValueError(f"{name}.weight must be one: nothing is noised, and {self.weight} weighs noise.")
 
 
 class SampleFit(Guidance[SampleFitConfig]):
@@ -78,10 +82,12 @@ class SampleFit(Guidance[SampleFitConfig]):
         return noisy_batch(x0, cameras, prior, t=t, eps=torch.zeros_like(x0), ranks=self.ranks)
 
     def residual(self, batch: NoisyBatch, prior: Prior, *, step: int) -> Residual:
+        import torch
+
         number, x0 = self.camera_step(step), batch.x0.detach()
         if number not in self._drawn or self._drawn[number].shape != x0.shape:
             self._drawn[number] = self._draw(x0, batch.cameras, prior, number=number)
-        return assemble([(1.0, x0), (-1.0, self._drawn[number])], weight=weights(self.config.weight, batch))
+        return assemble([(1.0, x0), (-1.0, self._drawn[number])], weight=torch.ones_like(batch.sigma))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Views that were drawn, of one process; several draw their own again."""
