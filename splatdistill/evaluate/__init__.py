@@ -33,7 +33,7 @@ _LAMP = {"azimuth": math.radians(32), "elevation": math.radians(48)}  # where th
 _AMBIENT = 0.62
 _ARTICLES = frozenset({"a", "an", "the"})
 _JUDGED = ("r_precision", "r_precision_object", "geometry_r_precision", "geometry_r_precision_object",
-           "view_consistency", "read_as")  # fmt: skip
+           "similarity", "view_consistency", "read_as")  # fmt: skip
 _MEANS = (*_JUDGED[:-1], "saturation", "contrast", "high_frequency", "fog", "faint",
           "seconds", "image_evaluations", "peak_memory_mb")  # fmt: skip
 
@@ -279,6 +279,7 @@ class _Scorer:
         figures = {
             **_retrieval("", images, self.texts, self.among.index(prompt)),
             **_retrieval("geometry_", geometry, self.plain_texts, plain),
+            "similarity": float((images @ self.texts[self.among.index(prompt)]).mean()),
             "view_consistency": metrics.view_consistency(images),
             "read_as": self.among[int(read.argmax())],
         }

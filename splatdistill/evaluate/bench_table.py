@@ -14,24 +14,36 @@ from splatdistill.evaluate.external import interval, mean_of_means
 JUDGED = {
     "own": {"r_precision_object": "R-Precision", "geometry_r_precision_object": "geometry", "janus": "Janus",
             "view_consistency": "consistency", "saturation": "saturation", "high_frequency": "high frequency",
-            "fog": "fog"},
+            "fog": "fog", "diversity": "diversity"},
     "external": {"external_ratio": "outside judge"},
-    "clip": {"r_precision": "CLIP R-Precision", "geometry_r_precision": "CLIP geometry"},
+    "clip": {"r_precision": "CLIP R-Precision", "geometry_r_precision": "CLIP geometry", "similarity": "CLIP score",
+             "clip_diversity": "CLIP diversity"},
+    "frechet": {"frechet": "Fréchet distance", "frechet_diversity": "feature diversity"},
+    "fid": {"fid": "FID", "fid_diversity": "Inception diversity"},
 }  # fmt: skip
-"""Columns of each kind of judge: a figure of an object, and the head of its column."""
+"""Columns of each kind of judge: a figure of an object, or of a method where it is a distance, and the head."""
 COST = {"image_evaluations": "evaluations", "seconds": "seconds", "peak_memory_mb": "MB"}
 
 
-def cells(rows: Sequence[Mapping[str, Any]], *, judges: Sequence[str]) -> list[dict[str, Any]]:
+def cells(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    judges: Sequence[str],
+    distances: Mapping[str, Mapping[str, Mapping[str, float | None]]] | None = None,
+) -> list[dict[str, Any]]:
     """A line for each method, in the order in which `rows`, one for each object, name them. Of a figure: mean, low and
-    high end of its interval, and of how many objects it is; None where no object has it.
+    high end of its interval, and of how many objects it is; None where no object has it. distances: such figures of
+    whole methods, by the name of the figure and the method.
     """
+    known_distances = distances or {}
     lines: list[dict[str, Any]] = []
     for method in dict.fromkeys(row["method"] for row in rows):
         mine = [row for row in rows if row["method"] == method]
         line: dict[str, Any] = {"method": method, "objects": len(mine)}
         for kind in judges:
-            line |= {name: _cell(mine, name) for name in JUDGED[kind.partition(":")[0]]}
+            for name in JUDGED[kind.partition(":")[0]]:
+                whole = known_distances.get(name)
+                line[name] = _cell(mine, name) if whole is None else dict(whole[method])
         for name in COST:
             known = [row[name] for row in mine if row.get(name) is not None]
             line[name] = sum(known) / len(known) if known else None
@@ -83,4 +95,6 @@ def latex(lines: Sequence[Mapping[str, Any]], *, judges: Sequence[str]) -> str:
 def _text(cell: Any, form: str) -> str:
     if cell is None:
         return "n/a"
-    return f"{cell:.0f}" if isinstance(cell, int | float) else form.format(cell["mean"], cell["low"], cell["high"])
+    if isinstance(cell, int | float):
+        return f"{cell:.0f}"
+    return f"{cell['mean']:.3f}" if cell["low"] is None else form.format(cell["mean"], cell["low"], cell["high"])

@@ -122,6 +122,15 @@ class ImageNet:
         cut = torch.cat([crop(*view, size=self.image_size) for view in zip(rgb, alpha, strict=True)])
         return self.network((cut - _MEAN) / _STD).softmax(-1)
 
+    @torch.no_grad()
+    def features(self, rgb: Tensor) -> Tensor:
+        """[N,1280] of whole pictures rgb [N,H,W,3] in 0..1: what the last convolution says, averaged over the
+        picture.
+        """
+        x = F.interpolate(rgb.permute(0, 3, 1, 2), size=(self.image_size,) * 2, mode="bicubic", antialias=True)
+        parts = (x.clamp(0, 1) - _MEAN) / _STD
+        return torch.cat([self.network.extract_features(some).mean((2, 3)) for some in parts.split(32)])
+
     def mass(self, probabilities: Tensor, noun: str) -> float:
         """Mean over the views [V,1000] of the probability of the likeliest right class.
 

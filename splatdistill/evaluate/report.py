@@ -22,7 +22,8 @@ from splatdistill.utils.templates import fill
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _COLUMNS = {
     "r_precision": "R-Precision", "r_precision_object": "of objects", "geometry_r_precision": "geometry",
-    "view_consistency": "consistency", "janus_rate": "Janus rate", "front_rate": "a front", "saturation": "saturation",
+    "similarity": "similarity", "view_consistency": "consistency", "janus_rate": "Janus rate",
+    "front_rate": "a front", "saturation": "saturation",
     "contrast": "contrast", "high_frequency": "high frequency", "fog": "fog", "faint": "faint splats",
     "seconds": "seconds",
     "image_evaluations": "image evaluations", "peak_memory_mb": "peak MB",

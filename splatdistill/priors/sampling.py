@@ -19,10 +19,13 @@ from splatdistill.scene.types import Cameras
 FIRST = 0.98  # of the schedule: where its end is nothing but noise, no picture differs from it
 
 
-def ring(prior: Prior) -> Cameras:
-    """The cameras of a teacher's pictures: around the object, as many as it sees at once."""
-    one = torch.ones(prior.num_views)
-    azimuth = torch.arange(prior.num_views) * (2 * math.pi / prior.num_views)
+def ring(prior: Prior, *, parts: int = 1) -> Cameras:
+    """The cameras of a teacher's pictures, around the object: as many as it sees at once, `parts` times, each part
+    turned to stand between the cameras of the others.
+    """
+    turned = [torch.arange(prior.num_views) + part / parts for part in range(parts)]
+    azimuth = torch.cat(turned) * (2 * math.pi / prior.num_views)
+    one = torch.ones(len(azimuth))
     return orbit(azimuth=azimuth, elevation=0.2 * one, radius=3 * one, fovy=0.7 * one, size=prior.image_size)
 
 
@@ -35,14 +38,20 @@ def sample(
     guidance_scale: float = 7.5,
     steps: int = 30,
     seed: int = 0,
+    part: int = 0,
+    parts: int = 1,
     device: torch.device,
 ) -> Tensor:
-    """Pictures [V,H,W,3] in 0..1 of what `prompt` says, V being how many views the prior sees at once."""
+    """Pictures [V,H,W,3] in 0..1 of what `prompt` says, V being how many views the prior sees at once. part: from 0, of
+    `parts` sets of pictures with one seed: each has other noise and other cameras of `ring`.
+    """
     prior.begin(Choice(prompt=prompt, seed=seed))
-    cameras, shape = ring(prior), (prior.num_views, prior.image_size, prior.image_size, 4 if prior.sees_alpha else 3)
+    cameras = ring(prior, parts=parts).select(slice(part * prior.num_views, (part + 1) * prior.num_views))
+    shape = (prior.num_views, prior.image_size, prior.image_size, 4 if prior.sees_alpha else 3)
     row = [(1 - guidance_scale, prior.embed(negative_prompt, cameras)), (guidance_scale, prior.embed(prompt, cameras))]
     like = prior.encode(torch.zeros(shape, device=device))
-    x = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
+    generator = torch.Generator().manual_seed(seed)
+    x = [torch.randn(like.shape, generator=generator) for _ in range(part + 1)][-1].to(like)
     times = torch.linspace(FIRST * (len(prior.alphas_cumprod) - 1), 0, steps + 1).round().long()
     return prior.decode(follow(prior, x, row, times=times[:-1].tolist())).float().cpu()
 

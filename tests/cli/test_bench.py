@@ -18,7 +18,8 @@ SUITE = """
 defaults: {steps: 4, size: 16, output: {frames: 2, size: 16, save_every: 1}, splats: {num_init: 60}}
 prompts: [a red ball, a blue ball]
 """
-ARGS = ("suite.yaml", "--methods", "sds,ism", "--seeds", "2", "--prior", "analytic", "--device", "cpu")
+ARGS = ("suite.yaml", "--methods", "sds,ism", "--seeds", "2", "--prior", "analytic", "--device", "cpu",
+        "--judges", "own,frechet")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,14 @@ def test_killed_twice_and_resumed_it_is_the_table_of_one_go(monkeypatch: pytest.
     assert run(*ARGS, out="again") == cli.DONE
     assert steps[0] >= 2 * 2 * 2 * 4 + 2
     assert figures("again") == figures("out")
+    drawn = {path: path.stat().st_mtime_ns for path in Path("again/samples").iterdir()}
+    assert len(drawn) == 2 * 2  # a picture for each prompt and seed, which both methods share
+    assert run(*ARGS, out="again") == cli.DONE
+    assert {path: path.stat().st_mtime_ns for path in Path("again/samples").iterdir()} == drawn
     found = figures("out")
+    for line in found["table"]:
+        assert line["frechet"]["low"] <= line["frechet"]["mean"] <= line["frechet"]["high"]
+        assert line["diversity"]["objects"] == line["frechet_diversity"]["objects"] == 4
     assert [line["method"] for line in found["table"]] == ["sds", "ism"]
     assert all(line["objects"] == 4 for line in found["table"])
     # Four views and steps: by sds two evaluations each with guidance; by ism at scale 1 one less than its four.
@@ -63,18 +71,23 @@ def test_killed_twice_and_resumed_it_is_the_table_of_one_go(monkeypatch: pytest.
 
 
 FAULTS = {
-    "a judge": (("--judges", "own,nobody"), "judges: 'nobody' is unknown; the judges are own, external and clip:"),
+    "a judge": (
+        ("--judges", "own,nobody"),
+        "judges: 'nobody' is unknown; the judges are own, external, frechet, clip:",
+    ),
+    "FID without weights": (("--judges", "fid"), "judges: 'fid' is unknown"),
     "a method": (("--methods", "sds,none"), "methods: 'none' is unknown; the methods are sds,"),
     "no seeds": (("--seeds", "0"), "seeds must be at least 1; it is 0."),
-    "two CLIPs": (("--judges", "clip:a,clip:b"), "judges: a table has one CLIP model"),
+    "two CLIPs": (("--judges", "clip:a,clip:b"), "judges: a table has one clip model; name one clip:FOLDER_OR_ID."),
     "no suite": (("none.yaml",), "none.yaml"),
+    "JSON": (("prompts.json",), "prompts.json: a suite is .txt or .yaml; copy the file with the ending .yaml"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_bad_input_is_one_sentence_and_nothing_is_written(fault: str, capsys: pytest.CaptureFixture[str]) -> None:
     args, said = FAULTS[fault]
-    first = args if args[0].endswith(".yaml") else ("suite.yaml", *args)
+    first = args if args[0].endswith((".yaml", ".json")) else ("suite.yaml", *args)
     assert run(*first, "--prior", "analytic") == cli.USAGE
     err = capsys.readouterr().err
     assert said in err and err.count("splatdistill: ") == 1
@@ -110,3 +123,13 @@ def test_cells_are_means_over_prompts_with_intervals_that_hold_them() -> None:
     assert all(line.count("|") == columns + 1 for line in text.splitlines())
     tex = bench_table.latex([sds, csd], judges=["own"]).splitlines()
     assert all(line.count("&") == columns - 1 for line in tex if line.endswith("\\\\"))
+
+
+def test_a_distance_of_a_method_is_a_column_and_one_prompt_has_no_interval() -> None:
+    rows = [{"method": name, "prompt": "a", "seconds": 1.0} for name in ("sds", "csd")]
+    distances = {
+        "fid": {"sds": {"mean": 12.5, "low": None, "high": None}, "csd": {"mean": 9.0, "low": 8.0, "high": 10.0}}
+    }
+    lines = bench_table.cells(rows, judges=["fid:weights.pth"], distances=distances)
+    text, tex = (write(lines, judges=["fid:weights.pth"]) for write in (bench_table.markdown, bench_table.latex))
+    assert "| FID |" in text and "| 12.500 |" in text and "9.000 (8.000..10.000)" in text and "& 12.500 &" in tex

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from splatdistill import cli, priors
+from splatdistill.priors import sampling
 from splatdistill.priors.sampling import FIRST, sample
 from splatdistill.priors.schedule import alpha_sigma
 from tests.priors import families, tiny_dits
@@ -58,3 +60,21 @@ def test_any_teacher_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str], n
     before = picture.tobytes()
     cli.main([*arguments, "--dtype", "fp32", "--output", str(file)])
     assert Image.open(file).tobytes() == before
+
+
+def test_parts_of_one_seed_have_other_cameras_and_other_noise() -> None:
+    """With four views at once, two parts are the ring of eight; the first is what no parts give."""
+    prior: Any = priors.load("analytic", device=CPU, dtype="fp32")
+    prior.num_views = 4
+    whole, halves = sampling.ring(prior), sampling.ring(prior, parts=2)
+    torch.testing.assert_close(halves.azimuth.sort().values, torch.arange(8) * (math.pi / 4))
+    assert torch.equal(halves.viewmats[:4], whole.viewmats)
+    noise: list[Tensor] = []
+    kept = prior.predict
+    prior.predict = lambda x, t, conditions: noise.append(x) or kept(x, t, conditions)
+    first, alone, second = (
+        sample(prior, "a red ball", steps=1, seed=3, device=CPU, **part)
+        for part in ({"part": 0, "parts": 2}, {}, {"part": 1, "parts": 2})
+    )
+    assert torch.equal(first, alone) and torch.equal(noise[0], noise[1])
+    assert not torch.equal(noise[2], noise[0]) and not torch.equal(second, first)
