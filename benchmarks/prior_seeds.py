@@ -6,8 +6,8 @@ A model is known by the nearest render: of all models of the noun, the one whose
 splats. `of_uniform` divides the mean number of distinct models by what eight draws from all alike would give, a noun of
 K models K (1 - (1 - 1/K)^8). Its interval draws nouns anew. A seed that changed nothing would give one model: that
 share is `of_one`. The seed favours a model from the start, which costs no run to know: `favoured` is the same figure of
-the favourites of every such noun, and `as_favoured` the share of runs that became theirs. Runs are short and without
-the last stage, which makes an object finer and not another. Nouns that FILE holds of the same commit are not run again.
+the favourites of every such noun, and `as_favoured` the share of runs that became theirs. Runs are those of the default
+method. Nouns that FILE holds of the same commit are not run again.
 """
 
 from __future__ import annotations
@@ -81,12 +81,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--sheet", type=Path, required=True)
     parser.add_argument("--nouns", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=150, help="with few all still is as gray as it began")
     args = parser.parse_args()
     torch.set_num_threads(1)
     prior = priors.load(args.prior, device=torch.device("cpu"), dtype="auto")
     assert isinstance(prior, KnownPrior)
-    config = replace(presets.load("sds")[0], prior=args.prior, steps=args.steps, stages=())
+    config = replace(presets.load(presets.usual_method("embedded")[0])[0], prior=args.prior)
     rows = done(args.json, args.sheet, "nouns")
     for noun in chosen_nouns(prior, args.nouns):
         if all(row["noun"] != noun for row in rows):
@@ -94,7 +93,7 @@ def main() -> None:
             print(json.dumps(row), flush=True)
             rows.append(row)
             add_row(args.sheet, pictures)
-            result = {"command": f"{COMMAND} --nouns {args.nouns} --steps {args.steps}", "commit": commit(),
+            result = {"command": f"{COMMAND} --nouns {args.nouns}", "commit": commit(),
                       "machine": machine(), "seeds": len(SEEDS), **summary(prior, rows), "nouns": rows}  # fmt: skip
             args.json.write_text(json.dumps(result, indent=1) + "\n")
 
