@@ -7,8 +7,10 @@
     python benchmarks/compare_methods.py DIR/methods DIR/flow DIR/fit
 
 Keeps of each the record, without the names of folders, and the contact sheet below benchmarks/results/compare, and
-writes the section of the page that has the name of the suite. Suites that are not named stay as they are. Under a table
-stands what the outside judge says of each method over the first one, prompt by prompt and seed by seed.
+writes the section of the page that has the name of the suite. Suites that are not named stay as they are. So do methods
+of a suite that the folder lacks, if the shipped prior is still the same: each method can be made on a day of its own.
+Under a table stands what the outside judge says of each method over the first one, prompt by prompt and seed by seed.
+Seconds are of the processor, which other work on the machine hardly changes.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, commit, machine, with_section
+from common import ROOT, machine, with_section
 from evidence import read_json, write_json
 from PIL import Image
 from runs import prior_hash
@@ -27,11 +30,13 @@ from runs import prior_hash
 from splatdistill.embedded.judge.networks import EmbeddedJudge
 from splatdistill.evaluate import bench_table
 from splatdistill.evaluate.external import interval, mean_of_means
+from splatdistill.io.runs import Run
 
 OUT = ROOT / "benchmarks" / "results" / "compare"
 PAGE = ROOT / "docs" / "methods" / "comparison.md"
 SCRIPT = "compare_methods.py"
 CHANCE = 1e-3  # ratios below it say nothing
+DISTANCES = {"frechet", "fid"}  # figures of whole methods
 REAL = ("view_consistency", "saturation", "high_frequency")  # figures that real renders have too
 
 
@@ -41,27 +46,85 @@ def main() -> None:
     args = parser.parse_args()
     real = EmbeddedJudge.load().reference.real["plain"]
     text = PAGE.read_text()
+    OUT.mkdir(parents=True, exist_ok=True)
     for folder in args.suites:
         found = read_json(folder / "bench.json")
-        name = Path(found["suite"]).stem
-        methods = ",".join(dict.fromkeys(row["method"] for row in found["objects"]))
-        columns = ("prompt", "method", "seed", *bench_table.heads(found["judges"]))
-        command = (
-            f"splatdistill bench benchmarks/suites/{name}.yaml --methods {methods} --judges {','.join(found['judges'])}"
-        )
-        lines, gains = bench_table.cells(found["objects"], judges=found["judges"]), paired(found["objects"])
+        name, judges = Path(found["suite"]).stem, found["judges"]
+        before = read_json(OUT / f"{name}.json")
+        new, old = made(found, folder), kept(before, found)
+        lines, rows = old.table + new.table, old.objects + new.objects
+        methods = ",".join(line["method"] for line in lines)
+        command = f"splatdistill bench benchmarks/suites/{name}.yaml --methods {methods} --judges {','.join(judges)}"
+        gains = paired(rows)
         record = {
-            "command": f"{command} --seeds {found['seeds']} --out DIR/{name}", "commit": commit(), "machine": machine(),
-            "prior": prior_hash(), "real": {key: real[key] for key in REAL}, "table": lines,
-            "over_first": gains,
-            "objects": [{key: row.get(key) for key in columns} for row in found["objects"]],
+            "command": f"{command} --seeds {found['seeds']} --out DIR/{name}", "machine": machine(),
+            "prior": prior_hash(), "real": {key: real[key] for key in REAL}, "judges": judges, "seeds": found["seeds"],
+            "commits": old.commits | new.commits, "table": lines, "over_first": gains, "objects": rows,
         }  # fmt: skip
+        sheet = OUT / f"{name}.jpg"
+        stacked([*strips(sheet, before, old), *strips(folder / "contact.png", found, new)]).save(sheet, quality=88)
         write_json(record, OUT / f"{name}.json")
-        with Image.open(folder / "contact.png") as sheet:
-            sheet.convert("RGB").save(OUT / f"{name}.jpg", quality=88)
-        shown = table(lines, judges=found["judges"], real=record["real"])
+        shown = table(lines, judges=judges, real=record["real"])
         text = with_section(text, f"{shown}\n\n{sentence(gains)}", name=name, script=SCRIPT)
     PAGE.write_text(text)
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Of some methods: their lines of the table, rows of their objects, and the commit that each was made at."""
+
+    table: list[dict[str, Any]]
+    objects: list[dict[str, Any]]
+    commits: dict[str, str]
+
+
+def made(found: Mapping[str, Any], folder: Path) -> Methods:
+    """What `bench` has in a folder."""
+    columns = ("prompt", "method", "seed", *bench_table.heads(found["judges"]))
+    rows: list[dict[str, Any]] = []
+    commits: dict[str, str] = {}
+    for row in found["objects"]:
+        summary = Run(folder / "runs" / row["name"]).summary()
+        commits.setdefault(row["method"], str(summary["commit"])[:7])
+        rows.append({key: row.get(key) for key in columns} | {"seconds": summary["seconds_cpu"]})
+    distances = {
+        name: {line["method"]: line[name] for line in found["table"]}
+        for name in DISTANCES & {kind.partition(":")[0] for kind in found["judges"]}
+    }
+    return Methods(bench_table.cells(rows, judges=found["judges"], distances=distances), rows, commits)
+
+
+def kept(before: Mapping[str, Any], found: Mapping[str, Any]) -> Methods:
+    """The methods of a record that the folder lacks, of the same prior, judges and seeds."""
+    alike = before.get("prior") == prior_hash() and all(before.get(key) == found[key] for key in ("judges", "seeds"))
+    here = {row["method"] for row in found["objects"]}
+    table, objects = (
+        [row for row in before[key] if row["method"] not in here] if alike else [] for key in ("table", "objects")
+    )
+    return Methods(table, objects, {line["method"]: before["commits"][line["method"]] for line in table})
+
+
+def strips(sheet: Path, record: Mapping[str, Any], wanted: Methods) -> list[Image.Image]:
+    """Those of some methods, of a sheet with a strip for each method of its record."""
+    if not wanted.table:
+        return []
+    every = [line["method"] for line in record["table"]]
+    with Image.open(sheet) as picture:
+        high = picture.height // len(every)
+        return [
+            picture.convert("RGB").crop((0, at * high, picture.width, (at + 1) * high))
+            for at in map(every.index, (line["method"] for line in wanted.table))
+        ]
+
+
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """All of one width, one above the other."""
+    sheet = Image.new("RGB", (pictures[0].width, sum(one.height for one in pictures)))
+    top = 0
+    for one in pictures:
+        sheet.paste(one, (0, top))
+        top += one.height
+    return sheet
 
 
 def paired(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

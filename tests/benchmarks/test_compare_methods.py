@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import compare_methods
 import pytest
+from PIL import Image
 
 from splatdistill.batch import plan
 from splatdistill.evaluate import bench_table
@@ -63,6 +66,58 @@ def test_a_table_has_real_renders_beside_the_methods() -> None:
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["`sds`", "`vsd`", "real renders"]
     column = lines[0].split("|").index(" high frequency ")
     assert lines[-1].split("|")[column] == " 0.039 " and "0.020" in lines[2].split("|")[column]
+
+
+def bench_folder(folder: Path, method: str, *, colour: str, ratio: float) -> Path:
+    """What `bench` leaves of one method with two prompts, of which one has two seeds."""
+    rows: list[dict[str, Any]] = [
+        {"name": f"{prompt}-{seed}", "prompt": prompt, "method": method, "seed": seed, "external_ratio": ratio}
+        for prompt, seed in (("a", 0), ("a", 1), ("b", 0))
+    ]
+    for row in rows:
+        run = folder / "runs" / row["name"]
+        run.mkdir(parents=True)
+        (run / "summary.json").write_text(
+            json.dumps({"seconds_cpu": 3.0, "commit": "0123456789", "seconds_total": 9.0})
+        )
+    cell = {"mean": 20.0 * ratio, "low": None, "high": None}
+    found = {"suite": "suites/x.yaml", "judges": ["external", "frechet"], "seeds": 2, "objects": rows,
+             "table": [{"method": method, "frechet": cell}]}  # fmt: skip
+    (folder / "bench.json").write_text(json.dumps(found))
+    Image.new("RGB", (8, 4), colour).save(folder / "contact.png")
+    return folder
+
+
+def test_methods_of_another_day_stay_while_the_prior_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, out = tmp_path / "page.md", tmp_path / "out"
+    page.write_text(f"<!-- x: written by benchmarks/{compare_methods.SCRIPT} -->\nnothing\n<!-- end of x -->\n")
+    monkeypatch.setattr(compare_methods, "PAGE", page)
+    monkeypatch.setattr(compare_methods, "OUT", out)
+
+    def add(method: str, colour: str, ratio: float) -> Any:
+        folder = bench_folder(tmp_path / f"{method}-{ratio}", method, colour=colour, ratio=ratio)
+        monkeypatch.setattr("sys.argv", ["compare_methods.py", str(folder)])
+        compare_methods.main()
+        return json.loads((out / "x.json").read_text())
+
+    add("sds", "red", 0.5)
+    found = add("vsd", "blue", 0.25)
+    assert [line["method"] for line in found["table"]] == ["sds", "vsd"]
+    assert [line["frechet"]["mean"] for line in found["table"]] == [10.0, 5.0]
+    assert [line["seconds"] for line in found["table"]] == [3.0, 3.0] and len(found["objects"]) == 6
+    assert found["commits"] == {"sds": "0123456", "vsd": "0123456"}
+    assert found["over_first"]["vsd"]["mean"] == pytest.approx(0.5)
+    assert "`vsd` 0.50 (" in page.read_text() and page.read_text().count("| `") == 2
+    with Image.open(out / "x.jpg") as sheet:
+        assert sheet.size == (8, 8)
+        (red, _, _), (_, _, blue) = (sheet.getpixel((4, y)) for y in (1, 6))  # type: ignore[misc]
+        assert red > 200 and blue > 200
+    found = add("sds", "white", 0.75)  # again: its line takes the place of the one before
+    assert {line["method"]: line["frechet"]["mean"] for line in found["table"]} == {"vsd": 5.0, "sds": 15.0}
+    monkeypatch.setattr(compare_methods, "prior_hash", lambda: "another")
+    assert [line["method"] for line in add("csd", "gray", 0.5)["table"]] == ["csd"]
 
 
 @pytest.mark.parametrize("suite", PAGES)
