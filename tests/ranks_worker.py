@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 
 from splatdistill.config.schema import CameraConfig, DensifyConfig, LightConfig, RegularizeConfig, TrainConfig
 from splatdistill.guidance.methods.esd import ESDConfig
-from splatdistill.priors.analytic import AnalyticPrior, beach_ball
+from splatdistill.guidance.methods.sample_fit import SampleFitConfig
+from splatdistill.priors.analytic import AnalyticPrior, Gaussian, Scene, beach_ball
+from splatdistill.scene.types import Cameras
 from splatdistill.training.run_log import NoLog
 from splatdistill.training.trainer import Trainer
 from splatdistill.utils.distributed import ProcessGroup
@@ -32,8 +34,26 @@ CASES: dict[str, TrainConfig] = {
     "groups": replace(BASE, num_views=8, camera=CameraConfig(views_per_group=4), steps=30),
     "consistency": replace(BASE, method="consistency", steps=30),
     "vsd": replace(BASE, method="vsd", steps=30, size=8),
+    "views that are fitted": replace(
+        BASE, method="sample_fit", steps=30, sample_fit=SampleFitConfig(guidance_scale=2.0, rounds=3, ddim_steps=4)
+    ),
     "esd": replace(BASE, method="esd", steps=30, size=8, esd=ESDConfig(particles=2, lora_lr=1e-2)),
 }
+
+
+class Cutouts(AnalyticPrior):
+    """The beach ball with alpha: 1 where it is not white."""
+
+    sees_alpha = True
+
+    def __init__(self, scene: Scene, *, image_size: int) -> None:
+        def solid(prompt: str, cameras: Cameras | None) -> Gaussian:
+            ball = scene(prompt, cameras)
+            assert isinstance(ball, Gaussian)
+            alpha = (ball.mean.amin(1, keepdim=True) < 1).to(ball.mean)
+            return Gaussian(torch.cat([ball.mean, 2 * alpha - 1], 1), ball.std)
+
+        super().__init__(solid, image_size=image_size)
 
 
 def make(case: str, ranks: ProcessGroup, *, shaken: int | None = None) -> dict[str, torch.Tensor]:
@@ -42,7 +62,7 @@ def make(case: str, ranks: ProcessGroup, *, shaken: int | None = None) -> dict[s
     """
     config = CASES[case]
     size = 8 if config.method in ("vsd", "esd") else config.size
-    kind = LinearPrior if case == "esd" else AnalyticPrior
+    kind = {"esd": LinearPrior, "sample_fit": Cutouts}.get(config.method, AnalyticPrior)
     prior = kind(beach_ball(image_size=size), image_size=size)
     trainer = Trainer(config, prior=prior, device=torch.device("cpu"), ranks=ranks)
     for i, particle in enumerate(trainer.particles):
@@ -62,7 +82,8 @@ def make(case: str, ranks: ProcessGroup, *, shaken: int | None = None) -> dict[s
 
 def tensors_of(trainer: Trainer) -> dict[str, torch.Tensor]:
     states = {f"{i}.": particle.state_dict() for i, particle in enumerate(trainer.particles)}
-    states["guidance."] = trainer.guidance.state_dict()
+    if not trainer.guidance.fits_views:  # each process keeps views of its own
+        states["guidance."] = trainer.guidance.state_dict()
     return {prefix + name: x.detach().clone() for prefix, state in states.items() for name, x in state.items()}
 
 
