@@ -66,9 +66,11 @@ class PriorFlags:
     prompt: str = ""
     """With sample: what to draw."""
     negative_prompt: str = ""
-    """With sample: what to draw nothing of."""
-    guidance_scale: float = 7.5
-    """With sample: how much the prompt counts, in the form eps_u + s (eps_c - eps_u)."""
+    """With sample: what to draw nothing of; at a guidance scale of 1 it is not read."""
+    guidance_scale: float | None = None
+    """With sample: how much the prompt counts, in the form eps_u + s (eps_c - eps_u). If not given, the usual one of
+    the model's family, which is 1 for the shipped prior.
+    """
     steps: int = 30
     """With sample: of the sampler."""
     seed: int = 0
@@ -106,12 +108,17 @@ def prior(flags: PriorFlags) -> int:
     import torch
 
     from splatdistill import priors
+    from splatdistill.config import presets
     from splatdistill.io.video import write_image
+    from splatdistill.priors import families
     from splatdistill.priors.sampling import sample
 
+    scale = flags.guidance_scale
+    if scale is None:
+        scale = presets.sampling_guidance(families.family_of(flags.name))
     pictures = sample(
         priors.load(flags.name, device=device, **settings), flags.prompt, negative_prompt=flags.negative_prompt,
-        guidance_scale=flags.guidance_scale, steps=flags.steps, seed=flags.seed, device=device,
+        guidance_scale=scale, steps=flags.steps, seed=flags.seed, device=device,
     )  # fmt: skip
     write_image(flags.output, torch.cat(list(pictures), 1))
     print(flags.output)

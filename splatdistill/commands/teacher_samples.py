@@ -100,18 +100,23 @@ class _Samples:
         """
         import torch
 
+        from splatdistill.config import presets
         from splatdistill.io.video import write_image
-        from splatdistill.priors import sampling
+        from splatdistill.priors import families, sampling
 
         prior, which = self._load(config), {"seed": config.seed, "prior": config.prior, "side": config.prior_size}
         path = self.folder / f"{names.run_name(config.prompt, which | {'loras': list(config.lora)})}.png"
         parts = -(-NUM_VIEWS // prior.num_views)
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
+            scale = presets.sampling_guidance(families.family_of(config.prior))
             rows = [
-                sampling.sample(prior, config.prompt, seed=config.seed, part=i, parts=parts, device=self.device)
+                sampling.sample(
+                    prior, config.prompt, guidance_scale=scale, seed=config.seed, part=i, parts=parts,
+                    device=self.device,
+                )
                 for i in range(parts)
-            ]
+            ]  # fmt: skip
             write_image(path, torch.cat(list(torch.cat(rows)), 1))
         return path, sampling.ring(prior, parts=parts)
 

@@ -16,6 +16,9 @@ from splatdistill.config.yaml_reader import read
 OF_A_STAGE = ("size", "views")
 """What a stage takes from the family of its prior, with the settings of the method."""
 
+USUAL_GUIDANCE = 7.5
+"""Of pictures that a diffusion model draws by itself, where nothing says another."""
+
 
 def load(method: str, *, file: Path | None = None, family: str = "embedded") -> tuple[TrainConfig, Origins]:
     """The settings of a method before flags, and where each came from. file: YAML, or the name of a shipped recipe.
@@ -56,6 +59,11 @@ def find_family(name: str, method: str) -> teachers.TeacherFamily:
 def usual_method(family: str) -> tuple[str, str]:
     """The method that a family teaches by where none is asked for, and why; both "" where it does not say."""
     return teachers.usual_method(shipped(f"priors/{family}")) if family else ("", "")
+
+
+def sampling_guidance(family: str) -> float:
+    """The guidance scale of the pictures that teachers of a family draw by themselves: 7.5 without a family."""
+    return teachers.sampling_guidance(shipped(f"priors/{family}")) if family else USUAL_GUIDANCE
 
 
 def with_family(config: TrainConfig, family: teachers.TeacherFamily, origins: Origins) -> TrainConfig:

@@ -71,6 +71,14 @@ def usual_method(path: Path) -> tuple[str, str]:
     return usual, yaml_reader.comments(path).get(f"{ABOUT}.method", "")
 
 
+def sampling_guidance(path: Path) -> float:
+    """How much a prompt counts where the teachers of a file draw pictures by themselves, eps_u + s (eps_c - eps_u)."""
+    about = yaml_reader.read(path)[ABOUT]
+    if "sampling_guidance" in about:
+        return float(about["sampling_guidance"])
+    return sampling_guidance(path.with_name(f"{about['base']}.yaml"))
+
+
 def _layers(values: dict[str, Any], sources: Mapping[str, str], method: str) -> Iterator[Layer]:
     """What one file says to every method, then what it says to this one."""
     special = values.pop(OF_METHODS, {})

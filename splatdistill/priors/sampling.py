@@ -35,7 +35,7 @@ def sample(
     prompt: str,
     *,
     negative_prompt: str = "",
-    guidance_scale: float = 7.5,
+    guidance_scale: float,
     steps: int = 30,
     seed: int = 0,
     part: int = 0,
@@ -48,7 +48,8 @@ def sample(
     prior.begin(Choice(prompt=prompt, seed=seed))
     cameras = ring(prior, parts=parts).select(slice(part * prior.num_views, (part + 1) * prior.num_views))
     shape = (prior.num_views, prior.image_size, prior.image_size, 4 if prior.sees_alpha else 3)
-    row = [(1 - guidance_scale, prior.embed(negative_prompt, cameras)), (guidance_scale, prior.embed(prompt, cameras))]
+    wanted = [(1 - guidance_scale, negative_prompt), (guidance_scale, prompt)]
+    row = [(share, prior.embed(text, cameras)) for share, text in wanted if share]
     like = prior.encode(torch.zeros(shape, device=device))
     generator = torch.Generator().manual_seed(seed)
     x = [torch.randn(like.shape, generator=generator) for _ in range(part + 1)][-1].to(like)
