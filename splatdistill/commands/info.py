@@ -66,7 +66,7 @@ class PriorFlags:
     prompt: str = ""
     """With sample: what to draw."""
     negative_prompt: str = ""
-    """With sample: what to draw nothing of; at a guidance scale of 1 it is not read."""
+    """With sample: what to draw nothing of."""
     guidance_scale: float | None = None
     """With sample: how much the prompt counts, in the form eps_u + s (eps_c - eps_u). If not given, the usual one of
     the model's family, which is 1 for the shipped prior.
@@ -105,17 +105,20 @@ def prior(flags: PriorFlags) -> int:
     if flags.action == "check":
         print_table(check.describe(flags.name, device=device, **settings))
         return DONE
-    import torch
-
-    from splatdistill import priors
     from splatdistill.config import presets
-    from splatdistill.io.video import write_image
     from splatdistill.priors import families
-    from splatdistill.priors.sampling import sample
 
     scale = flags.guidance_scale
     if scale is None:
         scale = presets.sampling_guidance(families.family_of(flags.name))
+    if flags.negative_prompt and scale == 1:
+        raise ValueError("negative_prompt: at a guidance scale of 1 it counts for nothing; name a --guidance-scale.")
+    import torch
+
+    from splatdistill import priors
+    from splatdistill.io.video import write_image
+    from splatdistill.priors.sampling import sample
+
     pictures = sample(
         priors.load(flags.name, device=device, **settings), flags.prompt, negative_prompt=flags.negative_prompt,
         guidance_scale=scale, steps=flags.steps, seed=flags.seed, device=device,

@@ -104,3 +104,8 @@ def test_the_shipped_prior_draws_without_guidance(tmp_path: Path, capsys: pytest
         assert cli.main([*words, "--output", str(tmp_path / f"{name}.png")]) == cli.DONE
     usual, one, more = (Image.open(tmp_path / f"{name}.png").tobytes() for name in names)
     assert usual == one != more
+    capsys.readouterr()
+    words = ["prior", "sample", "embedded", "--prompt", "a chair", "--negative-prompt", "legs"]
+    assert cli.main([*words, "--output", str(tmp_path / "none.png")]) == cli.USAGE
+    assert "negative_prompt: at a guidance scale of 1 it counts for nothing" in capsys.readouterr().err
+    assert not (tmp_path / "none.png").exists()
