@@ -28,7 +28,7 @@ SOLID = 0.35  # alpha above which a pixel has a surface
 LAYERS = 24  # slices of the object, by depth, in which a view measures what it sees
 MEDIAN = 5  # pixels a side: a gap between splats, through which the far side is seen, is narrower than half of it
 BAND = 3  # cells: how far from the surface a view's word counts in full
-SMOOTH = 0.7  # cells, standard deviation
+SMOOTH = 0.5  # cells, standard deviation: it rounds the stairs of the grid off, and thin rods and edges little
 BEHIND = 0.02  # weight of a view for points far behind its surface. At 0 the few views that see through gaps between
 # splats dig holes; the more, the less is left of a hollow that few views look into.
 

@@ -27,11 +27,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.clients, pytest.mark.xdist_group(
 VIEWS = [camera(azimuth=30, elevation=20, radius=3.6), camera(azimuth=200, elevation=35, radius=3.6)]
 AWAY = 0.01
 """How far a mesh may lie from its splats, of the radius; a claim about quality."""
-BEYOND = {
-    "trained": 0.012,  # after 60 steps splats are soft, and views differ in where they see a surface
-    "knot": 0.0101,  # its splats lean every way, and its surface is rough
-}
-"""Objects that miss that bar, and what they keep to: 0.0117 and 0.01002 rounded up, so that a worse mesh fails."""
+BEYOND = {"trained": 0.012}  # after 60 steps splats are soft, and views differ in where they see a surface
+"""Objects that miss that bar, and what they keep to: 0.0117, the most found, rounded up, so that a worse mesh fails."""
 BAR = 12 / 255  # a claim about quality, of the mean over what both pictures cover
 
 
