@@ -193,7 +193,7 @@ def _judged(
     distances: dict[str, dict[str, Any]] = {}
     for kind in [name.partition(":")[0] for name in judges if name.partition(":")[0] in ("frechet", "fid")]:
         distances[kind], spread = teacher_samples.judge(
-            subjects, [job.config for job in jobs], features=teacher_samples.network(_source(judges, kind)),
+            subjects, jobs, features=teacher_samples.network(_source(judges, kind)),
             renderer=renderer, folder=flags.out / SAMPLES, device=device,
         )  # fmt: skip
         for row, value in zip(rows, spread, strict=True):

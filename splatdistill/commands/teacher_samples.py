@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from splatdistill.config.schema import TrainConfig
+    from splatdistill.batch.plan import Job
     from splatdistill.evaluate import EvalObject
     from splatdistill.evaluate.frechet import FeatureNetwork
     from splatdistill.priors.base import Prior
@@ -35,7 +35,7 @@ def network(weights: str) -> FeatureNetwork:
 
 def judge(
     subjects: Sequence[EvalObject],
-    configs: Sequence[TrainConfig],
+    jobs: Sequence[Job],
     *,
     features: FeatureNetwork,
     renderer: Renderer,
@@ -43,7 +43,7 @@ def judge(
     device: torch.device,
 ) -> tuple[dict[str, dict[str, float | None]], list[float | None]]:
     """By method the distance between its renders and the teacher's samples, and for each object the diversity of its
-    method and prompt over seeds, None for a single seed. configs: of the subjects. folder: keeps the samples, a picture
+    method and prompt over seeds, None for a single seed. jobs: of the subjects. folder: keeps the samples, a picture
     for each prompt and seed, and those that it holds are not drawn again.
     """
     import torch
@@ -54,11 +54,11 @@ def judge(
     renders: dict[tuple[str, str], list[Tensor]] = {}
     samples: dict[tuple[str, str], list[Tensor]] = {}
     seen: dict[Path, Tensor] = {}
-    for subject, config in zip(subjects, configs, strict=True):
-        path, cameras = drawn.of(config)
+    for subject, job in zip(subjects, jobs, strict=True):
+        path, cameras = drawn.of(job)
         if path not in seen:
             seen[path] = features.features(_read(path, len(cameras)))
-        key = config.method, config.prompt
+        key = job.config.method, job.config.prompt
         renders.setdefault(key, []).append(features.features(_render(subject, cameras, renderer)))
         samples.setdefault(key, []).append(seen[path])
     spread = {
@@ -70,9 +70,9 @@ def judge(
     def of(method: str, features: Mapping[tuple[str, str], Sequence[Tensor]]) -> list[Tensor]:
         return [torch.cat(list(each)) for key, each in features.items() if key[0] == method]
 
-    methods = dict.fromkeys(config.method for config in configs)
+    methods = dict.fromkeys(job.config.method for job in jobs)
     distances = {method: frechet.with_interval(of(method, renders), of(method, samples)) for method in methods}
-    return distances, [spread.get((config.method, config.prompt)) for config in configs]
+    return distances, [spread.get((job.config.method, job.config.prompt)) for job in jobs]
 
 
 def _render(subject: EvalObject, cameras: Cameras, renderer: Renderer) -> Tensor:
@@ -94,7 +94,7 @@ class _Samples:
         self.folder, self.device = folder, device
         self._teacher: tuple[tuple[Any, ...], Prior] | None = None
 
-    def of(self, config: TrainConfig) -> tuple[Path, Cameras]:
+    def of(self, job: Job) -> tuple[Path, Cameras]:
         """The file of the samples of the prompt and seed of a run, its views side by side, and their cameras in that
         order.
         """
@@ -104,7 +104,8 @@ class _Samples:
         from splatdistill.io.video import write_image
         from splatdistill.priors import families, sampling
 
-        prior, which = self._load(config), {"seed": config.seed, "prior": config.prior, "side": config.prior_size}
+        prior, config = self._load(job), job.config
+        which = {"seed": config.seed, "prior": config.prior, "side": config.prior_size}
         path = self.folder / f"{names.run_name(config.prompt, which | {'loras': list(config.lora)})}.png"
         parts = -(-NUM_VIEWS // prior.num_views)
         if not path.exists():
@@ -120,8 +121,10 @@ class _Samples:
             write_image(path, torch.cat(list(torch.cat(rows)), 1))
         return path, sampling.ring(prior, parts=parts)
 
-    def _load(self, config: TrainConfig) -> Prior:
+    def _load(self, job: Job) -> Prior:
         from splatdistill import priors
+
+        config = job.config
 
         asked = (config.prior, config.dtype, config.max_memory, config.encoder, config.prior_size, config.lora)
         if self._teacher is None or self._teacher[0] != asked:

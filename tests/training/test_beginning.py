@@ -62,9 +62,8 @@ def test_turns_take_the_axis_that_is_up_to_plus_y(tmp_path: Path) -> None:
 
 def test_a_capture_far_away_is_refused_with_the_way_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ball = asymmetric(200)
-    ball.tensors["means"] = torch.nn.functional.normalize(torch.randn(200, 3), dim=-1) * 6 + torch.tensor(
-        [16.0, 3, -12]
-    )
+    directions = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    ball.tensors["means"] = torch.nn.functional.normalize(directions, dim=-1) * 6 + torch.tensor([16.0, 3, -12])
     path = mute(ball, "-y", tmp_path / "capture.ply")
     arguments = ["train", *TINY, "--prompt", "x", "--init", str(path), "--out", str(tmp_path / "runs"), "--name", "a"]
     assert cli.main(arguments) == cli.USAGE
@@ -76,7 +75,8 @@ def test_a_capture_far_away_is_refused_with_the_way_out(tmp_path: Path, capsys: 
     after = formats.read(tmp_path / "runs" / "a" / SPLATS)
     assert (after.means.norm(dim=-1) < 1.5).float().mean() > 0.9
     fitted = opened(str(path), taken=Assumptions(fit=True), camera=CameraConfig()).splats
-    assert float(fitted.means.norm(dim=-1).sort().values[int(0.99 * 199)]) <= 1 + 16 * UNIT
+    shown = fitted.means[fitted.opacities > -2.2]  # those of opacity under 0.1 count for nothing
+    assert float(shown.norm(dim=-1).sort().values[int(0.99 * (len(shown) - 1))]) <= 1 + 16 * UNIT
     # The largest direction of a splat grows as the whole does.
     factor = (fitted.scales - formats.read(path).scales).exp()
     torch.testing.assert_close(factor, factor[:1, :1].expand_as(factor), rtol=64 * UNIT, atol=0)
