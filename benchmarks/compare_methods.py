@@ -57,9 +57,9 @@ def main() -> None:
         command = f"splatdistill bench benchmarks/suites/{name}.yaml --methods {methods} --judges {','.join(judges)}"
         gains = paired(rows)
         record = {
-            "command": f"{command} --seeds {found['seeds']} --out DIR/{name}", "machine": machine(),
+            "command": f"{command} --seeds {found['seeds']} --out DIR/{name}",
             "prior": prior_hash(), "real": {key: real[key] for key in REAL}, "judges": judges, "seeds": found["seeds"],
-            "commits": old.commits | new.commits, "table": lines, "over_first": gains, "objects": rows,
+            "origins": old.origins | new.origins, "table": lines, "over_first": gains, "objects": rows,
         }  # fmt: skip
         sheet = OUT / f"{name}.jpg"
         stacked([*strips(sheet, before, old), *strips(folder / "contact.png", found, new)]).save(sheet, quality=88)
@@ -71,27 +71,27 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Methods:
-    """Of some methods: their lines of the table, rows of their objects, and the commit that each was made at."""
+    """Of some methods: their lines of the table, rows of their objects, and where each was made: commit and machine."""
 
     table: list[dict[str, Any]]
     objects: list[dict[str, Any]]
-    commits: dict[str, str]
+    origins: dict[str, dict[str, str]]
 
 
 def made(found: Mapping[str, Any], folder: Path) -> Methods:
     """What `bench` has in a folder."""
     columns = ("prompt", "method", "seed", *bench_table.heads(found["judges"]))
     rows: list[dict[str, Any]] = []
-    commits: dict[str, str] = {}
+    origins: dict[str, dict[str, str]] = {}
     for row in found["objects"]:
         summary = Run(folder / "runs" / row["name"]).summary()
-        commits.setdefault(row["method"], str(summary["commit"])[:7])
+        origins.setdefault(row["method"], {"commit": str(summary["commit"])[:7], "machine": machine()})
         rows.append({key: row.get(key) for key in columns} | {"seconds": summary["seconds_cpu"]})
     distances = {
         name: {line["method"]: line[name] for line in found["table"]}
         for name in DISTANCES & {kind.partition(":")[0] for kind in found["judges"]}
     }
-    return Methods(bench_table.cells(rows, judges=found["judges"], distances=distances), rows, commits)
+    return Methods(bench_table.cells(rows, judges=found["judges"], distances=distances), rows, origins)
 
 
 def kept(before: Mapping[str, Any], found: Mapping[str, Any]) -> Methods:
@@ -101,7 +101,7 @@ def kept(before: Mapping[str, Any], found: Mapping[str, Any]) -> Methods:
     table, objects = (
         [row for row in before[key] if row["method"] not in here] if alike else [] for key in ("table", "objects")
     )
-    return Methods(table, objects, {line["method"]: before["commits"][line["method"]] for line in table})
+    return Methods(table, objects, {line["method"]: before["origins"][line["method"]] for line in table})
 
 
 def strips(sheet: Path, record: Mapping[str, Any], wanted: Methods) -> list[Image.Image]:

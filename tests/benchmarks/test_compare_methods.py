@@ -107,7 +107,11 @@ def test_methods_of_another_day_stay_while_the_prior_is_the_same(
     assert [line["method"] for line in found["table"]] == ["sds", "vsd"]
     assert [line["frechet"]["mean"] for line in found["table"]] == [10.0, 5.0]
     assert [line["seconds"] for line in found["table"]] == [3.0, 3.0] and len(found["objects"]) == 6
-    assert found["commits"] == {"sds": "0123456", "vsd": "0123456"}
+    assert {method: where["commit"] for method, where in found["origins"].items()} == {
+        "sds": "0123456",
+        "vsd": "0123456",
+    }
+    assert all(where["machine"] for where in found["origins"].values())
     assert found["over_first"]["vsd"]["mean"] == pytest.approx(0.5)
     assert "`vsd` 0.50 (" in page.read_text() and page.read_text().count("| `") == 2
     with Image.open(out / "x.jpg") as sheet:
