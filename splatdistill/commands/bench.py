@@ -64,6 +64,8 @@ def bench(flags: Bench) -> int:
     jobs = _jobs(flags, methods)
     for layout in layouts:
         layout.check(jobs)
+    if {"frechet", "fid"} & {name.partition(":")[0] for name in judges} and any(job.config.image for job in jobs):
+        raise ValueError("judges: frechet and fid take samples of words alone; leave them out, or `image`.")
     check_writable(flags.out)
     notes = [note for job in jobs for note in about_priors(job.config)]
     for sentence in dict.fromkeys([*notes, *about_threads(flags.threads)]):

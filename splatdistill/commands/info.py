@@ -117,11 +117,12 @@ def prior(flags: PriorFlags) -> int:
 
     from splatdistill import priors
     from splatdistill.io.video import write_image
+    from splatdistill.priors.base import Choice
     from splatdistill.priors.sampling import sample
 
     pictures = sample(
-        priors.load(flags.name, device=device, **settings), flags.prompt, negative_prompt=flags.negative_prompt,
-        guidance_scale=scale, steps=flags.steps, seed=flags.seed, device=device,
+        priors.load(flags.name, device=device, **settings), Choice(flags.prompt, seed=flags.seed),
+        negative_prompt=flags.negative_prompt, guidance_scale=scale, steps=flags.steps, device=device,
     )  # fmt: skip
     write_image(flags.output, torch.cat(list(pictures), 1))
     print(flags.output)

@@ -103,9 +103,14 @@ class _Samples:
         from splatdistill.config import presets
         from splatdistill.io.video import write_image
         from splatdistill.priors import families, sampling
+        from splatdistill.priors.base import Choice
 
         prior, config = self._load(job), job.config
-        which = {"seed": config.seed, "prior": config.prior, "side": config.prior_size}
+        choice = Choice(
+            config.prompt, seed=config.seed, instance=config.prior_instance, mixture=config.prior_mixture,
+            nearest=config.nearest,
+        )  # fmt: skip
+        which = {"choice": repr(choice), "prior": config.prior, "encoder": config.encoder, "side": config.prior_size}
         path = self.folder / f"{names.run_name(config.prompt, which | {'loras': list(config.lora)})}.png"
         parts = -(-NUM_VIEWS // prior.num_views)
         if not path.exists():
@@ -113,8 +118,7 @@ class _Samples:
             scale = presets.sampling_guidance(families.family_of(config.prior))
             rows = [
                 sampling.sample(
-                    prior, config.prompt, guidance_scale=scale, seed=config.seed, part=i, parts=parts,
-                    device=self.device,
+                    prior, choice, guidance_scale=scale, part=i, parts=parts, device=self.device
                 )
                 for i in range(parts)
             ]  # fmt: skip

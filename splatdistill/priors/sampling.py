@@ -32,26 +32,25 @@ def ring(prior: Prior, *, parts: int = 1) -> Cameras:
 @torch.no_grad()
 def sample(
     prior: Prior,
-    prompt: str,
+    choice: Choice,
     *,
     negative_prompt: str = "",
     guidance_scale: float,
     steps: int = 30,
-    seed: int = 0,
     part: int = 0,
     parts: int = 1,
     device: torch.device,
 ) -> Tensor:
-    """Pictures [V,H,W,3] in 0..1 of what `prompt` says, V being how many views the prior sees at once. part: from 0, of
+    """Pictures [V,H,W,3] in 0..1 of a choice, V being how many views the prior sees at once. part: from 0, of
     `parts` sets of pictures with one seed: each has other noise and other cameras of `ring`.
     """
-    prior.begin(Choice(prompt=prompt, seed=seed))
+    prior.begin(choice)
     cameras = ring(prior, parts=parts).select(slice(part * prior.num_views, (part + 1) * prior.num_views))
     shape = (prior.num_views, prior.image_size, prior.image_size, 4 if prior.sees_alpha else 3)
-    wanted = [(1 - guidance_scale, negative_prompt), (guidance_scale, prompt)]
+    wanted = [(1 - guidance_scale, negative_prompt), (guidance_scale, choice.prompt)]
     row = [(share, prior.embed(text, cameras)) for share, text in wanted if share]
     like = prior.encode(torch.zeros(shape, device=device))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(choice.seed)
     x = [torch.randn(like.shape, generator=generator) for _ in range(part + 1)][-1].to(like)
     times = torch.linspace(FIRST * (len(prior.alphas_cumprod) - 1), 0, steps + 1).round().long()
     return prior.decode(follow(prior, x, row, times=times[:-1].tolist())).float().cpu()

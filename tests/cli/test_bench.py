@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 from splatdistill import cli
+from splatdistill.batch.plan import Job
+from splatdistill.commands import teacher_samples
+from splatdistill.config.schema import TrainConfig
 from splatdistill.evaluate import bench_table
 from splatdistill.evaluate.external import interval, mean_of_means
+from splatdistill.priors.base import Choice
 from tests.cli.interrupts import interrupt_at
 
 SUITE = """
@@ -94,6 +101,14 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(fault: str, capsys: py
     assert not Path("out").exists()
 
 
+def test_samples_of_words_alone_are_no_measure_of_runs_from_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (64, 64), "red").save("x.png")
+    Path("suite.yaml").write_text("defaults: {image: x.png}\nprompts: [a chair]\n")
+    assert run("suite.yaml", "--judges", "frechet", "--device", "cpu") == cli.USAGE
+    assert "judges: frechet and fid take samples of words alone" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_a_suite_that_names_methods_or_seeds_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("suite.yaml").write_text("prompts: [{prompt: x, seed: 3}]\n")
     assert run(*ARGS) == cli.USAGE
@@ -123,6 +138,24 @@ def test_cells_are_means_over_prompts_with_intervals_that_hold_them() -> None:
     assert all(line.count("|") == columns + 1 for line in text.splitlines())
     tex = bench_table.latex([sds, csd], judges=["own"]).splitlines()
     assert all(line.count("&") == columns - 1 for line in tex if line.endswith("\\\\"))
+
+
+def test_samples_are_of_the_model_that_the_runs_pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A noun that is taken for its nearest, and a model that is pinned, reach the teacher as they reach the run."""
+    seen: list[Choice] = []
+
+    def draw(prior: Any, choice: Choice, **_: Any) -> torch.Tensor:
+        seen.append(choice)
+        return torch.ones(prior.num_views, 64, 64, 3)
+
+    monkeypatch.setattr("splatdistill.priors.sampling.sample", draw)
+    asked = replace(TrainConfig(), prompt="a chair", prior="embedded", seed=1, dtype="fp32")
+    config = replace(asked, prior_instance=2, nearest=True)
+    samples = teacher_samples._Samples(tmp_path / "samples", torch.device("cpu"))  # pyright: ignore[reportPrivateUsage]
+    path, cameras = samples.of(Job("run", config, "line 1"))
+    assert seen == [Choice("a chair", seed=1, instance=2, nearest=True)] * 2 and len(cameras) == 8
+    other, _ = samples.of(Job("run", replace(config, prior_instance=3), "line 1"))
+    assert other != path and path.is_file()
 
 
 def test_a_distance_of_a_method_is_a_column_and_one_prompt_has_no_interval() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from splatdistill import cli, priors
 from splatdistill.config import presets
 from splatdistill.priors import sampling
+from splatdistill.priors.base import Choice
 from splatdistill.priors.sampling import FIRST, sample
 from splatdistill.priors.schedule import alpha_sigma
 from tests.priors import families, tiny_dits
@@ -38,7 +39,7 @@ def test_samples_of_a_known_density_have_its_mean_and_spread(folders: dict[str, 
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     off = []
     for steps in (100, 200):
-        sample(prior, "a red chair", guidance_scale=1.0, steps=steps, seed=2, device=CPU)
+        sample(prior, Choice("a red chair", seed=2), guidance_scale=1.0, steps=steps, device=CPU)
         first, last = (torch.tensor([round(x)]) for x in (FIRST * 999, FIRST * 999 / steps))
         (a, sa), (b, sb) = (alpha_sigma(prior.alphas_cumprod, t) for t in (first, last))
         quantile = (noise - a * MEAN) / (a**2 * SPREAD**2 + sa**2).sqrt()
@@ -76,7 +77,7 @@ def test_parts_of_one_seed_have_other_cameras_and_other_noise() -> None:
     kept = prior.predict
     prior.predict = lambda x, t, conditions: noise.append(x) or kept(x, t, conditions)
     first, alone, second = (
-        sample(prior, "a red ball", guidance_scale=1.0, steps=1, seed=3, device=CPU, **part)
+        sample(prior, Choice("a red ball", seed=3), guidance_scale=1.0, steps=1, device=CPU, **part)
         for part in ({"part": 0, "parts": 2}, {}, {"part": 1, "parts": 2})
     )
     assert torch.equal(first, alone) and torch.equal(noise[0], noise[1])
