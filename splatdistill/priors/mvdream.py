@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from splatdistill.priors.text_encoders import CLIP_TOKENS, TextEncoder
+from splatdistill.priors.text_encoders import TextEncoder
 
 NUM_VIEWS = 4  # that it was trained on
 IMAGE_SIZE = 256  # pixels
@@ -237,7 +237,7 @@ class OpenClipTokenizer:
     """Reads prompts as open_clip does, which MVDream was trained with. It pads with token 0: a mere "!" elsewhere."""
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self.model_max_length = tokenizer, tokenizer.model_max_length
 
     def __call__(self, prompts: Sequence[str], *, max_length: int, **_: Any) -> dict[str, Tensor]:
         """Tokens [P,max_length] of P prompts, and the mask that tells them from padding."""
@@ -271,7 +271,7 @@ def make_tokenizer() -> OpenClipTokenizer:
     with tempfile.TemporaryDirectory() as folder:  # the one way in that all versions of transformers share
         (Path(folder) / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
         (Path(folder) / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-        return OpenClipTokenizer(CLIPTokenizer.from_pretrained(folder, model_max_length=CLIP_TOKENS))
+        return OpenClipTokenizer(CLIPTokenizer.from_pretrained(folder, model_max_length=77))
 
 
 def _byte_letters() -> list[str]:

@@ -23,7 +23,7 @@ from splatdistill.priors.network import Text
 from splatdistill.priors.offload import release
 from splatdistill.priors.prompts import siblings
 
-CLIP_TOKENS, IF_TOKENS, T5_TOKENS = 77, 77, 256  # what diffusers' pipelines pad to
+IF_TOKENS, T5_TOKENS = 77, 256  # what diffusers' pipelines pad to
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,12 @@ class TextEncoder:
     model: nn.Module
     tokenizer: Any
 
-    def __call__(self, prompts: Sequence[str], *, length: int, masked: bool = False) -> Any:
-        """All that the encoder returns for prompts padded to `length` tokens."""
+    def __call__(self, prompts: Sequence[str], *, length: int = 0, masked: bool = False) -> Any:
+        """All that the encoder returns for prompts padded to `length` tokens. 0: to as many as a CLIP reads, which its
+        folder says and diffusers' pipelines pad to; 77 of OpenAI's, 248 of Long-CLIP.
+        """
+        if not length:
+            length = min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
         batch = self.tokenizer(
             list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )
@@ -51,12 +55,12 @@ EncodePrompts = Callable[[TextEncoders, Sequence[str]], tuple[Tensor | Sequence[
 
 def encode_clip(encoders: TextEncoders, prompts: Sequence[str]) -> tuple[Tensor, None]:
     """Stable Diffusion 1 and 2, MVDream: the last state [R,T,D] of one CLIP."""
-    return encoders["text_encoder"](prompts, length=CLIP_TOKENS).last_hidden_state, None
+    return encoders["text_encoder"](prompts).last_hidden_state, None
 
 
 def encode_sdxl(encoders: TextEncoders, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """SDXL: the last state but one of two CLIPs side by side [R,T,D], and the second's projection [R,P]."""
-    first, second = (encoders[name](prompts, length=CLIP_TOKENS) for name in ("text_encoder", "text_encoder_2"))
+    first, second = (encoders[name](prompts) for name in ("text_encoder", "text_encoder_2"))
     return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds
 
 
@@ -70,7 +74,7 @@ def encode_sd3(encoders: TextEncoders, prompts: Sequence[str], *, width: int) ->
     """Stable Diffusion 3: two CLIPs side by side, padded to T5's width, then T5, or zeros where it was left out. States
     [R,T,width] and projections [R,P].
     """
-    clips = [encoders[name](prompts, length=CLIP_TOKENS) for name in ("text_encoder", "text_encoder_2")]
+    clips = [encoders[name](prompts) for name in ("text_encoder", "text_encoder_2")]
     states = torch.cat([clip.hidden_states[-2] for clip in clips], -1)
     states = torch.nn.functional.pad(states, (0, width - states.shape[-1]))
     if "text_encoder_3" in encoders:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import methods
 import pytest
 import report
 from common import with_section
@@ -50,11 +49,10 @@ def test_only_what_stands_between_the_markers_changes():
         with_section("no markers", "new", name="x", script="y.py")
 
 
-@pytest.mark.parametrize("script", [report, methods], ids=lambda script: script.__name__)
-def test_each_page_has_the_markers_of_its_script(script):
-    text = script.PAGE.read_text()
-    assert "new" in with_section(text, "new", **script.SECTION)
-    assert text.count(f"<!-- end of {script.SECTION['name']} -->") == 1
+def test_the_page_has_the_markers_of_its_script():
+    text = report.PAGE.read_text()
+    assert "new" in with_section(text, "new", **report.SECTION)
+    assert text.count(f"<!-- end of {report.SECTION['name']} -->") == 1
 
 
 def test_the_plot_is_drawn(tmp_path):

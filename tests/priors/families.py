@@ -36,20 +36,20 @@ CLIP_PICTURES: dict[str, Any] = {
 """preprocessor_config.json of laion's ViT-H-14, but for its size."""
 
 
-def clip_tokenizer(folder: Path, *, pad: str = "<|endoftext|>") -> CLIPTokenizer:
+def clip_tokenizer(folder: Path, *, pad: str = "<|endoftext|>", tokens: int = 77) -> CLIPTokenizer:
     """Single letters, in the four files of the hub."""
     folder.mkdir(parents=True, exist_ok=True)
     letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
     words = [*letters, *(f"{x}</w>" for x in letters), "ab</w>", "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\na b</w>\n")
-    return CLIPTokenizer.from_pretrained(folder, pad_token=pad, model_max_length=77)
+    return CLIPTokenizer.from_pretrained(folder, pad_token=pad, model_max_length=tokens)
 
 
-def clip(*, projected: bool = False, width: int = WIDTH) -> Any:
+def clip(*, projected: bool = False, width: int = WIDTH, tokens: int = 77) -> Any:
     config = CLIPTextConfig(
         vocab_size=200, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=77, projection_dim=width, bos_token_id=189, eos_token_id=190, pad_token_id=190,
+        max_position_embeddings=tokens, projection_dim=width, bos_token_id=189, eos_token_id=190, pad_token_id=190,
     )  # fmt: skip
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config).eval()
 
@@ -85,9 +85,12 @@ def unet(**settings: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(**{**base, **settings})
 
 
-def stable_diffusion(folder: Path, scheduler: Any, *, pad: str = "<|endoftext|>", **settings: Any) -> Path:
+def stable_diffusion(
+    folder: Path, scheduler: Any, *, pad: str = "<|endoftext|>", tokens: int = 77, **settings: Any
+) -> Path:
+    tokenizer = clip_tokenizer(folder.with_name("words"), pad=pad, tokens=tokens)
     pipeline = diffusers.StableDiffusionPipeline(
-        vae=vae(), text_encoder=clip(), tokenizer=clip_tokenizer(folder.with_name("words"), pad=pad),
+        vae=vae(), text_encoder=clip(tokens=tokens), tokenizer=tokenizer,
         unet=unet(**settings), scheduler=scheduler, safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip

@@ -57,6 +57,18 @@ def test_prompts_are_read_as_diffusers_reads_them(folders: dict[str, Path], fami
             torch.testing.assert_close(condition.pooled, vector.detach())
 
 
+@pytest.mark.parametrize("tokens", [16, 248])
+def test_a_clip_reads_as_many_tokens_as_its_folder_says(tmp_path: Path, tokens: int) -> None:
+    """248 are those of Long-CLIP. The prompt is longer than 77 letters, which are a token each here."""
+    scheduler = diffusers.DDIMScheduler(**families.SD)
+    folder = families.stable_diffusion(tmp_path / "words" / "model", scheduler, tokens=tokens)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    prompt = "chair " * 20
+    expected, _ = pipeline.encode_prompt(prompt, CPU, 1, False)
+    assert expected.shape[1] == tokens
+    torch.testing.assert_close(load(folder).embed(prompt, None).text, expected.detach())
+
+
 def test_a_flow_without_t5_reads_zeros_in_its_place(tmp_path: Path) -> None:
     prior = load(families.sd3(tmp_path / "small" / "model", with_t5=False))
     text = prior.embed(PROMPT, None).text
