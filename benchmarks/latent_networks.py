@@ -19,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from splatdistill.priors.prompts import SIDES, seen_from
 
-TEXT_WIDTH, TOKENS = 128, 77
+TEXT_WIDTH, TOKENS = 128, 16
 GROUPS, CONTRAST = 4, 4.0
 SILU = 2.86, 1.09
 """Its value and slope at 3."""

@@ -39,8 +39,8 @@ from splatdistill.scene.cameras import sample
 from splatdistill.utils.rng import generator, key
 
 MODELS = {
-    "armchair": "BlendSwap-CC-0/99", "lamp": "BlendSwap-CC-BY/98", "horse": "BlendSwap-CC-0/97",
-    "chicken": "BlendSwap-CC-0/94", "soccer ball": "BlendSwap-CC-BY/71", "hamburger": "BlendSwap-CC-BY/96",
+    "armchair": "Scopia/24", "lamp": "Scopia/56", "chicken": "BlendSwap-CC-0/94", "sofa": "BlendSwap-CC-0/132",
+    "soccer ball": "BlendSwap-CC-BY/71", "basketball": "BlendSwap-CC-0/78",
 }  # fmt: skip
 """By noun, of the models whose renders both judges read as that noun."""
 PALETTE = ("red", "green", "blue")
@@ -48,7 +48,7 @@ PALETTE = ("red", "green", "blue")
 RINGS, SIZE, RAYS = 100, 64, 2
 FRONT_DEG = (30.0, 45.0)
 """What the published configurations call the front: both, because VSD has the one and SDS the other."""
-WITHOUT_CAPTION, WITHOUT_VIEW, PAINTED, MIXED, WHITE = 0.1, 0.05, 0.75, 0.25, 0.8
+WITHOUT_CAPTION, WITHOUT_VIEW, PAINTED, MIXED, WHITE = 0.25, 0.05, 0.6, 0.25, 0.8
 """Shares of pictures: for guidance, for prompts without view words, in a named colour, of two pictures, on white."""
 MAX_SNR = 5.0
 KL, HUE = 1e-5, 4.0
@@ -60,11 +60,11 @@ class Settings:
     """Of one of the two trainings, as `embedded.network_training` reads them; it ends after `minutes`."""
 
     minutes: float
-    batch: int = 32
+    batch: int = 16
     lr: float = 1e-3
     warmup: int = 100
     decay: float = 0.6
-    ema: float = 0.995
+    ema: float = 0.998
     weight_decay: float = 1e-2
     max_images: int = 10**9
     seed: int = 0
@@ -217,7 +217,7 @@ def train(out: Path, *, furniture: str | None, vae_minutes: float, minutes: floa
         render(out / "renders", furniture=furniture)
     pictures = Pictures(out / "renders", seed=0)
     torch.manual_seed(0)
-    first = AutoencoderTrainer(Settings(vae_minutes, batch=8, lr=2e-4), latent_networks.vae(), pictures)
+    first = AutoencoderTrainer(Settings(vae_minutes, batch=8, lr=2e-4, ema=0.995), latent_networks.vae(), pictures)
     first.follow(out / "autoencoder")
     words = latent_networks.tokenizer(out / "words", [prompt_of(noun, c) for noun in MODELS for c in (None, *PALETTE)])
     scheduler = latent_networks.scheduler()
