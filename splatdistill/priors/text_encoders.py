@@ -38,7 +38,8 @@ class TextEncoder:
         folder says and diffusers' pipelines pad to; 77 of OpenAI's, 248 of Long-CLIP.
         """
         if not length:
-            length = min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
+            config: Any = self.model.config
+            length = min(self.tokenizer.model_max_length, config.max_position_embeddings)
         batch = self.tokenizer(
             list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )
