@@ -95,9 +95,6 @@ class Poisson:
         made = scene.current_mesh()
         return made.vertex_matrix(), made.face_matrix()
 
-    def halved(self) -> Poisson:
-        return Poisson(self.sights, self.depth - 1)
-
     @property
     def parts(self) -> list[tuple[Tensor, Tensor]]:
         return [_oriented(sight) for sight in self.sights]
@@ -132,7 +129,7 @@ def compared(splats: Splats) -> tuple[dict[str, Any], list[np.ndarray]]:
     methods = {"grid": lambda: fusion.fuse(sights, resolution=mesh.RESOLUTION), "poisson": lambda: Poisson(sights)}
     for name, method in methods.items():
         start = time.process_time()
-        shape = mesh.simplified(method(), MeshStyle().triangles)
+        shape = mesh.simplified(*method().surface(), MeshStyle().triangles)
         seconds = round(time.process_time() - start, 1)
         found[name] = splat_surface.away(surface, shape) | {
             "watertight": bool(shape.is_watertight), "triangles": len(shape.faces), "parts": int(shape.body_count),

@@ -177,12 +177,6 @@ class Field:
     corner: np.ndarray
     cell: float
 
-    def halved(self) -> Field:
-        """Every second value."""
-        return Field(
-            np.pad(self.values[::2, ::2, ::2], 1, constant_values=1.0), self.corner - 2 * self.cell, 2 * self.cell
-        )
-
     def surface(self) -> tuple[np.ndarray, np.ndarray]:
         """vertices [M,3] and faces [T,3] of the zero level, counter-clockwise from outside; closed."""
         measure: Any = importlib.import_module("skimage.measure")

@@ -6,11 +6,10 @@ Lit by white light of irradiance pi it looks as the splats do: their colours are
 from __future__ import annotations
 
 import importlib
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from splatdistill.export import fusion
 from splatdistill.export.fusion import Sight
+from splatdistill.export.manifold import closed
 from splatdistill.io.files import replacing
 from splatdistill.rendering.renderer import Renderer
 from splatdistill.scene.gaussians import Splats
@@ -25,7 +25,7 @@ from splatdistill.utils.srgb import linear
 
 RESOLUTION = 160  # its cube is the number of grid points. At 144 a rough knot missed 0.01 of its radius
 CRUMB = 0.005  # of the volume of the largest part: smaller parts are left out, as are hollows that nobody sees
-AGGRESSIONS = (4, 5, 3)  # of simplifying: the lower, the better and the slower. Below 3 it stops short of its target
+AGGRESSIONS = (4, 5, 7, 10, 15, 20)  # of simplifying: the lower, the better, but the sooner it stops short
 PACKAGES = ("trimesh", "skimage", "scipy", "fast_simplification")
 SLACK = (
     0.03  # of the radius of what is seen: how far a point may lie from the depth that a view sees, to be painted by it
@@ -46,18 +46,6 @@ class Mesh:
     faces: np.ndarray
     normals: np.ndarray
     colours: np.ndarray
-
-
-class Surface(Protocol):
-    """A closed surface of which there are coarser ones, as `fusion.Field`."""
-
-    def surface(self) -> tuple[np.ndarray, np.ndarray]:
-        """vertices [M,3] and faces [T,3], counter-clockwise from outside."""
-        ...
-
-    def halved(self) -> Surface:
-        """The same with cells twice as large."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -83,8 +71,7 @@ def make(
     """
     require(PACKAGES)
     sights = fusion.look(splats, renderer)
-    field = fusion.fuse(sights, resolution=resolution)
-    shape = simplified(field, triangles)
+    shape = simplified(*fusion.fuse(sights, resolution=resolution).surface(), triangles)
     vertices, normals = np.array(shape.vertices, np.float32), np.array(shape.vertex_normals, np.float32)
     colours = paint(vertices, normals, sights)
     return Mesh(vertices, np.array(shape.faces, np.int64), normals, colours), sights
@@ -99,40 +86,34 @@ def require(packages: Sequence[str]) -> None:
         raise ValueError("format: a mesh needs more packages; install splatdistill[mesh].") from error
 
 
-def simplified(field: Surface, triangles: int) -> Any:
-    """A trimesh of at most `triangles`, closed, without crumbs. Where simplifying tears it open, a coarser field is
-    taken.
+def simplified(points: np.ndarray, faces: np.ndarray, triangles: int) -> Any:
+    """A trimesh of at most `triangles`, closed, without crumbs, of a closed surface: points [M,3], faces [T,3].
+    ValueError when no such mesh is found.
     """
     trimesh: Any = importlib.import_module("trimesh")
     simplify: Any = importlib.import_module("fast_simplification").simplify
-    while True:
-        shape = _without_crumbs(trimesh.Trimesh(*field.surface(), process=False))
+    shape = _without_crumbs(trimesh.Trimesh(points, faces, process=False))
+    for aggression in AGGRESSIONS:
         if len(shape.faces) <= triangles:
-            return shape
-        for target, aggression in itertools.product((triangles, 0.97 * triangles, 0.94 * triangles), AGGRESSIONS):
-            points, faces = simplify(
-                shape.vertices.astype("f4"), shape.faces.astype("i4"), target_count=int(target), agg=aggression
-            )
-            made = trimesh.Trimesh(points, without_folds(faces), process=False)
-            made.remove_unreferenced_vertices()
-            if made.is_watertight and made.is_winding_consistent and len(made.faces) <= triangles:
-                return made
-        field = field.halved()
-
-
-def without_folds(faces: np.ndarray) -> np.ndarray:
-    """faces [T,3] but for those that lie back to back, of the same three vertices. Simplifying folds thin places flat,
-    and four faces then meet at the edge of a fold; nothing is enclosed there.
-    """
-    _, which, times = np.unique(np.sort(faces, 1), axis=0, return_inverse=True, return_counts=True)
-    return faces[times[which.ravel()] == 1]
+            break
+        fewer = simplify(shape.vertices.astype("f4"), shape.faces.astype("i4"), target_count=triangles, agg=aggression)
+        made = _without_crumbs(trimesh.Trimesh(*closed(*fewer), process=False))
+        if not len(made.faces):
+            break  # it was simplified away
+        shape = made
+    if len(shape.faces) > triangles:
+        raise ValueError(f"triangles: no closed mesh of {triangles} was found; ask for {len(shape.faces)}.")
+    return shape
 
 
 def _without_crumbs(shape: Any) -> Any:
     trimesh: Any = importlib.import_module("trimesh")
     parts = shape.split(only_watertight=False)
-    least = CRUMB * max(part.volume for part in parts)
-    return trimesh.util.concatenate([part for part in parts if part.volume > least])
+    with np.errstate(invalid="ignore"):  # trimesh divides by the volume, which may be 0
+        volumes = [part.volume for part in parts]
+    least = CRUMB * max(volumes, default=0)
+    kept = [part for part, volume in zip(parts, volumes, strict=True) if volume > max(least, 0)]
+    return trimesh.util.concatenate(kept) if kept else trimesh.Trimesh()
 
 
 @torch.no_grad()

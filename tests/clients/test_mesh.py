@@ -100,7 +100,7 @@ def test_it_is_closed_and_not_large(made: tuple[str, Splats, mesh.Mesh]) -> None
     shape = trimesh.Trimesh(made[2].vertices, made[2].faces, process=False)
     assert shape.is_watertight and shape.is_winding_consistent
     most = MeshStyle().triangles
-    assert 0.9 * most < len(shape.faces) <= most  # less were a coarser grid, taken in silence
+    assert 0.9 * most < len(shape.faces) <= most
 
 
 def test_it_lies_where_the_splats_do(made: tuple[str, Splats, mesh.Mesh]) -> None:

@@ -155,17 +155,26 @@ def test_it_lies_within_a_hundredth_of_the_radius(make: Callable[[], Splats]) ->
     made, _ = mesh.make(splats, CpuRenderer(), triangles=most)
     shape = trimesh.Trimesh(made.vertices, made.faces, process=False)
     assert shape.is_watertight and shape.is_winding_consistent
-    assert 0.9 * most < len(shape.faces) <= most  # less were a coarser grid, taken in silence
+    assert 0.9 * most < len(shape.faces) <= most
     # A claim about quality, of the surface that none of the mesher's views shows. The knot is at 0.0099.
     assert splat_surface.away(splat_surface.see(splats), shape)["chamfer"] <= 0.01
 
 
-def test_faces_back_to_back_are_left_out() -> None:
-    closed = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
-    # A fin of two triangles on an edge, each of them twice.
-    fin = np.array([[0, 1, 4], [1, 0, 4], [1, 4, 5], [4, 1, 5]])
-    np.testing.assert_array_equal(mesh.without_folds(np.concatenate([closed, fin])), closed)
-    np.testing.assert_array_equal(mesh.without_folds(closed), closed)
+@pytest.mark.parametrize("most", [100, 2000])
+def test_few_triangles_are_closed_too(made: tuple[mesh.Mesh, list[fusion.Sight]], most: int) -> None:
+    ball, _ = made
+    shape = mesh.simplified(ball.vertices, ball.faces, most)
+    assert shape.is_watertight and shape.is_winding_consistent and shape.body_count == 1
+    assert 0.8 * most < len(shape.faces) <= most
+    # N triangles on a ball have edges of R sqrt(16 pi / (N sqrt 3)) and leave out about edge^2 / 8 below its surface.
+    missing = 16 * math.pi / (math.sqrt(3) * len(shape.faces)) / 8
+    assert shape.volume == pytest.approx(trimesh.Trimesh(ball.vertices, ball.faces).volume, rel=3 * 2 * missing)
+
+
+def test_a_mesh_that_cannot_have_so_few_triangles_is_refused() -> None:
+    ball = trimesh.creation.icosphere(3)
+    with pytest.raises(ValueError, match=r"triangles: no closed mesh of 3 was found; ask for \d+\."):
+        mesh.simplified(ball.vertices, ball.faces, 3)
 
 
 def test_fog_has_no_mesh() -> None:
