@@ -1,10 +1,13 @@
-"""Settings that hold for every test: one thread per worker, fp32, no network, GPU tests skipped with a reason."""
+"""Settings of every test: one thread per worker, fp32, seeded, no network, GPU tests skipped with a reason."""
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import random
+
+import numpy as np
 import pytest
 import torch
 
@@ -31,6 +34,14 @@ def _own_cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     pin_fp32(folder)
     os.environ["SPLATDISTILL_CACHE"] = str(folder)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """A test and its fixtures draw the same numbers alone, in any order and on any worker."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  what libraries draw from
+    torch.manual_seed(0)
 
 
 def pytest_collection_modifyitems(items):
