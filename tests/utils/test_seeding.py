@@ -16,4 +16,4 @@ def drawn() -> torch.Tensor:
 def test_each_test_draws_the_same_numbers(drawn: torch.Tensor, again: int) -> None:
     assert torch.equal(drawn, torch.rand(3, generator=torch.Generator().manual_seed(0)))
     assert np.random.rand() == np.random.RandomState(0).rand()  # noqa: NPY002
-    assert random.random() == random.Random(0).random()  # noqa: S311
+    assert random.random() == random.Random(0).random()
