@@ -40,7 +40,8 @@ from torch.utils._pytree import tree_leaves
 
 from splatdistill import ops
 from splatdistill.guidance import make_guidance
-from splatdistill.priors.diffusion import DiffusionPrior, place
+from splatdistill.priors.assembly import place
+from splatdistill.priors.diffusion import DiffusionPrior
 from splatdistill.scene.cameras import turntable
 
 RECORD = Path(__file__).parent / "results" / "eager_traffic.json"

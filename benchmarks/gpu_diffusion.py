@@ -17,7 +17,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from splatdistill.config.presets import load
 from splatdistill.config.schema import TrainConfig
-from splatdistill.priors.diffusion import DiffusionPrior, place
+from splatdistill.priors.assembly import place
+from splatdistill.priors.diffusion import DiffusionPrior
 from splatdistill.priors.latent_space import LatentSpace
 from splatdistill.priors.network import Text
 from splatdistill.priors.schedule import Schedule

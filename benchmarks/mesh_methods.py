@@ -129,7 +129,8 @@ def compared(splats: Splats) -> tuple[dict[str, Any], list[np.ndarray]]:
     methods = {"grid": lambda: fusion.fuse(sights, resolution=mesh.RESOLUTION), "poisson": lambda: Poisson(sights)}
     for name, method in methods.items():
         start = time.process_time()
-        shape = mesh.simplified(*method().surface(), MeshStyle().triangles)
+        points, faces = method().surface()
+        shape = mesh.simplified(points, faces, MeshStyle().triangles)
         seconds = round(time.process_time() - start, 1)
         found[name] = splat_surface.away(surface, shape) | {
             "watertight": bool(shape.is_watertight), "triangles": len(shape.faces), "parts": int(shape.body_count),

@@ -275,9 +275,8 @@ def evaluate(flags: Eval) -> int:
     subjects = [_eval_object(source, flags.prompt, flags.taken) for source in flags.sources]
     if not subjects:
         raise ValueError("Name at least one run folder or .ply file to evaluate.")
-    from splatdistill import evaluate as judging
     from splatdistill.embedded.judge import shipped
-    from splatdistill.evaluate import report
+    from splatdistill.evaluate import report, wording
     from splatdistill.rendering.renderer import make_renderer
     from splatdistill.utils.device import pick_device
 
@@ -285,7 +284,7 @@ def evaluate(flags: Eval) -> int:
     result, pictures = shipped.evaluate(
         [replace(subject, splats=subject.splats.to(device)) for subject in subjects],
         renderer=make_renderer(device),
-        prompts=None if flags.prompts is None else judging.read_prompts(flags.prompts),
+        prompts=None if flags.prompts is None else wording.read_prompts(flags.prompts),
         clip=flags.clip,
         external=flags.external,
     )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from splatdistill.config.schema import CameraConfig
 from splatdistill.evaluate import metrics
+from splatdistill.evaluate.wording import candidates, without_colours, words
 from splatdistill.rendering.renderer import Renderer
 from splatdistill.rendering.shading import Lights, shade, sun
 from splatdistill.scene.cameras import turntable
@@ -25,13 +24,10 @@ SIZE = 64
 """Side in pixels of the pictures that colours and contrasts are measured on, so that they compare."""
 SOLID_SIZE = 224
 """Side of those on which fog is measured: in small ones most of it would be the outline."""
-FEW = 10
-"""With fewer different prompts than this the default pool joins them."""
 GEOMETRY_GROUND = 0.4
 """Gray behind textureless pictures: the objects are white there."""
 _LAMP = {"azimuth": math.radians(32), "elevation": math.radians(48)}  # where the judge's training had its key light
 _AMBIENT = 0.62
-_ARTICLES = frozenset({"a", "an", "the"})
 _JUDGED = ("r_precision", "r_precision_object", "geometry_r_precision", "geometry_r_precision_object",
            "similarity", "view_consistency", "read_as")  # fmt: skip
 _MEANS = (*_JUDGED[:-1], "saturation", "contrast", "high_frequency", "fog", "faint",
@@ -153,42 +149,6 @@ def _geometry_lights() -> Lights:
     return replace(
         lights, ambient=torch.full_like(lights.ambient, _AMBIENT), textureless=torch.ones_like(lights.textureless)
     )
-
-
-def words(prompt: str) -> list[str]:
-    """The words of a prompt in lower case, without articles."""
-    return [word for word in re.findall(r"[a-z0-9]+", prompt.lower()) if word not in _ARTICLES]
-
-
-def candidates(prompts: Sequence[str], pool: Sequence[str]) -> list[str]:
-    """The prompts, each once, and where they are few those of the pool too.
-
-    Left out of the pool is what is true of a prompt's object as well, or would be: "a red car" beside "a car".
-    """
-    own = list(dict.fromkeys(prompts))
-    if len(own) >= FEW:
-        return own
-    sets = [frozenset(words(prompt)) for prompt in own]
-    return own + [p for p in pool if not any(s <= set(words(p)) or set(words(p)) <= s for s in sets)]
-
-
-def read_prompts(path: Path) -> list[str]:
-    """The lines of a text file that are not empty; ValueError, one sentence, when there are none."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"prompts: {path} cannot be read as text.") from error
-    if found := [line for line in lines if line]:
-        return found
-    raise ValueError(f"prompts: {path} holds no prompt; write one a line.")
-
-
-def without_colours(prompt: str, colours: frozenset[str]) -> str:
-    """The prompt less its colour words, with the right article: "a red armchair" becomes "an armchair"."""
-    kept = " ".join(word for word in prompt.split() if word.strip(",.").lower() not in colours)
-    if not words(kept):  # a colour is all that it names
-        return prompt
-    return re.sub(r"\b(a|an) (?=(\w))", lambda m: "an " if m[2].lower() in "aeiou" else "a ", kept)
 
 
 def evaluate(

@@ -28,7 +28,7 @@ def closed(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarra
         crowded = np.flatnonzero(times[which.ravel()] > 1)
         if not len(crowded):
             return points, faces
-        points, faces = _divided(points, faces, forward[crowded[0]], backward[crowded[0]])
+        points, faces = _divided(points, faces, int(forward[crowded[0]]), int(backward[crowded[0]]))
 
 
 def without_folds(faces: np.ndarray) -> np.ndarray:

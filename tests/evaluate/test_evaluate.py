@@ -15,7 +15,8 @@ from torch import Tensor
 
 from splatdistill import evaluate
 from splatdistill.config.schema import CameraConfig, SplatsConfig
-from splatdistill.evaluate import EvalObject, ReferenceStats, candidates, metrics, report, without_colours
+from splatdistill.evaluate import EvalObject, ReferenceStats, metrics, report, wording
+from splatdistill.evaluate.wording import candidates, without_colours
 from splatdistill.ops.geometry import SH_C0
 from splatdistill.rendering.renderer import make_renderer
 from splatdistill.scene.gaussians import Splats, init_ball
@@ -100,7 +101,7 @@ def test_the_pool_leaves_out_what_is_true_of_a_prompt() -> None:
     assert candidates(["a car"], pool) == ["a car", "a red lamp"]
     assert candidates(["a red car", "a red car"], pool) == ["a red car", "a blue car", "a red lamp"]
     assert candidates(["a shiny red car"], pool) == ["a shiny red car", "a blue car", "a red lamp"]
-    many = [f"thing{i}" for i in range(evaluate.FEW)]
+    many = [f"thing{i}" for i in range(wording.FEW)]
     assert candidates(many, pool) == many
 
 
@@ -255,9 +256,9 @@ def test_the_files_hold_everything_and_fetch_nothing(tmp_path: Path) -> None:
 def test_prompt_files(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text("a car\n\n  a lamp \n")
-    assert evaluate.read_prompts(path) == ["a car", "a lamp"]
+    assert wording.read_prompts(path) == ["a car", "a lamp"]
     path.write_text("\n")
     with pytest.raises(ValueError, match="holds no prompt"):
-        evaluate.read_prompts(path)
+        wording.read_prompts(path)
     with pytest.raises(ValueError, match="cannot be read"):
-        evaluate.read_prompts(tmp_path / "none.txt")
+        wording.read_prompts(tmp_path / "none.txt")

@@ -374,8 +374,8 @@ def test_too_little_memory_is_told_before_anything_is_loaded(copied: Path) -> No
 
 def test_what_is_kept_in_main_memory_answers_the_same(folders: dict[str, Path]) -> None:
     """Here both are main memory; the hooks that send each layer are real."""
+    from splatdistill.priors.assembly import place
     from splatdistill.priors.diffusers_checkpoint import DiffusersCheckpoint
-    from splatdistill.priors.diffusion import place
 
     kind = type(load(folders["sd15"]).network)
     plain, hooked = (

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from splatdistill import priors
 from splatdistill.guidance.base import noisy_batch
-from splatdistill.priors.diffusion import LatentPrior, place
+from splatdistill.priors.assembly import place
+from splatdistill.priors.diffusion import LatentPrior
 from splatdistill.priors.latent_space import LatentSpace
 from splatdistill.priors.network import DenoiserInput, keep_bf16
 from splatdistill.priors.scores import make_score
