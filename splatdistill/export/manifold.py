@@ -2,7 +2,7 @@
 
 Collapsing an edge keeps a closed surface closed in this sense: each edge is passed as often one way as the other. Any
 choice of pairs of faces, one for each way, then makes a surface of it on which each edge has two faces (Guéziec et al.
-2001, "Cutting and stitching"). Only what shares both ends with another edge has to be told from it by a new vertex.
+2001, "Cutting and stitching"). Where two of its edges join the same two vertices, one gets a vertex in its middle.
 """
 
 from __future__ import annotations
