@@ -33,7 +33,7 @@ from splatdistill.io.runs import METRICS, Run
 from splatdistill.io.video import to_uint8
 from splatdistill.rendering.renderer import make_renderer
 
-PROMPTS = ("a red armchair", "a green lamp", "a chicken", "a sofa", "a soccer ball", "a basketball")
+PROMPTS = ("a red armchair", "a green lamp", "a chicken", "a horse", "a table", "a soccer ball")
 METHODS = ("sds", "vsd")
 SETTINGS = ROOT / "benchmarks" / "latent_proof.yaml"
 OUT = ROOT / "benchmarks" / "results"
